@@ -1,0 +1,185 @@
+"""The promise between training and serving: tensor specifications and what a model folder holds.
+
+A trained model leaves training as a folder:
+
+    <name>/contract.json    ModelContract: tensors, files with SHA-256, what it calls, what it was trained on
+    <name>/golden.json      requests of synthetic customers with the answers that training gives
+    <name>/metrics.json     figures with their protocol
+    <name>/model.onnx       for members; routers carry data files instead (safetensors, JSON)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+FORMAT_VERSION = 1
+
+CONTRACT_FILE = "contract.json"
+GOLDEN_FILE = "golden.json"
+METRICS_FILE = "metrics.json"
+
+ModelKind = Literal["onnx", "router"]
+Datatype = Literal["BOOL", "INT32", "INT64", "FP32", "BYTES"]
+
+
+class ContractError(ValueError):
+    """A model folder does not hold what its contract promises."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor of a model: its name, Triton datatype, and dims without the batch dimension (-1: any)."""
+
+    name: str
+    datatype: Datatype
+    dims: tuple[int, ...]
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a model, relative to its folder."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class ModelContract:
+    """What a model takes and gives, of which files it is made, and where it came from.
+
+    `max_batch_size` 0 means that the tensors carry no batch dimension. `calls` names the members that a
+    router asks, at its own release. `preprocessing` is data: what a request needs before it reaches the
+    member. `data_sha256` is the hash of the tables' snapshot that it was trained on.
+    """
+
+    name: str
+    kind: ModelKind
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    max_batch_size: int
+    files: tuple[FileEntry, ...] = ()
+    calls: tuple[str, ...] = ()
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    data_sha256: str = ""
+    commit: str = ""
+    format_version: int = FORMAT_VERSION
+
+    def write(self, folder: Path) -> None:
+        """Write `contract.json` into `folder`."""
+        write_json(folder / CONTRACT_FILE, asdict(self))
+
+    @staticmethod
+    def read(folder: Path) -> ModelContract:
+        """Read `contract.json` of a model folder; raises ContractError naming the file and the remedy."""
+        path = folder / CONTRACT_FILE
+        raw = read_json(path)
+        if raw.get("format_version") != FORMAT_VERSION:
+            raise ContractError(
+                f"{path}: format_version is {raw.get('format_version')}, "
+                f"this release reads {FORMAT_VERSION}; export the model again"
+            )
+        try:
+            raw["inputs"] = tuple(_tensor(t) for t in raw["inputs"])
+            raw["outputs"] = tuple(_tensor(t) for t in raw["outputs"])
+            raw["files"] = tuple(FileEntry(**f) for f in raw["files"])
+            raw["calls"] = tuple(raw["calls"])
+            return ModelContract(**raw)
+        except (KeyError, TypeError) as error:
+            raise ContractError(f"{path}: not a contract ({error}); export the model again") from error
+
+    def verify_files(self, folder: Path) -> None:
+        """Compare every file with its SHA-256; raises ContractError for the first that differs."""
+        for entry in self.files:
+            path = folder / entry.path
+            if not path.is_file():
+                raise ContractError(f"{path}: named by the contract but missing; export {self.name} again")
+            if sha256_of(path) != entry.sha256:
+                raise ContractError(f"{path}: content differs from the contract; export {self.name} again")
+
+
+@dataclass(frozen=True)
+class GoldenTensor:
+    """A tensor as JSON: nested lists in `data`, BYTES as strings."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+    data: list[Any]
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A request of a synthetic customer with the answer that the trained model gives.
+
+    Strings and integers must match exactly, FP32 within `tolerance` (absolute).
+    """
+
+    request: tuple[GoldenTensor, ...]
+    answer: tuple[GoldenTensor, ...]
+    tolerance: float = 1e-5
+
+
+def write_goldens(folder: Path, goldens: list[Golden]) -> None:
+    """Write `golden.json` into a model folder."""
+    write_json(
+        folder / GOLDEN_FILE, {"format_version": FORMAT_VERSION, "goldens": [asdict(g) for g in goldens]}
+    )
+
+
+def read_goldens(folder: Path) -> list[Golden]:
+    """Read `golden.json` of a model folder."""
+    raw = read_json(folder / GOLDEN_FILE)
+    return [
+        Golden(
+            request=tuple(_golden_tensor(t) for t in g["request"]),
+            answer=tuple(_golden_tensor(t) for t in g["answer"]),
+            tolerance=g["tolerance"],
+        )
+        for g in raw["goldens"]
+    ]
+
+
+def file_entry(folder: Path, name: str) -> FileEntry:
+    """Describe `folder/name` with its size and SHA-256."""
+    path = folder / name
+    return FileEntry(path=name, sha256=sha256_of(path), size_bytes=path.stat().st_size)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; raises ContractError naming the file when it is missing or malformed."""
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ContractError(f"{path}: missing; export the model again") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ContractError(f"{path}: not valid JSON ({error}); export the model again") from error
+    if not isinstance(loaded, dict):
+        raise ContractError(f"{path}: holds {type(loaded).__name__}, expected an object")
+    return loaded
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object with sorted keys, so that equal content gives equal bytes."""
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _tensor(raw: dict[str, Any]) -> TensorSpec:
+    return TensorSpec(raw["name"], raw["datatype"], tuple(raw["dims"]), raw["optional"])
+
+
+def _golden_tensor(raw: dict[str, Any]) -> GoldenTensor:
+    return GoldenTensor(raw["name"], raw["datatype"], tuple(raw["shape"]), raw["data"])

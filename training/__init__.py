@@ -1,0 +1,1 @@
+"""Everything that learns: data, profiles, recommendations, language, and their export."""

@@ -1,0 +1,197 @@
+"""The workspace's tables: Parquet files behind one snapshot manifest that is replaced atomically.
+
+Readers see the whole of one snapshot: files are written under new names first, then `snapshot.json` is
+renamed into place, then files that no snapshot names any more are removed. A kill at any moment leaves the
+last complete snapshot readable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from serving.contract import sha256_of
+
+FORMAT_VERSION = 1
+SNAPSHOT_FILE = "snapshot.json"
+
+_UTC = pl.Datetime("us", "UTC")
+_MONEY = pl.Decimal(18, 4)
+
+EVENT_TYPES = ("view", "cart", "purchase", "return", "rating", "review", "search", "message", "exposure")
+
+# One schema per table; ingest writes these columns in this order and nothing else.
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "events": {
+        "event_id": pl.String,
+        "customer_id": pl.String,
+        "item_id": pl.String,
+        "event": pl.String,
+        "channel": pl.String,
+        "timestamp": _UTC,
+        "session_id": pl.String,
+        "order_id": pl.String,
+        "line_id": pl.String,
+        "quantity": pl.Int64,
+        "price": _MONEY,
+        "currency": pl.String,
+        "discount": _MONEY,
+        "rating": pl.Float32,
+        "request_id": pl.String,
+    },
+    "customers": {
+        "customer_id": pl.String,
+        "first_seen": _UTC,
+        "last_seen": _UTC,
+        "num_sources": pl.Int64,
+        "country": pl.String,
+        "city": pl.String,
+        "birth_year": pl.Int32,
+    },
+    "identities": {
+        "source": pl.String,
+        "source_id": pl.String,  # keyed hash, serving/pseudonym.py
+        "key_id": pl.String,
+        "customer_id": pl.String,
+        "rule": pl.String,
+        "score": pl.Float64,
+        "valid_from": _UTC,
+        "valid_to": _UTC,
+        "merged_into": pl.String,
+    },
+    "items": {
+        "item_id": pl.String,
+        "title": pl.String,
+        "category_path": pl.String,
+        "brand": pl.String,
+        "price": _MONEY,
+        "cost": _MONEY,
+        "attributes": pl.String,
+        "image_path": pl.String,
+        "available_from": _UTC,
+        "available_to": _UTC,
+    },
+    "messages": {
+        "message_id": pl.String,
+        "customer_id": pl.String,
+        "item_id": pl.String,
+        "channel": pl.String,
+        "timestamp": _UTC,
+        "text": pl.String,
+        "language": pl.String,
+        "rating": pl.Float32,
+    },
+    "labels": {
+        "message_id": pl.String,
+        "task": pl.String,  # intent, sentiment
+        "label": pl.String,
+        "split": pl.String,  # train, validation, test, or null: not yet split
+    },
+    "answers": {
+        "answer_id": pl.String,
+        "question": pl.String,
+        "answer": pl.String,
+        "language": pl.String,
+        "intent": pl.String,
+    },
+    "exposures": {
+        "request_id": pl.String,
+        "customer_id": pl.String,
+        "item_id": pl.String,
+        "rank": pl.Int32,
+        "experiment": pl.String,
+        "arm": pl.String,
+        "propensity": pl.Float64,
+        "timestamp": _UTC,
+        "release": pl.String,
+    },
+    "consents": {
+        "customer_id": pl.String,
+        "purpose": pl.String,
+        "allowed": pl.Boolean,
+        "timestamp": _UTC,
+    },
+}
+
+
+class TablesError(RuntimeError):
+    """The workspace's tables are missing or do not match their manifest."""
+
+
+def read_snapshot(tables: Path) -> dict[str, Any]:
+    """Return the manifest of the current snapshot; raises TablesError when there is none."""
+    path = tables / SNAPSHOT_FILE
+    if not path.is_file():
+        raise TablesError(
+            f"no tables under {tables}; run 'shopsight ingest SOURCES.toml --workspace …' first"
+        )
+    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if manifest.get("format_version") != FORMAT_VERSION:
+        raise TablesError(f"{path}: format_version {manifest.get('format_version')} is not {FORMAT_VERSION}")
+    return manifest
+
+
+def scan_table(tables: Path, name: str) -> pl.LazyFrame:
+    """Scan one table of the current snapshot; a table without rows has its schema all the same."""
+    entry = read_snapshot(tables)["tables"].get(name)
+    if entry is None or not entry["files"]:
+        return pl.LazyFrame(schema=SCHEMAS[name])
+    return pl.scan_parquet([tables / f["path"] for f in entry["files"]])
+
+
+def snapshot_sha256(tables: Path) -> str:
+    """Return the hash of the snapshot's content: equal tables give equal hashes."""
+    manifest = read_snapshot(tables)
+    content = {n: [f["sha256"] for f in t["files"]] for n, t in manifest["tables"].items()}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def write_tables(
+    tables: Path, frames: dict[str, pl.DataFrame], *, note: dict[str, Any] | None = None
+) -> None:
+    """Replace the named tables in one step; tables that are not named stay as they are.
+
+    Each frame must have the columns of SCHEMAS in order; raises TablesError otherwise. `note` is kept in the
+    manifest (counts, sources, the backend that ran).
+    """
+    tables.mkdir(parents=True, exist_ok=True)
+    manifest: dict[str, Any] = {"format_version": FORMAT_VERSION, "tables": {}, "note": {}}
+    if (tables / SNAPSHOT_FILE).is_file():
+        manifest = read_snapshot(tables)
+    for name, frame in frames.items():
+        if dict(frame.schema) != dict(pl.Schema(SCHEMAS[name])):
+            raise TablesError(f"table {name}: columns are {frame.schema}, expected {SCHEMAS[name]}")
+        manifest["tables"][name] = {"rows": frame.height, "files": [_write_part(tables, name, frame)]}
+    manifest["note"] = note if note is not None else manifest["note"]
+    staged = tables / f".{SNAPSHOT_FILE}.{os.getpid()}"
+    with staged.open("w", encoding="utf-8") as stream:
+        json.dump(manifest, stream, indent=1, sort_keys=True)
+        stream.flush()
+        os.fsync(stream.fileno())
+    staged.replace(tables / SNAPSHOT_FILE)
+    _remove_unnamed(tables, manifest)
+
+
+def _write_part(tables: Path, name: str, frame: pl.DataFrame) -> dict[str, Any]:
+    folder = tables / name
+    folder.mkdir(exist_ok=True)
+    staged = folder / f".part.{os.getpid()}"
+    frame.write_parquet(staged, compression="zstd", statistics=True)
+    with staged.open("rb") as stream:
+        os.fsync(stream.fileno())
+    digest = sha256_of(staged)
+    final = folder / f"part-{digest[:16]}.parquet"
+    staged.replace(final)
+    return {"path": str(final.relative_to(tables)), "sha256": digest, "rows": frame.height}
+
+
+def _remove_unnamed(tables: Path, manifest: dict[str, Any]) -> None:
+    named = {f["path"] for t in manifest["tables"].values() for f in t["files"]}
+    for path in tables.glob("*/part-*.parquet"):
+        if str(path.relative_to(tables)) not in named:
+            path.unlink()

@@ -1,0 +1,38 @@
+"""Where everything of one shop lies: tables, models, quarantine, reports, and the repository it publishes to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of one shop's workspace; nothing is created until something is written."""
+
+    root: Path
+
+    @property
+    def tables(self) -> Path:
+        """The Parquet tables with their snapshot manifest (training/data/tables.py)."""
+        return self.root / "tables"
+
+    @property
+    def quarantine(self) -> Path:
+        """Refused rows with their reasons; raw customer data, readable by the owner alone."""
+        return self.root / "quarantine"
+
+    @property
+    def models(self) -> Path:
+        """One folder per served model, as serving/contract.py describes, with what training resumes from."""
+        return self.root / "models"
+
+    @property
+    def reports(self) -> Path:
+        """Pages and figures for people."""
+        return self.root / "reports"
+
+    @property
+    def repository(self) -> Path:
+        """The Triton model repository that `publish` fills unless told otherwise."""
+        return self.root / "model_repository"
