@@ -1,4 +1,4 @@
-"""Where everything of one shop lies: tables, models, quarantine, reports, and the repository it publishes to."""
+"""Where everything of one shop lies: tables, models, quarantine, reports, model repository."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ class Workspace:
     def models(self) -> Path:
         """One folder per served model, as serving/contract.py describes, with what training resumes from."""
         return self.root / "models"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What a training resumes from and what `export` reads, one folder per family of models."""
+        return self.root / "checkpoints"
 
     @property
     def reports(self) -> Path:

@@ -127,9 +127,7 @@ def read_snapshot(tables: Path) -> dict[str, Any]:
     """Return the manifest of the current snapshot; raises TablesError when there is none."""
     path = tables / SNAPSHOT_FILE
     if not path.is_file():
-        raise TablesError(
-            f"no tables under {tables}; run 'shopsight ingest SOURCES.toml --workspace …' first"
-        )
+        raise TablesError(f"no tables under {tables}; run 'shopsight ingest SOURCES.toml' first")
     manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if manifest.get("format_version") != FORMAT_VERSION:
         raise TablesError(f"{path}: format_version {manifest.get('format_version')} is not {FORMAT_VERSION}")
