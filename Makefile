@@ -1,0 +1,44 @@
+# Two commands do the main job: `make demo` and `make test`. Both do their own set-up.
+PYTHON ?= python3.11
+VENV := .venv
+TRITON_VENV := .venv-triton
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint format install bench clean
+
+demo: install  ## make a shop, learn from it, serve it from a real Triton, compare found with planted
+	$(BIN)/shopsight demo $(ARGS)
+
+test: install lint  ## everything that protects the project
+	$(BIN)/pytest $(ARGS)
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install:
+	@$(MAKE) --no-print-directory -j2 $(VENV)/.installed $(TRITON_VENV)/.installed
+
+# torch goes first and alone: a dependency that asks for it by range would fetch another build.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0 -c constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	touch $@
+
+# Triton's python backend answers with empty tensors under numpy 2: an environment of its own.
+$(TRITON_VENV)/.installed: constraints-triton.txt
+	$(PYTHON) -m venv $(TRITON_VENV)
+	$(TRITON_VENV)/bin/pip install --quiet --disable-pip-version-check -r constraints-triton.txt
+	touch $@
+
+bench: install  ## make bench NAME=als
+	$(BIN)/shopsight bench $(NAME)
+
+clean:
+	rm -rf $(VENV) $(TRITON_VENV) shop-demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

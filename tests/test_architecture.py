@@ -1,0 +1,179 @@
+"""The rules that keep the house in order, read from the code itself."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("kernels", "serving", "training")
+# What each package may import of ours: kernels <- serving <- training, never backwards.
+ALLOWED = {
+    "kernels": {"kernels"},
+    "serving": {"kernels", "serving"},
+    "training": {"kernels", "serving", "training"},
+}
+HEAVY = {
+    "torch",
+    "torchrec",
+    "ray",
+    "polars",
+    "pandas",
+    "cudf",
+    "nvidia",
+    "sklearn",
+    "scipy",
+    "numba",
+    "cupy",
+}
+DEVICE = {"cupy", "cupyx", "cudf", "cuml", "cudf_polars", "nvidia"}
+UNSAFE = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+
+
+def _files(*packages: str) -> list[Path]:
+    return sorted(p for package in packages for p in (ROOT / package).rglob("*.py"))
+
+
+def _module_scope(tree: ast.AST) -> Iterator[ast.stmt]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        if isinstance(node, ast.stmt):
+            yield node
+        yield from _module_scope(node)
+
+
+def _imported(nodes: Iterator[ast.AST]) -> Iterator[tuple[str, int]]:
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from ((alias.name.split(".")[0], node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            yield node.module.split(".")[0], node.lineno
+
+
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _where(path: Path, line: int) -> str:
+    return f"{path.relative_to(ROOT)}:{line}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_flow_one_way(package: str) -> None:
+    ours = set(PACKAGES) | {"tests", "benchmarks", "model_repository"}
+    backwards = [
+        f"{_where(path, line)} imports {name}"
+        for path in _files(package)
+        for name, line in _imported(ast.walk(_parsed(path)))
+        if name in ours - ALLOWED[package]
+    ]
+    assert not backwards
+
+
+def test_serving_and_the_routers_import_no_training_library() -> None:
+    heavy = [
+        f"{_where(path, line)} imports {name}"
+        for path in _files("serving", "model_repository")
+        for name, line in _imported(ast.walk(_parsed(path)))
+        if name in HEAVY
+    ]
+    assert not heavy
+
+
+def test_kernels_reference_imports_numpy_alone() -> None:
+    foreign = [
+        f"{_where(path, line)} imports {name}"
+        for path in _files("kernels/reference")
+        for name, line in _imported(ast.walk(_parsed(path)))
+        if name not in {"numpy", "kernels", "__future__", "dataclasses", "typing", "collections", "math"}
+    ]
+    assert not foreign
+
+
+def test_device_libraries_are_imported_at_module_scope_nowhere() -> None:
+    device = [
+        f"{_where(path, line)} imports {name}"
+        for path in _files(*PACKAGES)
+        for name, line in _imported(_module_scope(_parsed(path)))
+        if name in DEVICE
+    ]
+    assert not device
+
+
+def test_the_device_is_chosen_in_one_place() -> None:
+    asked = [
+        _where(path, node.lineno)
+        for path in _files(*PACKAGES)
+        if path != ROOT / "kernels" / "backend.py"
+        for node in ast.walk(_parsed(path))
+        if isinstance(node, ast.Attribute)
+        and node.attr in {"is_available", "getDeviceCount", "device_count"}
+        and "cuda" in ast.dump(node)
+    ]
+    assert not asked
+
+
+def test_nothing_that_executes_code_on_loading() -> None:
+    found = []
+    for path in _files(*PACKAGES, "model_repository", "benchmarks", "tests"):
+        tree = _parsed(path)
+        found += [
+            f"{_where(path, line)} imports {name}"
+            for name, line in _imported(ast.walk(tree))
+            if name in UNSAFE
+        ]
+        found += [
+            f"{_where(path, call.lineno)} calls {ast.unparse(call.func)}"
+            for call in ast.walk(tree)
+            if isinstance(call, ast.Call) and _loads_code(call)
+        ]
+    assert not found
+
+
+def _loads_code(call: ast.Call) -> bool:
+    name = ast.unparse(call.func)
+    if name in {"torch.load", "eval", "exec"}:
+        return True
+    return any(
+        keyword.arg == "allow_pickle" and getattr(keyword.value, "value", None) is True
+        for keyword in call.keywords
+    )
+
+
+def test_the_packages_are_ours_when_run_from_a_foreign_directory(tmp_path: Path) -> None:
+    code = "import kernels, serving, training; print(kernels.__file__, serving.__file__, training.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert all(Path(name).is_relative_to(ROOT) for name in done.stdout.split())
+
+
+def test_importing_the_command_line_loads_no_training_library() -> None:
+    code = f"import sys, training.cli; print(sorted(set(sys.modules) & {HEAVY!r}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_repository_names_no_machine_and_no_registry() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    needles = ("/wo" + "rk/", "/ro" + "ot/", "py" + "pi.org", "files.python" + "hosted")
+    found = [
+        f"{name}: {needle}"
+        for name in tracked
+        if (ROOT / name).suffix in {".py", ".md", ".toml", ".txt", ".json", ".sh", ".yaml", ".pbtxt", ""}
+        and (ROOT / name).is_file()
+        for needle in needles
+        if needle in (ROOT / name).read_text(encoding="utf-8", errors="replace")
+    ]
+    assert not found
