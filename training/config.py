@@ -1,4 +1,4 @@
-"""Overriding a recipe: a TOML file, then `--set section.key=value`, with the types that the recipe declares."""
+"""Overriding a recipe: a TOML file, then `--set section.key=value`, typed as the recipe declares."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Tables from raw files: reading, cleaning, identity, snapshots."""

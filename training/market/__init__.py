@@ -1,1 +1,1 @@
-"""TODO"""
+"""Behaviour and the market: experiments."""

@@ -1,0 +1,66 @@
+"""The families of models, and the one way in which each of them is trained, evaluated and exported."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from training.data.tables import read_snapshot
+from training.recipes import Recipe
+from training.workspace import Workspace
+
+FAMILIES = ("profiles", "recommend", "language")
+
+# The tables a family cannot do without; a workspace of messages alone has no profiles to learn.
+REQUIRES = {"profiles": ("events",), "recommend": ("events", "items"), "language": ("messages", "labels")}
+
+Progress = Callable[[str], None]
+
+
+class NothingToLearn(ValueError):  # noqa: N818 - reads as what happened
+    """The workspace lacks the rows that the asked family learns from."""
+
+
+def chosen(workspace: Workspace, family: str, progress: Progress) -> list[str]:
+    """Return the families to run: the named one, or for "all" each that has the rows it needs.
+
+    A family left out of "all" is named with its reason; raises NothingToLearn when a named family, or every
+    family, lacks rows, and ValueError for a name that is none.
+    """
+    if family != "all" and family not in FAMILIES:
+        raise ValueError(f"no family of models '{family}'; there are: {', '.join(FAMILIES)}, all")
+    tables = read_snapshot(workspace.tables)["tables"]
+    ready = []
+    for name in FAMILIES if family == "all" else (family,):
+        lacking = [t for t in REQUIRES[name] if not tables.get(t, {}).get("rows")]
+        if not lacking:
+            ready.append(name)
+            continue
+        reason = f"{name}: no rows in {', '.join(lacking)} of {workspace.tables}"
+        if family != "all":
+            raise NothingToLearn(f"{reason}; ingest a source of that kind first")
+        progress(f"left out {reason}")
+    if not ready:
+        raise NothingToLearn(f"{workspace.tables} has no rows that any family learns from")
+    return ready
+
+
+def train(workspace: Workspace, recipe: Recipe, family: str, progress: Progress) -> dict[str, Any]:
+    """Train one family; returns its figures."""
+    return dict(_module(family).train(workspace, getattr(recipe, family), progress))
+
+
+def evaluate(workspace: Workspace, recipe: Recipe, family: str) -> dict[str, Any]:
+    """Evaluate one trained family; returns metrics with intervals and the protocol."""
+    return dict(_module(family).evaluate(workspace, getattr(recipe, family)))
+
+
+def export(workspace: Workspace, recipe: Recipe, families: Sequence[str]) -> list[Path]:
+    """Export trained families into `workspace.models`; returns the model folders."""
+    return [p for family in families for p in _module(family).export(workspace, getattr(recipe, family))]
+
+
+def _module(family: str) -> Any:
+    return importlib.import_module(f"training.{family}")

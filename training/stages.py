@@ -1,0 +1,77 @@
+"""Long work in named stages: progress while it runs, wall time and peak memory when it ends."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+_CLEAR_PEAK = Path("/proc/self/clear_refs")
+_STATUS = Path("/proc/self/status")
+
+
+@dataclass
+class Stages:
+    """Names each stage as it begins, prints its progress lines, and keeps what each cost."""
+
+    console: Console
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_bytes: dict[str, int] = field(default_factory=dict)
+    _began: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Run the block as one stage; a failed stage is named before its exception goes on."""
+        self.console.print(f"[bold]{self._clock()} {name}[/bold]")
+        _forget_peak()
+        began = time.monotonic()
+        try:
+            yield
+        except BaseException:
+            self.console.print(f"[red]{self._clock()} {name} did not finish[/red]")
+            raise
+        self.seconds[name] = time.monotonic() - began
+        self.peak_bytes[name] = _peak_bytes()
+
+    def progress(self, line: str) -> None:
+        """Print one line of progress under the current stage."""
+        self.console.print(f"[dim]{self._clock()}[/dim]   {line}", markup=True, highlight=False)
+
+    def table(self) -> Table:
+        """Return the stages with wall time and peak resident memory."""
+        table = Table(title="what each stage cost")
+        table.add_column("stage")
+        table.add_column("seconds", justify="right")
+        table.add_column("peak memory", justify="right")
+        for name, seconds in self.seconds.items():
+            table.add_row(name, f"{seconds:.1f}", f"{self.peak_bytes[name] / 2**30:.2f} GiB")
+        table.add_row("all", f"{sum(self.seconds.values()):.1f}", f"{max(self.peak_bytes.values()) / 2**30:.2f} GiB")
+        return table
+
+    def _clock(self) -> str:
+        minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
+        return f"{minutes:02d}:{seconds:02d}"
+
+
+def _forget_peak() -> None:
+    # Linux keeps one high-water mark per process; clearing it makes the mark belong to the stage.
+    try:
+        _CLEAR_PEAK.write_text("5")
+    except OSError:
+        return
+
+
+def _peak_bytes() -> int:
+    try:
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
