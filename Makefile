@@ -1,5 +1,5 @@
 # Two commands do the main job: `make demo` and `make test`. Both do their own set-up.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 TRITON_VENV := .venv-triton
 BIN := $(VENV)/bin

@@ -1,0 +1,373 @@
+"""The `shopsight` command: every verb of the project; nothing heavy is imported before a verb needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+import serving.cli
+
+app = typer.Typer(
+    name="shopsight",
+    help="An online shop's raw events in, customer insight out of a Triton endpoint.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="The synthetic shop, and adapters for public data sets.", no_args_is_help=True)
+key_app = typer.Typer(help="The key that pseudonymises customers' identifiers.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(key_app, name="key")
+app.add_typer(serving.cli.app)
+
+WorkspaceOption = Annotated[
+    Path, typer.Option("--workspace", "-w", help="Where tables, models and reports lie.", file_okay=False)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+RecipeOption = Annotated[str, typer.Option(help="A named recipe; 'default' fits any shop.")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file put over the recipe.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting put over the recipe: recommend.factors=64")
+]
+FAMILY_HELP = "profiles, recommend, language, or all that have rows to learn from."
+
+DEFAULT_WORKSPACE = Path("workspace")
+DEFAULT_SHOP = Path("shop-demo")
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        Path, typer.Option("--folder", help="Made by the demo: raw/, truth/ and workspace/ inside it.")
+    ] = DEFAULT_SHOP,
+    customers: Annotated[int, typer.Option(help="People in the synthetic shop.", min=100)] = 20_000,
+    seed: Annotated[int, typer.Option(help="Same seed, same shop.")] = 0,
+    serve: Annotated[bool, typer.Option("--serve", help="Leave Triton up and print what to try.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a shop with planted truth, learn from it, serve it from Triton, compare found with planted.
+
+    Example: shopsight demo --serve
+    """
+    from training.demo import run_demo
+
+    outcome = run_demo(folder, num_customers=customers, seed=seed, serve=serve, console=_console(as_json))
+    if as_json:
+        _print_json(outcome.as_dict())
+    raise typer.Exit(0 if outcome.passed else 1)
+
+
+@data_app.command("make")
+def data_make(
+    out: Annotated[Path, typer.Option("--out", help="Folder for raw/ and truth/.", file_okay=False)],
+    customers: Annotated[float, typer.Option(help="People in the shop, 1e7 is fine.", min=100)] = 20_000,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the synthetic shop: raw files of every channel, and the truth beside them.
+
+    Example: shopsight data make --customers 1e5 --out my-shop
+    """
+    from training.data.shop import ShopSpec, make_shop
+
+    console, began = _console(as_json), time.monotonic()
+    spec = ShopSpec(num_customers=int(customers), seed=seed)
+    summary = make_shop(spec, out / "raw", out / "truth", progress=_printer(console))
+    console.print(
+        f"made {out} in {time.monotonic() - began:.1f} s; next: shopsight ingest {out}/raw/sources.toml"
+    )
+    if as_json:
+        _print_json(_plain(summary))
+
+
+@data_app.command("list")
+def data_list(as_json: JsonOption = False) -> None:
+    """List the public data sets that have an adapter.
+
+    Example: shopsight data list
+    """
+    from training.data.adapters import ADAPTERS
+
+    rows = {name: (adapter.__doc__ or "").strip().splitlines()[0] for name, adapter in ADAPTERS.items()}
+    if as_json:
+        _print_json(rows)
+        return
+    for name, line in rows.items():
+        Console().print(f"[bold]{name}[/bold]  {line}")
+
+
+@data_app.command("adapt")
+def data_adapt(
+    name: Annotated[str, typer.Argument(help="A data set of 'shopsight data list'.")],
+    path: Annotated[Path, typer.Argument(help="Where its files lie.", exists=True)],
+    out: Annotated[Path, typer.Option("--out", help="Folder for sources.toml and converted files.")],
+) -> None:
+    """Make a public data set ready for ingest: a sources file, and conversion where its format needs it.
+
+    Example: shopsight data adapt online_retail data/online_retail --out retail
+    """
+    from training.data.adapters import adapt
+
+    sources = adapt(name, path, out)
+    Console().print(f"wrote {sources}; next: shopsight ingest {sources}")
+
+
+@key_app.command("create")
+def key_create() -> None:
+    """Make the pseudonymisation key under your configuration folder, or where $SHOPSIGHT_KEY_FILE says.
+
+    Example: shopsight key create
+    """
+    from serving.pseudonym import create_key
+
+    Console().print(f"wrote {create_key()}; keep a copy: without it no new row joins a known customer")
+
+
+@app.command()
+def ingest(
+    sources: Annotated[Path, typer.Argument(help="The sources file: which raw file is what.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Read raw files into the tables: cleaned, joined across channels, refused rows kept with the reason.
+
+    Example: shopsight ingest shop/raw/sources.toml --workspace shop/workspace
+    """
+    from serving.pseudonym import load_key
+    from training.data.ingest import ingest as run_ingest
+    from training.workspace import Workspace
+
+    console = _console(as_json)
+    report = run_ingest(sources, Workspace(workspace), load_key(), progress=_printer(console))
+    if as_json:
+        _print_json(_plain(report))
+    else:
+        console.print(report.table())
+
+
+@app.command()
+def validate(
+    files: Annotated[
+        list[Path], typer.Argument(help="Raw files that nobody has described yet.", exists=True)
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The sources file to write.")] = Path("sources.toml"),
+) -> None:
+    """Look at raw files and write a first sources file: kinds, columns and formats as recognised.
+
+    Example: shopsight validate exports/*.csv --out sources.toml
+    """
+    from training.data.validate import validate as run_validate
+
+    for line in run_validate(files, out):
+        Console().print(line)
+    Console().print(f"wrote {out}; read it over, then: shopsight ingest {out}")
+
+
+@app.command()
+def train(
+    family: Annotated[str, typer.Argument(help=FAMILY_HELP)] = "all",
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    recipe: RecipeOption = "default",
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train models from the tables.
+
+    Example: shopsight train recommend --workspace shop/workspace --set recommend.factors=64
+    """
+    from training import families
+
+    console, (where, chosen_recipe) = _console(as_json), _resolved(workspace, recipe, config, settings)
+    printer, figures = _printer(console), {}
+    for name in families.chosen(where, family, printer):
+        began = time.monotonic()
+        figures[name] = families.train(where, chosen_recipe, name, printer)
+        printer(f"{name}: trained in {time.monotonic() - began:.1f} s")
+    _show_figures(figures, as_json)
+
+
+@app.command()
+def evaluate(
+    family: Annotated[str, typer.Argument(help=FAMILY_HELP)] = "all",
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    recipe: RecipeOption = "default",
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure trained models on rows that they never saw: metrics with intervals, and a leak report.
+
+    Example: shopsight evaluate all --workspace shop/workspace
+    """
+    from training import families
+
+    console, (where, chosen_recipe) = _console(as_json), _resolved(workspace, recipe, config, settings)
+    names = families.chosen(where, family, _printer(console))
+    _show_figures({name: families.evaluate(where, chosen_recipe, name) for name in names}, as_json)
+
+
+@app.command()
+def export(
+    family: Annotated[str, typer.Argument(help=FAMILY_HELP)] = "all",
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    recipe: RecipeOption = "default",
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Export trained models: ONNX, contract and golden requests, ready to publish.
+
+    Example: shopsight export --workspace shop/workspace
+    """
+    from training import families
+
+    console, (where, chosen_recipe) = _console(as_json), _resolved(workspace, recipe, config, settings)
+    names = families.chosen(where, family, _printer(console))
+    folders = families.export(where, chosen_recipe, names)
+    if as_json:
+        _print_json({"models": [str(folder) for folder in folders]})
+        return
+    for folder in folders:
+        console.print(f"exported {folder}")
+    console.print(f"next: shopsight publish --workspace {workspace}")
+
+
+@app.command()
+def report(
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "Your customers",
+) -> None:
+    """Write the page for people: the customers, the segments in words, what sells, what messages are about.
+
+    Example: shopsight report --workspace shop/workspace
+    """
+    from training.report.page import write_report
+    from training.workspace import Workspace
+
+    Console().print(f"wrote {write_report(Workspace(workspace), title=title)}")
+
+
+@app.command()
+def experiment(
+    name: Annotated[str | None, typer.Argument(help="An experiment of the exposures table.")] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Analyse an A/B test: effect with its interval, after checking that the arms have the planned sizes.
+
+    Example: shopsight experiment --workspace shop/workspace
+    """
+    from training.market.experiment import analyse
+    from training.workspace import Workspace
+
+    _show_figures({"experiment": _plain(analyse(Workspace(workspace), name))}, as_json)
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Tell what this machine has and which backend each part will use.
+
+    Example: shopsight doctor
+    """
+    from training.doctor import examine
+
+    findings = examine()
+    if as_json:
+        _print_json(findings.as_dict())
+    else:
+        Console().print(findings.table())
+    raise typer.Exit(0 if findings.ready else 1)
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="A benchmark under benchmarks/, for example als.")],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Where the rows go.")] = None,
+) -> None:
+    """Run one benchmark of the suite from a checkout: ratios beside peers, medians and spread.
+
+    Example: shopsight bench als --json als.json
+    """
+    from training.doctor import PROJECT_ROOT
+
+    if not (PROJECT_ROOT / "benchmarks").is_dir():
+        raise FileNotFoundError("benchmarks/ is not installed with the package; run this from a checkout")
+    sys.path.insert(0, str(PROJECT_ROOT))
+    from benchmarks.runner import run_benchmark
+
+    run_benchmark(name, json_file)
+
+
+def main() -> None:
+    """Run the command; what a user can mend is told in one line, anything else keeps its traceback."""
+    try:
+        app(standalone_mode=True)
+    except (ValueError, RuntimeError, OSError) as error:
+        if not _is_ours(error):
+            raise
+        Console(stderr=True).print(f"[red]error[/red]: {error}", highlight=False, markup=True, soft_wrap=True)
+        sys.exit(1)
+
+
+def _is_ours(error: BaseException) -> bool:
+    package = type(error).__module__.split(".")[0]
+    return package in {"kernels", "serving", "training"} or isinstance(error, OSError)
+
+
+def _resolved(workspace: Path, name: str, config: Path | None, settings: list[str] | None) -> tuple[Any, Any]:
+    from training.config import overridden
+    from training.recipes import recipe
+    from training.workspace import Workspace
+
+    return Workspace(workspace), overridden(recipe(name), toml_path=config, settings=settings or ())
+
+
+def _console(quiet: bool) -> Console:
+    return Console(stderr=quiet)
+
+
+def _printer(console: Console) -> Any:
+    began = time.monotonic()
+
+    def show(line: str) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - began), 60)
+        console.print(f"[dim]{minutes:02d}:{seconds:02d}[/dim]  {line}", highlight=False)
+
+    return show
+
+
+def _show_figures(figures: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(figures)
+        return
+    from rich.table import Table
+
+    for name, values in figures.items():
+        table = Table(title=name, show_header=False)
+        for key, value in values.items():
+            table.add_row(str(key), value if isinstance(value, str) else json.dumps(value, default=str))
+        Console().print(table)
+
+
+def _plain(value: Any) -> Any:
+    import dataclasses
+
+    return (
+        dataclasses.asdict(value)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type)
+        else value
+    )
+
+
+def _print_json(content: Any) -> None:
+    typer.echo(json.dumps(content, default=str, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()
