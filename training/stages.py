@@ -51,7 +51,9 @@ class Stages:
         table.add_column("peak memory", justify="right")
         for name, seconds in self.seconds.items():
             table.add_row(name, f"{seconds:.1f}", f"{self.peak_bytes[name] / 2**30:.2f} GiB")
-        table.add_row("all", f"{sum(self.seconds.values()):.1f}", f"{max(self.peak_bytes.values()) / 2**30:.2f} GiB")
+        table.add_row(
+            "all", f"{sum(self.seconds.values()):.1f}", f"{max(self.peak_bytes.values()) / 2**30:.2f} GiB"
+        )
         return table
 
     def _clock(self) -> str:
