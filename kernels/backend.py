@@ -1,0 +1,144 @@
+"""The one place where cuda or cpu is chosen, for the kernels and for the libraries beside them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Literal
+
+Requested = Literal["auto", "cpu", "cuda"]
+BACKEND_VARIABLE = "SHOPSIGHT_BACKEND"
+
+
+class BackendUnavailable(RuntimeError):
+    """A backend was asked for by name and this machine cannot give it; the message has the remedy."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What the work runs on; `device_memory_bytes` is None where no memory limit is known."""
+
+    name: Literal["cpu", "cuda"]
+    description: str
+    num_threads: int
+    device_memory_bytes: int | None
+
+
+def resolve(requested: str = "auto") -> Backend:
+    """The backend for a request of "auto", "cpu" or "cuda".
+
+    `auto` follows the environment variable SHOPSIGHT_BACKEND where it is set, else takes the GPU where
+    one is usable. Nothing here creates a CUDA context.
+
+    Raises:
+        BackendUnavailable: the backend asked for by name cannot be had.
+        ValueError: `requested`, or the variable, is none of the three words.
+    """
+    chosen = _checked_name(requested, "requested")
+    if chosen == "auto":
+        chosen = _checked_name(os.environ.get(BACKEND_VARIABLE, "auto"), BACKEND_VARIABLE)
+    if chosen == "cpu":
+        return _cpu()
+    obstacle = cuda_obstacle()
+    if obstacle is None:
+        return _cuda()
+    if chosen == "cuda":
+        raise BackendUnavailable(f"the cuda backend was asked for but {obstacle}; or ask for 'cpu' or 'auto'")
+    return _cpu()
+
+
+def available() -> tuple[Backend, ...]:
+    """Every backend that this machine has, cpu first."""
+    return (_cpu(),) if cuda_obstacle() else (_cpu(), _cuda())
+
+
+def cuda_obstacle() -> str | None:
+    """Why the GPU cannot be used, with the remedy; None where it can."""
+    if importlib.util.find_spec("cupy") is None:
+        return "cupy is not installed (remedy: pip install 'shopsight[gpu]')"
+    try:
+        import cupy
+
+        num_devices = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # cupy raises types of its own, and ImportError where libraries are missing
+        return f"no CUDA device answers ({error}; remedy: a machine with an NVIDIA GPU and its driver)"
+    if num_devices == 0:
+        return "no CUDA device is visible (remedy: look at nvidia-smi and CUDA_VISIBLE_DEVICES)"
+    return None
+
+
+def polars_engine(requested: str = "auto") -> Any:
+    """The `engine` argument of `LazyFrame.collect`: "streaming", or a GPUEngine that never falls back."""
+    if resolve(requested).name == "cpu":
+        return "streaming"
+    _require("cudf_polars", "the cuda backend needs cudf-polars for tables")
+    import polars
+
+    return polars.GPUEngine(raise_on_fail=True)
+
+
+def estimators(requested: str = "auto") -> SimpleNamespace:
+    """Estimators with scikit-learn's shape (KMeans, PCA, TruncatedSVD, NearestNeighbors):
+    cuML's classes on the GPU, scikit-learn's on the CPU. cuML's PCA takes no `random_state`.
+    """
+    if resolve(requested).name == "cpu":
+        from sklearn.cluster import KMeans
+        from sklearn.decomposition import PCA, TruncatedSVD
+        from sklearn.neighbors import NearestNeighbors
+
+        library = "scikit-learn"
+    else:
+        _require("cuml", "the cuda backend needs cuML for estimators")
+        from cuml.cluster import KMeans
+        from cuml.decomposition import PCA, TruncatedSVD
+        from cuml.neighbors import NearestNeighbors
+
+        library = "cuML"
+    return SimpleNamespace(
+        library=library, KMeans=KMeans, PCA=PCA, TruncatedSVD=TruncatedSVD, NearestNeighbors=NearestNeighbors
+    )
+
+
+def _require(module: str, need: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise BackendUnavailable(f"{need}, which is not installed; remedy: pip install 'shopsight[gpu]'")
+
+
+def _checked_name(name: str, source: str) -> str:
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"{source}={name!r}: the backend must be 'auto', 'cpu' or 'cuda'")
+    return name
+
+
+def _cpu() -> Backend:
+    num_threads = _num_threads()
+    return Backend(
+        "cpu", f"{platform.machine()} CPU, {num_threads} threads", num_threads, _host_memory_bytes()
+    )
+
+
+def _cuda() -> Backend:
+    import cupy
+
+    device = cupy.cuda.runtime.getDevice()
+    properties = cupy.cuda.runtime.getDeviceProperties(device)
+    memory = int(properties["totalGlobalMem"])
+    description = f"{properties['name'].decode()} with {memory / 2**30:.0f} GiB"
+    return Backend("cuda", description, _num_threads(), memory)
+
+
+def _num_threads() -> int:
+    """Cores that this process may use, or OMP_NUM_THREADS where that asks for fewer."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(cores, int(asked))) if asked.isdigit() and int(asked) else cores
+
+
+def _host_memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
