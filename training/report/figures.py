@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 # Okabe and Ito's palette stays apart for colour-blind readers.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6BB1", "#4D4D4D")
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -48,7 +50,7 @@ def line(days: Sequence[object], values: Sequence[float], *, unit: str) -> str:
         return _svg(figure)
 
 
-def scatter(points: np.ndarray, groups: np.ndarray, names: Sequence[str]) -> str:
+def scatter(points: NDArray[np.float32], groups: NDArray[np.int64], names: Sequence[str]) -> str:
     """Draw customers as points, one colour per segment; points [n, 2], groups int [n] indexing names."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7, 4.6), layout="constrained")
