@@ -124,7 +124,7 @@ def labels_row(name: str, planted: Sequence[str], found: Sequence[str], required
     accuracy = float(np.mean(np.asarray(planted, dtype=object) == np.asarray(found, dtype=object)))
     return Row(
         name=name,
-        planted=f"{len(set(planted))} kinds in {len(planted):,} unlabelled messages; accuracy ≥ {required:.2f}",
+        planted=f"{len(set(planted))} kinds, {len(planted):,} unlabelled messages; accuracy ≥ {required}",
         found=f"accuracy {accuracy:.4f}",
         passed=accuracy >= required,
     )
@@ -136,7 +136,7 @@ def bad_rows_row(planted: pl.DataFrame, refused: pl.DataFrame) -> Row:
     missed = planted.join(refused, on=keys, how="anti")
     wrongly = refused.join(planted, on=keys, how="anti")
     same = planted.join(refused.unique(keys), on=keys, how="inner", suffix="_given")
-    reasons = float((same["reason"] == same["reason_given"]).mean() or 0.0) if same.height else 0.0
+    reasons = same.filter(pl.col("reason") == pl.col("reason_given")).height / max(same.height, 1)
     return Row(
         name="bad rows set aside",
         planted=f"{planted.height:,} rows, {planted['reason'].n_unique()} reasons; all found, no good one",
