@@ -1,0 +1,252 @@
+"""Start, find and stop the Triton server of a model repository, and load models into it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import tritonclient.grpc as triton_grpc
+from tritonclient.utils import InferenceServerException
+
+from serving.server_errors import ModelLoadError, PortInUseError, ServerError, ServerNotRunningError
+from serving.server_process import (
+    EXIT_TIMEOUT_SECONDS,
+    LOOPBACK,
+    SECRET_HEADER,
+    Ports,
+    check_free,
+    clear_leftovers,
+    launch,
+    log_tail,
+    only_one_starts,
+    remove_runtime,
+    with_free_ports,
+)
+from serving.server_state import ServerState, remove_state
+
+__all__ = [
+    "ModelLoadError",
+    "PortInUseError",
+    "ServerError",
+    "ServerNotRunningError",
+    "TritonServer",
+    "short_reason",
+]
+
+_ATTACH_SECONDS = 10.0
+_POLL_SECONDS = 0.05
+# Calls to loopback must not go through a proxy that the environment names.
+_CHANNEL_ARGUMENTS = [("grpc.enable_http_proxy", 0)]
+
+
+class TritonServer:
+    """A running Triton server; leaving it as a context manager stops it."""
+
+    def __init__(
+        self, repository: Path, state: ServerState, process: subprocess.Popen[bytes] | None = None
+    ) -> None:
+        self.repository = repository
+        self.state = state
+        self._process = process
+
+    @classmethod
+    def start(
+        cls,
+        repository: Path,
+        *,
+        models: Sequence[str] = (),
+        http_port: int = 0,
+        grpc_port: int = 0,
+        metrics_port: int = 0,
+        key_file: Path | None = None,
+        detached: bool = False,
+        startup_seconds: float = 60.0,
+    ) -> TritonServer:
+        """Start a server on loopback, load `models` in order, and note it in the repository's `.server.json`.
+
+        Port 0 takes a free one. `key_file` is where routers find the pseudonymisation key. Unless
+        `detached`, the server ends when the calling thread's process does. Raises TritonMissingError,
+        PortInUseError, ModelLoadError (the server is stopped) or ServerError, each with the remedy.
+        """
+        repository = repository.absolute()
+        if not repository.is_dir():
+            raise ServerError(f"no model repository at {repository}; 'shopsight publish' makes one")
+        if not os.access(repository, os.W_OK):
+            raise ServerError(f"{repository} is not writable; the server's note and log go there")
+        with only_one_starts(repository):
+            clear_leftovers(repository)
+            wanted = Ports(http_port, grpc_port, metrics_port)
+            server = cls._start_empty(repository, wanted, key_file, detached, startup_seconds)
+        try:
+            for model in models:
+                server.load(model)
+        except BaseException:
+            server.stop()
+            raise
+        return server
+
+    @classmethod
+    def _start_empty(
+        cls, repository: Path, wanted: Ports, key_file: Path | None, detached: bool, startup_seconds: float
+    ) -> TritonServer:
+        check_free(wanted)
+        for last_attempt in (False, False, True):
+            state, process = launch(repository, with_free_ports(wanted), key_file, detached)
+            server = cls(repository, state, process)
+            try:
+                state.write(repository)
+                if (problem := server._wait_until_up(startup_seconds)) is None:
+                    return server
+                tail = log_tail(Path(state.log_file))
+            except BaseException:
+                server.stop()
+                raise
+            server.stop()
+            # A free port can be taken between looking and listening; then another one is tried.
+            if "in use" not in tail or last_attempt:
+                break
+        raise ServerError(f"Triton did not start: {problem}. The end of {state.log_file}:\n{tail}")
+
+    @classmethod
+    def attach(cls, repository: Path) -> TritonServer:
+        """Find the running server of a repository; raises ServerNotRunningError with the remedy."""
+        repository = repository.absolute()
+        state = ServerState.read(repository)
+        if state is None or not state.process_is_alive:
+            raise ServerNotRunningError(
+                f"no server runs for {repository}; start one with 'shopsight serve --repository {repository}'"
+            )
+        server = cls(repository, state)
+        if problem := server._wait_until_up(_ATTACH_SECONDS):  # it may be starting just now
+            raise ServerNotRunningError(
+                f"process {state.pid} should serve {repository}, but: {problem}; its log is {state.log_file}"
+            )
+        return server
+
+    @property
+    def http_url(self) -> str:
+        """Address of the HTTP endpoint, as `tritonclient.http` takes it."""
+        return f"{LOOPBACK}:{self.state.http_port}"
+
+    @property
+    def grpc_url(self) -> str:
+        """Address of the gRPC endpoint, as `tritonclient.grpc` takes it."""
+        return f"{LOOPBACK}:{self.state.grpc_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Address of the Prometheus metrics page."""
+        return f"http://{LOOPBACK}:{self.state.metrics_port}/metrics"
+
+    def load(self, model: str, timeout_seconds: float = 120.0) -> None:
+        """Load a model, or its new versions; the versions that serve keep serving when Triton refuses.
+
+        Raises ModelLoadError with Triton's reason.
+        """
+        try:
+            with self._admin() as client:
+                client.load_model(model, headers=self._secret(), client_timeout=timeout_seconds)
+        except InferenceServerException as error:
+            raise ModelLoadError(model, self._reason(error)) from error
+
+    def unload(self, model: str, timeout_seconds: float = 60.0) -> None:
+        """Stop serving a model; requests under way are answered first."""
+        try:
+            with self._admin() as client:
+                client.unload_model(model, headers=self._secret(), client_timeout=timeout_seconds)
+        except InferenceServerException as error:
+            raise ServerError(f"Triton did not unload '{model}': {self._reason(error)}") from error
+
+    def ready(self, model: str, version: int | None = None) -> bool:
+        """Whether a model (any version, or the one named) answers requests in this very server."""
+        try:
+            with self._admin() as client:
+                asked = "" if version is None else str(version)
+                return self._is_itself(client) and bool(
+                    client.is_model_ready(model, asked, client_timeout=5.0)
+                )
+        except InferenceServerException:
+            return False
+
+    def is_running(self) -> bool:
+        """Whether the process lives and answers under its own server id."""
+        if not self._process_is_alive():
+            return False
+        with self._admin() as client, contextlib.suppress(InferenceServerException):
+            return self._is_itself(client)
+        return False
+
+    def wait(self) -> None:
+        """Return when the server has ended, for a command that serves in the foreground."""
+        while self._process_is_alive():
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        """End the server: running requests are answered, then everything that it left is removed."""
+        if self._process_is_alive():
+            os.kill(self.state.pid, signal.SIGTERM)
+            deadline = time.monotonic() + EXIT_TIMEOUT_SECONDS + 10
+            while self._process_is_alive() and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
+            if self._process_is_alive():
+                os.killpg(self.state.pid, signal.SIGKILL)
+                while self._process_is_alive():
+                    time.sleep(_POLL_SECONDS)
+        remove_state(self.repository, self.state.server_id)
+        remove_runtime(self.state)
+
+    def __enter__(self) -> TritonServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @contextlib.contextmanager
+    def _admin(self) -> Iterator[Any]:
+        client = triton_grpc.InferenceServerClient(self.grpc_url, channel_args=_CHANNEL_ARGUMENTS)
+        try:
+            yield client
+        finally:
+            client.close()
+
+    def _secret(self) -> dict[str, str]:
+        return {f"triton-grpc-protocol-{SECRET_HEADER}": self.state.secret}
+
+    def _is_itself(self, client: Any) -> bool:
+        return bool(client.get_server_metadata(client_timeout=5.0).name == self.state.server_id)
+
+    def _wait_until_up(self, seconds: float) -> str | None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.is_running():
+                return None
+            if not self._process_is_alive():
+                return "it ended at once"
+            time.sleep(_POLL_SECONDS)
+        return f"no answer within {seconds:g} seconds"
+
+    def _process_is_alive(self) -> bool:
+        if self._process is not None and self._process.poll() is not None:  # poll also reaps our child
+            return False
+        return self.state.process_is_alive
+
+    def _reason(self, error: InferenceServerException) -> str:
+        if not self._process_is_alive():
+            return f"the server has ended; its log is {self.state.log_file}"
+        return short_reason(str(error.message()))
+
+
+def short_reason(message: str) -> str:
+    """Reduce Triton's message to its cause: no traceback, no repeated prefix, at most 500 characters."""
+    cause = message.split("\n\nAt:")[0].split("Traceback (most recent call last)")[0]
+    _, _, after = cause.partition("state: ")
+    return " ".join((after or cause).split()).rstrip(";")[:500]

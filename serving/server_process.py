@@ -1,0 +1,168 @@
+"""One server process on loopback: its arguments, its ports, its private folder, and cleaning up after it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from serving.pseudonym import KEY_FILE_VARIABLE
+from serving.server_errors import PortInUseError, ServerError
+from serving.server_state import ServerState, process_started, remove_state
+from serving.triton_environment import find_triton, prepare_runtime
+
+LOOPBACK = "127.0.0.1"
+# Who may change what is served, or make the server write files: holders of the state file's secret alone.
+RESTRICTED_APIS = "shared-memory,model-repository,logging,trace"
+SECRET_HEADER = "shopsight-secret"
+LOG_FILE = ".server.log"
+EXIT_TIMEOUT_SECONDS = 5  # what Triton grants to running requests and idle HTTP connections at its end
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Loopback ports of one server."""
+
+    http: int
+    grpc: int
+    metrics: int
+
+
+def launch(
+    repository: Path, ports: Ports, key_file: Path | None, detached: bool
+) -> tuple[ServerState, subprocess.Popen[bytes]]:
+    installation = find_triton()
+    server_id, secret = f"shopsight-{secrets.token_hex(6)}", secrets.token_urlsafe(32)
+    runtime = Path(tempfile.mkdtemp(prefix="triton-", dir=_runtime_root()))
+    try:
+        program, environment = prepare_runtime(installation, runtime)
+    except BaseException:
+        shutil.rmtree(runtime, ignore_errors=True)
+        raise
+    if key_file is not None:
+        environment[KEY_FILE_VARIABLE] = str(key_file.absolute())
+    command = program + _arguments(repository, ports, server_id, secret)
+    if not detached:
+        parent = Path(__file__).with_name("end_with_parent.py")
+        command = [sys.executable, "-I", str(parent), str(os.getpid()), *command]
+    log_file = repository / LOG_FILE
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a terminal's Ctrl-C reaches us alone: we end the server in order
+        )
+    state = ServerState(
+        pid=process.pid,
+        process_started=process_started(process.pid) or 0,
+        server_id=server_id,
+        secret=secret,
+        http_port=ports.http,
+        grpc_port=ports.grpc,
+        metrics_port=ports.metrics,
+        runtime_folder=str(runtime),
+        log_file=str(log_file),
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return state, process
+
+
+def _arguments(repository: Path, ports: Ports, server_id: str, secret: str) -> list[str]:
+    return [
+        f"--id={server_id}",
+        f"--model-repository={repository}",
+        "--model-control-mode=explicit",
+        f"--http-address={LOOPBACK}",
+        f"--http-port={ports.http}",
+        f"--grpc-address={LOOPBACK}",
+        f"--grpc-port={ports.grpc}",
+        f"--metrics-address={LOOPBACK}",
+        f"--metrics-port={ports.metrics}",
+        "--allow-gpu-metrics=false",
+        f"--http-restricted-api={RESTRICTED_APIS}:{SECRET_HEADER}={secret}",
+        f"--grpc-restricted-protocol={RESTRICTED_APIS}:{SECRET_HEADER}={secret}",
+        f"--backend-config=python,shm-region-prefix-name={server_id}",
+        "--backend-config=python,thread-pool-size=2",
+        f"--exit-timeout-secs={EXIT_TIMEOUT_SECONDS}",
+    ]
+
+
+def check_free(wanted: Ports) -> None:
+    for kind, port in (("http", wanted.http), ("grpc", wanted.grpc), ("metrics", wanted.metrics)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError as error:
+                raise PortInUseError(
+                    f"port {port} on {LOOPBACK} is not free ({error.strerror}); "
+                    f"choose another with --{kind}-port (0 takes a free one)"
+                ) from error
+
+
+def with_free_ports(wanted: Ports) -> Ports:
+    with contextlib.ExitStack() as held:  # held together, so that no port is given twice
+
+        def fill(port: int) -> int:
+            if port:
+                return port
+            probe = held.enter_context(socket.socket())
+            probe.bind((LOOPBACK, 0))
+            return int(probe.getsockname()[1])
+
+        return Ports(fill(wanted.http), fill(wanted.grpc), fill(wanted.metrics))
+
+
+@contextlib.contextmanager
+def only_one_starts(repository: Path) -> Iterator[None]:
+    descriptor = os.open(repository, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def clear_leftovers(repository: Path) -> None:
+    state = ServerState.read(repository)
+    if state is None:
+        return
+    if state.process_is_alive:
+        raise ServerError(
+            f"a server (process {state.pid}, HTTP port {state.http_port}) already serves {repository}; "
+            "stop it first, or use it"
+        )
+    remove_state(repository, state.server_id)
+    remove_runtime(state)
+
+
+def _runtime_root() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    root = Path(cache) / "shopsight"
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return root
+
+
+def remove_runtime(state: ServerState) -> None:
+    runtime = Path(state.runtime_folder)
+    if runtime.parent == _runtime_root():
+        shutil.rmtree(runtime, ignore_errors=True)
+    for region in Path("/dev/shm").glob(f"{state.server_id}*"):
+        region.unlink(missing_ok=True)
+
+
+def log_tail(log_file: Path, lines: int = 12) -> str:
+    return "\n".join(log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])

@@ -1,0 +1,111 @@
+"""Which Triton server this machine has, and the private folder that one run of it needs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import kernels
+import serving
+
+ENVIRONMENT_VARIABLE = "SHOPSIGHT_TRITON_ENV"
+_STAND_IN = Path(__file__).parent / "backends" / "onnxruntime"
+# One thread per library call: a server runs many models beside each other on few cores.
+_BOUNDED_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+class TritonMissingError(RuntimeError):
+    """No usable Triton server is installed here."""
+
+
+@dataclass(frozen=True)
+class TritonInstallation:
+    """A Triton server: its program, and the Python environment it came with (None: native, in PATH)."""
+
+    binary: Path
+    python_environment: Path | None
+
+    @property
+    def is_native(self) -> bool:
+        """Whether this is a full server, as in NVIDIA's container, with its own onnxruntime backend."""
+        return self.python_environment is None
+
+
+def find_triton() -> TritonInstallation:
+    """Find the server in $SHOPSIGHT_TRITON_ENV, else in PATH, else in `.venv-triton` beside the packages.
+
+    Raises TritonMissingError with the remedy.
+    """
+    if named := os.environ.get(ENVIRONMENT_VARIABLE):
+        return _in_environment(Path(named), f"{ENVIRONMENT_VARIABLE}={named}")
+    if native := shutil.which("tritonserver"):
+        return TritonInstallation(Path(native), None)
+    default = Path(serving.__file__).resolve().parent.parent / ".venv-triton"
+    return _in_environment(default, "no tritonserver in PATH")
+
+
+def _in_environment(environment: Path, looked_at: str) -> TritonInstallation:
+    found = sorted(environment.glob("lib/python3.*/site-packages/pytriton/tritonserver/bin/tritonserver"))
+    if not found:
+        raise TritonMissingError(
+            f"{looked_at}, and {environment} holds no Triton server; run 'make install', "
+            f"or name its environment in {ENVIRONMENT_VARIABLE}"
+        )
+    return TritonInstallation(found[0], environment.absolute())
+
+
+def prepare_runtime(installation: TritonInstallation, folder: Path) -> tuple[list[str], dict[str, str]]:
+    """Fill `folder` with what one server needs; return its program arguments and process environment.
+
+    The folder gets our packages (`python/`: linked one by one, so that nothing else of this process's
+    environment, such as its numpy, reaches the server's Python) and, unless the server is native, the
+    backend directory (copies: Triton refuses links).
+    """
+    packages = folder / "python"
+    packages.mkdir()
+    for package in (kernels, serving):
+        source = Path(str(package.__file__)).resolve().parent
+        (packages / source.name).symlink_to(source, target_is_directory=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment |= _BOUNDED_THREADS | {"PYTHONPATH": str(packages), "PYTHONDONTWRITEBYTECODE": "1"}
+    arguments = [str(installation.binary)]
+    if installation.python_environment is not None:
+        backends = _assemble_backends(installation.binary, folder)
+        caches = installation.binary.parent.parent / "caches"
+        arguments += [f"--backend-directory={backends}", f"--cache-directory={caches}"]
+        environment |= _search_paths(installation.binary, installation.python_environment)
+    return arguments, environment
+
+
+def _assemble_backends(binary: Path, folder: Path) -> Path:
+    bundle = binary.parent.parent
+    backends = folder / "backends"
+    shutil.copytree(bundle / "backends" / "python", backends / "python")
+    python_version = binary.parents[4].name.removeprefix("python")
+    stub = bundle / "python_backend_stubs" / python_version / "triton_python_backend_stub"
+    if not stub.is_file():
+        raise TritonMissingError(
+            f"{bundle.parent.name} has no backend for Python {python_version}; "
+            "run 'make install' with Python 3.11"
+        )
+    shutil.copy(stub, backends / "python" / stub.name)
+    (backends / "python" / stub.name).chmod(0o755)
+    shutil.copytree(_STAND_IN, backends / "onnxruntime", ignore=shutil.ignore_patterns("__pycache__"))
+    return backends
+
+
+def _search_paths(binary: Path, python_environment: Path) -> dict[str, str]:
+    asked = "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))"
+    python = python_environment / "bin" / "python"
+    completed = subprocess.run([python, "-I", "-c", asked], capture_output=True, text=True, timeout=60)
+    if completed.returncode:
+        raise TritonMissingError(f"{python} does not run; remove {python_environment} and run 'make install'")
+    libraries = [str(binary.parents[3] / "nvidia_pytriton.libs"), completed.stdout.strip()]
+    return {
+        "PATH": f"{python_environment / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "LD_LIBRARY_PATH": os.pathsep.join(libraries),
+        "VIRTUAL_ENV": str(python_environment),
+    }
