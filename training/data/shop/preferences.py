@@ -1,0 +1,108 @@
+"""Who wants what: each person's propensity for each item, as factors, and draws from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.shop.catalogue import LATENT, Catalogue
+from training.data.shop.personas import Traits
+
+Array = NDArray[np.float64]
+
+_STYLE = 1.6  # how strongly the own style decides within a category
+_PRICE_PULL = 0.8  # 1 / variance of the price level that a person likes
+_BLOCK_CELLS = 4_000_000  # people x items held at once
+
+
+def item_factors(catalogue: Catalogue) -> NDArray[np.float32]:
+    """Return item factors [num_items, d]: category, style, price level, its square, and popularity."""
+    level, category = catalogue.price_level, catalogue.category
+    one_hot = np.eye(catalogue.department.size)[category]
+    mass = np.bincount(category, np.exp(catalogue.popularity))
+    bias = catalogue.popularity - np.log(mass)[category]
+    return np.column_stack([one_hot, catalogue.style, level, -0.5 * level**2, bias]).astype(np.float32)
+
+
+def person_factors(traits: Traits, catalogue: Catalogue, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return person factors [n, d]: exp(person . item) is proportional to how likely that item is chosen next.
+
+    The taste for a category is the taste for its department times a Dirichlet draw within it.
+    """
+    num, department = len(traits.persona), catalogue.department
+    within = rng.standard_gamma(0.7, (num, department.size)) + 1e-4
+    mass = np.stack([within[:, department == d].sum(axis=1) for d in range(traits.taste.shape[1])], axis=1)
+    log_taste = np.log(traits.taste[:, department] * within / mass[:, department] + 1e-6)
+    style = _STYLE * rng.normal(0, 1, (num, LATENT))
+    pull = np.full(num, _PRICE_PULL)
+    return np.column_stack([log_taste, style, pull * traits.price_level, pull, np.ones(num)]).astype(
+        np.float32
+    )
+
+
+class Chooser:
+    """Draws items for people: the inverse of each person's cumulative propensities, built block by block."""
+
+    def __init__(self, person_factor: NDArray[np.float32], catalogue: Catalogue) -> None:
+        self._person_factor = person_factor
+        self._catalogue = catalogue
+        self.num_items = catalogue.num_items
+        self._item_factor = item_factors(catalogue).astype(np.float64).T
+
+    def choose(
+        self, person: NDArray[np.int64], day: Array, focus: Array, rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """Return an item a draw, [num] int64; -1 where nothing that is on sale that day was found.
+
+        person: [num] row of person_factor, ascending. day: [num] day of the year, for availability.
+        focus: [num] probability that the draw stays in the category of the draw before it (of one person).
+        """
+        out = np.full(person.size, -1, dtype=np.int64)
+        u = rng.random((4, person.size))
+        stays = rng.random(person.size) < focus
+        for low, high, cumulative in self._blocks(person):
+            rows = person[low:high] - person[low]
+            stay = stays[low:high]
+            out[low:high] = self._draw(cumulative, rows, u[:, low:high], day[low:high], stay)
+        return out
+
+    def _blocks(self, person: NDArray[np.int64]) -> Iterator[tuple[int, int, Array]]:
+        size = max(1, _BLOCK_CELLS // self._catalogue.num_items)
+        low = 0
+        while low < person.size:
+            first = int(person[low])
+            high = int(np.searchsorted(person, first + size))
+            # In float64, so that the order of a sum cannot move a draw to another item.
+            logits = self._person_factor[first : first + size].astype(np.float64) @ self._item_factor
+            logits -= logits.max(axis=1, keepdims=True)
+            cumulative = np.cumsum(np.exp(logits, out=logits), axis=1)
+            cumulative /= cumulative[:, -1:]
+            yield low, high, cumulative
+            low = high
+
+    def _draw(
+        self, cumulative: Array, rows: NDArray[np.int64], u: Array, day: Array, stay: NDArray[np.bool_]
+    ) -> NDArray[np.int64]:
+        catalogue, num_items = self._catalogue, self._catalogue.num_items
+        flat = (cumulative + np.arange(len(cumulative))[:, None]).ravel()
+        start = catalogue.category_start
+
+        def invert(where: NDArray[np.int64], draw: Array) -> NDArray[np.int64]:
+            return np.minimum(
+                np.searchsorted(flat, where + draw, side="right") - where * num_items, num_items - 1
+            )
+
+        item = invert(rows, u[0])
+        # A draw that stays takes the category of the last one that did not.
+        anchor = np.maximum.accumulate(np.where(stay, 0, np.arange(rows.size)))
+        category = np.where(rows[anchor] == rows, catalogue.category[item[anchor]], catalogue.category[item])
+        edge = np.concatenate([np.zeros((len(cumulative), 1)), cumulative], axis=1)
+        low, high = edge[rows, start[category]], edge[rows, start[category + 1]]
+        item = np.where(stay, invert(rows, low + u[0] * (high - low)), item)
+        for again in u[1:]:
+            gone = np.flatnonzero((catalogue.from_day[item] > day) | (catalogue.to_day[item] <= day))
+            item[gone] = invert(rows[gone], low[gone] + again[gone] * (high[gone] - low[gone]))
+        item[(catalogue.from_day[item] > day) | (catalogue.to_day[item] <= day)] = -1
+        return item
