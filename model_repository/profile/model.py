@@ -1,0 +1,23 @@
+"""Triton's entry to the profile router; what it does is in serving/routing/profile.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+
+from serving.routing.bridge import serve
+from serving.routing.profile import ProfileRouter
+
+
+class TritonPythonModel:
+    """One instance of the router, at the release whose number is its version."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        self._version = args["model_version"]
+        folder = Path(args["model_repository"]) / self._version
+        self._router = ProfileRouter(folder, release=self._version)
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return serve(requests, self._router, pb_utils, self._version)

@@ -1,0 +1,124 @@
+"""Between Triton's python backend and the routers: requests to rows, answers to responses.
+
+`pb_utils`, Triton's module, exists only inside the server and is handed in, so that this file imports
+anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from serving.routing.rows import RequestError, Row
+
+Array = np.ndarray[Any, Any]
+Answer = dict[str, Array]
+_PADDING = {"f": -np.inf, "O": b""}  # of the shorter rows of a request with several
+
+
+class Router(Protocol):
+    """What `serve` asks of a router."""
+
+    def answer(
+        self, rows: Sequence[Row], ask: Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
+    ) -> list[Answer | RequestError]: ...
+
+
+class AsyncRouter(Protocol):
+    """What `serve_async` asks of a router."""
+
+    async def answer(
+        self,
+        rows: Sequence[Row],
+        ask: Callable[[str, Mapping[str, Array], str], Awaitable[Mapping[str, Array]]],
+    ) -> list[Answer | RequestError]: ...
+
+
+def serve(requests: Sequence[Any], router: Router, pb_utils: Any, version: str) -> list[Any]:
+    """Answer a batch of requests; a request that cannot be answered gets an error of its own."""
+
+    def ask(model: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return _answer_of(model, _call(pb_utils, model, version, inputs, "").exec(), pb_utils)
+
+    batches = [_rows(request) for request in requests]
+    rows = [row for batch in batches for row in batch]
+    try:
+        answers = router.answer(rows, ask)
+    except RequestError as error:  # a member failed: nobody who waited on it has an answer
+        answers = [error] * len(rows)
+    return _responses(batches, answers, pb_utils)
+
+
+async def serve_async(requests: Sequence[Any], router: AsyncRouter, pb_utils: Any, version: str) -> list[Any]:
+    """Answer a batch of requests by a router that asks several models at once."""
+
+    async def ask(model: str, inputs: Mapping[str, Array], request_id: str) -> dict[str, Array]:
+        call = _call(pb_utils, model, version, inputs, request_id)
+        return _answer_of(model, await call.async_exec(), pb_utils)
+
+    batches = [_rows(request) for request in requests]
+    answers = await router.answer([row for rows in batches for row in rows], ask)
+    return _responses(batches, answers, pb_utils)
+
+
+def _call(pb_utils: Any, model: str, version: str, inputs: Mapping[str, Array], request_id: str) -> Any:
+    return pb_utils.InferenceRequest(
+        model_name=model,
+        model_version=int(version),
+        requested_output_names=[],
+        inputs=[pb_utils.Tensor(name, value) for name, value in inputs.items()],
+        request_id=request_id,
+    )
+
+
+def _answer_of(model: str, response: Any, pb_utils: Any) -> dict[str, Array]:
+    if response.has_error():
+        error = response.error()
+        codes = {pb_utils.TritonError.INVALID_ARG: "INVALID_ARG", pb_utils.TritonError.NOT_FOUND: "NOT_FOUND"}
+        code: Any = codes.get(error.code(), "UNAVAILABLE")
+        raise RequestError(error.message() if code != "UNAVAILABLE" else f"{model}: {error.message()}", code)
+    return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+
+
+def _rows(request: Any) -> list[Row]:
+    tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+    count = max((len(value) for value in tensors.values()), default=0)
+    name = request.request_id()
+    return [
+        Row({key: value[i] for key, value in tensors.items()}, f"{name}-{i}" if name and count > 1 else name)
+        for i in range(count)
+    ]
+
+
+def _responses(
+    batches: Sequence[Sequence[Row]], answers: Sequence[Answer | RequestError], pb_utils: Any
+) -> list[Any]:
+    responses, begin = [], 0
+    for rows in batches:
+        responses.append(_response(answers[begin : begin + len(rows)], pb_utils))
+        begin += len(rows)
+    return responses
+
+
+def _response(answers: Sequence[Answer | RequestError], pb_utils: Any) -> Any:
+    for position, answer in enumerate(answers):
+        if isinstance(answer, RequestError):
+            where = f"row {position}: " if len(answers) > 1 else ""
+            code = getattr(pb_utils.TritonError, answer.code)
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"{where}{answer}", code))
+    rows = [answer for answer in answers if not isinstance(answer, RequestError)]
+    names = rows[0] if rows else {}
+    return pb_utils.InferenceResponse(
+        [pb_utils.Tensor(name, stacked([row[name] for row in rows])) for name in names]
+    )
+
+
+def stacked(values: Sequence[Array]) -> Array:
+    """Stack one output of several rows; shorter ones are padded, FP32 with -inf and BYTES with ""."""
+    width = max(len(value) for value in values)
+    joined = np.full((len(values), width), _PADDING[values[0].dtype.kind], dtype=values[0].dtype)
+    for row, value in zip(joined, values, strict=True):
+        row[: len(value)] = value
+    return joined

@@ -1,0 +1,126 @@
+"""What a customer did just now, as a row that the factorisation can fold in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kernels.reference.fold_in import fold_in
+from serving.routing.items import Items
+from serving.routing.rows import RequestError, Row
+
+Array = np.ndarray[Any, Any]
+
+MAX_HISTORY = 10_000
+DEFAULT_EVENT = "view"
+_MICROSECONDS_PER_DAY = 86_400_000_000
+# A return takes back what the purchase said, as in training.
+_TAKES_BACK = {"return": "purchase"}
+_SAYS_NOTHING = frozenset({"search", "message", "exposure"})
+
+
+@dataclass(frozen=True)
+class History:
+    """The known items of a request's history with their weights; weights of one item are summed.
+
+    item int64 [n] ascending, weight float64 [n], bought int64 (items whose purchases outlast their returns).
+    """
+
+    item: Array
+    weight: Array
+    bought: Array
+    num_unknown: int = 0
+
+
+class HistoryReader:
+    """Turns HISTORY_* tensors into weights with the event weights and the half-life of training."""
+
+    def __init__(self, items: Items, preprocessing: Mapping[str, Any]) -> None:
+        self._items = items
+        self._event_weights = {str(k): float(v) for k, v in preprocessing["event_weights"].items()}
+        self._half_life = float(preprocessing["half_life_days"]) * _MICROSECONDS_PER_DAY
+        self._known_events = self._event_weights.keys() | _TAKES_BACK.keys() | _SAYS_NOTHING
+
+    def read(self, row: Row) -> History:
+        """Return the history of a request; raises RequestError naming the tensor and the rule it breaks."""
+        given = row.texts("HISTORY_ITEM")
+        events = self._events(row, len(given))
+        fade = self._fade(row, len(given))
+        kept = [i for i, item in enumerate(given) if item]  # empty strings pad rows of unequal length
+        weights: dict[int, float] = {}
+        purchases: dict[int, int] = {}
+        num_unknown = 0
+        for i in kept:
+            item = self._items.index_of(given[i])
+            if item is None:
+                num_unknown += 1
+                continue
+            weights[item] = weights.get(item, 0.0) + self._signed_weight(events[i]) * float(fade[i])
+            purchases[item] = purchases.get(item, 0) + (events[i] == "purchase") - (events[i] == "return")
+        found = np.array(sorted(weights), dtype=np.int64)
+        weight = np.array([weights[item] for item in found.tolist()])
+        bought = np.array(sorted(item for item, count in purchases.items() if count > 0), dtype=np.int64)
+        return History(found, weight, bought, num_unknown)
+
+    def _signed_weight(self, event: str) -> float:
+        if event in _TAKES_BACK:
+            return -self._event_weights.get(_TAKES_BACK[event], 0.0)
+        return self._event_weights.get(event, 0.0)
+
+    def _events(self, row: Row, length: int) -> list[str]:
+        if length > MAX_HISTORY:
+            raise RequestError(f"HISTORY_ITEM has {length} entries; at most {MAX_HISTORY}, send the latest")
+        if "HISTORY_EVENT" not in row:
+            return [DEFAULT_EVENT] * length
+        events = [event.decode(errors="replace") or DEFAULT_EVENT for event in row.texts("HISTORY_EVENT")]
+        if len(events) != length:
+            raise RequestError(f"HISTORY_EVENT has {len(events)} entries, HISTORY_ITEM has {length}")
+        for i, event in enumerate(events):
+            if event not in self._known_events:
+                raise RequestError(
+                    f"HISTORY_EVENT[{i}] is no event that this release knows; "
+                    f"it must be one of {', '.join(sorted(self._known_events))}"
+                )
+        return events
+
+    def _fade(self, row: Row, length: int) -> Array:
+        times = row.tensors.get("HISTORY_TIME")
+        if times is None:
+            return np.ones(length)
+        if len(times) != length:
+            raise RequestError(f"HISTORY_TIME has {len(times)} entries, HISTORY_ITEM has {length}")
+        if length == 0:
+            return np.ones(0)
+        # Age counts back from the customer's own latest event, as in training.
+        age = (times.max() - times).astype(np.float64)
+        return np.asarray(0.5 ** (age / self._half_life))
+
+
+class Folder:
+    """Solves for the factors of customers that were not in training, as training solved for its own."""
+
+    def __init__(self, item_factor: Array, preprocessing: Mapping[str, Any]) -> None:
+        self._item_factor = item_factor
+        factor = item_factor.astype(np.float64)
+        self._gramian = factor.T @ factor
+        self._unobserved_weight = float(preprocessing["unobserved_weight"])
+        self._regularization = float(preprocessing["regularization"])
+
+    def fold_in(self, history: History) -> Array:
+        """Return the factors float32 [f] of one history; zeros where nothing in it says anything."""
+        liked = history.weight > 0
+        weight = history.weight[liked]
+        factors = fold_in(
+            indptr=np.array([0, len(weight)]),
+            indices=np.arange(len(weight)),
+            weight=weight,
+            target=weight,
+            factors=self._item_factor[history.item[liked]],
+            regularization=np.array([self._regularization]),
+            unobserved_weight=self._unobserved_weight,
+            gramian=self._gramian,
+        )
+        return np.asarray(factors[0].astype(np.float32))

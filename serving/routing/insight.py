@@ -1,0 +1,121 @@
+"""The insight router: profile, recommendations and understanding of one customer in one JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serving.contract import ModelContract
+from serving.routing.rows import RequestError, Row, byte_strings
+
+Array = np.ndarray[Any, Any]
+Answer = dict[str, Array]
+AskAsync = Callable[[str, Mapping[str, Array], str], Awaitable[Mapping[str, Array]]]
+
+SCHEMA_VERSION = 1
+_PERSON = ("CUSTOMER_ID", "SOURCE", "SOURCE_ID")
+
+
+class InsightRouter:
+    """Answers `insight` rows by asking the other routers, all at once; Triton batches what they share.
+
+    The JSON holds schema_version, release, request_id, profile (null for a customer that the release does
+    not know), recommendations, and understanding (null without TEXT). A part whose router this release
+    lacks is left out.
+    """
+
+    def __init__(self, folder: Path, release: str) -> None:
+        self._release = release
+        self._calls = ModelContract.read(folder).calls
+
+    async def answer(self, rows: Sequence[Row], ask: AskAsync) -> list[Answer | RequestError]:
+        """Return an answer or the error for each row, in order; `ask` calls a router at this release."""
+        return list(await asyncio.gather(*(self._answer_or_error(row, ask) for row in rows)))
+
+    async def _answer_or_error(self, row: Row, ask: AskAsync) -> Answer | RequestError:
+        try:
+            insight = await self._insight(row, ask)
+        except RequestError as error:
+            return error
+        return {"INSIGHT": byte_strings([json.dumps(insight, ensure_ascii=False).encode()])}
+
+    async def _insight(self, row: Row, ask: AskAsync) -> dict[str, Any]:
+        person = {name: _single(value) for name in _PERSON if (value := row.text(name))}
+        if not person:
+            raise RequestError("nobody is named: give CUSTOMER_ID, or SOURCE with SOURCE_ID")
+        text = row.text("TEXT")
+        if text and "understand" not in self._calls:
+            raise RequestError("TEXT is given, but this release has no language model; leave it out")
+        request_id = row.request_id or uuid.uuid4().hex
+        limit = {"K": np.array([[row.number("K", 10)]], dtype=np.int32)}
+        parts: dict[str, Awaitable[Any]] = {}
+        if "profile" in self._calls:
+            parts["profile"] = _profile(person, ask, request_id)
+        if "recommend" in self._calls:
+            parts["recommendations"] = _recommendations(person | limit, ask, request_id)
+        if "understand" in self._calls:
+            parts["understanding"] = _understanding(text, ask, request_id)
+        found = dict(zip(parts, await asyncio.gather(*parts.values()), strict=True))
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "release": self._release,
+            "request_id": request_id,
+            **found,
+        }
+
+
+async def _profile(person: Mapping[str, Array], ask: AskAsync, request_id: str) -> dict[str, Any] | None:
+    try:
+        answer = await ask("profile", person, request_id)
+    except RequestError as error:
+        if error.code == "NOT_FOUND":
+            return None
+        raise
+    names, values = _texts(answer, "FEATURE_NAME"), answer["FEATURE_VALUE"].reshape(-1).tolist()
+    return {
+        "segment": _texts(answer, "SEGMENT")[0],
+        "segment_description": _texts(answer, "SEGMENT_DESCRIPTION")[0],
+        "features": {
+            name: None if math.isnan(value) else value for name, value in zip(names, values, strict=True)
+        },
+    }
+
+
+async def _recommendations(
+    asked: Mapping[str, Array], ask: AskAsync, request_id: str
+) -> list[dict[str, Any]]:
+    answer = await ask("recommend", asked, request_id)
+    scores = answer["SCORE"].reshape(-1).tolist()
+    listed = zip(_texts(answer, "ITEM_ID"), scores, _texts(answer, "REASON_CODE"), strict=True)
+    return [
+        {"rank": rank, "item_id": item, "score": score, "reason_code": reason}
+        for rank, (item, score, reason) in enumerate(listed, start=1)
+    ]
+
+
+async def _understanding(text: bytes | None, ask: AskAsync, request_id: str) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    answer = await ask("understand", {"TEXT": _single(text)}, request_id)
+    found = {
+        "intent": _texts(answer, "INTENT")[0],
+        "confidence": float(answer["CONFIDENCE"].reshape(-1)[0]),
+    }
+    if "SENTIMENT" in answer:
+        found["sentiment"] = _texts(answer, "SENTIMENT")[0]
+    return found
+
+
+def _single(value: bytes) -> Array:
+    return np.array([[value]], dtype=np.object_)
+
+
+def _texts(answer: Mapping[str, Array], name: str) -> list[str]:
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in answer[name].reshape(-1)]

@@ -1,0 +1,67 @@
+"""The catalogue that a router answers from: ids to indices and back, and what is popular."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serving.routing.arrays import ArraysError, map_safetensors
+
+Array = np.ndarray[Any, Any]
+
+ITEMS_FILE = "items.safetensors"
+
+
+class Items:
+    """Items in the order of the member's item factors.
+
+    Arrays of the file: item_id uint8 [bytes] with item_id_offset int64 [i + 1], item_factor float32 [i, f],
+    popularity float32 [i], segment_popular int32 [segments, p] (item indices, -1 pads).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / ITEMS_FILE
+        arrays = map_safetensors(path)
+        try:
+            joined, offsets = arrays["item_id"].tobytes(), arrays["item_id_offset"].tolist()
+            self.factor, self.popularity = arrays["item_factor"], arrays["popularity"]
+            self.segment_popular = arrays["segment_popular"]
+        except KeyError as error:
+            raise ArraysError(f"{path}: tensor {error} is missing; export recommend again") from error
+        self.ids = [joined[a:b] for a, b in pairwise(offsets)]
+        self._index = {item_id: index for index, item_id in enumerate(self.ids)}
+        self._by_popularity = np.argsort(-self.popularity, kind="stable")
+        self._rank = np.empty(len(self.ids), dtype=np.int64)
+        self._rank[self._by_popularity] = np.arange(len(self.ids))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def index_of(self, item_id: bytes) -> int | None:
+        """Return the index of an item, None when the release does not know it."""
+        return self._index.get(item_id)
+
+    def indices_of(self, item_ids: list[bytes]) -> Array:
+        """Return the indices int64 of the known ones among `item_ids`, each once, ascending."""
+        found = {self._index[item] for item in item_ids if item in self._index}
+        return np.array(sorted(found), dtype=np.int64)
+
+    def popular(self, k: int, exclude: Array, allow: Array | None, segment: int = -1) -> Array:
+        """Return up to `k` item indices, the most popular first, of a segment first where one is given.
+
+        A segment's list is short: what it lacks is filled from the popularity over all customers.
+        """
+        order = self._by_popularity[: k + len(exclude)] if allow is None else self._ranked(allow)
+        if 0 <= segment < len(self.segment_popular):
+            tastes = self.segment_popular[segment].astype(np.int64)
+            tastes = tastes[tastes >= 0] if allow is None else tastes[np.isin(tastes, allow)]
+            joined = np.concatenate([tastes, self._by_popularity[: k + len(exclude) + len(tastes)]])
+            joined = joined if allow is None else np.concatenate([tastes, order])
+            order = joined[np.sort(np.unique(joined, return_index=True)[1])]
+        return np.asarray(order[~np.isin(order, exclude)][:k])
+
+    def _ranked(self, indices: Array) -> Array:
+        return np.asarray(self._by_popularity[np.sort(self._rank[indices])])

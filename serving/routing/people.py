@@ -1,0 +1,105 @@
+"""Who is asked about: customer ids and pseudonyms in sorted fixed-width matrices, found by bisection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serving.pseudonym import PseudonymKey, PseudonymKeyError
+from serving.routing.arrays import ArraysError, map_safetensors
+from serving.routing.rows import RequestError, Row
+
+Array = np.ndarray[Any, Any]
+
+UNKNOWN = -1
+CUSTOMERS_FILE = "customers.safetensors"
+IDENTITIES_FILE = "identities.safetensors"
+
+
+class SortedIds:
+    """Ids of a uint8 matrix [n, width], ascending, right-padded with zeros, searched without being copied."""
+
+    def __init__(self, matrix: Array, origin: str) -> None:
+        if matrix.ndim != 2 or matrix.dtype != np.uint8:
+            raise ArraysError(f"{origin}: ids are {matrix.dtype} {matrix.shape}, expected uint8 [n, width]")
+        self.width = matrix.shape[1]
+        self._ids = matrix.view(f"S{self.width}").reshape(-1) if matrix.size else np.empty(0, "S1")
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def row_of(self, wanted: bytes) -> int:
+        """Return the row of an id, UNKNOWN (-1) when it is absent."""
+        if len(wanted) > self.width or wanted.endswith(b"\0"):
+            return UNKNOWN
+        row = int(np.searchsorted(self._ids, np.array(wanted, dtype=self._ids.dtype)))
+        return row if row < len(self._ids) and self._ids[row] == wanted else UNKNOWN
+
+
+class People:
+    """The customers that a router knows, found by CUSTOMER_ID or by SOURCE and SOURCE_ID.
+
+    `load_key` is asked at the first SOURCE lookup; `key_id` names the key that training hashed with, ""
+    accepts any.
+    """
+
+    def __init__(self, folder: Path, load_key: Callable[[], PseudonymKey], key_id: str = "") -> None:
+        self.arrays = map_safetensors(folder / CUSTOMERS_FILE)
+        identities = map_safetensors(folder / IDENTITIES_FILE)
+        self._customers = SortedIds(self.arrays["customer_id"], f"{folder / CUSTOMERS_FILE}: customer_id")
+        self._pseudonyms = SortedIds(identities["pseudonym"], f"{folder / IDENTITIES_FILE}: pseudonym")
+        self._customer_row = identities["customer_row"]
+        self._load_key = load_key
+        self._key_id = key_id
+        self._key: PseudonymKey | None = None
+
+    def __len__(self) -> int:
+        return len(self._customers)
+
+    def named(self, row: Row) -> bool:
+        """Tell whether a row names somebody; raises RequestError when it does so twice or by half."""
+        customer, source, source_id = (row.text(name) for name in ("CUSTOMER_ID", "SOURCE", "SOURCE_ID"))
+        if (source is None) != (source_id is None):
+            missing = "SOURCE_ID" if source_id is None else "SOURCE"
+            raise RequestError(f"{missing} is missing: SOURCE and SOURCE_ID name a customer together")
+        if customer is not None and source is not None:
+            raise RequestError("give CUSTOMER_ID, or SOURCE with SOURCE_ID, not both")
+        return customer is not None or source is not None
+
+    def row_of(self, row: Row) -> int:
+        """Return the row of the customer that a request names, UNKNOWN when nobody is named or known."""
+        if not self.named(row):
+            return UNKNOWN
+        customer = row.text("CUSTOMER_ID")
+        if customer is not None:
+            return self._customers.row_of(customer)
+        source, source_id = _decoded(row, "SOURCE"), _decoded(row, "SOURCE_ID")
+        found = self._pseudonyms.row_of(self._loaded_key().pseudonym(source, source_id).encode())
+        return UNKNOWN if found == UNKNOWN else int(self._customer_row[found])
+
+    def _loaded_key(self) -> PseudonymKey:
+        if self._key is None:
+            try:
+                key = self._load_key()
+            except PseudonymKeyError as error:
+                raise RequestError(
+                    f"SOURCE cannot be looked up: {error}, then restart the server", "UNAVAILABLE"
+                ) from error
+            if self._key_id and key.key_id != self._key_id:
+                raise RequestError(
+                    f"SOURCE cannot be looked up: the server holds key {key.key_id}, the release was made "
+                    f"with key {self._key_id}; start the server with that key",
+                    "UNAVAILABLE",
+                )
+            self._key = key
+        return self._key
+
+
+def _decoded(row: Row, name: str) -> str:
+    try:
+        return (row.text(name) or b"").decode()
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{name} is not valid UTF-8 (byte {error.start}); send UTF-8") from error

@@ -1,0 +1,82 @@
+"""One row of a request: what it may hold, and the errors that a caller can mend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+ErrorCode = Literal["INVALID_ARG", "NOT_FOUND", "UNAVAILABLE"]
+
+
+class RequestError(ValueError):
+    """A request that cannot be answered; the message names the tensor, the rule and the remedy.
+
+    Messages never repeat a caller's identifiers: they end in logs.
+    """
+
+    def __init__(self, message: str, code: ErrorCode = "INVALID_ARG") -> None:
+        super().__init__(message)
+        self.code: ErrorCode = code
+
+
+@dataclass(frozen=True)
+class Row:
+    """The tensors of one row, without the batch dimension; BYTES as object arrays of bytes."""
+
+    tensors: Mapping[str, Array] = field(default_factory=dict)
+    request_id: str = ""
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.tensors
+
+    def texts(self, name: str) -> list[bytes]:
+        """Return a BYTES tensor as a list; empty when it was not given."""
+        return [_bytes(value) for value in self.tensors.get(name, ())]
+
+    def text(self, name: str) -> bytes | None:
+        """Return a BYTES tensor of one element; None when it was not given or is the empty string.
+
+        The empty string counts as not given, so that rows with and without it can share a batch.
+        """
+        values = self.texts(name)
+        if len(values) > 1:
+            raise RequestError(f"{name} takes one value, not {len(values)}")
+        return values[0] or None if values else None
+
+    def number(self, name: str, default: int) -> int:
+        """Return an integer tensor of one element."""
+        values = self.tensors.get(name)
+        if values is None or len(values) == 0:
+            return default
+        if len(values) > 1:
+            raise RequestError(f"{name} takes one value, not {len(values)}")
+        return int(values[0])
+
+    def flag(self, name: str, default: bool) -> bool:
+        """Return a BOOL tensor of one element."""
+        return bool(self.number(name, int(default)))
+
+
+def byte_strings(values: list[bytes]) -> Array:
+    """Return a BYTES tensor."""
+    return np.array(values, dtype=np.object_)
+
+
+def bucket(length: int, smallest: int = 16) -> int:
+    """Return the padded length: the least power of 4 times `smallest` that holds `length`.
+
+    Triton joins requests of equal shape only, so few lengths mean large batches.
+    """
+    size = smallest
+    while size < length:
+        size *= 4
+    return size
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
