@@ -30,13 +30,16 @@ from serving.server_process import (
     with_free_ports,
 )
 from serving.server_state import ServerState, remove_state
+from serving.triton_environment import TritonMissingError, find_triton
 
 __all__ = [
     "ModelLoadError",
     "PortInUseError",
     "ServerError",
     "ServerNotRunningError",
+    "TritonMissingError",
     "TritonServer",
+    "find_triton",
     "short_reason",
 ]
 

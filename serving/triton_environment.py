@@ -28,6 +28,9 @@ class TritonInstallation:
     binary: Path
     python_environment: Path | None
 
+    def __str__(self) -> str:
+        return f"{self.binary} ({'native' if self.is_native else 'python backend, onnxruntime through it'})"
+
     @property
     def is_native(self) -> bool:
         """Whether this is a full server, as in NVIDIA's container, with its own onnxruntime backend."""
