@@ -1,0 +1,167 @@
+// The chip's own instructions, each behind a function with a twin for the test harness, and the storage types.
+// Built by NVRTC without any header, so that a machine needs no CUDA toolkit.
+#pragma once
+#ifdef SHOPSIGHT_HOST
+#include "host_cuda.h"
+#endif
+
+#define ALL_LANES 0xffffffffu
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+__device__ __forceinline__ int lane_index() { return static_cast<int>(threadIdx.x & 31u); }
+__device__ __forceinline__ int warp_index() { return static_cast<int>(threadIdx.x >> 5); }
+__device__ __forceinline__ int num_warps() { return static_cast<int>(blockDim.x >> 5); }
+
+// All shared memory is dynamic: more than 48 KB of it has to be.
+__device__ __forceinline__ float* shared_floats() {
+#ifdef SHOPSIGHT_HOST
+    return reinterpret_cast<float*>(host::shared_memory);
+#else
+    extern __shared__ float4 shared_block[];
+    return reinterpret_cast<float*>(shared_block);
+#endif
+}
+
+__device__ __forceinline__ float warp_sum(float x) {
+#pragma unroll
+    for (int bits = 16; bits > 0; bits >>= 1) x += __shfl_xor_sync(ALL_LANES, x, bits);
+    return x;
+}
+
+// ---- asynchronous copies: 16 bytes from global to shared memory without passing through registers
+__device__ __forceinline__ void copy_async_16(float* shared, const float* global) {
+#ifdef SHOPSIGHT_HOST
+    host::copy_later(shared, global, 16);
+#else
+    const u32 address = static_cast<u32>(__cvta_generic_to_shared(shared));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(global) : "memory");
+#endif
+}
+__device__ __forceinline__ void commit_copies() {
+#ifdef SHOPSIGHT_HOST
+    host::commit_copies();
+#else
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+template <int GROUPS_LEFT> __device__ __forceinline__ void wait_copies() {
+#ifdef SHOPSIGHT_HOST
+    host::wait_copies(GROUPS_LEFT);
+#else
+    asm volatile("cp.async.wait_group %0;" ::"n"(GROUPS_LEFT) : "memory");
+#endif
+}
+
+// ---- tensor cores: C (16x8, float32) += A (16x8, tf32) B (8x8, tf32), fragments as PTX lays them out:
+// lane = 4 g + t holds A(g,t) A(g+8,t) A(g,t+4) A(g+8,t+4), B(t,g) B(t+4,g), C(g,2t) C(g,2t+1) C(g+8,2t) C(g+8,2t+1)
+__device__ __forceinline__ u32 round_tf32(float x) {
+#ifdef SHOPSIGHT_HOST
+    return (__float_as_uint(x) + 0x1000u) & ~0x1fffu;
+#else
+    u32 bits;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+    return bits;
+#endif
+}
+#ifdef SHOPSIGHT_HOST
+struct HostMma { float* c; const u32 *a, *b; };
+inline void host_mma(void* lanes[32], unsigned) {
+    auto lane = [&](int g, int t) { return static_cast<HostMma*>(lanes[4 * g + t]); };
+    float a[16][8], b[8][8];
+    for (int g = 0; g < 8; ++g)
+        for (int t = 0; t < 4; ++t) {
+            for (int i = 0; i < 4; ++i) a[g + 8 * (i & 1)][t + 4 * (i >> 1)] = __uint_as_float(lane(g, t)->a[i]);
+            for (int i = 0; i < 2; ++i) b[t + 4 * i][g] = __uint_as_float(lane(g, t)->b[i]);
+        }
+    for (int g = 0; g < 8; ++g)
+        for (int t = 0; t < 4; ++t)
+            for (int i = 0; i < 4; ++i) {
+                float sum = lane(g, t)->c[i];
+                for (int k = 0; k < 8; ++k) sum += a[g + 8 * (i >> 1)][k] * b[k][2 * t + (i & 1)];
+                lane(g, t)->c[i] = sum;
+            }
+}
+#endif
+__device__ __forceinline__ void mma_tf32(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2]) {
+#ifdef SHOPSIGHT_HOST
+    HostMma mine{c, a, b};
+    host::warp_collective(ALL_LANES, 4, &mine, host_mma);
+#else
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
+// ---- storage of factors: float32, or 16 bits with float32 arithmetic; STORAGE is 32 or 16
+#if STORAGE == 16
+typedef unsigned short stored;
+__device__ __forceinline__ float from_stored(stored bits) {
+#ifdef SHOPSIGHT_HOST
+    _Float16 half;
+    std::memcpy(&half, &bits, 2);
+    return static_cast<float>(half);
+#else
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
+    return x;
+#endif
+}
+__device__ __forceinline__ stored to_stored(float x) {
+#ifdef SHOPSIGHT_HOST
+    const _Float16 half = static_cast<_Float16>(x);
+    stored bits;
+    std::memcpy(&bits, &half, 2);
+    return bits;
+#else
+    stored bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+    return bits;
+#endif
+}
+__device__ __forceinline__ float4 load4(const stored* p) {
+    const uint2 raw = *reinterpret_cast<const uint2*>(p);
+    return make_float4(from_stored(static_cast<stored>(raw.x & 0xffffu)), from_stored(static_cast<stored>(raw.x >> 16)),
+                       from_stored(static_cast<stored>(raw.y & 0xffffu)), from_stored(static_cast<stored>(raw.y >> 16)));
+}
+__device__ __forceinline__ void store4(stored* p, float4 x) {
+    uint2 raw;
+    raw.x = to_stored(x.x) | static_cast<u32>(to_stored(x.y)) << 16;
+    raw.y = to_stored(x.z) | static_cast<u32>(to_stored(x.w)) << 16;
+    *reinterpret_cast<uint2*>(p) = raw;
+}
+#else
+typedef float stored;
+__device__ __forceinline__ float from_stored(stored x) { return x; }
+__device__ __forceinline__ stored to_stored(float x) { return x; }
+__device__ __forceinline__ float4 load4(const stored* p) { return *reinterpret_cast<const float4*>(p); }
+__device__ __forceinline__ void store4(stored* p, float4 x) { *reinterpret_cast<float4*>(p) = x; }
+#endif
+
+// FACTORS as the user counts them; a stored row is a whole number of 16-byte loads, in either type; a row in
+// shared memory is a whole number of warps and of tensor-core tiles. What is beyond FACTORS is zero throughout.
+constexpr int STORED = (FACTORS + 7) / 8 * 8;
+constexpr int PADDED = (FACTORS + 31) / 32 * 32;
+
+// Gathers `count` rows of `factors` into `block`, PITCH floats apart, with zero rows up to `rows`.
+// The caller waits for the copies and then for the block.
+template <int PITCH>
+__device__ void gather_rows(float* block, const stored* factors, const int* columns, int count, int rows) {
+    constexpr int QUADS = PADDED / 4;
+    for (int i = threadIdx.x; i < rows * QUADS; i += blockDim.x) {
+        const int row = i / QUADS, quad = i % QUADS;
+        float* to = block + row * PITCH + quad * 4;
+        if (row < count && quad * 4 < STORED) {
+            const stored* from = factors + static_cast<long long>(columns[row]) * STORED + quad * 4;
+#if STORAGE == 16
+            *reinterpret_cast<float4*>(to) = load4(from);
+#else
+            copy_async_16(to, from);
+#endif
+        } else {
+            *reinterpret_cast<float4*>(to) = make_float4(0.f, 0.f, 0.f, 0.f);
+        }
+    }
+    commit_copies();
+}

@@ -1,0 +1,98 @@
+"""What the CUDA loaders need of a device: arrays, compilation, launches. The tests put a CPU twin in its place."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+SOURCES = Path(__file__).parent
+_INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One `extern "C"` function of one source, for one choice of its compile-time numbers."""
+
+    source: str
+    name: str
+    defines: tuple[tuple[str, int], ...]
+
+
+class Device(Protocol):
+    """`xp` is the array module (cupy; numpy in tests); sizes are in bytes."""
+
+    xp: Any
+    shared_bytes: int
+    num_multiprocessors: int
+
+    def launch(
+        self, kernel: Kernel, blocks: tuple[int, int], threads: int, shared: int, arguments: Sequence[Any]
+    ) -> None: ...
+
+
+@functools.cache
+def device() -> Device:
+    """The current GPU."""
+    return CudaDevice()
+
+
+def assemble_source(name: str) -> str:
+    """A source with our headers put in place of their includes, each once.
+
+    cupy's cache knows a kernel by the text it is given: a header read by the compiler itself could change
+    unseen.
+    """
+    seen: set[str] = set()
+
+    def expand(file: str) -> str:
+        def include(match: re.Match[str]) -> str:
+            if match[1] in seen:
+                return ""
+            seen.add(match[1])
+            return expand(match[1])
+
+        text = (SOURCES / file).read_text(encoding="utf-8").replace("#pragma once\n", "")
+        return _INCLUDE.sub(include, text)
+
+    return expand(name)
+
+
+class CudaDevice:
+    """The current GPU, through cupy. Launches go to cupy's current stream and never wait."""
+
+    def __init__(self) -> None:
+        import cupy
+
+        self.xp = cupy
+        attributes = cupy.cuda.Device().attributes
+        self.shared_bytes = int(attributes["MaxSharedMemoryPerBlockOptin"])
+        self.num_multiprocessors = int(attributes["MultiProcessorCount"])
+        self._functions: dict[Kernel, Any] = {}
+
+    def launch(
+        self, kernel: Kernel, blocks: tuple[int, int], threads: int, shared: int, arguments: Sequence[Any]
+    ) -> None:
+        """Starts `blocks` blocks of `threads` threads with `shared` bytes of shared memory.
+
+        Arguments are device arrays, or NumPy scalars of the type that the kernel declares; None is a null
+        pointer.
+        """
+        if blocks[0] == 0 or blocks[1] == 0:
+            return
+        self._function(kernel, shared)(
+            blocks, (threads,), tuple(0 if a is None else a for a in arguments), shared_mem=shared
+        )
+
+    def _function(self, kernel: Kernel, shared: int) -> Any:
+        function = self._functions.get(kernel)
+        if function is None:
+            options = ("-std=c++17", *(f"-D{name}={value}" for name, value in kernel.defines))
+            module = self.xp.RawModule(code=assemble_source(kernel.source), options=options, backend="nvrtc")
+            function = self._functions[kernel] = module.get_function(kernel.name)
+        if shared > 48 * 1024:
+            function.max_dynamic_shared_size_bytes = shared
+        return function
