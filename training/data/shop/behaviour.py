@@ -1,4 +1,4 @@
-"""What people do: sessions of views, carts and purchases, store baskets, returns, and the weeks after."""
+"""What people do online: sessions of item pages, carts and purchases; what they buy in stores; what they send back."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from training.data.shop.catalogue import Catalogue
-from training.data.shop.personas import PERSONAS, Traits
-from training.data.shop.preferences import Chooser
+from training.data.shop.personas import Traits
+from training.data.shop.preferences import Chooser, Wishes
 from training.data.shop.seasons import Calendar
 from training.data.shop.spec import DAY_SECONDS, EXPERIMENT_DAYS, FUTURE_DAYS, NUM_DAYS, ShopSpec
 
@@ -31,13 +31,13 @@ class Sessions:
     start: Ints  # seconds after the first day's midnight
     anonymous: Bools  # the visitor did not log in
     num_views: Ints
-    checkout: Bools  # whether carts are paid
+    checkout: Bools  # whether a cart is paid
     pays: Array  # the probability of that without the treatment
 
 
 @dataclass(frozen=True)
 class Views:
-    """Item pages seen, ordered by session; arrays [num_views]."""
+    """Item pages seen, ordered by session and time; arrays [num_views]."""
 
     session: Ints
     item: Ints
@@ -46,14 +46,63 @@ class Views:
     bought: Bools
 
 
-def draw_sessions(
-    traits: Traits, calendar: Calendar, arm: Ints, spec: ShopSpec, rng: np.random.Generator
-) -> Sessions:
-    """Draw the online sessions of a year; the treatment arm pays more often in the experiment's weeks."""
-    per_session = np.mean([p.views_per_session for p in PERSONAS]) * 1.3
-    scale = spec.events_per_customer * 0.62 / per_session / np.mean([p.online_sessions for p in PERSONAS])
+@dataclass(frozen=True)
+class Visits:
+    """Visits that end in a purchase without a trace before it, ordered by person; arrays [num_visits]."""
+
+    person: Ints
+    channel: Ints
+    start: Ints
+    num_lines: Ints
+
+
+@dataclass(frozen=True)
+class Year:
+    """A year of one chunk of people, and the purchases of the weeks after it."""
+
+    sessions: Sessions
+    views: Views
+    lines: pl.DataFrame  # bought: person, channel, order, line, item, time, quantity, price, discount, sign
+    future: pl.DataFrame  # person, channel, item, time
+
+
+def draw_year(
+    traits: Traits, arm: Ints, catalogue: Catalogue, chooser: Chooser, spec: ShopSpec, rng: np.random.Generator
+) -> Year:
+    """Draw what the people of `traits` do; orders are numbered by session first, then by store visit.
+
+    Items of the future come from the propensities alone, so that the best list is the one that the planted
+    factors give.
+    """
+    sessions = _draw_sessions(traits, arm, spec, rng)
+    store = _draw_store_visits(traits, spec, rng)
+    future = _draw_future_visits(traits, rng)
+    chosen = chooser.choose([_browse(sessions), _fill(store, 0.35), _fill(future, 0.0)], rng)
+    views = _see(sessions, chosen[0], traits, catalogue.num_items, rng)
+    online = _paid(sessions, views)
+    tills = _bought(store, chosen[1]).with_columns(order=pl.col("order") + sessions.start.size)
+    lines = _priced(pl.concat([online, tills]), traits, catalogue, rng)
+    return Year(sessions, views, lines, _bought(future, chosen[2]).drop("order"))
+
+
+def experiment_time(start: Ints) -> Bools:
+    """Return whether seconds after the first midnight lie in the experiment's weeks."""
+    return (start >= (NUM_DAYS - EXPERIMENT_DAYS) * DAY_SECONDS) & (start < NUM_DAYS * DAY_SECONDS)
+
+
+def draw_returns(lines: pl.DataFrame, traits: Traits, rng: np.random.Generator) -> pl.DataFrame:
+    """Return the lines that are sent back before the year ends, with the time of the return and sign -1."""
+    back = rng.random(lines.height) < traits.return_share[lines["person"].to_numpy()]
+    delay = (rng.gamma(3.0, 3.0, lines.height) + 1.5) * DAY_SECONDS
+    returned = lines.with_columns(time=pl.col("time") + pl.Series(delay.astype(np.int64)), sign=pl.lit(-1))
+    return returned.filter(pl.Series(back) & (pl.col("time") < NUM_DAYS * DAY_SECONDS))
+
+
+def _draw_sessions(traits: Traits, arm: Ints, spec: ShopSpec, rng: np.random.Generator) -> Sessions:
+    calendar = Calendar(traits, 0, NUM_DAYS)
     online = traits.has_channel[:, :2].any(axis=1)
-    rate = np.where(online, traits.online_sessions, 0.25) * calendar.active_years * scale
+    # People of the stores look at the web shop too now and then, without an account.
+    rate = np.where(online, traits.online_sessions, 1.5) * calendar.active_years * spec.events_per_customer / 42
     person = np.repeat(np.arange(rate.size), rng.poisson(rate))
     start = calendar.draw_days(person, rng) * DAY_SECONDS + calendar.draw_seconds(person, rng)
     order = np.lexsort((start, person))
@@ -62,106 +111,87 @@ def draw_sessions(
     by_app = has_app & (~has_web | (rng.random(person.size) < traits.app_share[person]))
     anonymous = ~by_app & (~has_web | (rng.random(person.size) < 0.12))
     pays = np.minimum(traits.checkout_share[person], 0.62)
-    in_test = experiment_time(start) & ~by_app & (arm[person] == 1)
-    checkout = ~anonymous & (rng.random(person.size) < pays * np.where(in_test, spec.effect, 1.0))
+    treated = experiment_time(start) & ~by_app & (arm[person] == 1)
+    checkout = ~anonymous & (rng.random(person.size) < pays * np.where(treated, spec.effect, 1.0))
     num_views = 1 + rng.poisson(np.maximum(traits.views_per_session[person] - 1, 0.3))
     return Sessions(person, np.where(by_app, APP, WEB), start, anonymous, num_views, checkout, pays)
 
 
-def experiment_time(start: Ints) -> Bools:
-    """Return whether seconds after the first midnight lie in the experiment's weeks."""
-    return (start >= (NUM_DAYS - EXPERIMENT_DAYS) * DAY_SECONDS) & (start < NUM_DAYS * DAY_SECONDS)
+def _draw_store_visits(traits: Traits, spec: ShopSpec, rng: np.random.Generator) -> Visits:
+    calendar = Calendar(traits, 0, NUM_DAYS)
+    rate = np.where(traits.has_channel[:, STORE], traits.store_baskets, 0.0) * calendar.active_years
+    person = np.repeat(np.arange(rate.size), rng.poisson(rate * spec.events_per_customer / 50))
+    start = calendar.draw_days(person, rng) * DAY_SECONDS + calendar.draw_seconds(person, rng, _OPEN)
+    return Visits(person, np.full(person.size, STORE), start, 1 + rng.poisson(1.2, person.size))
 
 
-def draw_views(sessions: Sessions, traits: Traits, chooser: Chooser, rng: np.random.Generator) -> Views:
-    """Draw the item pages of each session, what of them goes into the cart, and what is bought at its end."""
+def _draw_future_visits(traits: Traits, rng: np.random.Generator) -> Visits:
+    calendar = Calendar(traits, NUM_DAYS, NUM_DAYS + FUTURE_DAYS)
+    has, baskets = traits.has_channel, traits.store_baskets
+    online = np.where(has[:, :2].any(axis=1), traits.online_sessions * 0.6, 0.0)
+    rate = (online + np.where(has[:, STORE], baskets, 0.0)) * calendar.active_years
+    person = np.repeat(np.arange(rate.size), rng.poisson(rate))
+    weight = np.stack([1 - traits.app_share, traits.app_share, 0.2 * baskets], axis=1) * has
+    edges = np.cumsum(weight / weight.sum(axis=1, keepdims=True), axis=1)[person]
+    channel = (rng.random(person.size)[:, None] > edges).sum(axis=1).clip(0, 2)
+    start = calendar.draw_days(person, rng) * DAY_SECONDS + calendar.draw_seconds(person, rng, _OPEN)
+    return Visits(person, channel, start, 1 + rng.poisson(0.8, person.size))
+
+
+def _browse(sessions: Sessions) -> Wishes:
     session = np.repeat(np.arange(sessions.start.size), sessions.num_views)
-    person = sessions.person[session]
-    day = sessions.start[session] / DAY_SECONDS
-    first = np.searchsorted(session, session) == np.arange(session.size)
-    item = chooser.choose(person, day, np.where(first, 0.0, 0.55), rng)
-    found = item >= 0
+    return _wishes(session, sessions.person, sessions.start, 0.55)
+
+
+def _fill(visits: Visits, focus: float) -> Wishes:
+    return _wishes(np.repeat(np.arange(visits.start.size), visits.num_lines), visits.person, visits.start, focus)
+
+
+def _wishes(visit: Ints, person: Ints, start: Ints, focus: float) -> Wishes:
+    first = np.searchsorted(visit, visit) == np.arange(visit.size)
+    return Wishes(person[visit], start[visit] / DAY_SECONDS, np.where(first, 0.0, focus))
+
+
+def _see(sessions: Sessions, item: Ints, traits: Traits, num_items: int, rng: np.random.Generator) -> Views:
+    session = np.repeat(np.arange(sessions.start.size), sessions.num_views)
     gap = np.maximum(2, rng.lognormal(3.3, 0.8, session.size)).astype(np.int64)
     elapsed = np.cumsum(gap) - gap
     time = sessions.start[session] + elapsed - elapsed[np.searchsorted(session, session)]
+    found = item >= 0
     session, item, time = session[found], item[found], time[found]
-    _, seen_first = np.unique(session * chooser.num_items + item, return_index=True)
     new = np.zeros(item.size, dtype=bool)
-    new[seen_first] = True
-    carted = (
-        new
-        & ~sessions.anonymous[session]
-        & (rng.random(item.size) < traits.cart_share[sessions.person[session]])
-    )
-    carted |= new & sessions.anonymous[session] & (rng.random(item.size) < 0.04)
-    bought = carted & sessions.checkout[session]
-    return Views(session, item, time, carted, bought)
+    new[np.unique(session * num_items + item, return_index=True)[1]] = True
+    person = sessions.person[session]
+    carts = np.where(sessions.anonymous[session], 0.04, traits.cart_share[person])
+    carted = new & (rng.random(item.size) < carts)
+    return Views(session, item, time, carted, carted & sessions.checkout[session])
 
 
-def draw_baskets(
-    traits: Traits, calendar: Calendar, chooser: Chooser, spec: ShopSpec, rng: np.random.Generator
-) -> pl.DataFrame:
-    """Draw what is bought at the tills: a row a line with person, order (0 … in this frame), item, time."""
-    rate = np.where(traits.has_channel[:, STORE], traits.store_baskets, 0.0)
-    person = np.repeat(
-        np.arange(rate.size), rng.poisson(rate * calendar.active_years * spec.events_per_customer / 50)
-    )
-    start = calendar.draw_days(person, rng) * DAY_SECONDS + calendar.draw_seconds(person, rng, _OPEN)
-    lines = 1 + rng.poisson(1.6, person.size)
-    order = np.repeat(np.arange(person.size), lines)
-    item = chooser.choose(person[order], start[order] / DAY_SECONDS, np.full(order.size, 0.3), rng)
-    frame = pl.DataFrame({"person": person[order], "order": order, "item": item, "time": start[order]})
+def _paid(sessions: Sessions, views: Views) -> pl.DataFrame:
+    last = np.zeros(sessions.start.size, dtype=np.int64)
+    np.maximum.at(last, views.session, views.time)
+    order = views.session[views.bought]
+    columns = {"person": sessions.person[order], "channel": sessions.channel[order], "order": order}
+    return pl.DataFrame({**columns, "item": views.item[views.bought], "time": last[order] + 45})
+
+
+def _bought(visits: Visits, item: Ints) -> pl.DataFrame:
+    order = np.repeat(np.arange(visits.start.size), visits.num_lines)
+    columns = {"person": visits.person[order], "channel": visits.channel[order], "order": order}
+    frame = pl.DataFrame({**columns, "item": item, "time": visits.start[order]})
     return frame.filter(pl.col("item") >= 0).unique(["order", "item"], keep="first", maintain_order=True)
 
 
-def purchase_lines(
-    person: Ints,
-    order: Ints,
-    item: Ints,
-    time: Ints,
-    traits: Traits,
-    catalogue: Catalogue,
-    rng: np.random.Generator,
-) -> pl.DataFrame:
-    """Return order lines with quantity, price and discount; lines of one order are numbered from 1."""
+def _priced(lines: pl.DataFrame, traits: Traits, catalogue: Catalogue, rng: np.random.Generator) -> pl.DataFrame:
+    item, order, person = (lines[c].to_numpy() for c in ("item", "order", "person"))
     price = catalogue.price[item]
-    cheap = np.clip(1.1 - np.log(price) / 4, 0, 0.8)
-    quantity = 1 + rng.binomial(3, 0.35 * cheap)
+    quantity = 1 + rng.binomial(3, 0.35 * np.clip(1.1 - np.log(price) / 4, 0, 0.8))
     promoted = rng.random(item.size) < traits.discount_share[person]
-    discount = np.where(
-        promoted, np.round(price * quantity * rng.choice([0.1, 0.15, 0.2, 0.3, 0.4], item.size), 2), 0.0
+    share = np.where(promoted, rng.choice([0.1, 0.15, 0.2, 0.3, 0.4], item.size), 0.0)
+    return lines.with_columns(
+        line=pl.Series(np.arange(order.size) - np.searchsorted(order, order) + 1),
+        quantity=pl.Series(quantity),
+        price=pl.Series(price),
+        discount=pl.Series(np.round(price * quantity * share, 2)),
+        sign=pl.lit(1),
     )
-    line = np.arange(order.size) - np.searchsorted(order, order) + 1
-    columns = {"person": person, "order": order, "line": line, "item": item, "time": time}
-    return pl.DataFrame({**columns, "quantity": quantity, "price": price, "discount": discount})
-
-
-def draw_returns(lines: pl.DataFrame, traits: Traits, rng: np.random.Generator) -> pl.DataFrame:
-    """Return the lines that are sent back before the year ends, with the time of the return."""
-    back = rng.random(lines.height) < traits.return_share[lines["person"].to_numpy()]
-    delay = (rng.gamma(3.0, 3.0, lines.height) + 1.5) * DAY_SECONDS
-    returned = lines.with_columns(time=pl.col("time") + pl.Series(delay.astype(np.int64)))
-    return returned.filter(pl.Series(back) & (pl.col("time") < NUM_DAYS * DAY_SECONDS))
-
-
-def draw_future(traits: Traits, chooser: Chooser, spec: ShopSpec, rng: np.random.Generator) -> pl.DataFrame:
-    """Draw the purchases of the four weeks after the raw data: person, channel, item, time.
-
-    Items come from the propensities alone, so that the best list is the one that the planted factors give.
-    """
-    calendar = Calendar(traits, NUM_DAYS, NUM_DAYS + FUTURE_DAYS)
-    has = traits.has_channel
-    yearly = np.where(has[:, :2].any(axis=1), traits.online_sessions * 0.3, 0) + np.where(
-        has[:, STORE], traits.store_baskets, 0
-    )
-    person = np.repeat(np.arange(yearly.size), rng.poisson(yearly * calendar.active_years * 2.2))
-    day = np.sort(calendar.draw_days(person, rng)) if person.size == 0 else calendar.draw_days(person, rng)
-    time = day * DAY_SECONDS + calendar.draw_seconds(person, rng)
-    weight = has[person] * np.stack(
-        [1 - traits.app_share[person], traits.app_share[person], 0.2 * traits.store_baskets[person]], axis=1
-    )
-    edges = np.cumsum(weight / weight.sum(axis=1, keepdims=True), axis=1)
-    channel = (rng.random(person.size)[:, None] > edges).sum(axis=1).clip(0, 2)
-    item = chooser.choose(person, time / DAY_SECONDS, np.zeros(person.size), rng)
-    frame = pl.DataFrame({"person": person, "channel": channel, "item": item, "time": time})
-    return frame.filter(pl.col("item") >= 0)

@@ -121,12 +121,8 @@ class _Shop:
     def _write_chunk(self, index: int, first: int, num: int) -> None:
         chunk = self._draw_chunk(index, first, num)
         self._write_people(chunk)
-        chooser = Chooser(chunk.factors, self._catalogue)
-        lines = self._write_behaviour(chunk, chooser)
+        lines = self._write_behaviour(chunk)
         self._write_messages(chunk, lines)
-        rng = random_stream(self._spec, "future", index)
-        future = behaviour.draw_future(chunk.traits, chooser, self._spec, rng)
-        self._write_future(chunk, future)
 
     def _draw_chunk(self, index: int, first: int, num: int) -> _Chunk:
         spec = self._spec
@@ -163,32 +159,21 @@ class _Shop:
         at = np.where((tables[1][person] >= 0) & (draw < share), tables[1][person], tables[0][person])
         return own["source_id"].gather(pl.Series(np.maximum(at, 0))).set(pl.Series(at < 0), None) if own.height else pl.Series("source_id", [None] * at.size, dtype=pl.String)
 
-    def _write_behaviour(self, chunk: _Chunk, chooser: Chooser) -> pl.DataFrame:
+    def _write_behaviour(self, chunk: _Chunk) -> pl.DataFrame:
         spec, traits, catalogue = self._spec, chunk.traits, self._catalogue
         rng = random_stream(spec, "behaviour", chunk.index)
-        calendar = Calendar(traits, 0, NUM_DAYS)
-        sessions = behaviour.draw_sessions(traits, calendar, chunk.arm, spec, rng)
-        views = behaviour.draw_views(sessions, traits, chooser, rng)
-        self._expectation.add(sessions, views, chunk.arm)
+        year = behaviour.draw_year(traits, chunk.arm, catalogue, Chooser(chunk.factors, catalogue), spec, rng)
+        self._expectation.add(year.sessions, year.views, chunk.arm)
         base = chunk.index * 10_000_000
-        bought = np.flatnonzero(views.bought)
-        order = views.session[bought]
-        last = np.zeros(sessions.start.size, dtype=np.int64)
-        np.maximum.at(last, views.session, views.time)
-        online = behaviour.purchase_lines(sessions.person[order], order, views.item[bought], last[order] + 60, traits, catalogue, rng)
-        online = online.with_columns(channel=pl.Series(sessions.channel[order]))
-        baskets = behaviour.draw_baskets(traits, calendar, chooser, spec, rng)
-        store = behaviour.purchase_lines(*(baskets[c].to_numpy() for c in ("person", "order", "item", "time")), traits, catalogue, rng)
-        store = store.with_columns(channel=pl.lit(behaviour.STORE, dtype=pl.Int64), order=pl.col("order") + sessions.start.size)
-        lines = pl.concat([online, store]).with_columns(sign=pl.lit(1))
-        returned = behaviour.draw_returns(lines, traits, rng).with_columns(sign=pl.lit(-1))
-        self._write_orders(chunk, pl.concat([lines, returned]), base)
-        self._write_events(chunk, sessions, views, pl.concat([lines, returned]), base)
-        shown = experiment.draw_exposures(sessions, chunk.arm, catalogue.popularity, rng)
+        lines = pl.concat([year.lines, behaviour.draw_returns(year.lines, traits, rng)])
+        self._write_orders(chunk, lines, base)
+        self._write_events(chunk, year.sessions, year.views, lines, base)
+        shown = experiment.draw_exposures(year.sessions, chunk.arm, catalogue.popularity, rng)
         ids = self._source_ids(chunk, "web", shown["person"].to_numpy(), shown["session"].to_numpy())
         shown = shown.with_columns(source_id=ids, request=pl.col("session") + base)
         self._append("exposures.csv", raw.exposures(shown.sort("time", maintain_order=True), experiment.NAME, experiment.ARMS), chunk.index)
-        return lines
+        self._write_future(chunk, year.future)
+        return year.lines
 
     def _write_orders(self, chunk: _Chunk, lines: pl.DataFrame, base: int) -> None:
         for channel, file, shape in ((behaviour.WEB, "web_orders.csv", raw.web_orders), (behaviour.STORE, "store_orders.csv", raw.store_orders)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,31 +43,41 @@ def person_factors(traits: Traits, catalogue: Catalogue, rng: np.random.Generato
     )
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """Draws to make: each array [num], people ascending.
+
+    person: row of person_factor. day: day of the year, for availability. focus: the probability that the
+    draw stays in the category of the draw before it; 0 for the first of a visit.
+    """
+
+    person: NDArray[np.int64]
+    day: Array
+    focus: Array
+
+
 class Chooser:
     """Draws items for people: the inverse of each person's cumulative propensities, built block by block."""
 
     def __init__(self, person_factor: NDArray[np.float32], catalogue: Catalogue) -> None:
         self._person_factor = person_factor
         self._catalogue = catalogue
-        self.num_items = catalogue.num_items
         self._item_factor = item_factors(catalogue).astype(np.float64).T
 
-    def choose(
-        self, person: NDArray[np.int64], day: Array, focus: Array, rng: np.random.Generator
-    ) -> NDArray[np.int64]:
-        """Return an item a draw, [num] int64; -1 where nothing that is on sale that day was found.
-
-        person: [num] row of person_factor, ascending. day: [num] day of the year, for availability.
-        focus: [num] probability that the draw stays in the category of the draw before it (of one person).
-        """
-        out = np.full(person.size, -1, dtype=np.int64)
+    def choose(self, wishes: list[Wishes], rng: np.random.Generator) -> list[NDArray[np.int64]]:
+        """Return an item a wish, [num] int64 each; -1 where nothing that is on sale that day was found."""
+        person = np.concatenate([w.person for w in wishes])
+        order = np.argsort(person, kind="stable")
+        person, day = person[order], np.concatenate([w.day for w in wishes])[order]
+        stays = rng.random(person.size) < np.concatenate([w.focus for w in wishes])[order]
         u = rng.random((4, person.size))
-        stays = rng.random(person.size) < focus
+        chosen = np.full(person.size, -1, dtype=np.int64)
         for low, high, cumulative in self._blocks(person):
-            rows = person[low:high] - person[low]
-            stay = stays[low:high]
-            out[low:high] = self._draw(cumulative, rows, u[:, low:high], day[low:high], stay)
-        return out
+            part = slice(low, high)
+            chosen[part] = self._draw(cumulative, person[part] - person[low], u[:, part], day[part], stays[part])
+        out = np.empty_like(chosen)
+        out[order] = chosen
+        return np.split(out, np.cumsum([w.person.size for w in wishes])[:-1])
 
     def _blocks(self, person: NDArray[np.int64]) -> Iterator[tuple[int, int, Array]]:
         size = max(1, _BLOCK_CELLS // self._catalogue.num_items)
