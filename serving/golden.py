@@ -1,0 +1,121 @@
+"""Golden requests, asked again: what Triton answers must be what the trained model answered."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as triton_grpc
+from tritonclient.utils import InferenceServerException
+
+from serving.contract import Golden, GoldenTensor, read_goldens
+from serving.release import Release
+
+Array = np.ndarray[Any, Any]
+
+# They differ from one answer to the next; the release is compared with the one that was asked.
+_RELEASE, _REQUEST_ID = "RELEASE", "REQUEST_ID"
+_INSIGHT = "INSIGHT"
+_INSIGHT_VARIES = ("release", "request_id")
+_DTYPES = {"BOOL": np.bool_, "INT32": np.int32, "INT64": np.int64, "FP32": np.float32, "BYTES": np.object_}
+_CHANNEL_ARGUMENTS = [("grpc.enable_http_proxy", 0)]
+
+
+class GoldenError(RuntimeError):
+    """A served model does not answer as the trained one did; names the model, the request and the tensor."""
+
+
+def replay(grpc_url: str, repository: Path, release: Release, timeout_seconds: float = 30.0) -> int:
+    """Ask every golden request of a release at its own version and compare; returns how many were asked.
+
+    Strings and integers must be equal, FP32 within the golden's tolerance, shapes equal; the JSON of
+    `insight` is compared value by value. Raises GoldenError for the first difference or failed request.
+    """
+    asked = 0
+    with triton_grpc.InferenceServerClient(grpc_url, channel_args=_CHANNEL_ARGUMENTS) as client:
+        for level in release.levels():
+            for model in level:
+                for position, golden in enumerate(read_goldens(release.folder(repository, model))):
+                    _replay_one(client, model, release.number, position, golden, timeout_seconds)
+                    asked += 1
+    return asked
+
+
+def _replay_one(
+    client: Any, model: str, number: int, position: int, golden: Golden, timeout_seconds: float
+) -> None:
+    where = f"{model} of release {number}, golden request {position}"
+    try:
+        answer = client.infer(
+            model, _inputs(golden.request), model_version=str(number), client_timeout=timeout_seconds
+        )
+    except InferenceServerException as error:
+        raise GoldenError(f"{where} failed: {error.message()}") from error
+    for expected in golden.answer:
+        if expected.name in (_RELEASE, _REQUEST_ID):
+            continue
+        found = answer.as_numpy(expected.name)
+        if found is None:
+            raise GoldenError(f"{where}: no {expected.name} in the answer")
+        if problem := difference(expected, found, golden.tolerance):
+            raise GoldenError(f"{where}: {problem}")
+    stated = answer.as_numpy(_RELEASE)
+    if stated is not None and any(value != str(number).encode() for value in stated.reshape(-1)):
+        raise GoldenError(f"{where}: answered by another release")
+
+
+def difference(expected: GoldenTensor, found: Array, tolerance: float) -> str | None:
+    """Say how a tensor differs from the golden one, None when it does not."""
+    if tuple(found.shape) != tuple(expected.shape):
+        return f"{expected.name} has shape {tuple(found.shape)}, expected {tuple(expected.shape)}"
+    wanted = to_array(expected)
+    if expected.name == _INSIGHT:
+        pairs = zip(wanted.reshape(-1), found.reshape(-1), strict=True)
+        problems = (_json_difference(_insight(a), _insight(b), tolerance, _INSIGHT) for a, b in pairs)
+        return next((problem for problem in problems if problem), None)
+    if expected.datatype == "FP32":
+        same = np.isclose(found, wanted, rtol=0.0, atol=tolerance, equal_nan=True)
+    else:
+        same = np.asarray(found == wanted)
+    if same.all():
+        return None
+    at = tuple(int(i) for i in np.argwhere(~same)[0])
+    return f"{expected.name}{list(at)} is {found[at]!r}, expected {wanted[at]!r}"
+
+
+def to_array(tensor: GoldenTensor) -> Array:
+    """Return a golden tensor as an array; BYTES as an object array of bytes."""
+    flat: Array = np.array(tensor.data, dtype=_DTYPES[tensor.datatype]).reshape(-1)
+    if tensor.datatype == "BYTES":
+        flat = np.array([str(value).encode() for value in flat], dtype=np.object_)
+    return np.asarray(flat.reshape(tensor.shape))
+
+
+def _inputs(request: Sequence[GoldenTensor]) -> list[Any]:
+    inputs = []
+    for tensor in request:
+        given = triton_grpc.InferInput(tensor.name, list(tensor.shape), tensor.datatype)
+        given.set_data_from_numpy(to_array(tensor))
+        inputs.append(given)
+    return inputs
+
+
+def _insight(raw: bytes) -> Any:
+    return {key: value for key, value in json.loads(raw).items() if key not in _INSIGHT_VARIES}
+
+
+def _json_difference(wanted: Any, found: Any, tolerance: float, where: str) -> str | None:
+    if isinstance(wanted, dict) and isinstance(found, dict) and wanted.keys() == found.keys():
+        parts = [(wanted[key], found[key], f"{where}.{key}") for key in wanted]
+    elif isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
+        parts = [(a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(wanted, found, strict=True))]
+    elif isinstance(wanted, float) and isinstance(found, int | float):
+        close = math.isclose(wanted, found, rel_tol=0.0, abs_tol=tolerance)
+        return None if close else f"{where} is {found!r}, expected {wanted!r}"
+    else:
+        return None if wanted == found else f"{where} is {found!r}, expected {wanted!r}"
+    return next((p for a, b, name in parts if (p := _json_difference(a, b, tolerance, name))), None)

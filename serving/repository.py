@@ -1,0 +1,288 @@
+"""Publishing: a release becomes visible whole or not at all, and can be taken back.
+
+Order of a publish: claim a number; stage; check at the gate; write the manifest; rename members, then
+routers; replace their config.pbtxt; load members, then routers; replay the goldens; move the pointer; remove
+the release before the previous one. Until the pointer moves, everything can be undone, and `recover` does so
+for a publisher that was killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from serving.durable import flush_folder, replace_by_link
+from serving.gate import Gate
+from serving.golden import GoldenError, replay
+from serving.release import (
+    RELEASES_FOLDER,
+    STAGING_FOLDER,
+    Pointer,
+    Release,
+    ReleaseError,
+    current_release,
+    model_folders,
+    numbers,
+    read_release,
+    releases,
+    remove_release,
+    write_release,
+)
+from serving.server_errors import ServerError
+from serving.staging import stage, unstage
+from serving.triton_config import CONFIG_FILE, WARMUP_FOLDER
+
+__all__ = [
+    "Gate",
+    "PublishError",
+    "Release",
+    "current_release",
+    "load_release",
+    "publish",
+    "recover",
+    "releases",
+    "rollback",
+]
+
+Progress = Callable[[str], None]
+_LOCK_FILE = ".publish.lock"
+_PARALLEL_LOADS = 4
+
+
+class PublishError(RuntimeError):
+    """A release was not published; says why, and that the earlier one still serves."""
+
+
+class ModelServer(Protocol):
+    """What publishing asks of a running server (serving/server.py)."""
+
+    @property
+    def grpc_url(self) -> str: ...
+
+    def load(self, model: str) -> None: ...
+
+    def unload(self, model: str) -> None: ...
+
+
+def _silent(_: str) -> None:
+    return None
+
+
+def publish(
+    models_dir: Path,
+    repository: Path,
+    *,
+    server: ModelServer | None = None,
+    gate: Gate | None = None,
+    progress: Progress = _silent,
+) -> Release:
+    """Publish the exported models of `models_dir` as the next release of `repository` and return it.
+
+    With a `server`, the release is loaded into it and its goldens are replayed before it becomes current.
+    Raises PublishError, GateError or ReleaseError with the reason; the earlier release then serves as before.
+    """
+    with _only_publisher(repository):
+        _undo_leftovers(repository, server, progress)
+        return _make_current(repository, model_folders(models_dir), server, gate or Gate(), progress)
+
+
+def rollback(
+    repository: Path,
+    release: int | None = None,
+    *,
+    server: ModelServer | None = None,
+    progress: Progress = _silent,
+) -> Release:
+    """Publish the files of an earlier release, by default the previous one, as a new release; return it.
+
+    Raises ReleaseError when that release is not kept any more, otherwise as `publish`.
+    """
+    with _only_publisher(repository):
+        _undo_leftovers(repository, server, progress)
+        current = current_release(repository)
+        number = release if release is not None else current.previous if current else None
+        if current is None or number is None:
+            raise ReleaseError(f"{repository} has no earlier release to go back to")
+        if number == current.number:
+            raise ReleaseError(f"release {number} is the current one; name an earlier one")
+        pins = read_release(repository, number)
+        folders = {name: pins.folder(repository, name) for name in pins.models}
+        return _make_current(repository, folders, server, Gate(), progress, pins=number)
+
+
+def recover(repository: Path, server: ModelServer | None = None, progress: Progress = _silent) -> None:
+    """Undo what a killed publisher left; with a server, also let it serve the current release again."""
+    with _only_publisher(repository):
+        _undo_leftovers(repository, server, progress)
+
+
+def load_release(
+    repository: Path, release: Release, server: ModelServer, progress: Progress = _silent
+) -> int:
+    """Load a release into a server, members first, and replay its goldens; returns how many were asked."""
+    for level in release.levels():
+        progress(f"loading {', '.join(level)}")
+        with ThreadPoolExecutor(_PARALLEL_LOADS) as pool:
+            list(pool.map(server.load, level))
+    asked = replay(server.grpc_url, repository, release)
+    progress(f"replayed {asked} golden requests")
+    return asked
+
+
+def _make_current(
+    repository: Path,
+    sources: Mapping[str, Path],
+    server: ModelServer | None,
+    gate: Gate,
+    progress: Progress,
+    pins: int | None = None,
+) -> Release:
+    pointer = Pointer.read(repository)
+    previous = current_release(repository)
+    number = pointer.last_number + 1
+    replace(pointer, last_number=number).write(repository)
+    _refuse_foreign(repository, sources, previous)
+    loaded = False
+    try:
+        progress(f"staging release {number}: {', '.join(sources)}")
+        release = stage(repository, number, sources, previous, pins)
+        gate.check(repository / STAGING_FOLDER, release)
+        write_release(repository, release)
+        _show(repository, release)
+        if server is not None:
+            loaded = True
+            load_release(repository, release, server, progress)
+        Pointer(current=number, last_number=number).write(repository)
+    except BaseException as error:
+        _undo(repository, number, previous, server if loaded else None, progress)
+        if isinstance(error, GoldenError | ServerError | OSError):
+            kept = f"release {previous.number} serves as before" if previous else "nothing was published"
+            raise PublishError(f"release {number} was not published: {error}; {kept}") from error
+        raise
+    _remove_older(repository, release, previous, server)
+    progress(f"release {number} is current")
+    return release
+
+
+def _show(repository: Path, release: Release) -> None:
+    """Rename the staged models to their places, members first, then let their configs name the release."""
+    order = [name for level in release.levels() for name in level]
+    for name in order:
+        target = release.folder(repository, name)
+        target.parent.mkdir(exist_ok=True)
+        (repository / STAGING_FOLDER / name).rename(target)
+        flush_folder(target.parent)
+    unstage(repository)
+    flush_folder(repository)
+    for name in order:
+        _activate(repository, release, name)
+
+
+def _activate(repository: Path, release: Release, name: str) -> None:
+    """Let the config that Triton reads, and its warm-up data, be those of a release."""
+    model, version = repository / name, release.folder(repository, name)
+    for source in sorted((version / WARMUP_FOLDER).glob("*")):
+        (model / WARMUP_FOLDER).mkdir(exist_ok=True)
+        replace_by_link(source, model / WARMUP_FOLDER / source.name)
+    replace_by_link(version / CONFIG_FILE, model / CONFIG_FILE)
+
+
+def _undo(
+    repository: Path, number: int, previous: Release | None, server: ModelServer | None, progress: Progress
+) -> None:
+    """Take release `number` away; the previous one serves again, its routers first."""
+    unstage(repository)
+    if number not in numbers(repository):
+        return
+    failed = read_release(repository, number)
+    if previous is not None:
+        progress(f"taking release {number} back; release {previous.number} serves again")
+        for name in previous.models:
+            _activate(repository, previous, name)
+    if server is not None:
+        try:
+            _reload(failed, previous, server)
+        except ServerError as error:  # what lies on disk must be right whatever becomes of the server
+            progress(f"the server did not go back ({error}); restart it with 'shopsight serve'")
+    remove_release(repository, number)
+
+
+def _reload(failed: Release, previous: Release | None, server: ModelServer) -> None:
+    kept = {} if previous is None else previous.models
+    # The routers of the failed release go first: the others then answer with members that they know.
+    for level in reversed(failed.levels()):
+        for name in level:
+            if name in kept:
+                server.load(name)
+            else:
+                server.unload(name)
+
+
+def _undo_leftovers(repository: Path, server: ModelServer | None, progress: Progress) -> None:
+    unstage(repository)
+    pointer = Pointer.read(repository)
+    current = current_release(repository)
+    keep = set() if current is None else {current.number, current.previous}
+    for number in reversed(numbers(repository)):
+        if number in keep:
+            continue
+        if current is None or number > current.number:
+            progress(f"release {number} was left unfinished")
+            _undo(repository, number, current, server, progress)
+        else:
+            remove_release(repository, number)
+    if pointer.last_number and current is not None:
+        for name in current.models:
+            _activate(repository, current, name)
+
+
+def _remove_older(
+    repository: Path, release: Release, previous: Release | None, server: ModelServer | None
+) -> None:
+    if server is not None and previous is not None:
+        for name in previous.models.keys() - release.models.keys():
+            server.unload(name)
+    for number in numbers(repository):
+        if number not in (release.number, release.previous):
+            remove_release(repository, number)
+
+
+def _refuse_foreign(repository: Path, sources: Mapping[str, Path], previous: Release | None) -> None:
+    ours = set(previous.models) if previous else set()
+    for name in sources.keys() - ours:
+        if (repository / name).exists() and not _is_ours(repository, name):
+            raise ReleaseError(
+                f"{repository / name} was not published by shopsight; move it away or use another repository"
+            )
+
+
+def _is_ours(repository: Path, name: str) -> bool:
+    return any(name in read_release(repository, number).models for number in numbers(repository))
+
+
+@contextmanager
+def _only_publisher(repository: Path) -> Iterator[None]:
+    """Hold the repository's lock; the kernel frees it when the process ends, however it ends."""
+    try:
+        (repository / RELEASES_FOLDER).mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(repository / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise PublishError(
+            f"{repository} cannot be written ({error.strerror}); name a repository that you may write"
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise PublishError(
+                f"another publish is at work on {repository}; wait until it has finished"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
