@@ -1,1 +1,45 @@
-"""TODO"""
+"""What messages mean: intent and sentiment, learned by one small transformer from the shop's own labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.language.config import LanguageConfig
+from training.workspace import Workspace
+
+if TYPE_CHECKING:
+    from training.language.checkpoint import LanguageModel
+
+__all__ = ["LanguageConfig", "evaluate", "export", "load", "train"]
+
+# torch takes seconds to import; each function brings in what it needs, so that naming a recipe stays quick.
+
+
+def train(workspace: Workspace, config: LanguageConfig, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Train the workspace's language model; see training/language/train.py."""
+    from training.language.train import train as run
+
+    return run(workspace, config, progress)
+
+
+def evaluate(workspace: Workspace, config: LanguageConfig) -> dict[str, Any]:
+    """Measure the trained language model on held-out messages; see training/language/evaluate.py."""
+    from training.language.evaluate import evaluate as run
+
+    return run(workspace, config)
+
+
+def export(workspace: Workspace, config: LanguageConfig) -> list[Path]:
+    """Write models/intent_encoder and models/understand; see training/language/export.py."""
+    from training.language.export import export as run
+
+    return run(workspace, config)
+
+
+def load(workspace: Workspace) -> LanguageModel:
+    """Load the trained model, whose `predict(texts)` labels any number of messages."""
+    from training.language.checkpoint import load as run
+
+    return run(workspace)

@@ -1,0 +1,28 @@
+"""Batches of messages of like length, so that little is computed on padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_CHUNK = 20  # batches that are sorted by length together: enough for like lengths, few enough to stay random
+
+
+def shuffled(lengths: NDArray[np.int64], size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Return every index of `lengths` once, in random batches of at most `size` with like lengths."""
+    order = rng.permutation(len(lengths))
+    batches: list[NDArray[np.int64]] = []
+    for start in range(0, len(order), size * _CHUNK):
+        chunk = order[start : start + size * _CHUNK]
+        chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
+        batches += [chunk[at : at + size] for at in range(0, len(chunk), size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def in_order(rows: Sequence[Sequence[int]], size: int) -> Iterator[NDArray[np.int64]]:
+    """Yield every index of `rows`, shortest first, in batches of at most `size`."""
+    order = np.argsort(np.array([len(row) for row in rows], dtype=np.int64), kind="stable")
+    for at in range(0, len(order), size):
+        yield order[at : at + size]

@@ -1,0 +1,148 @@
+"""What training leaves behind: one safetensors file with the weights, and all else as JSON in its header.
+
+One file, so that one rename replaces the whole of it and a reader never sees half a model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+
+from training.language.batches import in_order
+from training.language.config import LanguageConfig
+from training.language.corpus import LanguageError
+from training.language.model import Encoder
+from training.language.tokenizer import encode, pad
+from training.workspace import Workspace
+
+FORMAT_VERSION = 1
+_PREDICT_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is said of n texts: logits float32 [n, classes] of each head, and the temperature of each."""
+
+    classes: dict[str, tuple[str, ...]]
+    logits: dict[str, NDArray[np.float32]]
+    temperature: dict[str, float]
+
+    def labels(self, task: str) -> list[str]:
+        """Return the likeliest class of each text; raises KeyError for a task without a head."""
+        return [self.classes[task][index] for index in self.logits[task].argmax(1)]
+
+    def probability(self, task: str) -> NDArray[np.float64]:
+        """Return calibrated probabilities, float64 [n, classes]."""
+        scaled = self.logits[task].astype(np.float64) / self.temperature[task]
+        raised = np.exp(scaled - scaled.max(1, keepdims=True))
+        shares: NDArray[np.float64] = raised / raised.sum(1, keepdims=True)
+        return shares
+
+    def confidence(self, task: str) -> NDArray[np.float64]:
+        """Return the calibrated probability of the likeliest class, float64 [n]."""
+        best: NDArray[np.float64] = self.probability(task).max(1)
+        return best
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A trained encoder with its tokeniser, classes and temperatures."""
+
+    encoder: Encoder
+    tokenizer: Tokenizer
+    classes: dict[str, tuple[str, ...]]
+    temperature: dict[str, float]
+    config: LanguageConfig
+
+    def predict(self, texts: Sequence[str]) -> Prediction:
+        """Return what each head says of each text, in the order of the texts."""
+        logits = predict_logits(self.encoder, encode(self.tokenizer, texts), self.config.max_tokens)
+        return Prediction(self.classes, logits, self.temperature)
+
+    def save(self, path: Path) -> None:
+        """Write the model to `path`, replacing an earlier one in one step."""
+        about = {
+            "format_version": FORMAT_VERSION,
+            "classes": self.classes,
+            "temperature": self.temperature,
+            "config": asdict(self.config),
+        }
+        header = {"about": json.dumps(about), "tokenizer": self.tokenizer.to_str()}
+        save_tensors(path, self.encoder.state_dict(), header)
+
+
+def checkpoint_path(workspace: Workspace) -> Path:
+    """Return where the trained language model of a workspace lies."""
+    return workspace.root / "checkpoints" / "language" / "model.safetensors"
+
+
+def load(workspace: Workspace) -> LanguageModel:
+    """Load the workspace's trained model; raises LanguageError naming the file and the remedy."""
+    path = checkpoint_path(workspace)
+    if not path.is_file():
+        raise LanguageError(f"{path}: no trained language model; run 'shopsight train language' first")
+    tensors, header = load_tensors(path)
+    about = json.loads(header["about"])
+    if about["format_version"] != FORMAT_VERSION:
+        raise LanguageError(
+            f"{path}: format_version {about['format_version']} is not {FORMAT_VERSION}; train again"
+        )
+    raw: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about["config"].items()}
+    config = LanguageConfig(**raw)
+    classes = {task: tuple(names) for task, names in about["classes"].items()}
+    tokenizer = Tokenizer.from_str(header["tokenizer"])
+    encoder = Encoder(config, tokenizer.get_vocab_size(), {t: len(c) for t, c in classes.items()})
+    encoder.load_state_dict(tensors)
+    encoder.eval()
+    return LanguageModel(encoder, tokenizer, classes, about["temperature"], config)
+
+
+def predict_logits(
+    encoder: Encoder, rows: Sequence[Sequence[int]], max_tokens: int
+) -> dict[str, NDArray[np.float32]]:
+    """Return float32 logits [n, classes] of each head for n rows of token ids."""
+    encoder.eval()
+    logits = {
+        task: np.empty((len(rows), int(head.out_features)), dtype=np.float32)  # type: ignore[arg-type]
+        for task, head in encoder.heads.items()
+    }
+    size = max(1, _PREDICT_BATCH * 32 // max_tokens)
+    with torch.inference_mode():
+        for chosen in in_order(rows, size):
+            token_id, length = pad([rows[i] for i in chosen])
+            for task, said in encoder(torch.from_numpy(token_id), torch.from_numpy(length)).items():
+                logits[task][chosen] = said.numpy()
+    return logits
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> None:
+    """Write tensors and a header of strings under a temporary name, then rename into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, staged, metadata=dict(header))
+        with staged.open("rb") as stream:
+            os.fsync(stream.fileno())
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read tensors and header; raises LanguageError when the file is no safetensors file."""
+    try:
+        with safe_open(path, framework="pt") as stream:
+            return {name: stream.get_tensor(name) for name in stream.keys()}, dict(stream.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise LanguageError(f"{path}: not a readable checkpoint ({error}); train again") from error

@@ -1,0 +1,71 @@
+"""Settings of the language models: corpus and splits, tokeniser, encoder, training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LanguageConfig:
+    """How messages are split, tokenised, learned and served.
+
+    validation_share, test_share: of the labelled texts that carry no split of their own.
+    vocab_size: entries of the byte-level BPE, learned on the texts outside validation and test.
+    max_tokens: longer messages are cut to it; buckets: the lengths that a request is padded to.
+    max_text_bytes: longer texts are refused where they arrive.
+    width, layers, heads, conv_width: of the encoder; ngram_buckets, ngram_width: the table that pairs and
+        triples of tokens are hashed into.
+    dropout, embedding_dropout, head_dropout, word_dropout, bpe_dropout, label_smoothing: what keeps a small
+        corpus from being learned by heart.
+    epochs, batch_size, learning_rate, weight_decay: AdamW under one cycle; patience: epochs without a better
+        validation score after which training stops; max_seconds: time after which no epoch begins.
+    out_of_scope_labels: intents that mean "none of ours"; kept out of training, used to judge abstention.
+    num_threads: of the trainer; equal seeds and threads give equal models.
+    """
+
+    validation_share: float = 0.1
+    test_share: float = 0.1
+    out_of_scope_labels: tuple[str, ...] = ("out_of_scope", "oos")
+
+    vocab_size: int = 8000
+    max_tokens: int = 128
+    buckets: tuple[int, ...] = (8, 16, 32, 64, 128)
+    max_text_bytes: int = 16_384
+
+    width: int = 128
+    layers: int = 1
+    heads: int = 4
+    conv_width: int = 3
+    ngram_buckets: int = 32_768
+    ngram_width: int = 64
+
+    dropout: float = 0.2
+    embedding_dropout: float = 0.3
+    head_dropout: float = 0.3
+    word_dropout: float = 0.1
+    bpe_dropout: float = 0.0
+    label_smoothing: float = 0.1
+
+    epochs: int = 12
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    patience: int = 4
+    max_seconds: float = 0.0
+    num_threads: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.validation_share < 1 and 0 <= self.test_share < 1):
+            raise ValueError("validation_share must lie between 0 and 1, and test_share must not reach 1")
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError("validation_share and test_share together leave nothing to train on")
+        if self.width % self.heads:
+            raise ValueError(f"width is {self.width}; it must be a multiple of heads, {self.heads}")
+        if self.conv_width % 2 == 0:
+            raise ValueError(f"conv_width is {self.conv_width}; it must be odd")
+        if tuple(sorted(set(self.buckets))) != self.buckets or self.buckets[-1] != self.max_tokens:
+            raise ValueError(f"buckets {self.buckets} must ascend and end at max_tokens, {self.max_tokens}")
+        for name in ("epochs", "batch_size", "num_threads", "layers", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")

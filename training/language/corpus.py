@@ -1,0 +1,192 @@
+"""The labelled and unlabelled messages of a workspace, split so that equal texts never lie in two splits."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from training.data.tables import scan_table
+from training.language.config import LanguageConfig
+from training.language.tokenizer import normalizer
+from training.workspace import Workspace
+
+TASKS = ("intent", "sentiment")
+SPLITS = ("train", "validation", "test")
+NO_LABEL = -1
+OUT_OF_SCOPE = -2
+UNSPLIT = -1
+
+Labels = NDArray[np.int64]
+
+
+class LanguageError(ValueError):
+    """The workspace's messages and labels cannot be learned from; the message names the remedy."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Messages as parallel arrays; labels index `classes[task]`, or are NO_LABEL or OUT_OF_SCOPE.
+
+    texts: n messages; label[task]: int64 [n]; split: int64 [n], an index of SPLITS or UNSPLIT.
+    notes: what was left out, and why, in words.
+    """
+
+    texts: list[str]
+    classes: dict[str, tuple[str, ...]]
+    label: dict[str, Labels]
+    split: Labels
+    notes: tuple[str, ...]
+
+    def rows(self, split: str, task: str | None = None) -> Labels:
+        """Return the row numbers of one split; with a task, only those that one of its classes labels."""
+        chosen = self.split == SPLITS.index(split)
+        if task is not None:
+            chosen &= self.label[task] >= 0
+        return np.flatnonzero(chosen)
+
+    def out_of_scope(self, *splits: str) -> Labels:
+        """Return the row numbers that are labelled as none of the intents, in the given splits."""
+        inside = np.isin(self.split, [SPLITS.index(s) for s in splits])
+        return np.flatnonzero(inside & (self.label["intent"] == OUT_OF_SCOPE))
+
+    def texts_of(self, rows: Labels) -> list[str]:
+        """Return the texts of the given rows."""
+        return [self.texts[row] for row in rows]
+
+
+def read_corpus(workspace: Workspace, config: LanguageConfig) -> Corpus:
+    """Read messages, labels and ratings of the current snapshot.
+
+    A rating of at most 2 is negative, 3 neutral, from 4 positive, where no sentiment label says otherwise.
+    Raises LanguageError when no message carries a label that at least two classes could be learned from.
+    """
+    notes: list[str] = []
+    frame = _messages(workspace, notes)
+    for task in TASKS:
+        frame = frame.join(_labels(workspace, task, notes), on="message_id", how="left")
+    frame = _with_rating_sentiment(frame)
+    frame = _with_splits(frame, config, notes)
+    classes, label = {}, {}
+    for task in TASKS:
+        classes[task], label[task] = _classes(frame, task, config, notes)
+    if not any(len(names) > 1 for names in classes.values()):
+        raise LanguageError(
+            f"no labels to learn from in {workspace.tables}: the messages need an intent or a sentiment with "
+            "at least two classes; ingest a source of kind 'labels', or map the column `intent` of a "
+            "'messages' source"
+        )
+    split = frame["held"].to_numpy().astype(np.int64)
+    return Corpus(frame["text"].to_list(), classes, label, split, tuple(notes))
+
+
+def _messages(workspace: Workspace, notes: list[str]) -> pl.DataFrame:
+    columns = ["message_id", "text", "rating"]
+    frame = scan_table(workspace.tables, "messages").select(columns).collect().sort("message_id")
+    normalize = normalizer().normalize_str
+    keys = [normalize(text or "") for text in frame["text"].to_list()]
+    frame = frame.with_columns(pl.Series("key", keys, dtype=pl.String))
+    kept = frame.filter(pl.col("key") != "").unique("message_id", keep="first", maintain_order=True)
+    if kept.height < frame.height:
+        notes.append(f"{frame.height - kept.height} messages without text or with a repeated id left out")
+    return kept
+
+
+def _labels(workspace: Workspace, task: str, notes: list[str]) -> pl.DataFrame:
+    rows = scan_table(workspace.tables, "labels").filter(pl.col("task") == task).collect()
+    rows = rows.filter(pl.col("label").is_not_null()).unique(["message_id", "label"], maintain_order=True)
+    single = rows.filter(pl.len().over("message_id") == 1)
+    if single.height < rows.height:
+        several = rows.height - single.height
+        notes.append(f"{several} {task} labels left out: their messages carry more than one")
+    unknown = single.filter(~pl.col("split").is_in(SPLITS) & pl.col("split").is_not_null())
+    if unknown.height:
+        raise LanguageError(
+            f"labels of message {unknown['message_id'][0]}: split '{unknown['split'][0]}' is none of "
+            f"{', '.join(SPLITS)}; correct the source, or leave the split empty"
+        )
+    return single.select("message_id", pl.col("label").alias(task), pl.col("split").alias(f"{task}_split"))
+
+
+def _with_rating_sentiment(frame: pl.DataFrame) -> pl.DataFrame:
+    rating = pl.col("rating")
+    said = (
+        pl.when(rating <= 2).then(pl.lit("negative")).when(rating < 4).then(pl.lit("neutral"))
+        .when(rating >= 4).then(pl.lit("positive"))
+    )  # fmt: skip
+    return frame.with_columns(pl.coalesce("sentiment", said).alias("sentiment"))
+
+
+def _with_splits(frame: pl.DataFrame, config: LanguageConfig, notes: list[str]) -> pl.DataFrame:
+    """Add `held`: the split of each labelled text, the most held-out one where equal texts disagree."""
+    held = np.full(frame.height, UNSPLIT, dtype=np.int64)
+    first, second = (frame[task].is_not_null().to_numpy() for task in TASKS)
+    for task, labelled in ((TASKS[0], first), (TASKS[1], ~first & second)):
+        rows = np.flatnonzero(labelled)
+        if len(rows):
+            held[rows] = _split_of(frame[rows.tolist()], task, config)
+    frame = frame.with_columns(pl.Series("held", held))
+    furthest = pl.col("held").max().over("key")
+    leaked = frame.filter((pl.col("held") >= 0) & (pl.col("held") < furthest)).height
+    if leaked:
+        notes.append(f"{leaked} labelled texts left out: the same text is held out for validation or test")
+    return frame.with_columns(
+        pl.when(pl.col("held") == furthest).then(pl.col("held")).otherwise(UNSPLIT).alias("held")
+    )
+
+
+def _split_of(frame: pl.DataFrame, task: str, config: LanguageConfig) -> Labels:
+    given = frame[f"{task}_split"].replace_strict(
+        list(SPLITS), list(range(len(SPLITS))), default=None, return_dtype=pl.Int64
+    )
+    test_share = config.test_share if given.null_count() == len(given) else 0.0
+    split = given.fill_null(0).to_numpy().astype(np.int64).copy()
+    if (split == 1).any():
+        return split
+    train = np.flatnonzero(split == 0)
+    split[train] = _carved(frame[train.tolist()], task, config.validation_share, test_share, config.seed)
+    return split
+
+
+def _carved(frame: pl.DataFrame, task: str, validation: float, test: float, seed: int) -> Labels:
+    """Split by a keyed hash of the text within each class, so that a split does not hang on row order."""
+    texts = frame.group_by("key", maintain_order=True).agg(pl.col(task).first())
+    digest = [hashlib.blake2b(f"{seed}:{k}".encode(), digest_size=8).hexdigest() for k in texts["key"]]
+    rank = pl.col("digest").rank("ordinal").over(task)
+    share = (rank - 0.5) / pl.len().over(task)
+    enough = pl.len().over(task) >= 3  # fewer examples than splits: all of them are for learning
+    chosen = (
+        pl.when(~enough).then(0).when(share <= validation).then(1).when(share <= validation + test).then(2)
+        .otherwise(0).alias("chosen")
+    )  # fmt: skip
+    texts = texts.with_columns(pl.Series("digest", digest, dtype=pl.String)).with_columns(chosen)
+    return (
+        frame.join(texts.select("key", "chosen"), on="key", how="left", maintain_order="left")["chosen"]
+        .to_numpy()
+        .astype(np.int64)
+    )
+
+
+def _classes(
+    frame: pl.DataFrame, task: str, config: LanguageConfig, notes: list[str]
+) -> tuple[tuple[str, ...], Labels]:
+    names = frame[task]
+    outside = set(config.out_of_scope_labels) if task == "intent" else set()
+    learned = frame.filter((pl.col("held") == 0) & pl.col(task).is_not_null())[task]
+    classes = tuple(sorted(set(learned.to_list()) - outside))
+    number = {name: index for index, name in enumerate(classes)} | dict.fromkeys(outside, OUT_OF_SCOPE)
+    label = np.array([number.get(name, NO_LABEL) for name in names.to_list()], dtype=np.int64)
+    strange = sorted(set(frame.filter(pl.col("held") > 0)[task].drop_nulls().to_list()) - set(number))
+    if strange:
+        notes.append(f"{task}s without a training example left out: {', '.join(strange)}")
+    counts = learned.value_counts().filter(pl.col("count") == 1)
+    if counts.height and classes:
+        rare = ", ".join(sorted(set(counts[task].to_list()) - outside))
+        notes.append(f"{task}s with a single example, hardly learned: {rare}") if rare else None
+    if len(classes) == 1:
+        notes.append(f"no {task} head: every label is '{classes[0]}'")
+        classes, label = (), np.where(label >= 0, NO_LABEL, label)
+    return classes, label

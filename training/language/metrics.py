@@ -1,0 +1,97 @@
+"""Figures of a classifier, with their uncertainty, in float64 NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Labels = NDArray[np.int64]
+Values = NDArray[np.float64]
+
+_Z = 1.959963984540054  # 97.5 % point of the normal distribution
+
+
+def accuracy(label: Labels, said: Labels) -> dict[str, float]:
+    """Return accuracy with its 95 % interval (Wilson 1927) and the number of examples."""
+    n = len(label)
+    if n == 0:
+        return {"value": float("nan"), "low": float("nan"), "high": float("nan"), "n": 0}
+    value = float((label == said).mean())
+    centre = (value + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z / (1 + _Z**2 / n) * float(np.sqrt(value * (1 - value) / n + _Z**2 / (4 * n**2)))
+    return {"value": value, "low": centre - half, "high": centre + half, "n": n}
+
+
+def macro_f1(label: Labels, said: Labels) -> float:
+    """Return the mean F1 over the classes that occur in `label`; nan without examples."""
+    scores = []
+    for c in np.unique(label):
+        hit = float(((label == c) & (said == c)).sum())
+        scores.append(2 * hit / float((label == c).sum() + (said == c).sum()))
+    return float(np.mean(scores)) if scores else float("nan")
+
+
+def calibration_error(right: NDArray[np.bool_], confidence: Values, bins: int = 15) -> float:
+    """Return the expected calibration error: mean |accuracy - confidence| over equal-width bins.
+
+    right bool [n], confidence float64 [n] in 0…1 (Guo et al. 2017).
+    """
+    if len(right) == 0:
+        return float("nan")
+    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    gap = np.bincount(place, weights=right - confidence, minlength=bins)
+    return float(np.abs(gap).sum() / len(right))
+
+
+def confused_pairs(
+    label: Labels, said: Labels, names: tuple[str, ...], top: int = 10
+) -> list[dict[str, Any]]:
+    """Return the most frequent confusions as {label, said, count}, most frequent first."""
+    wrong = np.flatnonzero(label != said)
+    pairs, counts = np.unique(np.stack([label[wrong], said[wrong]]), axis=1, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:top]
+    return [{"label": names[pairs[0, i]], "said": names[pairs[1, i]], "count": int(counts[i])} for i in order]
+
+
+def area_under_roc(inside: Values, outside: Values) -> float:
+    """Return the probability that a score of `inside` exceeds one of `outside`; ties count half."""
+    if len(inside) == 0 or len(outside) == 0:
+        return float("nan")
+    values, inverse = np.unique(np.concatenate([inside, outside]), return_inverse=True)
+    count = np.bincount(inverse, minlength=len(values))
+    rank = np.cumsum(count) - (count - 1) / 2  # mean rank of equal values
+    total = rank[inverse[: len(inside)]].sum() - len(inside) * (len(inside) + 1) / 2
+    return float(total / (len(inside) * len(outside)))
+
+
+def energy(logits: NDArray[np.float32], temperature: float = 1.0) -> Values:
+    """Return T · log Σ exp(logit / T), float64 [n]: high for what was learned (Liu et al. 2020)."""
+    scaled = logits.astype(np.float64) / temperature
+    top = scaled.max(1)
+    said: Values = temperature * (top + np.log(np.exp(scaled - top[:, None]).sum(1)))
+    return said
+
+
+def temperature(logits: NDArray[np.float32], label: Labels) -> float:
+    """Return the temperature that makes `label` likeliest, between 1/20 and 20 (Guo et al. 2017).
+
+    Golden-section search on log T, in which the loss has one minimum; 1.0 without examples.
+    """
+    if len(label) == 0:
+        return 1.0
+    low, high = -np.log(20.0), np.log(20.0)
+    ratio = (np.sqrt(5.0) - 1) / 2
+    for _ in range(40):
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        if _loss(logits, label, float(np.exp(left))) < _loss(logits, label, float(np.exp(right))):
+            high = right
+        else:
+            low = left
+    return float(np.exp((low + high) / 2))
+
+
+def _loss(logits: NDArray[np.float32], label: Labels, temperature: float) -> float:
+    true = logits[np.arange(len(label)), label].astype(np.float64)
+    return float((energy(logits, temperature) - true).mean() / temperature)

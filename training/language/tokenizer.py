@@ -1,0 +1,76 @@
+"""Text to token ids: one byte-level BPE, learned on the shop's own messages, that is all a server needs.
+
+Normalisation, the leading token and truncation are part of `tokenizer.json`, so that serving repeats none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+PAD, START, MASK = 0, 1, 2
+_SPECIAL = ["[PAD]", "[CLS]", "[MASK]"]
+
+
+def normalizer() -> normalizers.Normalizer:
+    """Return what every text goes through: NFKC, lower case, single spaces, no control characters."""
+    return normalizers.Sequence(
+        [
+            normalizers.NFKC(),
+            normalizers.Lowercase(),
+            normalizers.Replace(Regex(r"\s+"), " "),
+            normalizers.Replace(Regex(r"[\p{Cc}\p{Cf}]"), ""),
+            normalizers.Strip(),
+        ]
+    )
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, max_tokens: int) -> Tokenizer:
+    """Learn a byte-level BPE on `texts`; every text gets [CLS] first and is cut to `max_tokens`.
+
+    Bytes are its alphabet, so that no text is unknown to it: Chinese, emoji and typos survive.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=_SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A", special_tokens=[("[CLS]", START)]
+    )
+    tokenizer.enable_truncation(max_tokens)
+    # As added tokens they would be found in what customers write: "[PAD]" in a message is a word like others.
+    content = json.loads(tokenizer.to_str())
+    content["added_tokens"] = []
+    return Tokenizer.from_str(json.dumps(content))
+
+
+def with_dropout(tokenizer: Tokenizer, share: float) -> Tokenizer:
+    """Return a copy that skips each merge with probability `share` (BPE-dropout, Provilkov et al. 2020)."""
+    content = json.loads(tokenizer.to_str())
+    content["model"]["dropout"] = share
+    return Tokenizer.from_str(json.dumps(content))
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Return the token ids of each text; at least the leading token, at most `max_tokens`."""
+    return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
+
+
+def pad(rows: Sequence[Sequence[int]], width: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return token ids int64 [n, max(width, longest)] padded with 0, and lengths int64 [n, 1]."""
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    token_id = np.full((len(rows), max(width, int(lengths.max(initial=0)))), PAD, dtype=np.int64)
+    for row, ids in zip(token_id, rows, strict=True):
+        row[: len(ids)] = ids
+    return token_id, lengths[:, None]

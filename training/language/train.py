@@ -1,0 +1,232 @@
+"""Training: AdamW under one cycle, chosen on validation, resumable after every epoch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional
+
+from training.language.batches import shuffled
+from training.language.checkpoint import (
+    LanguageModel,
+    checkpoint_path,
+    load_tensors,
+    predict_logits,
+    save_tensors,
+)
+from training.language.config import LanguageConfig
+from training.language.corpus import TASKS, UNSPLIT, Corpus, LanguageError, read_corpus
+from training.language.metrics import temperature
+from training.language.model import Encoder
+from training.language.tokenizer import MASK, START, encode, pad, train_tokenizer, with_dropout
+from training.workspace import Workspace
+
+Progress = Callable[[str], None]
+
+
+def train(workspace: Workspace, config: LanguageConfig, progress: Progress) -> dict[str, Any]:
+    """Train one encoder with a head per labelled task on the workspace's messages and save it.
+
+    A killed run goes on after its last finished epoch when data and settings are the same. Returns the
+    figures on validation; raises LanguageError when there is nothing to learn from.
+    """
+    corpus = read_corpus(workspace, config)
+    for note in corpus.notes:
+        progress(note)
+    resume = checkpoint_path(workspace).with_name("resume.safetensors")
+    model, figures = fit(corpus, config, progress, resume)
+    model.save(checkpoint_path(workspace))
+    resume.unlink(missing_ok=True)
+    return figures
+
+
+def fit(
+    corpus: Corpus, config: LanguageConfig, progress: Progress, resume: Path | None = None
+) -> tuple[LanguageModel, dict[str, Any]]:
+    """Return the model of the epoch that validates best, and its figures; each epoch is kept in `resume`."""
+    torch.set_num_threads(config.num_threads)
+    torch.manual_seed(config.seed)
+    began = time.monotonic()
+    seen = np.flatnonzero((corpus.split == 0) | (corpus.split == UNSPLIT))
+    tokenizer = train_tokenizer(corpus.texts_of(seen), config.vocab_size, config.max_tokens)
+    run = _Run(corpus, config, tokenizer)
+    run.load(resume)
+    while run.epoch < config.epochs and run.stale < config.patience:
+        if config.max_seconds and time.monotonic() - began > config.max_seconds:
+            break
+        loss = run.one_epoch()
+        scores = ", ".join(f"{task} {score:.4f}" for task, score in run.scores.items())
+        progress(f"epoch {run.epoch} of {config.epochs}: loss {loss:.3f}, validation accuracy {scores}")
+        run.save(resume)
+    return run.finish(time.monotonic() - began)
+
+
+@dataclass
+class _Validation:
+    rows: list[list[int]]
+    label: np.ndarray[Any, np.dtype[np.int64]]
+
+
+class _Run:
+    """The state of one training run: encoder, optimiser, the best weights so far, and where it stands."""
+
+    def __init__(self, corpus: Corpus, config: LanguageConfig, tokenizer: Tokenizer) -> None:
+        self.corpus, self.config, self.tokenizer = corpus, config, tokenizer
+        self.tasks = [task for task in TASKS if corpus.classes[task]]
+        train_rows = corpus.rows("train")
+        labelled = np.any([corpus.label[task][train_rows] >= 0 for task in self.tasks], axis=0)
+        self.train_rows = train_rows[labelled]
+        self.validation = {t: self._held_out(t) for t in self.tasks}
+        counts = {task: len(corpus.classes[task]) for task in self.tasks}
+        self.encoder = Encoder(config, tokenizer.get_vocab_size(), counts)
+        self.optimizer = torch.optim.AdamW(
+            self.encoder.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            betas=(0.9, 0.98),
+            fused=True,
+        )
+        self.steps_per_epoch = math.ceil(len(self.train_rows) / config.batch_size)
+        self.epoch, self.stale, self.best_score = 0, 0, -1.0
+        self.best: dict[str, Tensor] = {}
+        self.scores: dict[str, float] = {}
+
+    def _held_out(self, task: str) -> _Validation:
+        rows = self.corpus.rows("validation", task)
+        if not len(rows):
+            raise LanguageError(
+                f"no {task} label is left for validation: {len(self.corpus.rows('train', task))} labelled "
+                "messages are too few; label at least ten messages of each class"
+            )
+        return _Validation(encode(self.tokenizer, self.corpus.texts_of(rows)), self.corpus.label[task][rows])
+
+    def one_epoch(self) -> float:
+        """Train on every labelled text once, then measure on validation; returns the mean loss."""
+        config = self.config
+        torch.manual_seed(config.seed * 1_000_003 + self.epoch)
+        rng = np.random.default_rng([config.seed, self.epoch])
+        tokenizer = self.tokenizer
+        if config.bpe_dropout:
+            tokenizer = with_dropout(tokenizer, config.bpe_dropout)
+        rows = encode(tokenizer, self.corpus.texts_of(self.train_rows))
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        self.encoder.train()
+        total = 0.0
+        for number, chosen in enumerate(shuffled(lengths, config.batch_size, rng)):
+            self._set_learning_rate(self.epoch * self.steps_per_epoch + number)
+            token_id, length = (torch.from_numpy(a) for a in pad([rows[i] for i in chosen]))
+            loss = self._loss(token_id, length, self.train_rows[chosen])
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
+            self.optimizer.step()
+            total += float(loss.detach()) * len(chosen)
+        self.epoch += 1
+        self._measure()
+        return total / len(rows)
+
+    def _loss(self, token_id: Tensor, length: Tensor, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
+        hidden = torch.rand(token_id.shape) < self.config.word_dropout
+        token_id = torch.where(hidden & (token_id > START), MASK, token_id)
+        losses = []
+        for task, logits in self.encoder(token_id, length).items():
+            label = torch.from_numpy(self.corpus.label[task][rows].clip(min=-1))
+            if bool((label >= 0).any()):
+                losses.append(
+                    functional.cross_entropy(
+                        logits, label, ignore_index=-1, label_smoothing=self.config.label_smoothing
+                    )
+                )
+        return torch.stack(losses).sum()
+
+    def _set_learning_rate(self, step: int) -> None:
+        """One cycle: a linear rise over the first 15 % of all steps, then half a cosine to zero."""
+        share = step / (self.config.epochs * self.steps_per_epoch)
+        factor = share / 0.15 if share < 0.15 else 0.5 * (1 + math.cos(math.pi * (share - 0.15) / 0.85))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * max(factor, 1e-3)
+
+    def _measure(self) -> None:
+        for task, held in self.validation.items():
+            said = predict_logits(self.encoder, held.rows, self.config.max_tokens)[task].argmax(1)
+            self.scores[task] = float((said == held.label).mean())
+        score = float(np.mean(list(self.scores.values())))
+        self.stale += 1
+        if score > self.best_score:
+            self.best_score, self.stale = score, 0
+            self.best = {name: value.detach().clone() for name, value in self.encoder.state_dict().items()}
+
+    def finish(self, seconds: float) -> tuple[LanguageModel, dict[str, Any]]:
+        """Return the best epoch's model, calibrated on validation, and what it scores there."""
+        self.encoder.load_state_dict(self.best)
+        self.encoder.eval()
+        temperatures = {}
+        figures: dict[str, Any] = {
+            "epochs": self.epoch,
+            "seconds": round(seconds, 1),
+            "training_texts": len(self.train_rows),
+            "parameters": sum(p.numel() for p in self.encoder.parameters()),
+            "notes": list(self.corpus.notes),
+        }
+        for task, held in self.validation.items():
+            logits = predict_logits(self.encoder, held.rows, self.config.max_tokens)[task]
+            temperatures[task] = temperature(logits, held.label)
+            figures[f"{task}_validation_accuracy"] = float((logits.argmax(1) == held.label).mean())
+        model = LanguageModel(self.encoder, self.tokenizer, self.corpus.classes, temperatures, self.config)
+        return model, figures
+
+    def _fingerprint(self) -> str:
+        content = [asdict(self.config), self.corpus.classes, self.tokenizer.to_str()]
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+        digest.update(self.train_rows.tobytes())
+        for task in self.tasks:
+            digest.update(self.corpus.label[task].tobytes())
+        return digest.hexdigest()
+
+    def save(self, path: Path | None) -> None:
+        """Keep all that `load` needs to go on after this epoch."""
+        if path is None:
+            return
+        moments = self.optimizer.state_dict()["state"]
+        tensors = {f"moment.{i}.{k}": v for i, state in moments.items() for k, v in state.items()}
+        tensors |= {f"encoder.{k}": v for k, v in self.encoder.state_dict().items()}
+        tensors |= {f"best.{k}": v for k, v in self.best.items()}
+        stands = {"epoch": self.epoch, "stale": self.stale, "best_score": self.best_score}
+        save_tensors(path, tensors, {"fingerprint": self._fingerprint(), "stands": json.dumps(stands)})
+
+    def load(self, path: Path | None) -> None:
+        """Go on from `path` if it was written for the same data and settings; else start anew."""
+        if path is None or not path.is_file():
+            return
+        tensors, header = load_tensors(path)
+        if header.get("fingerprint") != self._fingerprint():
+            return
+        part = _parts(tensors)
+        self.encoder.load_state_dict(part["encoder"])
+        self.best = part["best"]
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in part["moment"].items():
+            number, key = name.split(".", 1)
+            state.setdefault(int(number), {})[key] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        stands = json.loads(header["stands"])
+        self.epoch, self.stale, self.best_score = stands["epoch"], stands["stale"], stands["best_score"]
+
+
+def _parts(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        head, rest = name.split(".", 1)
+        parts.setdefault(head, {})[rest] = value
+    return parts
