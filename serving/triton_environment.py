@@ -12,7 +12,7 @@ import kernels
 import serving
 
 ENVIRONMENT_VARIABLE = "SHOPSIGHT_TRITON_ENV"
-_STAND_IN = Path(__file__).parent / "backends" / "onnxruntime"
+_STAND_IN = Path(__file__).parent / "backends" / "onnxruntime" / "model.py"
 # One thread per library call: a server runs many models beside each other on few cores.
 _BOUNDED_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -96,7 +96,8 @@ def _assemble_backends(binary: Path, folder: Path) -> Path:
         )
     shutil.copy(stub, backends / "python" / stub.name)
     (backends / "python" / stub.name).chmod(0o755)
-    shutil.copytree(_STAND_IN, backends / "onnxruntime", ignore=shutil.ignore_patterns("__pycache__"))
+    (backends / "onnxruntime").mkdir()
+    shutil.copy(_STAND_IN, backends / "onnxruntime" / _STAND_IN.name)
     return backends
 
 

@@ -1,0 +1,1 @@
+"""Triton backends of ours, loaded by the server's own Python."""
