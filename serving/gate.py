@@ -17,7 +17,7 @@ from serving.contract import (
     read_json,
 )
 from serving.graph import Graph, read_graph
-from serving.release import Release
+from serving.release import Release, staged_folder
 from serving.routing.tensors import ROUTERS
 from serving.triton_config import CONFIG_FILE, read_config
 
@@ -71,20 +71,21 @@ class Gate:
 
     thresholds: tuple[Threshold, ...] = ()
 
-    def check(self, folder: Path, release: Release) -> None:
-        """Check the staged models under `folder`; raises GateError with all that is wrong."""
+    def check(self, repository: Path, release: Release) -> None:
+        """Check the staged models of a release; raises GateError with all that is wrong."""
         contracts: dict[str, ModelContract] = {}
         problems: list[str] = []
         for name in release.models:
+            folder = staged_folder(repository, name)
             try:
-                contracts[name] = ModelContract.read(folder / name)
-                problems += _problems(folder / name, name, contracts[name], release)
+                contracts[name] = ModelContract.read(folder)
+                problems += _problems(folder, name, contracts[name], release)
             except ContractError as error:
-                problems.append(_relative(str(error), folder))
+                problems.append(f"{name}: {_relative(str(error), folder)}")
         for name, contract in contracts.items():
             lacking = [called for called in contract.calls if called not in release.models]
             problems += [f"{name} calls {called}, which is not in the release" for called in lacking]
-        problems += [p for threshold in self.thresholds for p in _below(threshold, folder)]
+        problems += [p for threshold in self.thresholds for p in _below(threshold, repository)]
         if problems:
             raise GateError(problems)
 
@@ -189,8 +190,8 @@ def _golden_problems(folder: Path, contract: ModelContract) -> Iterator[str]:
             yield f"{where}: has no answer to compare with"
 
 
-def _below(threshold: Threshold, folder: Path) -> Iterator[str]:
-    path = folder / threshold.model / METRICS_FILE
+def _below(threshold: Threshold, repository: Path) -> Iterator[str]:
+    path = staged_folder(repository, threshold.model) / METRICS_FILE
     found = figures(read_json(path)) if path.is_file() else {}
     name = f"{threshold.model}.{threshold.metric}"
     value = found.get(f"{threshold.metric}.low", found.get(threshold.metric))

@@ -1,10 +1,12 @@
 """A release: one number for every model in it, its files with SHA-256, and which release is current.
 
-Under a repository, beside the model folders that Triton reads:
+In a repository, beside what Triton reads (it takes every folder at the top for a model, even a hidden one,
+so that only files may lie there):
 
-    .releases/current.json       the current release and the last number given out
-    .releases/<n>.json           the manifest of release n
-    .staging/                    a release that is not yet visible
+    release-<n>.json          the manifest of release n
+    current-release.json      which one is current, and the last number given out
+    <model>/<n>/              the model's files of release n
+    <model>/.staging/         those of a release that is not yet visible
 """
 
 from __future__ import annotations
@@ -20,9 +22,8 @@ from serving.contract import CONTRACT_FILE, ContractError, FileEntry, ModelContr
 from serving.durable import flush_folder, write_text
 
 FORMAT_VERSION = 1
-RELEASES_FOLDER = ".releases"
 STAGING_FOLDER = ".staging"
-_CURRENT_FILE = "current.json"
+_CURRENT_FILE = "current-release.json"
 
 
 class ReleaseError(RuntimeError):
@@ -89,17 +90,17 @@ class Pointer:
     @staticmethod
     def read(repository: Path) -> Pointer:
         """Read the pointer; a repository without one has published nothing."""
-        path = repository / RELEASES_FOLDER / _CURRENT_FILE
+        path = repository / _CURRENT_FILE
         return Pointer(**_checked(path)) if path.exists() else Pointer()
 
     def write(self, repository: Path) -> None:
         """Replace the pointer in one step."""
-        write_text(repository / RELEASES_FOLDER / _CURRENT_FILE, _json(asdict(self)))
+        write_text(repository / _CURRENT_FILE, _json(asdict(self)))
 
 
 def read_release(repository: Path, number: int) -> Release:
     """Read a manifest; raises ReleaseError when there is none or it is not one."""
-    path = repository / RELEASES_FOLDER / f"{number}.json"
+    path = _manifest(repository, number)
     if not path.exists():
         kept = ", ".join(str(n) for n in numbers(repository)) or "none"
         raise ReleaseError(f"{repository} holds no release {number}; it holds: {kept}")
@@ -111,7 +112,7 @@ def read_release(repository: Path, number: int) -> Release:
 
 def write_release(repository: Path, release: Release) -> None:
     """Write a manifest in one step."""
-    write_text(repository / RELEASES_FOLDER / f"{release.number}.json", _json(release.as_dict()))
+    write_text(_manifest(repository, release.number), _json(release.as_dict()))
 
 
 def current_release(repository: Path) -> Release | None:
@@ -130,8 +131,8 @@ def releases(repository: Path) -> list[Release]:
 
 def numbers(repository: Path) -> list[int]:
     """Return the numbers of all manifests on disk, ascending."""
-    found = (repository / RELEASES_FOLDER).glob("*.json")
-    return sorted(int(path.stem) for path in found if path.stem.isdecimal())
+    found = (path.stem.removeprefix("release-") for path in repository.glob("release-*.json"))
+    return sorted(int(number) for number in found if number.isdecimal())
 
 
 def remove_release(repository: Path, number: int) -> None:
@@ -141,8 +142,8 @@ def remove_release(repository: Path, number: int) -> None:
         shutil.rmtree(folder / str(number), ignore_errors=True)
         if folder.is_dir() and not any(child.name.isdecimal() for child in folder.iterdir()):
             shutil.rmtree(folder)
-    (repository / RELEASES_FOLDER / f"{number}.json").unlink(missing_ok=True)
-    flush_folder(repository / RELEASES_FOLDER)
+    _manifest(repository, number).unlink(missing_ok=True)
+    flush_folder(repository)
 
 
 def verify_release(repository: Path, release: Release) -> None:
@@ -176,6 +177,15 @@ def model_folders(models_dir: Path) -> dict[str, Path]:
             f"{models_dir} holds no exported model; run 'shopsight train' and 'shopsight export'"
         )
     return found
+
+
+def staged_folder(repository: Path, model: str) -> Path:
+    """Return where a model lies until its release becomes visible."""
+    return repository / model / STAGING_FOLDER
+
+
+def _manifest(repository: Path, number: int) -> Path:
+    return repository / f"release-{number}.json"
 
 
 def _checked(path: Path) -> dict[str, Any]:

@@ -21,8 +21,6 @@ from serving.durable import flush_folder, replace_by_link
 from serving.gate import Gate
 from serving.golden import GoldenError, replay
 from serving.release import (
-    RELEASES_FOLDER,
-    STAGING_FOLDER,
     Pointer,
     Release,
     ReleaseError,
@@ -32,6 +30,7 @@ from serving.release import (
     read_release,
     releases,
     remove_release,
+    staged_folder,
     write_release,
 )
 from serving.server_errors import ServerError
@@ -152,7 +151,7 @@ def _make_current(
     try:
         progress(f"staging release {number}: {', '.join(sources)}")
         release = stage(repository, number, sources, previous, pins)
-        gate.check(repository / STAGING_FOLDER, release)
+        gate.check(repository, release)
         write_release(repository, release)
         _show(repository, release)
         if server is not None:
@@ -175,10 +174,8 @@ def _show(repository: Path, release: Release) -> None:
     order = [name for level in release.levels() for name in level]
     for name in order:
         target = release.folder(repository, name)
-        target.parent.mkdir(exist_ok=True)
-        (repository / STAGING_FOLDER / name).rename(target)
+        staged_folder(repository, name).rename(target)
         flush_folder(target.parent)
-    unstage(repository)
     flush_folder(repository)
     for name in order:
         _activate(repository, release, name)
@@ -270,7 +267,7 @@ def _is_ours(repository: Path, name: str) -> bool:
 def _only_publisher(repository: Path) -> Iterator[None]:
     """Hold the repository's lock; the kernel frees it when the process ends, however it ends."""
     try:
-        (repository / RELEASES_FOLDER).mkdir(parents=True, exist_ok=True)
+        repository.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(repository / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise PublishError(

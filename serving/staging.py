@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from serving.contract import (
     read_goldens,
 )
 from serving.durable import copy_file, flush_tree, link_file, write_text
-from serving.release import STAGING_FOLDER, Release, ReleasedModel, ReleaseError
+from serving.release import STAGING_FOLDER, Release, ReleasedModel, ReleaseError, staged_folder
 from serving.triton_config import CONFIG_FILE, read_config, render_member_config, warmup_files
 
 ROUTERS_VARIABLE = "SHOPSIGHT_ROUTERS"
@@ -53,7 +54,7 @@ def stage(
     versions = _versions(number, contracts, repository, previous)
     models = {}
     for name, source in sources.items():
-        target = repository / STAGING_FOLDER / name
+        target = staged_folder(repository, name)
         if pins is None:
             known = _known_files(repository, name, previous)
             _copy_exported(source, target, contracts[name], known)
@@ -69,7 +70,7 @@ def stage(
             versions=tuple(versions[name]),
             files=tuple(file_entry(target, path) for path in paths),
         )
-    flush_tree(repository / STAGING_FOLDER)
+        flush_tree(target)
     return Release(
         number=number,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -161,5 +162,8 @@ def _serves_both(
 
 
 def unstage(repository: Path) -> None:
-    """Remove whatever is staged."""
-    shutil.rmtree(repository / STAGING_FOLDER, ignore_errors=True)
+    """Remove whatever is staged, and model folders that held nothing else."""
+    for staged in repository.glob(f"*/{STAGING_FOLDER}"):
+        shutil.rmtree(staged, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it holds other versions
+            staged.parent.rmdir()
