@@ -29,12 +29,12 @@ class Channel:
 
 
 CHANNELS = (
-    Channel("web", 48_271, "W", 10, 0.04, 0.97, 0.62, 0.70, 0.35, 0.8),
-    Channel("app", 69_621, "a-", 10, 0.03, 0.95, 0.80, 0.75, 0.0, 0.8),
-    Channel("store", 16_807, "29", 11, 0.04, 0.80, 0.72, 0.88, 1.0, 1.5),
+    Channel("web", 48_271, "W", 10, 0.04, 0.97, 0.66, 0.72, 0.38, 0.8),
+    Channel("app", 69_621, "a-", 10, 0.03, 0.96, 0.82, 0.76, 0.0, 0.8),
+    Channel("store", 16_807, "29", 11, 0.04, 0.84, 0.74, 0.88, 1.0, 1.5),
     Channel("reviews", 39_373, "r", 10, 0.02, 0.97, 0.0, 0.0, 0.0, 1.0),
-    Channel("social", 742_938, "@", 0, 0.02, 0.84, 0.40, 0.0, 0.0, 1.0),
-    Channel("support", 950_706, "C-", 10, 0.03, 0.86, 0.66, 0.0, 0.30, 1.0),
+    Channel("social", 742_938, "@", 0, 0.02, 0.88, 0.45, 0.0, 0.0, 1.0),
+    Channel("support", 950_706, "C-", 10, 0.03, 0.89, 0.70, 0.0, 0.30, 1.0),
 )  # fmt: skip
 
 
@@ -163,7 +163,7 @@ def _mail(
     for i, mail in enumerate(out):
         if mail is None:
             continue
-        if change[i] < (0.5 if second[i] else 0.05):
+        if change[i] < (0.4 if second[i] else 0.045):
             out[i] = old[i]
         elif typo[i] < 0.012 * channel.careless:
             local, domain = mail.split("@")

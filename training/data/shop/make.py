@@ -208,11 +208,15 @@ class _Shop:
     def _write_messages(self, chunk: _Chunk, lines: pl.DataFrame) -> None:
         rng = random_stream(self._spec, "messages", chunk.index)
         num = chunk.people.height
-        writer = Writer(self._catalogue.frame["title"].to_list(), (chunk.people["language"] == "zh").to_numpy())
-        member = {n: np.bincount(chunk.accounts.filter(source=n)["row"].to_numpy(), minlength=num) > 0 for n in ("reviews", "social", "support")}
-        reviews = draw_reviews(lines, member["reviews"], self._catalogue, writer, rng)
-        posts = draw_posts(member["social"], writer, rng)
-        support = draw_support(member["support"], self._spec, writer, rng)
+        writer = Writer(self._catalogue.frame["title"].to_list(), rng)
+        chinese = (chunk.people["language"] == "zh").to_numpy()
+        member = {
+            n: np.bincount(chunk.accounts.filter(source=n)["row"].to_numpy(), minlength=num) > 0
+            for n in ("reviews", "social", "support")
+        }
+        reviews = draw_reviews(lines, member["reviews"], self._catalogue, writer, chinese, rng)
+        posts = draw_posts(member["social"], writer, chinese, rng)
+        support = draw_support(member["support"], self._spec, writer, chinese, rng)
         for name, file, frame, shape in (("reviews", "reviews.jsonl", reviews, raw.reviews), ("social", "social_posts.csv", posts, raw.posts), ("support", "support_messages.jsonl", support, raw.support)):
             frame = frame.sort("time", maintain_order=True).with_columns(number=pl.int_range(pl.len()) + chunk.index * 10_000_000)
             ids = self._source_ids(chunk, name, frame["person"].to_numpy(), frame["number"].to_numpy() % 10_000_000)

@@ -76,15 +76,15 @@ class Traits:
 def draw_traits(num: int, num_days: int, rng: np.random.Generator) -> Traits:
     """Draw the traits of `num` people.
 
-    How far personas overlap: a quarter of the people lean to a second persona with a weight of 0.1 to 0.45,
+    How far personas overlap: a fifth of the people lean to a second persona with a weight of 0.1 to 0.4,
     tastes are Dirichlet draws around the blend, and rates and shares scatter log- or logit-normally by
     about as much as the personas' centres differ.
     """
     shares = np.array([p.share for p in PERSONAS])
     persona = rng.choice(len(PERSONAS), size=num, p=shares / shares.sum())
     second = (persona + rng.integers(1, len(PERSONAS), num)) % len(PERSONAS)
-    lean = np.where(rng.random(num) < 0.25, rng.uniform(0.1, 0.45, num), 0.0)
-    activity = rng.lognormal(-0.18, 0.6, num)
+    lean = np.where(rng.random(num) < 0.22, rng.uniform(0.1, 0.4, num), 0.0)
+    activity = rng.lognormal(-0.12, 0.5, num)
 
     def blend(name: str) -> Array:
         centre = np.array([getattr(p, name) for p in PERSONAS], dtype=np.float64)
@@ -104,7 +104,7 @@ def draw_traits(num: int, num_days: int, rng: np.random.Generator) -> Traits:
     left = np.where(lapsed, start + rng.uniform(0.25, 0.9, num) * (num_days - start), num_days + 400)
     return Traits(
         persona=persona,
-        taste=_dirichlet(22 * blend("taste") + 0.15, rng),
+        taste=_dirichlet(26 * blend("taste") + 0.15, rng),
         online_sessions=blend("online_sessions") * activity,
         store_baskets=blend("store_baskets") * activity * rng.lognormal(-0.08, 0.4, num),
         views_per_session=blend("views_per_session") * rng.lognormal(-0.03, 0.25, num),
