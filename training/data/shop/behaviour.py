@@ -67,7 +67,12 @@ class Year:
 
 
 def draw_year(
-    traits: Traits, arm: Ints, catalogue: Catalogue, chooser: Chooser, spec: ShopSpec, rng: np.random.Generator
+    traits: Traits,
+    arm: Ints,
+    catalogue: Catalogue,
+    chooser: Chooser,
+    spec: ShopSpec,
+    rng: np.random.Generator,
 ) -> Year:
     """Draw what the people of `traits` do; orders are numbered by session first, then by store visit.
 
@@ -102,7 +107,9 @@ def _draw_sessions(traits: Traits, arm: Ints, spec: ShopSpec, rng: np.random.Gen
     calendar = Calendar(traits, 0, NUM_DAYS)
     online = traits.has_channel[:, :2].any(axis=1)
     # People of the stores look at the web shop too now and then, without an account.
-    rate = np.where(online, traits.online_sessions, 1.5) * calendar.active_years * spec.events_per_customer / 42
+    rate = (
+        np.where(online, traits.online_sessions, 1.5) * calendar.active_years * spec.events_per_customer / 42
+    )
     person = np.repeat(np.arange(rate.size), rng.poisson(rate))
     start = calendar.draw_days(person, rng) * DAY_SECONDS + calendar.draw_seconds(person, rng)
     order = np.lexsort((start, person))
@@ -144,7 +151,9 @@ def _browse(sessions: Sessions) -> Wishes:
 
 
 def _fill(visits: Visits, focus: float) -> Wishes:
-    return _wishes(np.repeat(np.arange(visits.start.size), visits.num_lines), visits.person, visits.start, focus)
+    return _wishes(
+        np.repeat(np.arange(visits.start.size), visits.num_lines), visits.person, visits.start, focus
+    )
 
 
 def _wishes(visit: Ints, person: Ints, start: Ints, focus: float) -> Wishes:
@@ -182,7 +191,9 @@ def _bought(visits: Visits, item: Ints) -> pl.DataFrame:
     return frame.filter(pl.col("item") >= 0).unique(["order", "item"], keep="first", maintain_order=True)
 
 
-def _priced(lines: pl.DataFrame, traits: Traits, catalogue: Catalogue, rng: np.random.Generator) -> pl.DataFrame:
+def _priced(
+    lines: pl.DataFrame, traits: Traits, catalogue: Catalogue, rng: np.random.Generator
+) -> pl.DataFrame:
     item, order, person = (lines[c].to_numpy() for c in ("item", "order", "person"))
     price = catalogue.price[item]
     quantity = 1 + rng.binomial(3, 0.35 * np.clip(1.1 - np.log(price) / 4, 0, 0.8))

@@ -19,13 +19,17 @@ SLOTS = 4
 
 def assign_arms(numbers: Ints, seed: int) -> Ints:
     """Return 0 or 1 a person, from a hash of the person's number: stable however often one comes back."""
-    state = (numbers.astype(np.uint64) + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)) ^ np.uint64(0xD1B54A32D192ED03)
+    state = (numbers.astype(np.uint64) + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)) ^ np.uint64(
+        0xD1B54A32D192ED03
+    )
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         state = (state ^ (state >> np.uint64(shift))) * np.uint64(factor)
     return ((state ^ (state >> np.uint64(31))) & np.uint64(1)).astype(np.int64)
 
 
-def draw_exposures(sessions: Sessions, arm: Ints, popularity: np.ndarray, rng: np.random.Generator) -> pl.DataFrame:
+def draw_exposures(
+    sessions: Sessions, arm: Ints, popularity: np.ndarray, rng: np.random.Generator
+) -> pl.DataFrame:
     """Return what logged-in web visitors were shown: session, person, item, position, arm, propensity, time."""
     shown = np.flatnonzero(experiment_time(sessions.start) & (sessions.channel == WEB) & ~sessions.anonymous)
     weight = np.exp(0.5 * popularity)

@@ -74,7 +74,9 @@ class Chooser:
         chosen = np.full(person.size, -1, dtype=np.int64)
         for low, high, cumulative in self._blocks(person):
             part = slice(low, high)
-            chosen[part] = self._draw(cumulative, person[part] - person[low], u[:, part], day[part], stays[part])
+            chosen[part] = self._draw(
+                cumulative, person[part] - person[low], u[:, part], day[part], stays[part]
+            )
         out = np.empty_like(chosen)
         out[order] = chosen
         return np.split(out, np.cumsum([w.person.size for w in wishes])[:-1])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import polars as pl
 
+from training.data.shop.behaviour import APP, WEB
 from training.data.shop.dirt import Weakness
 from training.data.shop.spec import CURRENCY, SHOP_TIMEZONE, START
 
@@ -144,7 +144,7 @@ def store_orders(frame: pl.DataFrame) -> pl.DataFrame:
 def exposures(frame: pl.DataFrame, experiment: str, arms: tuple[str, ...]) -> pl.DataFrame:
     """Write what was shown, a row an item of a request."""
     return frame.select(
-        serial("rq", "request").alias("request_id"),
+        serial("rq", "session").alias("request_id"),
         pl.col("source_id").alias("account_id"),
         item_id().alias("sku"),
         "position",
@@ -159,7 +159,9 @@ def _one_name(accounts: pl.DataFrame) -> pl.Series:
     # Chinese names carry the family name first when they are in hanzi.
     hanzi = accounts["given_name"].str.contains(r"^\p{Han}")
     western = accounts["given_name"] + " " + accounts["surname"]
-    return pl.select(pl.when(hanzi).then(accounts["surname"] + accounts["given_name"]).otherwise(western)).to_series()
+    return pl.select(
+        pl.when(hanzi).then(accounts["surname"] + accounts["given_name"]).otherwise(western)
+    ).to_series()
 
 
 def _web_accounts(a: pl.DataFrame) -> pl.DataFrame:
@@ -179,11 +181,25 @@ def _loyalty_cards(a: pl.DataFrame) -> pl.DataFrame:
 
 
 def _review_authors(a: pl.DataFrame) -> pl.DataFrame:
-    return a.select(pl.col("source_id").alias("reviewer_id"), _one_name(a).alias("pen_name"), "email", "city", "postcode", "country")
+    return a.select(
+        pl.col("source_id").alias("reviewer_id"),
+        _one_name(a).alias("pen_name"),
+        "email",
+        "city",
+        "postcode",
+        "country",
+    )
 
 
 def _social_profiles(a: pl.DataFrame) -> pl.DataFrame:
-    return a.select(pl.col("source_id").alias("handle"), _one_name(a).alias("display_name"), "email", "phone", "city", "country")
+    return a.select(
+        pl.col("source_id").alias("handle"),
+        _one_name(a).alias("display_name"),
+        "email",
+        "phone",
+        "city",
+        "country",
+    )
 
 
 def _support_contacts(a: pl.DataFrame) -> pl.DataFrame:
@@ -199,12 +215,6 @@ ACCOUNT_FILES: dict[str, tuple[str, Callable[[pl.DataFrame], pl.DataFrame]]] = {
     "social": ("social_profiles.csv", _social_profiles),
     "support": ("support_contacts.jsonl", _support_contacts),
 }
-
-
-def registered_seconds(joined_day: np.ndarray) -> np.ndarray:
-    """Return when an account was opened, in seconds after the first midnight."""
-    seconds: np.ndarray = np.floor(joined_day).astype(np.int64) * 86_400
-    return seconds
 
 
 def reviews(frame: pl.DataFrame) -> pl.DataFrame:
@@ -224,3 +234,12 @@ def support(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.select(serial("SM", "number").alias("message_id"), pl.col("source_id").alias("contact_id"), "text",
                         utc_iso().alias("sent_at"), pl.col("language").alias("lang"), pl.col("label_intent").alias("intent"),
                         pl.col("label_sentiment").alias("sentiment"))  # fmt: skip
+
+
+ONLINE_FILES = {WEB: ("web_events.csv", web_events), APP: ("app_events.jsonl", app_events)}
+MESSAGE_FILES = {
+    "reviews": ("reviews.jsonl", reviews),
+    "social": ("social_posts.csv", posts),
+    "support": ("support_messages.jsonl", support),
+}
+EVENT_FILES = ("web_events.csv", "app_events.jsonl", "web_orders.csv", "store_orders.csv")

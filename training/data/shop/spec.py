@@ -26,6 +26,7 @@ class ShopSpec:
     num_customers: people who have an account in at least one selling channel (web, app or store).
     num_items: size of the catalogue; 0 lets it grow slowly with the customers (2,000 at 20,000).
     events_per_customer: mean number of event and order rows of one customer over the year.
+    messages_per_customer: mean number of messages to support.
     effect: what the experiment's treatment multiplies the probability of a checkout with.
     bad_row_share: share of each file's rows that are planted as bad (every kind at least once a file).
     Raises ValueError for a count or share out of range.
@@ -35,7 +36,7 @@ class ShopSpec:
     seed: int = 0
     num_items: int = 0
     events_per_customer: float = 50.0
-    messages_per_customer: float = 0.9
+    messages_per_customer: float = 1.1
     effect: float = 1.25
     bad_row_share: float = 0.002
 

@@ -42,7 +42,9 @@ class Writer:
 
     def post(self, sentiment: int, language: str) -> str:
         """Return a post about the shop."""
-        text = self._fill(self._one(self._reviews["post"][language][SENTIMENTS[sentiment]]), language, self._title())
+        text = self._fill(
+            self._one(self._reviews["post"][language][SENTIMENTS[sentiment]]), language, self._title()
+        )
         return self._emoji(text, sentiment, language, 0.4)
 
     def support(self, intent: str, language: str) -> tuple[str, int]:
@@ -115,7 +117,7 @@ class Writer:
 
     def _join(self, parts: list[str], language: str) -> str:
         if language == "zh":
-            return "，".join(p.strip("， ") for p in parts if p)
+            return "".join(p if p[-1] in "，。？！：" else p + "，" for p in parts if p).rstrip("，")
         ends = [p if p[-1] in ".?!:," else p + self._one([".", ".", ",", "", "!"]) for p in parts if p]
         text = " ".join(ends)
         return text if self._draw.random() < 0.45 else text[0].upper() + text[1:]
