@@ -13,7 +13,7 @@ Requested = Literal["auto", "cpu", "cuda"]
 BACKEND_VARIABLE = "SHOPSIGHT_BACKEND"
 
 
-class BackendUnavailable(RuntimeError):
+class BackendUnavailable(RuntimeError):  # noqa: N818 - says what is the case, like FileNotFound
     """A backend was asked for by name and this machine cannot give it; the message has the remedy."""
 
 

@@ -1,0 +1,94 @@
+"""Conjugate gradients on single rows, in the eigenbasis of the Gramian.
+
+There the part of the system that all rows share is diagonal, so a step needs no product with the Gramian,
+and the diagonal of the whole system is a preconditioner that already knows it. The steps are those of the
+preconditioned method in exact arithmetic, whatever the basis.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from kernels.cpu.vector import FAST, add_scaled, dot, set_product, set_scaled
+
+Array = np.ndarray[Any, Any]
+_MOST_GATHERED = 1024  # longer rows would leave the level-2 cache: they are read where they lie
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def improve_rows(
+    begin: int,
+    end: int,
+    indptr: Array,
+    indices: Array,
+    weight: Array,
+    target: Array,
+    regularization: Array,
+    rotated: Array,
+    spectrum: Array,
+    num_steps: int,
+    out: Array,
+    failed: Array,
+) -> None:
+    """Take `num_steps` steps from what rows begin..end of `out` [rows, size] hold; the rest as `solve_rows`.
+
+    `failed` marks rows whose system showed a direction of negative curvature.
+    """
+    size = len(spectrum)
+    block = np.empty(_MOST_GATHERED * size, np.float32)
+    residual, scaled, search = (
+        np.empty(size, np.float32),
+        np.empty(size, np.float32),
+        np.empty(size, np.float32),
+    )
+    product, diagonal, jacobi = (
+        np.empty(size, np.float32),
+        np.empty(size, np.float32),
+        np.empty(size, np.float32),
+    )
+    for row in range(begin, end):
+        first, last = indptr[row], indptr[row + 1]
+        entries, a, b = indices[first:last], weight[first:last], target[first:last]
+        x = out[row]
+        if len(entries) == 0:
+            x[:] = 0
+            continue
+        gathered = len(entries) <= _MOST_GATHERED
+        source = block if gathered else rotated
+        residual[:] = 0
+        for i in range(size):
+            diagonal[i] = spectrum[i] + regularization[row]
+            jacobi[i] = diagonal[i]
+        for p in range(len(entries)):
+            u = p * size if gathered else entries[p] * size
+            if gathered:
+                set_scaled(np.float32(1), rotated, entries[p] * size, block, u, size)
+            add_scaled(b[p] - a[p] * dot(source, u, x, 0, size), source, u, residual, 0, size)
+            set_product(source, u, source, u, scaled, 0, size)
+            add_scaled(a[p], scaled, 0, jacobi, 0, size)
+        for i in range(size):
+            residual[i] -= diagonal[i] * x[i]
+            jacobi[i] = np.float32(1) / jacobi[i] if jacobi[i] > 0 else np.float32(1)
+        set_product(jacobi, 0, residual, 0, search, 0, size)
+        slope = dot(residual, 0, search, 0, size)
+        for _ in range(num_steps):
+            if slope < 1e-20:
+                break
+            set_product(diagonal, 0, search, 0, product, 0, size)
+            for p in range(len(entries)):
+                u = p * size if gathered else entries[p] * size
+                add_scaled(a[p] * dot(source, u, search, 0, size), source, u, product, 0, size)
+            curvature = dot(search, 0, product, 0, size)
+            if not curvature > 0:
+                failed[row] = True
+                break
+            step = slope / curvature
+            add_scaled(step, search, 0, x, 0, size)
+            add_scaled(-step, product, 0, residual, 0, size)
+            set_product(jacobi, 0, residual, 0, scaled, 0, size)
+            before, slope = slope, dot(residual, 0, scaled, 0, size)
+            set_scaled(slope / before, search, 0, search, 0, size)
+            add_scaled(np.float32(1), scaled, 0, search, 0, size)

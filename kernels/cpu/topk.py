@@ -1,0 +1,101 @@
+"""Top-k on the CPU: a tile of scores at a time, kept in cache, compared with each user's worst kept score."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from kernels.cpu.schedule import one_blas_thread, run_balanced
+from kernels.rows import Factors, Float32, Int32, Int64
+
+_USERS = 64  # a tile of scores is 64 users by 2048 items, half a MiB: it stays in a level-2 cache
+_ITEMS = 2048
+
+
+def topk(
+    user_factors: Factors,
+    item_factors: Factors,
+    k: int,
+    exclude_indptr: Int64 | None,
+    exclude_indices: Int32 | None,
+    exclude_items: Int32 | None,
+) -> tuple[Int32, Float32]:
+    """The contract is `kernels.topk.topk`."""
+    x, y = user_factors.astype(np.float32, copy=False), item_factors.astype(np.float32, copy=False)
+    num_users, num_items = len(x), len(y)
+    ids = np.full((num_users, k), -1, np.int32)
+    scores = np.full((num_users, k), -np.inf, np.float32)
+    banned = np.unique(exclude_items) if exclude_items is not None else np.empty(0, np.int32)
+    seen_indptr = exclude_indptr if exclude_indptr is not None else np.zeros(num_users + 1, np.int64)
+    seen = exclude_indices if exclude_indices is not None else np.empty(0, np.int32)
+    num_blocks = -(-num_users // _USERS)
+
+    def task(begin: int, end: int) -> None:
+        tile = np.empty((_USERS, _ITEMS), np.float32)
+        for block in range(begin, end):
+            users = slice(block * _USERS, min((block + 1) * _USERS, num_users))
+            for first in range(0, num_items, _ITEMS):
+                last = min(first + _ITEMS, num_items)
+                if last - first == _ITEMS and users.stop - users.start == _USERS:
+                    part = np.matmul(x[users], y[first:last].T, out=tile)
+                else:
+                    part = x[users] @ y[first:last].T
+                keep_best(part, users.start, first, seen_indptr, seen, banned, ids, scores)
+
+    with one_blas_thread():
+        run_balanced(task, np.ones(num_blocks))
+    return ids, scores
+
+
+@njit(nogil=True, cache=True)
+def keep_best(
+    tile: Float32,
+    first_user: int,
+    first_item: int,
+    seen_indptr: Int64,
+    seen: Int32,
+    banned: Int32,
+    ids: Int32,
+    scores: Float32,
+) -> None:
+    """Mask what `tile` [users, items] must not offer and merge the rest into the users' kept best."""
+    num_items = tile.shape[1]
+    k = ids.shape[1]
+    banned_from = np.searchsorted(banned, first_item)
+    for row in range(tile.shape[0]):
+        user = first_user + row
+        line = tile[row]
+        for position in range(banned_from, len(banned)):
+            if banned[position] >= first_item + num_items:
+                break
+            line[banned[position] - first_item] = -np.inf
+        mine = seen[seen_indptr[user] : seen_indptr[user + 1]]
+        for position in range(np.searchsorted(mine, first_item), len(mine)):
+            if mine[position] >= first_item + num_items:
+                break
+            line[mine[position] - first_item] = -np.inf
+        best_ids, best = ids[user], scores[user]
+        worst = best[k - 1]
+        for start in range(0, num_items, 32):
+            stop = min(start + 32, num_items)
+            highest = np.float32(-np.inf)
+            for item in range(start, stop):
+                highest = max(highest, line[item])
+            if not highest > worst:
+                continue
+            for item in range(start, stop):
+                if line[item] > worst:
+                    _insert(best_ids, best, first_item + item, line[item])
+                    worst = best[k - 1]
+
+
+@njit(nogil=True, cache=True)
+def _insert(best_ids: Int32, best: Float32, item: int, score: float) -> None:
+    """Put one item at its place in a descending list; items come by ascending index, so equals go behind."""
+    place = len(best) - 1
+    while place > 0 and best[place - 1] < score:
+        best[place] = best[place - 1]
+        best_ids[place] = best_ids[place - 1]
+        place -= 1
+    best[place] = score
+    best_ids[place] = item

@@ -1,0 +1,237 @@
+"""Vector code as LLVM instructions: the few inner loops that the compiler does not find by itself.
+
+Everything heavy of the factorisation (assembling a row's system, its Cholesky factor, the scores of a
+block of users) is a sum over p of outer products L[p, 0:4] x R[p, 0:16]. Kept in registers over the whole
+sum, `add_tile` runs at the speed of a tuned GEMM on blocks far too small for a BLAS call.
+
+All functions work on flat float32 arrays; `*_at` is where an operand begins, `*_step` the distance between
+its rows, `count` of floats a multiple of WIDTH. Nothing is checked. They can be called from compiled code
+alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+HEIGHT = 4
+WIDTH = 16
+FAST = {"reassoc", "contract", "nsz"}  # sums may be reordered; NaN and infinity keep their meaning
+
+_FLOAT = ir.FloatType()
+_VECTOR = ir.VectorType(_FLOAT, WIDTH)
+_INT = ir.IntType(64)
+_ZERO = ir.Constant(_VECTOR, [0.0] * WIDTH)
+_CONTRACT = ("contract",)
+
+
+@intrinsic
+def add_tile(  # type: ignore[no-untyped-def]
+    typing,  # noqa: ARG001
+    left,
+    left_at,
+    left_step,
+    right,
+    right_at,
+    right_step,
+    out,
+    out_at,
+    out_step,
+    count,
+    sign,
+):
+    """out[0:4, 0:16] += sign * sum over p < count of left[p, 0:4] (outer) right[p, 0:16]; any count."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        left, right, out = (_pointer(context, builder, signature, args, n) for n in (0, 3, 6))
+        left_step, right_step, out_step, count, sign = args[2], args[5], args[8], args[9], args[10]
+
+        def step(p: Any, sums: list[Any]) -> list[Any]:
+            values = _load(builder, builder.gep(right, [builder.mul(p, right_step)]))
+            column = builder.gep(left, [builder.mul(p, left_step)])
+            factors = [builder.load(builder.gep(column, [ir.Constant(_INT, i)])) for i in range(HEIGHT)]
+            pairs = zip(factors, sums, strict=True)
+            return [_multiply_add(builder, _splat(builder, factor), values, total) for factor, total in pairs]
+
+        scale = _splat(builder, sign)
+        for i, total in enumerate(_loop(builder, count, 1, [_ZERO] * HEIGHT, step)):
+            row = builder.gep(out, [builder.mul(out_step, ir.Constant(_INT, i))])
+            _store(builder, row, _multiply_add(builder, total, scale, _load(builder, row)))
+        return context.get_dummy_value()
+
+    return types.void(
+        left, left_at, left_step, right, right_at, right_step, out, out_at, out_step, count, sign
+    ), emit
+
+
+@intrinsic
+def add_scaled(typing, factor, values, values_at, out, out_at, count):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """out += factor * values."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        scale = _splat(builder, args[0])
+        values, out = (_pointer(context, builder, signature, args, n) for n in (1, 3))
+
+        def step(p: Any, _: list[Any]) -> list[Any]:
+            at = builder.gep(out, [p])
+            value = _load(builder, builder.gep(values, [p]))
+            _store(builder, at, _multiply_add(builder, scale, value, _load(builder, at)))
+            return []
+
+        _loop(builder, args[5], WIDTH, [], step)
+        return context.get_dummy_value()
+
+    return types.void(factor, values, values_at, out, out_at, count), emit
+
+
+@intrinsic
+def set_scaled(typing, factor, values, values_at, out, out_at, count):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """out = factor * values."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        scale = _splat(builder, args[0])
+        values, out = (_pointer(context, builder, signature, args, n) for n in (1, 3))
+
+        def step(p: Any, _: list[Any]) -> list[Any]:
+            value = builder.fmul(scale, _load(builder, builder.gep(values, [p])))
+            _store(builder, builder.gep(out, [p]), value)
+            return []
+
+        _loop(builder, args[5], WIDTH, [], step)
+        return context.get_dummy_value()
+
+    return types.void(factor, values, values_at, out, out_at, count), emit
+
+
+@intrinsic
+def set_product(typing, left, left_at, right, right_at, out, out_at, count):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """out = left * right, element by element."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        left, right, out = (_pointer(context, builder, signature, args, n) for n in (0, 2, 4))
+
+        def step(p: Any, _: list[Any]) -> list[Any]:
+            product = builder.fmul(
+                _load(builder, builder.gep(left, [p])), _load(builder, builder.gep(right, [p]))
+            )
+            _store(builder, builder.gep(out, [p]), product)
+            return []
+
+        _loop(builder, args[6], WIDTH, [], step)
+        return context.get_dummy_value()
+
+    return types.void(left, left_at, right, right_at, out, out_at, count), emit
+
+
+@intrinsic
+def dot(typing, left, left_at, right, right_at, count):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """The sum of left * right."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        left, right = (_pointer(context, builder, signature, args, n) for n in (0, 2))
+
+        def step(p: Any, sums: list[Any]) -> list[Any]:
+            a, b = _load(builder, builder.gep(left, [p])), _load(builder, builder.gep(right, [p]))
+            return [_multiply_add(builder, a, b, sums[0])]
+
+        (total,) = _loop(builder, args[4], WIDTH, [_ZERO], step)
+        return _horizontal_sum(builder, total)
+
+    return types.float32(left, left_at, right, right_at, count), emit
+
+
+@intrinsic
+def transpose_8x8(typing, values, values_at, values_step, out, out_at, out_step):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """out[j, i] = values[i, j] for i, j < 8."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        values, out = (_pointer(context, builder, signature, args, n) for n in (0, 3))
+        rows = [
+            _load(builder, builder.gep(values, [builder.mul(args[2], ir.Constant(_INT, i))]), 8)
+            for i in range(8)
+        ]
+        for width in (1, 2, 4):  # swap ever larger off-diagonal blocks
+            low = [j if not j & width else j - width + 8 for j in range(8)]
+            high = [j + width if not j & width else j + 8 for j in range(8)]
+            swapped = list(rows)
+            for i in range(8):
+                if not i & width:
+                    pair = rows[i], rows[i + width]
+                    swapped[i] = _shuffle(builder, *pair, low)
+                    swapped[i + width] = _shuffle(builder, *pair, high)
+            rows = swapped
+        for i, row in enumerate(rows):
+            _store(builder, builder.gep(out, [builder.mul(args[5], ir.Constant(_INT, i))]), row)
+        return context.get_dummy_value()
+
+    return types.void(values, values_at, values_step, out, out_at, out_step), emit
+
+
+def _loop(
+    builder: Any, count: Any, stride: int, starts: list[Any], step: Callable[[Any, list[Any]], list[Any]]
+) -> list[Any]:
+    """Emit `for p in range(0, count, stride)`, carrying values in registers; gives their last values."""
+    entry = builder.block
+    body, done = builder.append_basic_block("vector.loop"), builder.append_basic_block("vector.done")
+    builder.cbranch(builder.icmp_signed(">", count, ir.Constant(_INT, 0)), body, done)
+    builder.position_at_end(body)
+    p = builder.phi(_INT)
+    carried = [builder.phi(_VECTOR) for _ in starts]
+    grown = step(p, carried)
+    after = builder.add(p, ir.Constant(_INT, stride))
+    builder.cbranch(builder.icmp_signed("<", after, count), body, done)
+    for phi, start, value in zip(
+        [p, *carried], [ir.Constant(_INT, 0), *starts], [after, *grown], strict=True
+    ):
+        phi.add_incoming(start, entry)
+        phi.add_incoming(value, body)
+    builder.position_at_end(done)
+    results = [builder.phi(_VECTOR) for _ in starts]
+    for result, start, value in zip(results, starts, grown, strict=True):
+        result.add_incoming(start, entry)
+        result.add_incoming(value, body)
+    return results
+
+
+def _pointer(context: Any, builder: Any, signature: Any, args: Any, position: int) -> Any:
+    """Where the operand begins: the array at `position` and its offset in the argument after it."""
+    array = context.make_array(signature.args[position])(context, builder, args[position])
+    return builder.gep(array.data, [args[position + 1]])
+
+
+def _load(builder: Any, pointer: Any, width: int = WIDTH) -> Any:
+    return builder.load(builder.bitcast(pointer, ir.VectorType(_FLOAT, width).as_pointer()), align=4)
+
+
+def _store(builder: Any, pointer: Any, value: Any) -> None:
+    builder.store(value, builder.bitcast(pointer, value.type.as_pointer()), align=4)
+
+
+def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    return builder.fadd(builder.fmul(a, b, flags=_CONTRACT), c, flags=_CONTRACT)
+
+
+def _shuffle(builder: Any, left: Any, right: Any, lanes: list[int]) -> Any:
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
+    return builder.shuffle_vector(left, right, mask)
+
+
+def _splat(builder: Any, value: Any) -> Any:
+    empty = ir.Constant(_VECTOR, ir.Undefined)
+    one = builder.insert_element(empty, value, ir.Constant(ir.IntType(32), 0))
+    return _shuffle(builder, one, empty, [0] * WIDTH)
+
+
+def _horizontal_sum(builder: Any, vector: Any) -> Any:
+    width = WIDTH
+    while width > 1:
+        width //= 2
+        halves = [
+            _shuffle(builder, vector, vector, list(range(h * width, h * width + width))) for h in (0, 1)
+        ]
+        vector = builder.fadd(*halves)
+    return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))

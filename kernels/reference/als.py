@@ -1,0 +1,42 @@
+"""Alternating least squares in float64: exact solves and plain conjugate gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kernels.reference.fold_in import fold_in
+from kernels.rows import Rows
+
+Array = np.ndarray[Any, Any]
+
+
+def half_step(rows: Rows, factors: Array, unobserved_weight: float) -> Array:
+    """The exact minimiser of every row, float64 [rows, f]."""
+    return fold_in(
+        rows.indptr, rows.indices, rows.weight, rows.target, factors, rows.regularization, unobserved_weight
+    )
+
+
+def loss(user_rows: Rows, user_factors: Array, item_factors: Array, unobserved_weight: float) -> float:
+    """The objective of one side's rows (kernels/rows.py) at these factors, without constants."""
+    x, y = np.asarray(user_factors, dtype=np.float64), np.asarray(item_factors, dtype=np.float64)
+    row_of = np.repeat(np.arange(len(x)), np.diff(user_rows.indptr))
+    scores = np.einsum("nf,nf->n", x[row_of], y[user_rows.indices])
+    unobserved = unobserved_weight * np.sum((x.T @ x) * (y.T @ y))
+    observed = user_rows.weight @ scores**2 - 2 * (user_rows.target @ scores)
+    return float(unobserved + observed + user_rows.regularization @ np.sum(x * x, axis=1))
+
+
+def condition(rows: Rows, factors: Array, unobserved_weight: float) -> Array:
+    """The condition number of every row's system: how far a float32 solve may stray, float64 [rows]."""
+    y = np.asarray(factors, dtype=np.float64)
+    shared = unobserved_weight * (y.T @ y)
+    conditions = np.ones(rows.num_rows)
+    for row in range(rows.num_rows):
+        entries = slice(rows.indptr[row], rows.indptr[row + 1])
+        observed = y[rows.indices[entries]]
+        system = shared + (observed.T * rows.weight[entries]) @ observed
+        conditions[row] = np.linalg.cond(system + rows.regularization[row] * np.eye(y.shape[1]))
+    return conditions
