@@ -1,0 +1,265 @@
+"""The typed client of the endpoint: needs numpy and tritonclient, none of the training libraries."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from serving.client_errors import (
+    ClientError,
+    DeadlineExceededError,
+    RequestRefusedError,
+    ServerUnavailableError,
+    UnknownCustomerError,
+)
+from serving.client_transport import Arrays, GrpcTransport, HttpTransport, Transport
+
+__all__ = [
+    "ClientError",
+    "DeadlineExceededError",
+    "Event",
+    "Profile",
+    "Recommendations",
+    "RequestRefusedError",
+    "ServerUnavailableError",
+    "ShopsightClient",
+    "Understanding",
+    "UnknownCustomerError",
+]
+
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 1.0
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a customer did: `event` is one of the events table's words, `timestamp` is timezone-aware."""
+
+    item_id: str
+    event: str
+    timestamp: datetime
+
+
+@dataclass(frozen=True)
+class Recommendations:
+    """Items in descending order of score, why each is there, and which release and request answered."""
+
+    items: tuple[str, ...]
+    scores: tuple[float, ...]
+    reasons: tuple[str, ...]
+    release: str
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A customer's segment and measured features (NaN: not measured)."""
+
+    segment: str
+    description: str
+    features: dict[str, float]
+    release: str
+
+
+@dataclass(frozen=True)
+class Understanding:
+    """What a message wants, how sure the model is, and its sentiment (None: not learned)."""
+
+    intent: str
+    confidence: float
+    sentiment: str | None
+    release: str
+
+
+class ShopsightClient:
+    """Asks the endpoint over gRPC or HTTP; safe to share among threads, closes as a context manager.
+
+    `url` is host:port without a scheme. `deadline_seconds` bounds each call with all its attempts: every
+    request only reads, so one that finds the server away is sent again, after a growing random pause, until
+    then. Calls raise DeadlineExceededError, ServerUnavailableError or RequestRefusedError, all ClientError.
+    """
+
+    def __init__(
+        self, url: str, protocol: Literal["grpc", "http"] = "grpc", *, deadline_seconds: float
+    ) -> None:
+        if protocol not in ("grpc", "http"):
+            raise ValueError(f"protocol is {protocol!r}; it takes 'grpc' or 'http'")
+        if "://" in url:
+            raise ValueError(f"url is {url!r}; give host:port without a scheme")
+        if not deadline_seconds > 0:
+            raise ValueError(f"deadline_seconds is {deadline_seconds}; it must be above 0")
+        self._deadline_seconds = deadline_seconds
+        self._transport: Transport = GrpcTransport(url) if protocol == "grpc" else HttpTransport(url)
+
+    def recommend(
+        self,
+        *,
+        customer_id: str | None = None,
+        source: str | None = None,
+        source_id: str | None = None,
+        history: Sequence[Event] = (),
+        exclude: Sequence[str] = (),
+        allow: Sequence[str] | None = None,
+        k: int = 10,
+        personalised: bool = True,
+        request_id: str | None = None,
+    ) -> Recommendations:
+        """Return up to `k` items for a customer, or for somebody known by their `history` alone.
+
+        A customer is named by our `customer_id` or by the channel's own `source` and `source_id`; one that
+        the release does not know gets popular items. `allow` limits the answer to these items.
+        """
+        if allow is not None and not allow:
+            raise ValueError("allow is empty: nothing could be recommended; leave it out to allow every item")
+        inputs = _person(customer_id, source, source_id) | _history(history)
+        inputs |= {"K": np.array([[k]], dtype=np.int32), "PERSONALISED": np.array([[personalised]])}
+        if exclude:
+            inputs["EXCLUDE"] = _texts(exclude)
+        if allow is not None:
+            inputs["ALLOW"] = _texts(allow)
+        answer = self.infer("recommend", inputs, request_id)
+        return Recommendations(
+            items=tuple(_strings(answer["ITEM_ID"])),
+            scores=tuple(answer["SCORE"].ravel().tolist()),
+            reasons=tuple(_strings(answer["REASON_CODE"])),
+            release=_strings(answer["RELEASE"])[0],
+            request_id=_strings(answer["REQUEST_ID"])[0],
+        )
+
+    def profile(
+        self,
+        *,
+        customer_id: str | None = None,
+        source: str | None = None,
+        source_id: str | None = None,
+        features: Sequence[float] | None = None,
+    ) -> Profile:
+        """Return a customer's profile, or that of an unseen row of `features` (NaN: not measured).
+
+        Raises UnknownCustomerError for a customer that the release does not know.
+        """
+        inputs = _person(customer_id, source, source_id)
+        if features is not None:
+            inputs["FEATURE"] = np.array([features], dtype=np.float32)
+        if not inputs:
+            raise ValueError("name a customer (customer_id, or source with source_id) or give features")
+        answer = self.infer("profile", inputs)
+        values = answer["FEATURE_VALUE"].ravel().tolist()
+        return Profile(
+            segment=_strings(answer["SEGMENT"])[0],
+            description=_strings(answer["SEGMENT_DESCRIPTION"])[0],
+            features=dict(zip(_strings(answer["FEATURE_NAME"]), values, strict=True)),
+            release=_strings(answer["RELEASE"])[0],
+        )
+
+    def understand(self, text: str) -> Understanding:
+        """Return what a message wants and how its writer feels."""
+        answer = self.infer("understand", {"TEXT": _texts([text])})
+        sentiment = answer.get("SENTIMENT")
+        return Understanding(
+            intent=_strings(answer["INTENT"])[0],
+            confidence=float(answer["CONFIDENCE"].ravel()[0]),
+            sentiment=None if sentiment is None else _strings(sentiment)[0],
+            release=_strings(answer["RELEASE"])[0],
+        )
+
+    def insight(
+        self,
+        *,
+        customer_id: str | None = None,
+        source: str | None = None,
+        source_id: str | None = None,
+        text: str | None = None,
+        k: int = 10,
+    ) -> dict[str, Any]:
+        """Return everything on a customer, with what their message wants, as the endpoint's JSON object."""
+        inputs = _person(customer_id, source, source_id) | {"K": np.array([[k]], dtype=np.int32)}
+        if text is not None:
+            inputs["TEXT"] = _texts([text])
+        insight: dict[str, Any] = json.loads(_strings(self.infer("insight", inputs)["INSIGHT"])[0])
+        return insight
+
+    def infer(self, model: str, inputs: Arrays, request_id: str | None = None) -> dict[str, Any]:
+        """Ask any model and return its outputs by name, batch dimension included; BYTES as objects.
+
+        The request keeps one id over all attempts: `request_id`, else a random one.
+        """
+        name = request_id or uuid.uuid4().hex
+        return self._until_answered(lambda seconds: self._transport.infer(model, inputs, name, seconds))
+
+    def is_ready(self, model: str | None = None) -> bool:
+        """Whether the server, or one model of it, takes requests; asks once."""
+        try:
+            return self._transport.is_ready(model, self._deadline_seconds)
+        except ClientError:
+            return False
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._transport.close()
+
+    def __enter__(self) -> ShopsightClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _until_answered(self, attempt: Callable[[float], T]) -> T:
+        deadline = time.monotonic() + self._deadline_seconds
+        longest_pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return attempt(max(deadline - time.monotonic(), 0.001))
+            except ServerUnavailableError:
+                pause = random.uniform(0, longest_pause)  # jitter: callers that failed together part ways
+                if time.monotonic() + pause >= deadline:
+                    raise
+                time.sleep(pause)
+                longest_pause = min(2 * longest_pause, _LONGEST_PAUSE_SECONDS)
+
+
+def _person(customer_id: str | None, source: str | None, source_id: str | None) -> dict[str, Any]:
+    if (source is None) != (source_id is None):
+        raise ValueError("source and source_id name a customer together: give both or neither")
+    named: Mapping[str, str | None] = {
+        "CUSTOMER_ID": customer_id,
+        "SOURCE": source,
+        "SOURCE_ID": source_id,
+    }
+    return {name: _texts([value]) for name, value in named.items() if value is not None}
+
+
+def _history(history: Sequence[Event]) -> dict[str, Any]:
+    if not history:
+        return {}
+    for event in history:
+        if event.timestamp.tzinfo is None:
+            raise ValueError(f"history: the timestamp {event.timestamp} has no timezone")
+    times = [(event.timestamp - _EPOCH) // timedelta(microseconds=1) for event in history]
+    return {
+        "HISTORY_ITEM": _texts([event.item_id for event in history]),
+        "HISTORY_EVENT": _texts([event.event for event in history]),
+        "HISTORY_TIME": np.array([times], dtype=np.int64),
+    }
+
+
+def _texts(values: Sequence[str]) -> np.ndarray[Any, Any]:
+    return np.array([[value.encode("utf-8") for value in values]], dtype=np.object_)
+
+
+def _strings(array: np.ndarray[Any, Any]) -> list[str]:
+    return [value.decode("utf-8") for value in array.ravel().tolist()]
