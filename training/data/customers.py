@@ -1,0 +1,36 @@
+"""The customers table: one row each, facts from the account records, times from what they did."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from training.data.identity import Resolution
+from training.data.tables import SCHEMAS
+
+
+def customers_table(resolution: Resolution, events: pl.DataFrame) -> pl.DataFrame:
+    """Build one row a customer.
+
+    Of country, city and birth year the one on the account registered last is kept, if it is not empty.
+    """
+    accounts = resolution.accounts.join(resolution.customers, on=["source", "source_id"], how="left")
+    accounts = accounts.sort(
+        "registered_at", "source", "source_id", descending=[True, False, False], nulls_last=True
+    )
+    facts = accounts.group_by("customer_id").agg(
+        pl.col("country").drop_nulls().first(),
+        pl.col("city").drop_nulls().first(),
+        pl.col("birth_date").drop_nulls().first().dt.year().cast(pl.Int32).alias("birth_year"),
+        pl.col("registered_at").min(),
+    )
+    active = events.filter(pl.col("customer_id").is_not_null()).group_by("customer_id").agg(
+        pl.col("timestamp").min().alias("first_seen"), pl.col("timestamp").max().alias("last_seen")
+    )  # fmt: skip
+    table = (
+        resolution.customers.group_by("customer_id").agg(pl.len().cast(pl.Int64).alias("num_sources"))
+        .join(facts, on="customer_id", how="left")
+        .join(active, on="customer_id", how="left")
+        .with_columns(pl.min_horizontal("first_seen", "registered_at").alias("first_seen"))
+        .with_columns(pl.coalesce("last_seen", "first_seen").alias("last_seen"))
+    )  # fmt: skip
+    return table.select(list(SCHEMAS["customers"])).sort("customer_id")

@@ -1,0 +1,94 @@
+"""The messages, labels and answers tables: every text, masked, with what it is about where that is known."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from training.data.digests import content_ids
+from training.data.events import with_customer
+from training.data.loading import Loaded, as_table
+from training.data.masking import language_of, mask_personal_data
+from training.data.tables import SCHEMAS
+
+_TASKS = ("intent", "sentiment")
+
+
+def prepare_messages(loaded: list[Loaded]) -> None:
+    """Mask every text, tell its language, and make message ids unique.
+
+    Within a source a second text under the same id is refused as a duplicate (the earlier in time stays); ids
+    that two sources share are told apart by the source's name.
+    """
+    parts = [p for p in loaded if p.source.kind in ("reviews", "messages")]
+    for part in parts:
+        rows = part.rows.with_columns(mask_personal_data(pl.col("text")))
+        if "language" not in rows.columns:
+            rows = rows.with_columns(pl.lit(None, dtype=pl.String).alias("language"))
+        language = pl.coalesce(pl.col("language").str.to_lowercase(), language_of(pl.col("text")))
+        rows = rows.with_columns(language.alias("language"))
+        if "message_id" not in rows.columns:
+            named = rows.with_columns(pl.lit(part.source.name).alias("source"))
+            columns = [
+                n for n in ("source", "source_id", "item_id", "timestamp", "text") if n in named.columns
+            ]
+            rows = rows.with_columns(content_ids(named, columns).alias("message_id"))
+        order = [n for n in ("timestamp", "digest") if n in rows.columns]
+        part.rows = rows.with_columns(pl.struct(order).rank("ordinal").over("message_id").alias("_place"))
+        part.refuse(pl.col("_place") > 1, "message_id", "duplicate")
+        part.rows = part.rows.drop("_place")
+    _tell_apart(parts)
+
+
+def messages_table(loaded: list[Loaded], customers: pl.DataFrame) -> pl.DataFrame:
+    """Gather reviews and messages, one row a text, sorted by id; call prepare_messages first."""
+    parts = [pl.DataFrame(schema=SCHEMAS["messages"])]
+    for part in loaded:
+        if part.source.kind in ("reviews", "messages"):
+            rows = with_customer(part.rows, part.source.name, customers)
+            parts.append(as_table(rows, "messages"))
+    return pl.concat(parts).sort("message_id")
+
+
+def labels_table(loaded: list[Loaded]) -> pl.DataFrame:
+    """Gather label columns of messages and reviews, and labels sources: one row a message and task."""
+    parts = [pl.DataFrame(schema=SCHEMAS["labels"])]
+    for part in loaded:
+        rows = part.rows
+        if part.source.kind == "labels":
+            parts.append(as_table(rows, "labels"))
+        if part.source.kind not in ("reviews", "messages"):
+            continue
+        for task in _TASKS:
+            if task in rows.columns:
+                named = rows.with_columns(pl.lit(task).alias("task"), pl.col(task).alias("label"))
+                parts.append(as_table(named.filter(pl.col("label").is_not_null()), "labels"))
+    return pl.concat(parts).unique().sort("message_id", "task", "label", "split")
+
+
+def answers_table(loaded: list[Loaded]) -> pl.DataFrame:
+    """Gather questions with their answers, and policies, which have none."""
+    parts = [pl.DataFrame(schema=SCHEMAS["answers"])]
+    for part in loaded:
+        if part.source.kind == "answers":
+            rows = part.rows
+            if "answer_id" not in rows.columns:
+                columns = [n for n in ("question", "answer", "language") if n in rows.columns]
+                rows = rows.with_columns(content_ids(rows, columns).alias("answer_id"))
+            if "language" not in rows.columns:
+                rows = rows.with_columns(language_of(pl.col("answer")).alias("language"))
+            parts.append(as_table(rows, "answers"))
+    return pl.concat(parts).sort("answer_id", "language", "question", "answer")
+
+
+def _tell_apart(parts: list[Loaded]) -> None:
+    ids = [p.rows.select("message_id", pl.lit(i).alias("part")) for i, p in enumerate(parts)]
+    if len(ids) < 2:
+        return
+    shared = pl.concat(ids).unique().group_by("message_id").len().filter(pl.col("len") > 1)["message_id"]
+    for number, part in enumerate(parts):
+        same_name = sum(other.source.name == part.source.name for other in parts)
+        prefix = part.source.name + (f"-{part.source.kind}-{number}" if same_name > 1 else "")
+        own = pl.when(pl.col("message_id").is_in(shared.implode())).then(
+            pl.lit(prefix + ":") + pl.col("message_id")
+        )
+        part.rows = part.rows.with_columns(own.otherwise("message_id").alias("message_id"))
