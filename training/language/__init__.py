@@ -14,26 +14,27 @@ if TYPE_CHECKING:
 
 __all__ = ["LanguageConfig", "evaluate", "export", "load", "train"]
 
+# No module here is called train, evaluate or export: importing it would replace the function of that name.
 # torch takes seconds to import; each function brings in what it needs, so that naming a recipe stays quick.
 
 
 def train(workspace: Workspace, config: LanguageConfig, progress: Callable[[str], None]) -> dict[str, Any]:
-    """Train the workspace's language model; see training/language/train.py."""
-    from training.language.train import train as run
+    """Train the workspace's language model; see training/language/trainer.py."""
+    from training.language.trainer import train as run
 
     return run(workspace, config, progress)
 
 
 def evaluate(workspace: Workspace, config: LanguageConfig) -> dict[str, Any]:
-    """Measure the trained language model on held-out messages; see training/language/evaluate.py."""
-    from training.language.evaluate import evaluate as run
+    """Measure the trained language model on held-out messages; see training/language/evaluation.py."""
+    from training.language.evaluation import evaluate as run
 
     return run(workspace, config)
 
 
 def export(workspace: Workspace, config: LanguageConfig) -> list[Path]:
-    """Write models/intent_encoder and models/understand; see training/language/export.py."""
-    from training.language.export import export as run
+    """Write models/intent_encoder and models/understand; see training/language/exporter.py."""
+    from training.language.exporter import export as run
 
     return run(workspace, config)
 

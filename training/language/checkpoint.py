@@ -131,7 +131,9 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], header: Mappin
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, staged, metadata=dict(header))
+        # One entry: safetensors writes several in no fixed order, and equal models shall be equal bytes.
+        metadata = {"header": json.dumps(dict(header), sort_keys=True)}
+        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, staged, metadata=metadata)
         with staged.open("rb") as stream:
             os.fsync(stream.fileno())
         staged.replace(path)
@@ -143,6 +145,7 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read tensors and header; raises LanguageError when the file is no safetensors file."""
     try:
         with safe_open(path, framework="pt") as stream:
-            return {name: stream.get_tensor(name) for name in stream.keys()}, dict(stream.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            return tensors, json.loads(stream.metadata()["header"])
+    except (SafetensorError, OSError, TypeError, KeyError, json.JSONDecodeError) as error:
         raise LanguageError(f"{path}: not a readable checkpoint ({error}); train again") from error

@@ -13,8 +13,7 @@ class LanguageConfig:
     vocab_size: entries of the byte-level BPE, learned on the texts outside validation and test.
     max_tokens: longer messages are cut to it; buckets: the lengths that a request is padded to.
     max_text_bytes: longer texts are refused where they arrive.
-    width, layers, heads, conv_width: of the encoder; ngram_buckets, ngram_width: the table that pairs and
-        triples of tokens are hashed into.
+    width, layers, heads, conv_width: of the encoder.
     dropout, embedding_dropout, head_dropout, word_dropout, bpe_dropout, label_smoothing: what keeps a small
         corpus from being learned by heart.
     epochs, batch_size, learning_rate, weight_decay: AdamW under one cycle; patience: epochs without a better
@@ -36,8 +35,6 @@ class LanguageConfig:
     layers: int = 1
     heads: int = 4
     conv_width: int = 3
-    ngram_buckets: int = 32_768
-    ngram_width: int = 64
 
     dropout: float = 0.2
     embedding_dropout: float = 0.3

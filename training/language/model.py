@@ -15,29 +15,26 @@ from torch.nn import functional
 from training.language.config import LanguageConfig
 
 _HIDDEN = -1e4  # far below every score, finite in half precision too
-_HASH = (1_000_003, 7_919, 104_729)  # odd multipliers; the product of an id below 2**32 fits INT64
 
 
 class Encoder(nn.Module):
-    """Hashed n-grams of tokens beside convolution and self-attention, pooled and read by linear heads.
+    """A bag of tokens beside convolution and self-attention, pooled and read by linear heads.
 
-    The n-gram table is the wide part that a linear model has (Joulin et al. 2017), the transformer
-    (Vaswani et al. 2017, normalised first) the deep one. Position enters through the convolution alone, so
-    that no length is special.
+    The bag is what a linear model sees (Joulin et al. 2017), the transformer (Vaswani et al. 2017,
+    normalised first) adds order. Position enters through the convolution alone, so that no length is special.
     """
 
     def __init__(self, config: LanguageConfig, vocab_size: int, num_classes: Mapping[str, int]) -> None:
         super().__init__()
         width = config.width
         self.token = _table(vocab_size, width)
-        self.ngram = _table(config.ngram_buckets, config.ngram_width)
         self.conv = nn.Conv1d(width, width, config.conv_width, padding=config.conv_width // 2)
         self.conv_norm = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(Block(width, config.heads, config.dropout) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
         self.drop_embedding = SharedDropout(config.embedding_dropout)
         self.drop_head = nn.Dropout(config.head_dropout)
-        features = 3 * width + config.ngram_width
+        features = 3 * width
         self.heads = nn.ModuleDict({task: nn.Linear(features, n) for task, n in num_classes.items() if n})
 
     def forward(self, token_id: Tensor, length: Tensor) -> dict[str, Tensor]:
@@ -46,7 +43,7 @@ class Encoder(nn.Module):
         return {task: head(features) for task, head in self.heads.items()}
 
     def features(self, token_id: Tensor, length: Tensor) -> Tensor:
-        """Return what the heads read, float32 [B, 3 D + ngram_width]."""
+        """Return what the heads read, float32 [B, 3 D]."""
         inside_BL = torch.arange(token_id.shape[1], device=token_id.device)[None, :] < length
         weight_BL1 = inside_BL.unsqueeze(-1).to(torch.float32)
         embedded_BLD = self.drop_embedding(self.token(token_id) * weight_BL1)
@@ -59,20 +56,7 @@ class Encoder(nn.Module):
         mean_BD = (x_BLD * weight_BL1).sum(1) / count_B1
         max_BD = x_BLD.masked_fill(weight_BL1 == 0, _HIDDEN).amax(1)
         bag_BD = embedded_BLD.sum(1) / count_B1.sqrt()
-        return torch.cat([mean_BD, max_BD, bag_BD, self._ngrams(token_id, weight_BL1)], dim=1)
-
-    def _ngrams(self, token_id: Tensor, weight_BL1: Tensor) -> Tensor:
-        """Return the sum of the embeddings of token pairs and triples over the root of their number."""
-        padded = functional.pad(token_id, (0, 2))
-        a, b, c = token_id, padded[:, 1:-1], padded[:, 2:]
-        padded_weight = functional.pad(weight_BL1, (0, 0, 0, 2))
-        has_pair, has_triple = padded_weight[:, 1:-1], padded_weight[:, 2:]
-        size = self.ngram.num_embeddings
-        pair = self.ngram((a * _HASH[0] + b * _HASH[1]) % size) * has_pair
-        triple = self.ngram((a * _HASH[0] + b * _HASH[1] + c * _HASH[2]) % size) * has_triple
-        count = (has_pair + has_triple).sum(1).clamp(min=1.0)
-        summed: Tensor = (pair + triple).sum(1) / count.sqrt()
-        return summed
+        return torch.cat([mean_BD, max_BD, bag_BD], dim=1)
 
 
 class Block(nn.Module):

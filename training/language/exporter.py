@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +20,7 @@ from serving.contract import (
     write_goldens,
     write_json,
 )
+from serving.routing.tensors import UNDERSTAND
 from training.export import model_folder, write_contract
 from training.language.checkpoint import LanguageModel, checkpoint_path, load
 from training.language.config import LanguageConfig
@@ -31,7 +31,7 @@ from training.workspace import Workspace
 
 OPSET = 20
 MAX_BATCH_SIZE = 256
-GOLDEN_TOLERANCE = 1e-4  # confidence after softmax, across processors
+LOGIT_TOLERANCE = 1e-4  # logits reach 10, and processors round differently
 
 # Written for this purpose; no customer said any of them.
 GOLDEN_TEXTS = (
@@ -123,10 +123,7 @@ def _export_encoder(workspace: Workspace, model: LanguageModel, metrics: Mapping
 def _export_understand(
     workspace: Workspace, model: LanguageModel, metrics: Mapping[str, Any], max_text_bytes: int
 ) -> Path:
-    outputs = [TensorSpec("INTENT", "BYTES", (1,)), TensorSpec("CONFIDENCE", "FP32", (1,))]
-    if model.classes["sentiment"]:
-        outputs.append(TensorSpec("SENTIMENT", "BYTES", (1,)))
-    outputs.append(TensorSpec("RELEASE", "BYTES", (1,)))
+    outputs = [s for s in UNDERSTAND.outputs if s.name != "SENTIMENT" or model.classes["sentiment"]]
     with model_folder(workspace, "understand") as folder:
         model.tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
         write_json(folder / METRICS_FILE, dict(metrics))
@@ -136,11 +133,11 @@ def _export_understand(
             workspace=workspace,
             name="understand",
             kind="router",
-            inputs=[TensorSpec("TEXT", "BYTES", (1,))],
+            inputs=UNDERSTAND.inputs,
             outputs=outputs,
-            max_batch_size=0,
+            max_batch_size=UNDERSTAND.max_batch_size,
             files=["tokenizer.json"],
-            calls=("intent_encoder",),
+            calls=UNDERSTAND.calls,
             preprocessing={
                 "intents": list(model.classes["intent"]),
                 "sentiments": list(model.classes["sentiment"]),
@@ -162,19 +159,19 @@ def understand_goldens(model: LanguageModel) -> list[Golden]:
     could turn its answer.
     """
     predicted = model.predict(GOLDEN_TEXTS)
-    clear = [task for task, names in model.classes.items() if names]
+    confidence = predicted.confidence("intent")
+    heads = [task for task, names in model.classes.items() if names]
     goldens = []
     for i, text in enumerate(GOLDEN_TEXTS):
-        if any(_margin(predicted.logits[task][i]) < 10 * GOLDEN_TOLERANCE for task in clear):
+        if any(_margin(predicted.logits[task][i]) < 10 * LOGIT_TOLERANCE for task in heads):
             continue
         answer = [
-            GoldenTensor("INTENT", "BYTES", (1,), [predicted.labels("intent")[i]]),
-            GoldenTensor("CONFIDENCE", "FP32", (1,), [float(predicted.confidence("intent")[i])]),
+            _bytes("INTENT", predicted.labels("intent")[i]),
+            GoldenTensor("CONFIDENCE", "FP32", (1, 1), [[float(confidence[i])]]),
         ]
-        if "sentiment" in clear:
-            answer.append(GoldenTensor("SENTIMENT", "BYTES", (1,), [predicted.labels("sentiment")[i]]))
-        request = (GoldenTensor("TEXT", "BYTES", (1,), [unicodedata.normalize("NFC", text)]),)
-        goldens.append(Golden(request, tuple(answer), GOLDEN_TOLERANCE))
+        if "sentiment" in heads:
+            answer.append(_bytes("SENTIMENT", predicted.labels("sentiment")[i]))
+        goldens.append(Golden((_bytes("TEXT", text),), tuple(answer)))
     return goldens
 
 
@@ -193,8 +190,12 @@ def _encoder_golden(model: LanguageModel, text: str) -> Golden:
             GoldenTensor(f"{task.upper()}_LOGIT", "FP32", tuple(logits.shape), logits.tolist())
             for task, logits in said.items()
         ),
-        tolerance=GOLDEN_TOLERANCE,
+        tolerance=LOGIT_TOLERANCE,
     )
+
+
+def _bytes(name: str, text: str) -> GoldenTensor:
+    return GoldenTensor(name, "BYTES", (1, 1), [[text]])
 
 
 def _margin(logits: np.ndarray[Any, np.dtype[np.float32]]) -> float:

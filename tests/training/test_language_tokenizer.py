@@ -1,0 +1,61 @@
+"""What text becomes token ids, and that the file alone repeats it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, decoders
+
+from tests.training.language_shop import messages
+from training.language.tokenizer import MASK, PAD, START, encode, pad, train_tokenizer, with_dropout
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train_tokenizer((text for _, text, _, _ in messages()), vocab_size=600, max_tokens=32)
+
+
+@pytest.mark.parametrize("text", ["where is my 外套 😀", "wehre iz mi paket", "наш заказ", "½ 𝄞 ñ"])
+def test_no_text_is_lost(tokenizer: Tokenizer, text: str) -> None:
+    tokenizer.decoder = decoders.ByteLevel()
+    said = tokenizer.decode(encode(tokenizer, [text])[0][1:], skip_special_tokens=False)
+    assert said.strip() == tokenizer.normalizer.normalize_str(text)
+
+
+def test_width_case_spaces_and_invisible_characters_do_not_matter(tokenizer: Tokenizer) -> None:
+    plain, odd = encode(tokenizer, ["where is my jacket 1", "  ＷHERE\u200f is\tmy\n\njacket\x00 １ "])
+    assert plain == odd
+
+
+def test_an_empty_text_is_the_leading_token_alone(tokenizer: Tokenizer) -> None:
+    assert encode(tokenizer, ["", " \u200b "]) == [[START], [START]]
+
+
+def test_a_long_text_is_cut(tokenizer: Tokenizer) -> None:
+    assert len(encode(tokenizer, ["where is " * 1000])[0]) == 32
+
+
+def test_names_of_special_tokens_are_words_like_others(tokenizer: Tokenizer) -> None:
+    ids = encode(tokenizer, ["[PAD] [CLS] [MASK] [pad] [mask]"])[0]
+    assert ids[0] == START
+    assert not {PAD, START, MASK} & set(ids[1:])
+
+
+def test_the_saved_file_alone_gives_equal_ids(tokenizer: Tokenizer) -> None:
+    loaded = Tokenizer.from_str(tokenizer.to_str())
+    texts = [text for _, text, _, _ in messages(50, seed=9)]
+    assert encode(loaded, texts) == encode(tokenizer, texts)
+
+
+def test_dropout_splits_words_differently_and_leaves_the_tokenizer_as_it_was(tokenizer: Tokenizer) -> None:
+    text = ["where is my jacket"] * 20
+    before = encode(tokenizer, text)
+    assert len({tuple(ids) for ids in encode(with_dropout(tokenizer, 0.3), text)}) > 1
+    assert encode(tokenizer, text) == before
+
+
+def test_padding_fills_with_zero_to_the_asked_width() -> None:
+    token_id, length = pad([[1, 5], [1], [1, 2, 3]], width=4)
+    np.testing.assert_array_equal(token_id, [[1, 5, 0, 0], [1, 0, 0, 0], [1, 2, 3, 0]])
+    np.testing.assert_array_equal(length, [[2], [1], [3]])
+    assert pad([], width=4)[0].shape == (0, 4)

@@ -1,0 +1,141 @@
+"""Training: it learns, repeats itself, goes on where it was killed, and leaves no half model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.language_shop import SMALL, messages, small_shop, write_shop
+from training import language
+from training.language import trainer
+from training.language.checkpoint import checkpoint_path, load
+from training.language.corpus import LanguageError
+from training.language.model import Encoder
+from training.workspace import Workspace
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = small_shop(tmp_path_factory.mktemp("shop"))
+    language.train(workspace, SMALL, quiet)
+    return workspace
+
+
+def test_intent_and_sentiment_of_unseen_messages_are_found_in_both_languages(trained: Workspace) -> None:
+    unseen = messages(200, seed=5)
+    said = load(trained).predict([text for _, text, _, _ in unseen])
+    assert np.mean([a == b[2] for a, b in zip(said.labels("intent"), unseen, strict=True)]) > 0.97
+    assert np.mean([a == b[3] for a, b in zip(said.labels("sentiment"), unseen, strict=True)]) > 0.97
+    assert said.confidence("intent").mean() > 0.8
+
+
+def test_evaluation_sets_the_linear_model_beside(trained: Workspace) -> None:
+    figures = language.evaluate(trained, SMALL)
+    for task in ("intent", "sentiment"):
+        assert figures[task]["split"] == "test"
+        assert figures[task]["accuracy"]["value"] > 0.95
+        assert figures[task]["linear_accuracy"]["value"] > 0.9
+        assert figures[task]["calibration_error"] < 0.1
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not(trained: Workspace, tmp_path: Path) -> None:
+    again = small_shop(tmp_path / "again")
+    language.train(again, SMALL, quiet)
+    assert checkpoint_path(again).read_bytes() == checkpoint_path(trained).read_bytes()
+    language.train(again, replace(SMALL, seed=1, epochs=1), quiet)
+    assert checkpoint_path(again).read_bytes() != checkpoint_path(trained).read_bytes()
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(trained: Workspace, tmp_path: Path) -> None:
+    workspace = small_shop(tmp_path)
+    epochs: list[str] = []
+
+    def until_the_third(line: str) -> None:
+        epochs.append(line)
+        if "epoch 3" in line:
+            raise Killed
+
+    with pytest.raises(Killed):
+        language.train(workspace, SMALL, until_the_third)
+    assert not checkpoint_path(workspace).exists()
+    later: list[str] = []
+    language.train(workspace, SMALL, later.append)
+    assert any("epoch 3 " in line for line in later) and not any("epoch 2 " in line for line in later)
+    assert checkpoint_path(workspace).read_bytes() == checkpoint_path(trained).read_bytes()
+    assert [p.name for p in checkpoint_path(workspace).parent.iterdir()] == ["model.safetensors"]
+
+
+def test_a_run_on_other_settings_does_not_go_on_from_a_killed_one(tmp_path: Path) -> None:
+    workspace = small_shop(tmp_path)
+
+    def once(line: str) -> None:
+        if "epoch 2" in line:
+            raise Killed
+
+    with pytest.raises(Killed):
+        language.train(workspace, SMALL, once)
+    lines: list[str] = []
+    language.train(workspace, replace(SMALL, learning_rate=5e-3, epochs=1), lines.append)
+    assert any("epoch 1 of 1" in line for line in lines)
+
+
+def test_a_failed_run_leaves_the_last_model(trained: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = checkpoint_path(trained).read_bytes()
+
+    def broken(*_: object) -> float:
+        raise Killed
+
+    monkeypatch.setattr(trainer._Run, "one_epoch", broken)
+    with pytest.raises(Killed):
+        language.train(trained, replace(SMALL, seed=7), quiet)
+    assert checkpoint_path(trained).read_bytes() == before
+
+
+def test_a_damaged_checkpoint_is_named_with_the_remedy(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    with pytest.raises(LanguageError, match="no trained language model; run 'shopsight train language'"):
+        load(workspace)
+    checkpoint_path(workspace).parent.mkdir(parents=True)
+    checkpoint_path(workspace).write_bytes(b"cut off")
+    with pytest.raises(LanguageError, match=r"model.safetensors: not a readable checkpoint .* train again"):
+        load(workspace)
+
+
+def test_too_few_labels_to_validate_on_are_refused(tmp_path: Path) -> None:
+    texts = [(f"m{i}", f"text {i}") for i in range(4)]
+    labels = [(f"m{i}", "intent", "ab"[i % 2], None) for i in range(4)]
+    with pytest.raises(LanguageError, match="no intent label is left for validation"):
+        language.train(write_shop(tmp_path, texts, labels), SMALL, quiet)
+
+
+def test_padding_and_batch_mates_do_not_change_what_is_said() -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(SMALL, 600, {"intent": 5}).eval()
+    for length in (1, 2, 9):
+        ids = torch.randint(3, 600, (1, length))
+        alone = encoder(ids, torch.tensor([[length]]))["intent"]
+        wide = torch.zeros(3, 32, dtype=torch.int64)
+        wide[0, :length] = ids
+        wide[1:] = torch.randint(3, 600, (2, 32))
+        among = encoder(wide, torch.tensor([[length], [32], [1]]))["intent"][:1]
+        torch.testing.assert_close(among, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_word_order_matters_to_the_encoder() -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(SMALL, 600, {"intent": 5}).eval()
+    there = encoder(torch.tensor([[1, 7, 8, 9]]), torch.tensor([[4]]))["intent"]
+    back = encoder(torch.tensor([[1, 9, 8, 7]]), torch.tensor([[4]]))["intent"]
+    assert (there - back).abs().max() > 1e-4
