@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import numpy as np
 import tritonclient.grpc as triton_grpc
@@ -93,7 +94,9 @@ class HttpTransport:
         headers = {"Content-Type": "application/octet-stream"}
         if json_size is not None:
             headers["Inference-Header-Content-Length"] = str(json_size)
-        response = self._send("POST", f"/v2/models/{model}/infer", seconds, body=body, headers=headers)
+        response = self._send(
+            "POST", f"/v2/models/{quote(model, safe='')}/infer", seconds, body=body, headers=headers
+        )
         if response.status != 200:
             raise _http_error(model, response)
         size = response.headers.get("Inference-Header-Content-Length")
@@ -105,7 +108,7 @@ class HttpTransport:
 
     def is_ready(self, model: str | None, seconds: float) -> bool:
         """Ask once whether the server, or one model of it, takes requests."""
-        path = "/v2/health/ready" if model is None else f"/v2/models/{model}/ready"
+        path = "/v2/health/ready" if model is None else f"/v2/models/{quote(model, safe='')}/ready"
         return bool(self._send("GET", path, seconds).status == 200)
 
     def close(self) -> None:
@@ -115,7 +118,7 @@ class HttpTransport:
     def _send(self, method: str, path: str, seconds: float, **options: Any) -> Any:
         try:
             return self._pool.request(method, path, timeout=urllib3.Timeout(total=seconds), **options)
-        except urllib3.exceptions.TimeoutError as error:
+        except urllib3.exceptions.ReadTimeoutError as error:
             raise DeadlineExceededError(f"no answer within {seconds:.3g} seconds") from error
         except urllib3.exceptions.HTTPError as error:
             raise ServerUnavailableError(f"no connection to {self._pool.host}:{self._pool.port}") from error
