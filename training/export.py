@@ -19,19 +19,26 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 @contextmanager
 def model_folder(workspace: Workspace, name: str) -> Iterator[Path]:
-    """Yield a staging folder that replaces `models/<name>` when the block ends without an exception.
+    """Yield a staging folder that replaces `models/<name>` when the block ends without an exception."""
+    with replaced_folder(workspace.models / name) as staging:
+        yield staging
+
+
+@contextmanager
+def replaced_folder(final: Path) -> Iterator[Path]:
+    """Yield a staging folder that replaces `final` when the block ends without an exception.
 
     The staging folder lies on the same filesystem, so the swap is two renames; an exception leaves the
-    earlier export untouched and nothing behind.
+    earlier folder untouched and nothing behind.
     """
-    workspace.models.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=workspace.models))
-    final = workspace.models / name
+    parent, name = final.parent, final.name
+    parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=parent))
     try:
         yield staging
         staging.chmod(0o755)
         if final.exists():
-            replaced = Path(tempfile.mkdtemp(prefix=f".{name}-replaced-", dir=workspace.models)) / name
+            replaced = Path(tempfile.mkdtemp(prefix=f".{name}-replaced-", dir=parent)) / name
             final.rename(replaced)
             staging.rename(final)
             shutil.rmtree(replaced.parent)

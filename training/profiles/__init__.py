@@ -1,1 +1,45 @@
-"""TODO"""
+"""Who the customers are: features, and segments described in words and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.profiles.config import ProfilesConfig
+from training.workspace import Workspace
+
+if TYPE_CHECKING:
+    from training.profiles.checkpoint import Trained
+
+__all__ = ["ProfilesConfig", "evaluate", "export", "load", "train"]
+
+# Polars and scikit-learn take seconds to import; naming a recipe stays quick.
+
+
+def train(workspace: Workspace, config: ProfilesConfig, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Measure every customer, form segments and describe them; see training/profiles/train.py."""
+    from training.profiles.train import train as run
+
+    return run(workspace, config, progress)
+
+
+def evaluate(workspace: Workspace, config: ProfilesConfig) -> dict[str, Any]:
+    """Measure how stable and how far apart the segments are; see training/profiles/train.py."""
+    from training.profiles.train import evaluate as run
+
+    return run(workspace, config)
+
+
+def export(workspace: Workspace, config: ProfilesConfig) -> list[Path]:
+    """Write models/segment and models/profile; see training/profiles/export.py."""
+    from training.profiles.export import export as run
+
+    return run(workspace, config)
+
+
+def load(workspace: Workspace) -> Trained:
+    """Load the trained profiles: segments in words, every customer's segment, points for a plot."""
+    from training.profiles.checkpoint import load as run
+
+    return run(workspace)

@@ -1,0 +1,136 @@
+"""The served profile models: the member `segment` and what the router `profile` looks up."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from serving.contract import METRICS_FILE, TensorSpec, write_goldens, write_json
+from serving.routing.profile import ProfileRouter
+from serving.routing.rows import Row
+from serving.routing.tensors import PROFILE
+from training.data.tables import snapshot_sha256
+from training.export import model_folder, write_contract
+from training.goldens import golden, member, session
+from training.lookup import write_people
+from training.profiles.checkpoint import NotTrained, Trained, load
+from training.profiles.config import ProfilesConfig
+from training.profiles.features import compute_features
+from training.profiles.graph import MAX_BATCH_SIZE, write_segment_graph
+from training.profiles.scaling import Float32
+from training.profiles.segments import SegmentModel
+from training.workspace import Workspace
+
+_MODEL = "model.onnx"
+_CLEAR_MARGIN = 1e-3  # between the two nearest centres, so that rounding cannot change a golden answer
+
+
+def export(workspace: Workspace, config: ProfilesConfig) -> list[Path]:
+    """Write models/segment and models/profile; raises NotTrained when the tables changed since training."""
+    trained = load(workspace)
+    if trained.data_sha256 != snapshot_sha256(workspace.tables):
+        raise NotTrained(
+            f"{workspace.tables} changed since profiles were trained; run 'shopsight train profiles'"
+        )
+    features = compute_features(workspace, trained.model.spec, trained.as_of)
+    raw = features.drop("customer_id").to_numpy().astype(np.float32)
+    examples = synthetic_rows(trained.model, raw)
+    with model_folder(workspace, "segment") as folder:
+        _write_segment(folder, workspace, trained, examples, config)
+    with model_folder(workspace, "profile") as folder:
+        key_id = write_people(folder, workspace, features["customer_id"], {"feature": raw})
+        _write_profile(folder, workspace, trained, examples, config, key_id)
+    return [workspace.models / "segment", workspace.models / "profile"]
+
+
+def synthetic_rows(model: SegmentModel, raw: Float32) -> Float32:
+    """Return made-up customers, float32 [rows, features]: quantiles of every feature, and a newcomer.
+
+    Rows that lie between two segments are left out; the last row has nothing measured.
+    """
+    present = np.where(np.isnan(raw).all(axis=0), np.float32(0), raw)
+    quantiles = np.nanquantile(present, [0.1, 0.3, 0.5, 0.7, 0.9], axis=0).astype(np.float32)
+    quantiles[:, model.spec.index("num_events")] += model.min_events
+    _, distance = model.assign(quantiles)
+    nearest = np.sort(distance, axis=1)
+    clear = nearest[:, 1] - nearest[:, 0] > _CLEAR_MARGIN
+    missing = np.full((1, raw.shape[1]), np.nan, dtype=np.float32)
+    return np.concatenate([quantiles[clear], missing])
+
+
+def _write_segment(
+    folder: Path, workspace: Workspace, trained: Trained, examples: Float32, config: ProfilesConfig
+) -> None:
+    model = trained.model
+    write_segment_graph(model, folder / _MODEL)
+    opened = session(folder / _MODEL)
+    goldens = []
+    for row in examples:
+        segment, distance = opened.run(["SEGMENT", "DISTANCE"], {"FEATURE": row[None]})
+        answer = {"SEGMENT": segment[0], "DISTANCE": distance[0]}
+        goldens.append(golden({"FEATURE": row}, answer, ["SEGMENT", "DISTANCE"]))
+    write_goldens(folder, goldens)
+    write_json(folder / METRICS_FILE, trained.metrics)
+    write_contract(
+        folder,
+        workspace=workspace,
+        name="segment",
+        kind="onnx",
+        inputs=[TensorSpec("FEATURE", "FP32", (len(model.spec.features),))],
+        outputs=[
+            TensorSpec("SEGMENT", "INT64", (1,)),
+            TensorSpec("DISTANCE", "FP32", (model.num_clusters,)),
+        ],
+        max_batch_size=MAX_BATCH_SIZE,
+        files=[_MODEL],
+        preprocessing={"feature_names": model.spec.names},
+        config=asdict(config),
+    )
+
+
+def _write_profile(
+    folder: Path,
+    workspace: Workspace,
+    trained: Trained,
+    examples: Float32,
+    config: ProfilesConfig,
+    key_id: str,
+) -> None:
+    """Write contract and goldens beside the people.
+
+    preprocessing: feature_names in the order of FEATURE; segments with key (stable over trainings), name and
+    description, in the order of SEGMENT; features as training/profiles/spec.py specifies them; as_of, the
+    time that the features describe; key_id of the key that hashed the identities.
+    """
+    write_json(folder / METRICS_FILE, trained.metrics)
+    spec = trained.model.spec
+    write_contract(
+        folder,
+        workspace=workspace,
+        name="profile",
+        kind="router",
+        inputs=PROFILE.inputs,
+        outputs=PROFILE.outputs,
+        max_batch_size=PROFILE.max_batch_size,
+        files=["customers.safetensors", "identities.safetensors"],
+        calls=PROFILE.calls,
+        preprocessing={
+            "feature_names": spec.names,
+            "features": spec.as_dict(),
+            "segments": [{k: s[k] for k in ("key", "name", "description")} for s in trained.segments],
+            "as_of": trained.as_of.isoformat(),
+            "key_id": key_id,
+        },
+        config=asdict(config),
+    )
+    router = ProfileRouter(folder, release="0")
+    ask = member(workspace.models / "segment" / _MODEL)
+    names = ["SEGMENT", "SEGMENT_DESCRIPTION", "FEATURE_NAME", "FEATURE_VALUE"]
+    requests = [{"FEATURE": row} for row in examples]
+    answers = router.answer([Row(request) for request in requests], ask)
+    write_goldens(
+        folder,
+        [golden(q, a, names) for q, a in zip(requests, answers, strict=True) if isinstance(a, dict)],
+    )

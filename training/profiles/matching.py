@@ -1,0 +1,69 @@
+"""Which new segment is which old one, so that a segment keeps its key when the models are trained again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from scipy.optimize import linear_sum_assignment
+
+_SAME = 0.3  # Jaccard index from which two segments count as one that moved
+
+
+@dataclass(frozen=True)
+class Match:
+    """The new segments' order and keys, and how customers moved between the earlier segments and these."""
+
+    order: list[int]
+    keys: list[str]
+    migration: list[dict[str, object]]
+
+
+def match_segments(
+    segment: pl.DataFrame, value: list[float], previous: pl.DataFrame | None, used_keys: list[str]
+) -> Match:
+    """Match clusters 0 to k - 1 with earlier segments by the customers that they share.
+
+    segment: customer_id, segment (cluster number); previous: customer_id, key, as written by the earlier
+    training, or None. value: mean value of each cluster. A cluster whose customers overlap an earlier
+    segment's by a Jaccard index of at least 0.3 (best assignment over all pairs) keeps its key and place;
+    new ones follow by value, the highest first, with keys never used before.
+    """
+    by_value = sorted(range(len(value)), key=lambda cluster: (-value[cluster], cluster))
+    if previous is None or previous.is_empty():
+        return Match(by_value, [f"S{i + 1}" for i in range(len(value))], [])
+    both = segment.join(previous.select("customer_id", "key"), on="customer_id")
+    kept = _best_pairs(both, len(value))
+    number = max((int(key[1:]) for key in used_keys if key[1:].isdigit()), default=0)
+    order = sorted(kept, key=lambda cluster: used_keys.index(kept[cluster]))
+    keys = [kept[cluster] for cluster in order]
+    for cluster in by_value:
+        if cluster not in kept:
+            number += 1
+            order.append(cluster)
+            keys.append(f"S{number}")
+    names = dict(zip(order, keys, strict=True))
+    return Match(order, keys, _migration(both, names))
+
+
+def _best_pairs(both: pl.DataFrame, num_clusters: int) -> dict[int, str]:
+    old_keys = sorted(both.filter(pl.col("key").str.starts_with("S"))["key"].unique().to_list())
+    shared = np.zeros((num_clusters, len(old_keys)))
+    for cluster, key, count in both.group_by("segment", "key").len().iter_rows():
+        if cluster < num_clusters and key in old_keys:
+            shared[cluster, old_keys.index(key)] = count
+    # Only customers of both trainings tell about overlap; those who came or went do not.
+    new_size = np.array([both.filter(pl.col("segment") == c).height for c in range(num_clusters)])
+    old_size = np.array([both.filter(pl.col("key") == k).height for k in old_keys])
+    jaccard = shared / np.maximum(new_size[:, None] + old_size[None, :] - shared, 1)
+    rows, columns = linear_sum_assignment(-jaccard)
+    return {int(r): old_keys[c] for r, c in zip(rows, columns, strict=True) if jaccard[r, c] >= _SAME}
+
+
+def _migration(both: pl.DataFrame, names: dict[int, str]) -> list[dict[str, object]]:
+    moved = both.group_by("key", "segment").len().sort("key", "segment")
+    return [
+        {"from": key, "to": names.get(cluster, "newcomers"), "num_customers": count}
+        for key, cluster, count in moved.iter_rows()
+    ]

@@ -1,0 +1,61 @@
+"""Settings of the recommender: how events become weights, how it is fitted, how it is judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class EventWeights:
+    """What one event says about a customer's liking of an item.
+
+    A return takes back what the purchase said. A rating counts (rating - 3) / 2 times its weight, so that
+    a bad one counts against the item. Other events (search, message, exposure) say nothing of an item.
+    """
+
+    view: float = 1.0
+    cart: float = 3.0
+    purchase: float = 5.0
+    rating: float = 3.0
+    review: float = 0.0  # the rating of a review arrives as its own value; the text alone says nothing
+
+    def __post_init__(self) -> None:
+        if min(self.view, self.cart, self.purchase, self.rating, self.review) < 0:
+            raise ValueError(f"event weights must be 0 or above, not {self}")
+
+
+@dataclass(frozen=True)
+class RecommendConfig:
+    """How interactions are weighted, split, fitted and served.
+
+    half_life_days: age, counted back from the customer's own latest event, at which an event counts half.
+    factors, iterations: of the matrix factorisation; unobserved_weights and regularizations are tried in
+        every combination and chosen on the validation window alone.
+    test_days: length of the test window, and of the validation window before it; 0 takes a tenth of the
+        span of the data, at most 28 days.
+    k: length of the list that is judged. bought_again: whether bought items may be recommended; "auto"
+        decides on the validation window.
+    num_popular: length of the popularity lists that are served to customers without history.
+    """
+
+    event_weights: EventWeights = field(default_factory=EventWeights)
+    half_life_days: float = 60.0
+    factors: int = 64
+    iterations: int = 12
+    unobserved_weights: tuple[float, ...] = (0.03, 0.1, 0.3)
+    regularizations: tuple[float, ...] = (0.003, 0.03)
+    test_days: float = 0.0
+    k: int = 10
+    bought_again: str = "auto"
+    num_popular: int = 100
+    num_bootstraps: int = 500
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("half_life_days", "factors", "iterations", "k", "num_popular", "num_bootstraps"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if self.bought_again not in ("auto", "yes", "no"):
+            raise ValueError(f"bought_again is {self.bought_again!r}; it must be auto, yes or no")
+        if not self.unobserved_weights or not self.regularizations:
+            raise ValueError("unobserved_weights and regularizations each need at least one value")
