@@ -38,6 +38,9 @@ CHANNELS = (
 )  # fmt: skip
 
 
+_OPTIONAL = ("email", "phone", "birth_date", "street", "postcode", "loyalty_number")
+
+
 def draw_accounts(
     people: pl.DataFrame, members: dict[str, np.ndarray], rng: np.random.Generator
 ) -> pl.DataFrame:
@@ -100,9 +103,7 @@ def _records(
             "country": p["country"],
             "loyalty_number": loyalty,
         },
-        schema_overrides={
-            c: pl.String for c in ("email", "phone", "birth_date", "street", "postcode", "loyalty_number")
-        },
+        schema_overrides=dict.fromkeys(_OPTIONAL, pl.String),
     )
 
 
@@ -112,7 +113,7 @@ def _sometimes(values: list[str], share: np.ndarray, rng: np.random.Generator) -
 
 
 def _names(channel: Channel, p: pl.DataFrame, rng: np.random.Generator) -> tuple[list[str], list[str]]:
-    """Write names as the channel has them: nicknames, initials, typos, other letters, given and family swapped."""
+    """Write names as the channel has them: nicknames, initials, typos, other letters, swapped."""
     nicknames = phrases("names")["nicknames"]
     given, surname = p["given"].to_list(), p["surname"].to_list()
     # The app keeps Chinese names in hanzi; the other channels mostly in pinyin.

@@ -1,4 +1,4 @@
-"""What people do online: sessions of item pages, carts and purchases; what they buy in stores; what they send back."""
+"""What people do: sessions of item pages, carts and purchases online, store visits, returns."""
 
 from __future__ import annotations
 

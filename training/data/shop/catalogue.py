@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from training.data.shop.people import phrases
 from training.data.shop.personas import DEPARTMENTS
-from training.data.shop.spec import END, NUM_DAYS, START, ShopSpec, random_stream
+from training.data.shop.spec import NUM_DAYS, START, ShopSpec, random_stream
 
 LATENT = 6  # dimensions of style that neither category nor price explains
 
@@ -61,7 +61,7 @@ def draw_catalogue(spec: ShopSpec) -> Catalogue:
     to_day = np.where(withdrawn, np.maximum(from_day, 0) + rng.uniform(40, NUM_DAYS, num), 4000).round()
     to_day = np.where(to_day > NUM_DAYS + 60, 4000, to_day)
     price = np.round(price, 2)
-    frame = _frame(spec, leaves, category, price, rng).with_columns(
+    frame = _frame(leaves, category, price, rng).with_columns(
         launched_at=_days(from_day), withdrawn_at=pl.when(pl.Series(to_day < 4000)).then(_days(to_day))
     )
     return Catalogue(
@@ -85,7 +85,6 @@ def _days(days: np.ndarray) -> pl.Series:
 
 
 def _frame(
-    spec: ShopSpec,
     leaves: list[tuple[str, str]],
     category: np.ndarray,
     price: np.ndarray,

@@ -15,6 +15,10 @@ from training.data.shop.spec import EXPERIMENT_DAYS, FUTURE_DAYS, NUM_DAYS, STAR
 NAME = "checkout_reminder"
 ARMS = ("control", "treatment")
 SLOTS = 4
+_METRIC = (
+    "share of exposed customers with a purchase in channel web at or after their first exposure and before the "
+    "window ends"
+)
 
 
 def assign_arms(numbers: Ints, seed: int) -> Ints:
@@ -30,7 +34,7 @@ def assign_arms(numbers: Ints, seed: int) -> Ints:
 def draw_exposures(
     sessions: Sessions, arm: Ints, popularity: np.ndarray, rng: np.random.Generator
 ) -> pl.DataFrame:
-    """Return what logged-in web visitors were shown: session, person, item, position, arm, propensity, time."""
+    """Return what logged-in web visitors saw: session, person, item, position, arm, propensity, time."""
     shown = np.flatnonzero(experiment_time(sessions.start) & (sessions.channel == WEB) & ~sessions.anonymous)
     weight = np.exp(0.5 * popularity)
     weight /= weight.sum()
@@ -89,8 +93,7 @@ class Expectation:
             "unit": "person",
             "source": "web",
             "window": [f"{start}Z", f"{start + np.timedelta64(EXPERIMENT_DAYS, 'D')}Z"],
-            "metric": "share of exposed customers with a purchase in channel web at or after their first exposure "
-            "and before the window ends",
+            "metric": _METRIC,
             "planted_effect": self._spec.effect,
             "planted_effect_meaning": "factor on the probability that a web session with a cart is paid",
             "expected_metric": dict(zip(ARMS, rate.round(6).tolist(), strict=True)),

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-# Characters of the private use area stand for damage that a data frame cannot hold; they become bytes on disk.
+# Private use characters stand for damage that a data frame cannot hold; on disk they become that damage.
 BROKEN_UTF8 = "\ue000"
 EXTRA_COLUMN = "\ue001"
 CUT_LINE = "\ue002"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +20,15 @@ from training.data.shop.files import TruthFiles, append_rows
 from training.data.shop.messages import draw_messages
 from training.data.shop.personas import PERSONAS
 from training.data.shop.preferences import Chooser, item_factors
-from training.data.shop.sources import README, SOURCES
+from training.data.shop.raw_accounts import ACCOUNT_FILES
 from training.data.shop.spec import ShopSpec, ShopSummary, random_stream
 from training.data.shop.streams import online_events
 
 Progress = Callable[[int, int], None]  # people done, people in all
+_README = """The raw files of a synthetic shop, twelve months up to 2026-06-30: what each of its channels
+exported, with ids, words and mistakes of its own. sources.toml says how to read them. A few rows of every
+file are bad on purpose. Nobody in here exists.
+"""
 _MARKS = ("sources.toml", "experiment.json")  # what a folder of ours holds
 
 
@@ -54,9 +59,9 @@ def _stage(folder: Path) -> Path:
         raise FileExistsError(
             f"{folder} exists and holds no synthetic shop; name another folder or remove it"
         )
-    temporary = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
+    temporary.chmod(0o755)
     return temporary
 
 
@@ -81,8 +86,8 @@ class _Shop:
                 progress(min((index + 1) * CHUNK, spec.num_customers), spec.num_customers)
         self._truth.close()
         self._expectation.write(self._truth_dir / "experiment.json")
-        (self._raw_dir / "sources.toml").write_text(SOURCES, encoding="utf-8")
-        (self._raw_dir / "README.txt").write_text(README, encoding="utf-8")
+        shutil.copyfile(Path(__file__).with_name("sources.toml"), self._raw_dir / "sources.toml")
+        (self._raw_dir / "README.txt").write_text(_README, encoding="utf-8")
         return ShopSummary(
             num_customers=spec.num_customers,
             num_items=self._catalogue.num_items,
@@ -124,7 +129,7 @@ class _Shop:
         self._write_future(chunk, year.future)
 
     def _write_people(self, chunk: Chunk) -> None:
-        for source, (file, shape) in raw.ACCOUNT_FILES.items():
+        for source, (file, shape) in ACCOUNT_FILES.items():
             self._append(file, shape(chunk.accounts.filter(source=source)), chunk.index)
         owner = chunk.person_id[chunk.accounts["row"].to_numpy()]
         self._truth.append(

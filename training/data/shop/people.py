@@ -1,4 +1,4 @@
-"""People in households: names of several cultures, addresses, ways to reach them, and the likenesses that mislead."""
+"""People in households: names of several cultures, addresses, and likenesses that mislead."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DOMAINS = ("mailbox", "postfach", "courriel", "inbox", "freemail", "webpost")
 _PRIME = (
     10_000_019  # above the most customers: multiplying modulo it gives every person a number of their own
 )
-_NUM_MEMBERS = 4
+_CULTURAL = ("country", "calling_code", "mobile", "landline")  # alike for all of one culture
 
 
 @cache
@@ -29,7 +29,7 @@ def draw_people(num: int, first: int, rng: np.random.Generator) -> pl.DataFrame:
     """Draw `num` people, numbered from `first`, in households that share address, landline and surname.
 
     One in fifty of the larger households has twins (one birth date, one surname), one in fifty a father
-    and a son of one name, one in twenty-five a family address for mail; these are what over-merging falls for.
+    and a son of one name, one in twenty-five a shared mailbox; these are what over-merging falls for.
     Columns: number, household, culture, given, surname, given_hanzi, surname_hanzi, birth_date, email,
     old_email, mobile, landline, street, city, postcode, country, language, trap.
     """
@@ -51,17 +51,19 @@ def draw_people(num: int, first: int, rng: np.random.Generator) -> pl.DataFrame:
     own_surname = (place == 1) & ~twins & ~namesakes & (rng.random(num) < 0.25)
     surname_draw = rng.integers(0, 1_000_000, homes)[household] + np.where(own_surname, 13, 0)
     number = first + np.arange(num)
+    traps = [twins & (place < 2), namesakes & (place < 2), shared_mail]
     frame = pl.DataFrame(
         {
             "number": number,
             "household": first + household,
             "birth_date": _birth_dates(household, place, twins, namesakes, rng),
-            "trap": np.select([twins & (place < 2), namesakes & (place < 2), shared_mail],
-                              ["twin", "namesake", "shared_mail"], ""),
-            **_names_and_places(list(cultures.values()), culture, male, name_draw, surname_draw, household, rng),
+            "trap": np.select(traps, ["twin", "namesake", "shared_mail"], ""),
+            **_names_and_places(
+                list(cultures.values()), culture, male, name_draw, surname_draw, household, rng
+            ),
         }
-    )  # fmt: skip
-    return _reach(frame, number, household, place, shared_mail, rng)
+    )
+    return _reach(frame, number, place, shared_mail, rng)
 
 
 def _households(num: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -101,17 +103,7 @@ def _names_and_places(
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
     num, homes = culture.size, int(household[-1]) + 1
-    columns = (
-        "given",
-        "surname",
-        "given_hanzi",
-        "surname_hanzi",
-        "street",
-        "city",
-        "postcode",
-        "country",
-        "calling_code",
-    )
+    columns = ("given", "surname", "given_hanzi", "surname_hanzi", "street", "city", "postcode", *_CULTURAL)
     out = {c: np.full(num, "", dtype=object) for c in (*columns, "language")}
     place_draw, street_draw, house, code = rng.integers(0, 1_000_000, (4, homes))[:, household]
     for index, names in enumerate(cultures):
@@ -125,8 +117,8 @@ def _names_and_places(
         city = _pick([c.split(":")[0] for c in names["cities"]], place_draw[rows])
         prefix = _pick([c.split(":")[1] for c in names["cities"]], place_draw[rows])
         out["city"][rows] = city
-        out["country"][rows] = names["country"]
-        out["calling_code"][rows] = names["calling_code"]
+        for column in _CULTURAL:
+            out[column][rows] = names[column]
         out["language"][rows] = "zh" if "surname_hanzi" in names else "en"
         street = _pick(names["streets"], street_draw[rows])
         chosen = zip(street, house[rows] % 140 + 1, prefix, code[rows], strict=True)
@@ -155,44 +147,38 @@ def _address(country: str, street: str, house: int, prefix: str, code: int) -> t
 def _reach(
     frame: pl.DataFrame,
     number: np.ndarray,
-    household: np.ndarray,
     place: np.ndarray,
     shared_mail: np.ndarray,
     rng: np.random.Generator,
 ) -> pl.DataFrame:
     num = frame.height
-    own = number * 7_919 % _PRIME
-    home = (number - place) * 104_729 % _PRIME
+    own, home = number * 7_919 % _PRIME, (number - place) * 104_729 % _PRIME
     # Two who share a mailbox take the address of the first.
     owner = np.where(shared_mail & (place < 2), np.arange(num) - place, np.arange(num))
-    given, surname = frame["given"].to_list(), frame["surname"].to_list()
-    style, domain, work = (
-        rng.integers(0, 3, num),
-        rng.integers(0, len(_DOMAINS), num),
-        rng.integers(0, 90, num),
-    )
+    style, domain, firm = (rng.integers(0, high, num) for high in (3, len(_DOMAINS), 90))
     email, old_email = [], []
-    for i in range(num):
-        first, last = plain(given[i]), plain(surname[i])
+    for i, (given, surname) in enumerate(frame.select("given", "surname").iter_rows()):
+        first, last = plain(given), plain(surname)
         local = (f"{first}.{last}{own[i]}", f"{first}{last[0]}{own[i]}", f"{last}_{first}{own[i]}")[style[i]]
         email.append(f"{local}@{_DOMAINS[domain[i]]}.example")
-        old_email.append(f"{first[0]}{last}.{own[i]}@firm{work[i]}.example")
+        old_email.append(f"{first[0]}{last}.{own[i]}@firm{firm[i]}.example")
     return frame.with_columns(
         email=pl.Series(email)[owner],
         old_email=pl.Series(old_email),
-        mobile=pl.concat_str(
-            pl.lit("+"), "calling_code", pl.lit("1"), pl.Series("own", own + 50_000_000).cast(pl.String)
-        ),
-        landline=pl.concat_str(
-            pl.lit("+"), "calling_code", pl.lit("3"), pl.Series("home", home + 20_000_000).cast(pl.String)
-        ),
+        mobile=_dial("mobile", own + 50_000_000),
+        landline=_dial("landline", home + 20_000_000),
     )
 
 
+def _dial(kind: str, number: np.ndarray) -> pl.Expr:
+    return pl.concat_str(pl.lit("+"), "calling_code", kind, pl.Series(number).cast(pl.String))
+
+
 _FOLD = str.maketrans(
-    {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "é": "e", "è": "e", "ê": "e", "á": "a", "à": "a", "í": "i", "î": "i",
-     "ó": "o", "ô": "o", "ú": "u", "ñ": "n", "ç": "c", "ı": "i", "ş": "s", "ğ": "g", "'": "", " ": "", "-": "", "̇": ""}
-)  # fmt: skip
+    dict(zip("éèêáàíîóôúñçışğ", "eeeaaiioouncisg", strict=True))
+    | {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"}
+    | dict.fromkeys("' -\u0307", "")
+)
 
 
 def plain(name: str) -> str:

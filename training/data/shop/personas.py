@@ -89,7 +89,8 @@ def draw_traits(num: int, num_days: int, rng: np.random.Generator) -> Traits:
     def blend(name: str) -> Array:
         centre = np.array([getattr(p, name) for p in PERSONAS], dtype=np.float64)
         weight = lean if centre.ndim == 1 else lean[:, None]
-        return (1 - weight) * centre[persona] + weight * centre[second]
+        mixed: Array = (1 - weight) * centre[persona] + weight * centre[second]
+        return mixed
 
     def share(name: str, scatter: float) -> Array:
         centre = blend(name)
@@ -123,4 +124,5 @@ def draw_traits(num: int, num_days: int, rng: np.random.Generator) -> Traits:
 
 def _dirichlet(alpha: Array, rng: np.random.Generator) -> Array:
     draws: Array = rng.standard_gamma(alpha) + 1e-9
-    return draws / draws.sum(axis=1, keepdims=True)
+    draws /= draws.sum(axis=1, keepdims=True)
+    return draws

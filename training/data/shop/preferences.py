@@ -28,7 +28,7 @@ def item_factors(catalogue: Catalogue) -> NDArray[np.float32]:
 
 
 def person_factors(traits: Traits, catalogue: Catalogue, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return person factors [n, d]: exp(person . item) is proportional to how likely that item is chosen next.
+    """Return person factors [n, d]: exp(person . item) is proportional to an item's chance.
 
     The taste for a category is the taste for its department times a Dirichlet draw within it.
     """
@@ -103,9 +103,8 @@ class Chooser:
         start = catalogue.category_start
 
         def invert(where: NDArray[np.int64], draw: Array) -> NDArray[np.int64]:
-            return np.minimum(
-                np.searchsorted(flat, where + draw, side="right") - where * num_items, num_items - 1
-            )
+            index: NDArray[np.int64] = np.searchsorted(flat, where + draw, side="right") - where * num_items
+            return np.minimum(index, num_items - 1)
 
         item = invert(rows, u[0])
         # A draw that stays takes the category of the last one that did not.

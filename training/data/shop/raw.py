@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import polars as pl
 
 from training.data.shop.behaviour import APP, WEB
@@ -86,7 +84,7 @@ def web_events(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def web_orders(frame: pl.DataFrame) -> pl.DataFrame:
-    """Write the web shop's order lines; what was sent back has a negative quantity and an order number of its own."""
+    """Write the web shop's order lines; a return has a negative quantity and an order number of its own."""
     return frame.select(
         order_id("W").alias("order_no"),
         pl.col("line").alias("line_no"),
@@ -155,85 +153,41 @@ def exposures(frame: pl.DataFrame, experiment: str, arms: tuple[str, ...]) -> pl
     )
 
 
-def _one_name(accounts: pl.DataFrame) -> pl.Series:
-    # Chinese names carry the family name first when they are in hanzi.
-    hanzi = accounts["given_name"].str.contains(r"^\p{Han}")
-    western = accounts["given_name"] + " " + accounts["surname"]
-    return pl.select(
-        pl.when(hanzi).then(accounts["surname"] + accounts["given_name"]).otherwise(western)
-    ).to_series()
-
-
-def _web_accounts(a: pl.DataFrame) -> pl.DataFrame:
-    return a.select("source_id", "given_name", "surname", "email", "phone", "birth_date", "street", "city", "postcode",
-                    "country", "loyalty_number", day_of("registered").alias("created_at")).rename(
-        {"source_id": "account_id", "given_name": "first_name", "surname": "last_name", "postcode": "zip", "loyalty_number": "loyalty_no"})  # fmt: skip
-
-
-def _app_accounts(a: pl.DataFrame) -> pl.DataFrame:
-    return a.select(pl.col("source_id").alias("user_id"), _one_name(a).alias("name"), "email", pl.col("phone").alias("mobile"),
-                    "birth_date", "postcode", "country", day_of("registered").alias("registered_at"))  # fmt: skip
-
-
-def _loyalty_cards(a: pl.DataFrame) -> pl.DataFrame:
-    return a.select(pl.col("source_id").alias("card_no"), "given_name", "surname", "email", "phone", "birth_date", "street",
-                    "city", "postcode", "country", day_of("registered").alias("issued_at"))  # fmt: skip
-
-
-def _review_authors(a: pl.DataFrame) -> pl.DataFrame:
-    return a.select(
-        pl.col("source_id").alias("reviewer_id"),
-        _one_name(a).alias("pen_name"),
-        "email",
-        "city",
-        "postcode",
-        "country",
-    )
-
-
-def _social_profiles(a: pl.DataFrame) -> pl.DataFrame:
-    return a.select(
-        pl.col("source_id").alias("handle"),
-        _one_name(a).alias("display_name"),
-        "email",
-        "phone",
-        "city",
-        "country",
-    )
-
-
-def _support_contacts(a: pl.DataFrame) -> pl.DataFrame:
-    return a.select(pl.col("source_id").alias("contact_id"), _one_name(a).alias("name"), "email", "phone",
-                    pl.col("loyalty_number").alias("loyalty_no"), "postcode", "country")  # fmt: skip
-
-
-ACCOUNT_FILES: dict[str, tuple[str, Callable[[pl.DataFrame], pl.DataFrame]]] = {
-    "web": ("web_accounts.csv", _web_accounts),
-    "app": ("app_accounts.jsonl", _app_accounts),
-    "store": ("loyalty_cards.csv", _loyalty_cards),
-    "reviews": ("review_authors.csv", _review_authors),
-    "social": ("social_profiles.csv", _social_profiles),
-    "support": ("support_contacts.jsonl", _support_contacts),
-}
-
-
 def reviews(frame: pl.DataFrame) -> pl.DataFrame:
     """Write reviews."""
-    return frame.select(serial("RV", "number").alias("review_id"), pl.col("source_id").alias("reviewer_id"), item_id().alias("sku"),
-                        "stars", "text", utc_iso().alias("written_at"), pl.col("language").alias("lang"))  # fmt: skip
+    return frame.select(
+        serial("RV", "number").alias("review_id"),
+        pl.col("source_id").alias("reviewer_id"),
+        item_id().alias("sku"),
+        "stars",
+        "text",
+        utc_iso().alias("written_at"),
+        pl.col("language").alias("lang"),
+    )
 
 
 def posts(frame: pl.DataFrame) -> pl.DataFrame:
     """Write posts on social media."""
-    return frame.select(serial("SP", "number").alias("post_id"), pl.col("source_id").alias("handle"), "text",
-                        utc().alias("posted_at"), pl.col("language").alias("lang"))  # fmt: skip
+    return frame.select(
+        serial("SP", "number").alias("post_id"),
+        pl.col("source_id").alias("handle"),
+        "text",
+        utc().alias("posted_at"),
+        pl.col("language").alias("lang"),
+    )
 
 
 def support(frame: pl.DataFrame) -> pl.DataFrame:
     """Write messages to support, with what the agents noted."""
-    return frame.select(serial("SM", "number").alias("message_id"), pl.col("source_id").alias("contact_id"), "text",
-                        utc_iso().alias("sent_at"), pl.col("language").alias("lang"), pl.col("label_intent").alias("intent"),
-                        pl.col("label_sentiment").alias("sentiment"))  # fmt: skip
+    return frame.select(
+        serial("SM", "number").alias("message_id"),
+        pl.col("source_id").alias("contact_id"),
+        "text",
+        utc_iso().alias("sent_at"),
+        pl.col("language").alias("lang"),
+        pl.col("label_intent").alias("intent"),
+        pl.col("label_sentiment").alias("sentiment"),
+    )
 
 
 ONLINE_FILES = {WEB: ("web_events.csv", web_events), APP: ("app_events.jsonl", app_events)}

@@ -14,7 +14,7 @@ _ALL_DAYS = NUM_DAYS + FUTURE_DAYS
 
 
 def day_weights() -> Array:
-    """Return how busy each day is per persona, [personas, days], future weeks included; the mean of a year is 1."""
+    """Return how busy each day is, [personas, days], future weeks included; a year's mean is 1."""
     day = np.arange(_ALL_DAYS)
     trend = 1 + 0.25 * day / NUM_DAYS
     yearly = 1 + 0.08 * np.cos(2 * np.pi * (day - 165) / 365)
@@ -25,7 +25,8 @@ def day_weights() -> Array:
     for row, persona in enumerate(PERSONAS):
         week = np.where(weekday >= 5, persona.weekend, 1.0) * np.where(weekday == 0, 1.08, 1.0)
         out[row] = trend * yearly * week * (1 + (persona.holiday - 1) * before_holidays) * (1 + 0.9 * sale)
-    return out / out[:, :NUM_DAYS].mean(axis=1, keepdims=True)
+    out /= out[:, :NUM_DAYS].mean(axis=1, keepdims=True)
+    return out
 
 
 class Calendar:
@@ -55,12 +56,13 @@ class Calendar:
         point = low + (high - low) * rng.random(person.size)
         total = self._cumulative[:, -1].max() + 1
         flat = (self._cumulative[:, 1:] + total * np.arange(len(PERSONAS))[:, None]).ravel()
-        return np.searchsorted(flat, point + total * persona, side="right") - persona * _ALL_DAYS
+        day: NDArray[np.int64] = np.searchsorted(flat, point + total * persona, side="right")
+        return day - persona * _ALL_DAYS
 
     def draw_seconds(
         self, person: NDArray[np.int64], rng: np.random.Generator, opening: tuple[float, float] = (0, 24)
     ) -> NDArray[np.int64]:
-        """Return a second of the day a draw, [num] int64, around each person's usual hour and within opening hours."""
+        """Return a second of the day a draw, [num] int64, around the usual hour, within opening hours."""
         hour = (self._traits.hour[person] + rng.normal(0, 2.2, person.size)) % 24
         outside = (hour < opening[0]) | (hour >= opening[1])
         hour = np.where(outside, rng.uniform(*opening, person.size), hour)

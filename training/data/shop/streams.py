@@ -16,7 +16,7 @@ _RATES = 0.12  # of lines bought in the app get stars
 def online_events(
     year: Year, orders: pl.DataFrame, catalogue: Catalogue, rng: np.random.Generator
 ) -> pl.DataFrame:
-    """Return what web and app record, ordered by time; only the app's stream carries orders, returns and stars.
+    """Return what web and app record, by time; only the app's stream carries orders, returns and stars.
 
     Columns: person, channel, session, anonymous, event, item, time, price, quantity, and for orders order,
     line, discount, sign; stars for ratings; null where an event has no such thing.

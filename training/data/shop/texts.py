@@ -37,7 +37,7 @@ class Writer:
         self.intent_shares = shares / shares.sum()
 
     def review(self, sentiment: int, language: str, item: int) -> str:
-        """Return a review of an item in words of this sentiment, now and then with a word for the other side."""
+        """Return a review of an item in words of this sentiment."""
         return self._opinion(self._reviews["review"][language], sentiment, language, self._titles[item])
 
     def post(self, sentiment: int, language: str) -> str:
