@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -86,18 +89,33 @@ def write_graph(model: LanguageModel, path: Path) -> None:
     tasks = tuple(model.encoder.heads)
     example = (torch.ones(2, 5, dtype=torch.int64), torch.tensor([[5], [3]]))
     batch, tokens = torch.export.Dim("batch", min=1), torch.export.Dim("tokens", min=1)
-    program = torch.onnx.export(
-        _Graph(model.encoder, tasks).eval(),
-        example,
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=["TOKEN_ID", "LENGTH"],
-        output_names=[f"{task.upper()}_LOGIT" for task in tasks],
-        dynamic_shapes=({0: batch, 1: tokens}, {0: batch}),
-        verbose=False,
-    )
+    with _quiet():
+        program = torch.onnx.export(
+            _Graph(model.encoder, tasks).eval(),
+            example,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["TOKEN_ID", "LENGTH"],
+            output_names=[f"{task.upper()}_LOGIT" for task in tasks],
+            dynamic_shapes=({0: batch, 1: tokens}, {0: batch}),
+            verbose=False,
+        )
     assert program is not None
     program.save(str(path), external_data=False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what the exporter warns of: packages that we do not need, and its own internals."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _export_encoder(workspace: Workspace, model: LanguageModel, metrics: Mapping[str, Any]) -> Path:
