@@ -13,6 +13,7 @@ from kernels.backend import resolve
 from kernels.rows import Factors, Rows, check_array, check_at_least, check_factors, check_rows
 
 SOLVERS = ("exact", "cg")
+_CURE = "raise the regularization or lower the weights"
 AfterEpoch = Callable[[int, Callable[[], tuple[Factors, Factors]]], bool]
 
 
@@ -81,15 +82,16 @@ def alternate(
     solver: str = "exact",
     num_cg_steps: int = 3,
     num_epochs: int = 1,
+    first_epoch: int = 0,
     after_epoch: AfterEpoch | None = None,
     backend: str = "auto",
 ) -> tuple[Factors, Factors]:
     """`num_epochs` times both half steps, users first, with everything kept on the device meanwhile.
 
-    `after_epoch(epoch, fetch)` is called after each epoch, counted from 0; `fetch()` gives (user_factors,
-    item_factors) and costs a copy from the device only when called; a true answer stops. Shapes: user_rows
-    over [users, items], item_rows its transpose, user_factors [users, f], item_factors [items, f], both of
-    one dtype. Raises what `half_step` raises, and DivergenceError naming the epoch.
+    `after_epoch(epoch, fetch)` is called after each epoch, counted from `first_epoch`; `fetch()` gives
+    (user_factors, item_factors) and costs a copy from the device only when called; a true answer stops.
+    Shapes: user_rows over [users, items], item_rows its transpose, user_factors [users, f], item_factors
+    [items, f], both of one dtype. Raises what `half_step` raises, and DivergenceError naming the epoch.
     """
     for name, factors in (("user_factors", user_factors), ("item_factors", item_factors)):
         check_factors(factors, name)
@@ -108,20 +110,21 @@ def alternate(
     training = _body(backend).AlsTraining(
         user_rows, item_rows, user_factors, item_factors, unobserved_weight, solver, num_cg_steps
     )
-    for epoch in range(num_epochs):
-        training.run_epoch()
+    for epoch in range(first_epoch, first_epoch + num_epochs):
+        try:
+            training.run_epoch()
+        except FloatingPointError as error:
+            raise DivergenceError(f"{error} at epoch {epoch}; {_CURE}") from None
         if after_epoch is not None and after_epoch(epoch, partial(_result, training, epoch)):
             break
-    return _result(training, num_epochs - 1)
+    return _result(training, first_epoch + num_epochs - 1)
 
 
 def _result(training: Any, epoch: int) -> tuple[Factors, Factors]:
     users, items = training.result()
     for side, x in (("user", users), ("item", items)):
         if not np.isfinite(x.sum(dtype=np.float64)) and not np.isfinite(x).all():
-            raise DivergenceError(
-                f"{side} factors are not finite at epoch {epoch}; raise the regularization or lower weights"
-            )
+            raise DivergenceError(f"{side} factors are not finite at epoch {epoch}; {_CURE}")
     return users, items
 
 

@@ -76,6 +76,8 @@ class AlsTraining:
             self._factors[fixed] = rotated.astype(self._dtype, copy=False)
             x = solve_side(self._rows[solved], rotated, spectrum, solver, num_steps, start)
             self._factors[solved] = x.astype(self._dtype, copy=False)
+            if not np.isfinite(x.sum(dtype=np.float64)):
+                raise FloatingPointError(f"{('user', 'item')[solved]} factors are not finite")
 
     def result(self) -> tuple[Factors, Factors]:
         """User and item factors in the basis they started from."""
