@@ -78,6 +78,8 @@ def compare(encoded: Encoded, left: Rows, right: Rows) -> NDArray[np.int64]:
         if unlike.size:
             levels[unlike] = _graded(name, encoded.texts[name], a[unlike], b[unlike])
         if name in ("given", "family"):
+            initials = np.array([len(word) == 1 for word in encoded.texts[name]] or [False])
+            levels[(levels == EXACT) & initials[a]] = SHORT_FORM
             # One accident, not two agreements: the given name carries it, the family name keeps silent.
             other = encoded.codes["family" if name == "given" else "given"]
             swapped = (levels > EXACT) & (a == other[right]) & (b == other[left])

@@ -12,6 +12,7 @@ from training.data.linkage.comparisons import (
     EXACT,
     FIELDS,
     SHARED,
+    SWAPPED,
     Encoded,
     compare,
     levels_of,
@@ -23,6 +24,7 @@ _SAMPLE_PAIRS = 500_000
 _MAX_ROUNDS = 100
 # Of the pairs that agree in a personal key at least one in a thousand is taken for a coincidence.
 _COINCIDENCE = 1e-3
+_SWAPPED_SHARE = 0.03
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ def estimate(
             left = rates[name] - new_share * m[name]
             u[name] = np.maximum(left / (1 - new_share), np.maximum(_COINCIDENCE * rates[name], 1e-12))
             m[name][0] = u[name][0] = 1.0
+        # Two names equal by chance, one record with them swapped: too rare for a sample.
+        u["given"][SWAPPED] = u["given"][EXACT] * u["family"][EXACT] * _SWAPPED_SHARE
         settled = abs(np.log(new_share / model.match_share)) < 1e-4 and rounds > 3
         model = FellegiSunter(m, u, new_share, rounds)
         if settled:

@@ -41,7 +41,7 @@ _MAX_UNRELIABLE, _MIN_EVIDENCE = 0.03, 50
 class LinkageConfig:
     """`threshold`: the least probability of a match that joins two records; `max_block`: see blocking.py."""
 
-    threshold: float = 0.9
+    threshold: float = 0.95
     max_block: int = 60
 
 
@@ -113,7 +113,9 @@ def _cannot_match(pattern: Pattern) -> NDArray[np.bool_]:
     levels = {name: levels_of(pattern, name) for name in ("given", "family", "birth")}
     other_name = levels["given"] == DIFFERENT["given"]
     other_birth = levels["birth"] == DIFFERENT["birth"]
-    same_birth = (levels["birth"] > 0) & ~other_birth
+    same_birth = levels["birth"] == EXACT
+    other_reach = levels_of(pattern, "email") == DIFFERENT["email"]
+    other_reach |= levels_of(pattern, "phone") == DIFFERENT["phone"]
     own_number = (levels_of(pattern, "loyalty") == EXACT) | (levels_of(pattern, "gov_id") == EXACT)
     own_key = own_number | (levels_of(pattern, "email") == EXACT)
     both_known = own_key & (levels["birth"] > 0) & (levels["given"] > 0)
@@ -123,7 +125,7 @@ def _cannot_match(pattern: Pattern) -> NDArray[np.bool_]:
     if _is_reliable(other_birth[own_key & (levels["birth"] > 0)]):
         apart |= other_birth & ~own_key
     if _is_reliable(other_name[own_key & (levels["given"] > 0)]):
-        apart |= other_name & (levels["family"] != DIFFERENT["family"]) & ~same_birth & ~own_key
+        apart |= other_name & (~same_birth | other_reach) & ~own_key
     return apart
 
 
