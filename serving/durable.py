@@ -12,7 +12,7 @@ _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOS
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file by `text` in one step; a reader sees the old content or the new."""
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = _temporary(path)
     with temporary.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
@@ -42,13 +42,19 @@ def link_file(source: Path, target: Path) -> None:
 
 def replace_by_link(source: Path, target: Path) -> None:
     """Let `target` be the content of `source` in one step, without needing space for it."""
-    temporary = target.with_name(f".{target.name}.new")
+    temporary = _temporary(target)
     temporary.unlink(missing_ok=True)
     link_file(source, temporary)
     temporary.replace(target)
     if temporary.exists():  # rename(2) does nothing when both names already are the same file
         temporary.unlink()
     flush_folder(target.parent)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed writers left below a folder."""
+    for path in list(folder.rglob(".*.new")):
+        path.unlink(missing_ok=True)
 
 
 def flush_tree(folder: Path) -> None:
@@ -64,3 +70,7 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from serving.durable import flush_folder, replace_by_link
+from serving.durable import flush_folder, remove_temporaries, replace_by_link
 from serving.gate import Gate
 from serving.golden import GoldenError, replay
 from serving.release import (
@@ -145,10 +145,10 @@ def _make_current(
     pointer = Pointer.read(repository)
     previous = current_release(repository)
     number = pointer.last_number + 1
-    replace(pointer, last_number=number).write(repository)
-    _refuse_foreign(repository, sources, previous)
     loaded = False
     try:
+        _refuse_foreign(repository, sources, previous)
+        replace(pointer, last_number=number).write(repository)
         progress(f"staging release {number}: {', '.join(sources)}")
         release = stage(repository, number, sources, previous, pins)
         gate.check(repository, release)
@@ -223,7 +223,7 @@ def _reload(failed: Release, previous: Release | None, server: ModelServer) -> N
 
 def _undo_leftovers(repository: Path, server: ModelServer | None, progress: Progress) -> None:
     unstage(repository)
-    pointer = Pointer.read(repository)
+    remove_temporaries(repository)
     current = current_release(repository)
     keep = set() if current is None else {current.number, current.previous}
     for number in reversed(numbers(repository)):
@@ -234,7 +234,7 @@ def _undo_leftovers(repository: Path, server: ModelServer | None, progress: Prog
             _undo(repository, number, current, server, progress)
         else:
             remove_release(repository, number)
-    if pointer.last_number and current is not None:
+    if current is not None:
         for name in current.models:
             _activate(repository, current, name)
 

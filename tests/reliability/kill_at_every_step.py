@@ -1,0 +1,93 @@
+"""Kills a publisher before each of its changes to the disk in turn, and says what recovery made of it.
+
+Run as a process of its own, which forks: the publisher dies without a chance to tidy up.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from serving.contract import sha256_of
+from serving.release import current_release, verify_release
+from serving.repository import publish, recover, rollback
+
+_CHANGES = ("rename", "replace", "link", "mkdir", "unlink", "rmdir", "open")
+_KILLED = 9
+
+
+def kill_publishers(folder: Path, verb: str) -> list[dict[str, Any]]:
+    """Return for each step: whether the publisher was killed, the release then current, and what is wrong."""
+    results = []
+    for step in itertools.count():
+        repository = folder / f"killed-{step}"
+        shutil.copytree(folder / "repository", repository)
+        killed = _in_child(lambda where=repository, at=step: _publish_and_die(folder, where, verb, at))
+        recover(repository)
+        current = current_release(repository)
+        assert current is not None
+        problems = _problems(repository, current.number)
+        again = publish(folder / "models", repository)
+        problems += [f"again: {problem}" for problem in _problems(repository, again.number)]
+        results.append({"step": step, "killed": killed, "current": current.number, "problems": problems})
+        shutil.rmtree(repository)
+        if not killed:
+            return results
+    raise AssertionError
+
+
+def _publish_and_die(folder: Path, repository: Path, verb: str, step: int) -> None:
+    left = iter(range(step))
+
+    def watched(change: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **options: Any) -> Any:
+            if next(left, None) is None:
+                os._exit(_KILLED)
+            return change(*arguments, **options)
+
+        return run
+
+    for name in _CHANGES:
+        setattr(os, name, watched(getattr(os, name)))
+    if verb == "publish":
+        publish(folder / "models", repository)
+    else:
+        rollback(repository)
+
+
+def _in_child(work: Callable[[], None]) -> bool:
+    child = os.fork()
+    if child == 0:
+        work()
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, _KILLED), f"the publisher ended with {code}"
+    return code == _KILLED
+
+
+def _problems(repository: Path, number: int) -> list[str]:
+    release = current_release(repository)
+    assert release is not None
+    verify_release(repository, release)
+    problems = [] if release.number == number else [f"release {release.number} is current"]
+    for name in release.models:
+        versions = {int(p.name) for p in (repository / name).iterdir() if p.name.isdecimal()}
+        if versions != {n for n in (release.number, release.previous) if n is not None}:
+            problems.append(f"{name} has versions {versions}")
+        shown, own = repository / name / "config.pbtxt", repository / name / str(number) / "config.pbtxt"
+        if sha256_of(shown) != sha256_of(own):
+            problems.append(f"{name}: config.pbtxt is that of another release")
+    names = {p.name for p in repository.rglob("*")}
+    problems += [f"{name} was left" for name in names if name.endswith(".new") or name == ".staging"]
+    return problems
+
+
+if __name__ == "__main__":
+    os.fsync = lambda _: None  # a kill is not a power cut: the kernel keeps what was written
+    json.dump(kill_publishers(Path(sys.argv[1]), sys.argv[2]), sys.stdout)
