@@ -56,9 +56,10 @@ def launch(
         parent = Path(__file__).with_name("end_with_parent.py")
         command = [sys.executable, "-I", str(parent), str(os.getpid()), *command]
     log_file = repository / LOG_FILE
-    with log_file.open("wb") as log:
+    with os.fdopen(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as log:
         process = subprocess.Popen(
             command,
+            cwd=runtime,  # Python searches the working folder too: none of the caller's may be found there
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -43,7 +43,7 @@ def find_triton() -> TritonInstallation:
     Raises TritonMissingError with the remedy.
     """
     if named := os.environ.get(ENVIRONMENT_VARIABLE):
-        return _in_environment(Path(named), f"{ENVIRONMENT_VARIABLE}={named}")
+        return _in_environment(Path(named).absolute(), f"{ENVIRONMENT_VARIABLE}={named}")
     if native := shutil.which("tritonserver"):
         return TritonInstallation(Path(native), None)
     default = Path(serving.__file__).resolve().parent.parent / ".venv-triton"
@@ -57,7 +57,7 @@ def _in_environment(environment: Path, looked_at: str) -> TritonInstallation:
             f"{looked_at}, and {environment} holds no Triton server; run 'make install', "
             f"or name its environment in {ENVIRONMENT_VARIABLE}"
         )
-    return TritonInstallation(found[0], environment.absolute())
+    return TritonInstallation(found[0], environment)
 
 
 def prepare_runtime(installation: TritonInstallation, folder: Path) -> tuple[list[str], dict[str, str]]:
