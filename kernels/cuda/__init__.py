@@ -1,1 +1,1 @@
-"""The hot loops in CUDA C++, compiled at run time for the GPU at hand; each module has its CPU twin's functions."""
+"""The hot loops in CUDA C++, compiled when first used; modules are named as their CPU twins."""

@@ -1,10 +1,10 @@
 // ALS by a few conjugate-gradient steps, a row's factors gathered once and kept in shared memory for every pass.
 //
-// In the eigenbasis of the Gramian its product is a scaling, and an element is read from shared memory once per
-// pass: a warp takes an interaction, its lanes hold factors lane, lane + 32, ... of every vector in registers, so
-// both y.p and the sum of (w y.p) y come from one read. One block per row; CAPACITY is the largest row of its bin.
-// Shared (floats): CAPACITY * PADDED + 2 CAPACITY + warps * PADDED. Plain CG is invariant under the rotation, so
-// the iterates are those of the original basis.
+// In the eigenbasis of the Gramian its product is a scaling, and the diagonal of a row's system is a preconditioner
+// that knows it. An element is read from shared memory once per pass: a warp takes an interaction, its lanes hold
+// factors lane, lane + 32, ... of every vector in registers, so both y.p and the sum of (w y.p) y come from one
+// read. One block per row; CAPACITY is the largest row of its bin.
+// Shared (floats): CAPACITY * PADDED + 2 CAPACITY + warps * PADDED.
 #include "chip.cuh"
 
 constexpr int OWN = PADDED / 32;  // factors of each lane
@@ -15,8 +15,44 @@ struct Row {
     int count;
 };
 
-// to = sum over interactions of (shift_e - w_e y_e.p) y_e, where shift is the target or nothing.
-template <bool WITH_TARGET> __device__ void pass(const Row& row, const float (&p)[OWN], float (&to)[OWN]) {
+// Sums what the warps hold; every warp gets the same.
+__device__ void add_warps(const Row& row, float (&x)[OWN]) {
+    if (num_warps() == 1) return;
+#pragma unroll
+    for (int i = 0; i < OWN; ++i) row.sums[warp_index() * PADDED + i * 32 + lane_index()] = x[i];
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < OWN; ++i) {
+        x[i] = 0.f;
+        for (int w = 0; w < num_warps(); ++w) x[i] += row.sums[w * PADDED + i * 32 + lane_index()];
+    }
+    __syncthreads();
+}
+
+// r = Y' (t - W Y x) and the diagonal of Y' W Y.
+__device__ void start(const Row& row, const float (&x)[OWN], float (&r)[OWN], float (&diagonal)[OWN]) {
+#pragma unroll
+    for (int i = 0; i < OWN; ++i) r[i] = diagonal[i] = 0.f;
+    for (int e = warp_index(); e < row.count; e += num_warps()) {
+        float y[OWN], partial = 0.f;
+#pragma unroll
+        for (int i = 0; i < OWN; ++i) {
+            y[i] = row.y[e * PADDED + i * 32 + lane_index()];
+            partial += y[i] * x[i];
+        }
+        const float w = row.weight[e], scale = row.target[e] - w * warp_sum(partial);
+#pragma unroll
+        for (int i = 0; i < OWN; ++i) {
+            r[i] += scale * y[i];
+            diagonal[i] += w * y[i] * y[i];
+        }
+    }
+    add_warps(row, r);
+    add_warps(row, diagonal);
+}
+
+// to = Y' W Y p
+__device__ void multiply(const Row& row, const float (&p)[OWN], float (&to)[OWN]) {
 #pragma unroll
     for (int i = 0; i < OWN; ++i) to[i] = 0.f;
     for (int e = warp_index(); e < row.count; e += num_warps()) {
@@ -26,20 +62,11 @@ template <bool WITH_TARGET> __device__ void pass(const Row& row, const float (&p
             y[i] = row.y[e * PADDED + i * 32 + lane_index()];
             partial += y[i] * p[i];
         }
-        const float scale = (WITH_TARGET ? row.target[e] : 0.f) - row.weight[e] * warp_sum(partial);
+        const float scale = row.weight[e] * warp_sum(partial);
 #pragma unroll
         for (int i = 0; i < OWN; ++i) to[i] += scale * y[i];
     }
-    if (num_warps() == 1) return;
-#pragma unroll
-    for (int i = 0; i < OWN; ++i) row.sums[warp_index() * PADDED + i * 32 + lane_index()] = to[i];
-    __syncthreads();
-#pragma unroll
-    for (int i = 0; i < OWN; ++i) {
-        to[i] = 0.f;
-        for (int w = 0; w < num_warps(); ++w) to[i] += row.sums[w * PADDED + i * 32 + lane_index()];
-    }
-    __syncthreads();
+    add_warps(row, to);
 }
 
 __device__ float dot(const float (&a)[OWN], const float (&b)[OWN]) {
@@ -53,7 +80,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 als_cg(const stored* __restrict__ factors, const long long* __restrict__ indptr, const int* __restrict__ columns,
        const float* __restrict__ weights, const float* __restrict__ targets, const int* __restrict__ rows,
        const float* __restrict__ spectrum, const float* __restrict__ regularization, stored* __restrict__ out,
-       int steps) {
+       signed char* __restrict__ failed, int steps) {
     float* y = shared_floats();
     float* weight = y + CAPACITY * PADDED;
     float* target = weight + CAPACITY;
@@ -66,7 +93,7 @@ als_cg(const stored* __restrict__ factors, const long long* __restrict__ indptr,
         target[e] = targets[begin + e];
     }
     stored* to = out + static_cast<long long>(row) * STORED;
-    float x[OWN], d[OWN], r[OWN], p[OWN], product[OWN];
+    float x[OWN], d[OWN], jacobi[OWN], r[OWN], p[OWN], product[OWN];
 #pragma unroll
     for (int i = 0; i < OWN; ++i) {
         const int f = i * 32 + lane_index();
@@ -77,24 +104,36 @@ als_cg(const stored* __restrict__ factors, const long long* __restrict__ indptr,
     __syncthreads();
 
     const Row gathered{y, weight, target, target + CAPACITY, count};
-    pass<true>(gathered, x, r);
+    start(gathered, x, r, jacobi);
 #pragma unroll
-    for (int i = 0; i < OWN; ++i) p[i] = r[i] = r[i] - d[i] * x[i];
-    float squared = dot(r, r);
-    for (int step = 0; step < steps && squared > 1e-20f; ++step) {
-        pass<false>(gathered, p, product);  // minus the interactions' part of A p
+    for (int i = 0; i < OWN; ++i) {
+        r[i] -= d[i] * x[i];
+        jacobi[i] += d[i];
+        jacobi[i] = jacobi[i] > 0.f ? 1.f / jacobi[i] : 1.f;
+        p[i] = jacobi[i] * r[i];
+    }
+    float slope = dot(r, p);
+    for (int step = 0; step < steps && slope >= 1e-20f; ++step) {
+        multiply(gathered, p, product);
 #pragma unroll
-        for (int i = 0; i < OWN; ++i) product[i] = d[i] * p[i] - product[i];
-        const float alpha = squared / dot(p, product);
+        for (int i = 0; i < OWN; ++i) product[i] += d[i] * p[i];
+        const float curvature = dot(p, product);
+        if (!(curvature > 0.f)) {
+            if (threadIdx.x == 0) failed[row] = 1;
+            break;
+        }
+        const float alpha = slope / curvature;
+        float scaled[OWN];
 #pragma unroll
         for (int i = 0; i < OWN; ++i) {
             x[i] += alpha * p[i];
             r[i] -= alpha * product[i];
+            scaled[i] = jacobi[i] * r[i];
         }
-        const float next = dot(r, r), beta = next / squared;
+        const float before = slope;
+        slope = dot(r, scaled);
 #pragma unroll
-        for (int i = 0; i < OWN; ++i) p[i] = r[i] + beta * p[i];
-        squared = next;
+        for (int i = 0; i < OWN; ++i) p[i] = scaled[i] + slope / before * p[i];
     }
     if (warp_index() == 0)
 #pragma unroll

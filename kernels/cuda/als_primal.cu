@@ -5,7 +5,7 @@
 // gathered rows stream through two shared buffers. Long rows are cut into segments whose partial matrices are
 // summed in a fixed order, so that the result does not depend on timing.
 // Shared (floats): the larger of two chunks (2 * 32 * (PADDED + 8)) and the tiles (36 KB at 128, 136 KB at 256),
-// which take the chunks' place, + 4 * 32 + 4 PADDED.
+// which take the chunks' place, + 4 * 32 + 5 PADDED.
 #include "cholesky.cuh"
 
 constexpr int CHUNK = 32;
@@ -18,7 +18,7 @@ constexpr int CHUNK_FLOATS = 2 * CHUNK * PITCH;
 constexpr int PARTIAL = TILE_FLOATS + PADDED;  // what a segment leaves: its tiles and its right-hand side
 
 struct Shared {
-    float *tiles, *chunks, *weight, *target, *rhs, *x, *direction, *product;
+    float *tiles, *chunks, *weight, *target, *rhs, *x, *direction, *product, *scaled;
     __device__ Shared() {
         tiles = chunks = shared_floats();
         weight = tiles + (TILE_FLOATS > CHUNK_FLOATS ? TILE_FLOATS : CHUNK_FLOATS);
@@ -27,6 +27,7 @@ struct Shared {
         x = rhs + PADDED;
         direction = x + PADDED;
         product = direction + PADDED;
+        scaled = product + PADDED;
     }
 };
 
@@ -58,7 +59,7 @@ __device__ void assemble(const Shared& s, const stored* factors, const int* colu
             const int index = i * num_warps() + warp_index();
             if (index >= WIDE_TILES) continue;
             const TileIndex at = lower_tile(index);
-            multiply<2, STORAGE == 16>(
+            multiply<2, false, STORAGE == 16>(
                 c[i], CHUNK, [&](int m, int k) { return y[k * PITCH + at.i * 32 + m] * w[k]; },
                 [&](int n, int k) { return y[k * PITCH + at.j * 32 + n]; });
         }
@@ -86,51 +87,63 @@ __device__ float dot(const float* a, const float* b) {
     return warp_sum(sum);
 }
 
-// `steps` of conjugate gradients on the assembled matrix from s.x; leaves the result in s.rhs.
-__device__ void conjugate_gradients(const Shared& s, int steps) {
-    auto apply = [&](const float* p, float* to) {
+// `steps` of conjugate gradients on the assembled matrix from s.x, preconditioned by its diagonal; leaves the
+// result in s.rhs. False if it met a direction of negative curvature.
+__device__ bool conjugate_gradients(const Shared& s, int steps) {
+    float *r = s.rhs, *p = s.direction, *scaled = s.scaled;
+    auto apply = [&](const float* vector) {  // product = A vector
         for (int m = threadIdx.x; m < PADDED; m += blockDim.x) {
             float sum = 0.f;
             for (int n = 0; n < PADDED; ++n)
-                sum += (n <= m ? element_at(s.tiles, m, n) : element_at(s.tiles, n, m)) * p[n];
-            to[m] = sum;
+                sum += (n <= m ? element_at(s.tiles, m, n) : element_at(s.tiles, n, m)) * vector[n];
+            s.product[m] = sum;
         }
         __syncthreads();
     };
-    float *r = s.rhs, *p = s.direction;
-    apply(s.x, s.product);
-    for (int f = threadIdx.x; f < PADDED; f += blockDim.x) p[f] = r[f] -= s.product[f];
+    auto precondition = [&](int f) {
+        const float diagonal = element_at(s.tiles, f, f);
+        return diagonal > 0.f ? r[f] / diagonal : r[f];
+    };
+    apply(s.x);
+    for (int f = threadIdx.x; f < PADDED; f += blockDim.x) {
+        r[f] -= s.product[f];
+        p[f] = precondition(f);
+    }
     __syncthreads();
-    float squared = dot(r, r);
-    for (int step = 0; step < steps && squared > 1e-20f; ++step) {
-        apply(p, s.product);
-        const float alpha = squared / dot(p, s.product);
-        __syncthreads();
+    float slope = dot(r, p);
+    bool positive = true;
+    for (int step = 0; step < steps && slope >= 1e-20f && positive; ++step) {
+        apply(p);
+        const float curvature = dot(p, s.product);
+        positive = curvature > 0.f;
+        const float alpha = positive ? slope / curvature : 0.f;
         for (int f = threadIdx.x; f < PADDED; f += blockDim.x) {
             s.x[f] += alpha * p[f];
             r[f] -= alpha * s.product[f];
+            scaled[f] = precondition(f);
         }
         __syncthreads();
-        const float next = dot(r, r), beta = next / squared;
-        for (int f = threadIdx.x; f < PADDED; f += blockDim.x) p[f] = r[f] + beta * p[f];
-        squared = next;
+        const float next = dot(r, scaled);
+        for (int f = threadIdx.x; f < PADDED; f += blockDim.x) p[f] = scaled[f] + next / slope * p[f];
+        slope = next;
         __syncthreads();
     }
     for (int f = threadIdx.x; f < PADDED; f += blockDim.x) r[f] = s.x[f];
     __syncthreads();
+    return positive;
 }
 
 // Adds D, solves (exactly when cg_steps is 0) and writes the row.
 __device__ void finish_row(const Shared& s, int row, const float* spectrum, float regularization, int cg_steps,
-                           stored* out, int* status) {
+                           stored* out, signed char* failed) {
     stored* to = out + static_cast<long long>(row) * STORED;
     for (int f = threadIdx.x; f < PADDED; f += blockDim.x) {
         element_at(s.tiles, f, f) += f < FACTORS ? spectrum[f] + regularization : 1.f;
         if (cg_steps > 0) s.x[f] = f < STORED ? from_stored(to[f]) : 0.f;
     }
     __syncthreads();
-    if (cg_steps > 0) conjugate_gradients(s, cg_steps);
-    else if (!solve_in_place<SIDE>(s.tiles, s.rhs) && threadIdx.x == 0) *status = row + 1;
+    const bool positive = cg_steps > 0 ? conjugate_gradients(s, cg_steps) : solve_in_place<SIDE>(s.tiles, s.rhs);
+    if (!positive && threadIdx.x == 0) failed[row] = 1;
     for (int f = threadIdx.x; f < STORED; f += blockDim.x) to[f] = to_stored(s.rhs[f]);
 }
 
@@ -138,11 +151,11 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 als_primal(const stored* __restrict__ factors, const long long* __restrict__ indptr, const int* __restrict__ columns,
            const float* __restrict__ weights, const float* __restrict__ targets, const int* __restrict__ rows,
            const float* __restrict__ spectrum, const float* __restrict__ regularization, stored* __restrict__ out,
-           int* __restrict__ status, int cg_steps) {
+           signed char* __restrict__ failed, int cg_steps) {
     const Shared s;
     const int row = rows[blockIdx.x];
     assemble(s, factors, columns, weights, targets, indptr[row], indptr[row + 1]);
-    finish_row(s, row, spectrum, regularization[row], cg_steps, out, status);
+    finish_row(s, row, spectrum, regularization[row], cg_steps, out, failed);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -158,7 +171,7 @@ als_partial(const stored* __restrict__ factors, const int* __restrict__ columns,
 extern "C" __global__ void __launch_bounds__(THREADS)
 als_finish(const float* __restrict__ partial, const int* __restrict__ rows, const int* __restrict__ first_segment,
            const float* __restrict__ spectrum, const float* __restrict__ regularization, stored* __restrict__ out,
-           int* __restrict__ status, int cg_steps) {
+           signed char* __restrict__ failed, int cg_steps) {
     const Shared s;
     const int row = rows[blockIdx.x], first = first_segment[blockIdx.x], last = first_segment[blockIdx.x + 1];
     for (int i = threadIdx.x; i < PARTIAL; i += blockDim.x) {
@@ -169,5 +182,5 @@ als_finish(const float* __restrict__ partial, const int* __restrict__ rows, cons
         else s.rhs[i - TILE_FLOATS] = sum;
     }
     __syncthreads();
-    finish_row(s, row, spectrum, regularization[row], cg_steps, out, status);
+    finish_row(s, row, spectrum, regularization[row], cg_steps, out, failed);
 }

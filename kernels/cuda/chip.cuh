@@ -144,16 +144,16 @@ __device__ __forceinline__ void store4(stored* p, float4 x) { *reinterpret_cast<
 constexpr int STORED = (FACTORS + 7) / 8 * 8;
 constexpr int PADDED = (FACTORS + 31) / 32 * 32;
 
-// Gathers `count` rows of `factors` into `block`, PITCH floats apart, with zero rows up to `rows`.
+// Copies the `count` rows named by row_of(i) into `block`, PITCH floats apart, with zero rows up to `rows`.
 // The caller waits for the copies and then for the block.
-template <int PITCH>
-__device__ void gather_rows(float* block, const stored* factors, const int* columns, int count, int rows) {
+template <int PITCH, class RowOf>
+__device__ __forceinline__ void copy_rows(float* block, const stored* factors, RowOf row_of, int count, int rows) {
     constexpr int QUADS = PADDED / 4;
     for (int i = threadIdx.x; i < rows * QUADS; i += blockDim.x) {
         const int row = i / QUADS, quad = i % QUADS;
         float* to = block + row * PITCH + quad * 4;
         if (row < count && quad * 4 < STORED) {
-            const stored* from = factors + static_cast<long long>(columns[row]) * STORED + quad * 4;
+            const stored* from = factors + static_cast<long long>(row_of(row)) * STORED + quad * 4;
 #if STORAGE == 16
             *reinterpret_cast<float4*>(to) = load4(from);
 #else
@@ -164,4 +164,8 @@ __device__ void gather_rows(float* block, const stored* factors, const int* colu
         }
     }
     commit_copies();
+}
+template <int PITCH>
+__device__ void gather_rows(float* block, const stored* factors, const int* columns, int count, int rows) {
+    copy_rows<PITCH>(block, factors, [&](int i) { return columns[i]; }, count, rows);
 }

@@ -64,7 +64,7 @@ template <int SIDE> __device__ bool solve_in_place(float* tiles, float* rhs) {
         for (int i = j + 1 + warp_index(); i < SIDE; i += num_warps()) {
             float c[1][2][4] = {};
             float* panel = tile_at(tiles, i, j);
-            multiply<1, false>(
+            multiply<1, false, false>(
                 c, 16, [&](int m, int k) { return panel[in_tile(m, k)]; },
                 [&](int n, int k) { return diagonal[in_tile(n, k)]; });
             __syncwarp();
@@ -78,7 +78,7 @@ template <int SIDE> __device__ bool solve_in_place(float* tiles, float* rhs) {
             float* to = tile_at(tiles, j + 1 + at.i, j + 1 + at.j);
             float c[1][2][4];
             for_each_element<1>(c, [&](int m, int n, float& x) { x = to[in_tile(m, n)]; });
-            multiply<1, false>(
+            multiply<1, false, false>(
                 c, 16, [&](int m, int k) { return -a[in_tile(m, k)]; }, [&](int n, int k) { return b[in_tile(n, k)]; });
             for_each_element<1>(c, [&](int m, int n, float& x) { to[in_tile(m, n)] = x; });
         }

@@ -1,4 +1,4 @@
-"""What the CUDA loaders need of a device: arrays, compilation, launches. The tests put a CPU twin in its place."""
+"""What the loaders need of a device: arrays, compilation, launches. Tests put a CPU twin in its place."""
 
 from __future__ import annotations
 

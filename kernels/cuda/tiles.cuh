@@ -2,7 +2,7 @@
 //
 // Each float is split into two tf32 halves, x = high + low (22 bits together); three of the four products are
 // summed in float32. The dropped one is below 2^-22 of the result; a single tf32 product would lose at 2^-11,
-// too much for a normal matrix. A 16-bit stored factor is one tf32 exactly and needs no low half.
+// too much for a normal matrix. A 16-bit stored factor is one tf32 exactly and needs no low half (A_IS_TF32, B_IS_TF32).
 #pragma once
 #include "chip.cuh"
 
@@ -15,7 +15,7 @@ __device__ __forceinline__ Split split(float x) {
 // C (SIDE*16 square, one warp, accumulator fragments) += A B' over `depth` columns (a multiple of 8).
 // load_a(m, k) and load_b(n, k) read single elements: a lane needs rows g and columns t, t + 4 of each 8.
 // The pitch of what they read decides the bank conflicts: 4 mod 32 where k is contiguous, 8 mod 32 where m is.
-template <int SIDE, bool B_IS_TF32, class LoadA, class LoadB>
+template <int SIDE, bool A_IS_TF32, bool B_IS_TF32, class LoadA, class LoadB>
 __device__ __forceinline__ void multiply(float (&c)[SIDE][2 * SIDE][4], int depth, LoadA load_a, LoadB load_b) {
     const int g = lane_index() >> 2, t = lane_index() & 3;
     for (int k = 0; k < depth; k += 8) {
@@ -40,7 +40,7 @@ __device__ __forceinline__ void multiply(float (&c)[SIDE][2 * SIDE][4], int dept
 #pragma unroll
             for (int n = 0; n < 2 * SIDE; ++n) {
                 if constexpr (!B_IS_TF32) mma_tf32(c[m][n], a_high, b_low[n]);
-                mma_tf32(c[m][n], a_low, b_high[n]);
+                if constexpr (!A_IS_TF32) mma_tf32(c[m][n], a_low, b_high[n]);
                 mma_tf32(c[m][n], a_high, b_high[n]);
             }
         }

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -18,10 +19,11 @@ import numpy as np
 from kernels.cuda.runtime import Kernel, assemble_source
 
 HERE = Path(__file__).parent
+_KERNEL = re.compile(r'extern "C" __global__ void(?: __launch_bounds__\([^)]*\))?\s+(\w+)\(')
 FLAGS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-DSHOPSIGHT_HOST", "-Wno-unknown-pragmas", f"-I{HERE}")
 
 
-class KernelFault(AssertionError):
+class KernelFault(AssertionError):  # noqa: N818 - a fault of the kernel under test
     """What the harness found: a barrier not reached by all, an access outside an array, lanes out of step."""
 
 
@@ -43,7 +45,14 @@ class HostDevice:
             return
         assert threads <= 1024 and shared <= self.shared_bytes, (threads, shared)
         run_source(
-            assemble_source(kernel.source), kernel.name, kernel.defines, blocks, threads, shared, arguments, self.order
+            assemble_source(kernel.source),
+            kernel.name,
+            kernel.defines,
+            blocks,
+            threads,
+            shared,
+            arguments,
+            self.order,
         )
 
 
@@ -58,7 +67,7 @@ def run_source(
     order: int = 0,
 ) -> None:
     """Builds the source if need be and runs one launch of its function `name`."""
-    entry = getattr(_library(source, name, tuple(defines)), f"run_{name}")
+    entry = getattr(_library(source, tuple(defines)), f"run_{name}")
     guarded = {id(a): _Guarded(a) for a in arguments if isinstance(a, np.ndarray)}
     values = [_value(a, guarded) for a in arguments]
     addresses = (ctypes.c_void_p * len(values))(*(ctypes.addressof(v) for v in values))
@@ -105,12 +114,14 @@ def _scheduler() -> Any:
 
 
 @functools.cache
-def _library(source: str, name: str, defines: tuple[tuple[str, int], ...]) -> Any:
+def _library(source: str, defines: tuple[tuple[str, int], ...]) -> Any:
     _scheduler()
-    text = f"{source}\nHOST_KERNEL({name})\n"
+    text = source + "".join(f"\nHOST_KERNEL({kernel})" for kernel in _KERNEL.findall(source)) + "\n"
     options = tuple(f"-D{key}={value}" for key, value in defines)
     header = (HERE / "host_cuda.h").read_text()
-    path = _build_folder() / (hashlib.sha256((text + header + repr(options)).encode()).hexdigest()[:24] + ".cpp")
+    path = _build_folder() / (
+        hashlib.sha256((text + header + repr(options)).encode()).hexdigest()[:24] + ".cpp"
+    )
     path.write_text(text)
     return ctypes.CDLL(str(_build(path, text + header + repr(options), options)))
 

@@ -20,6 +20,7 @@ struct Fiber {
     State state = DONE;
     int line = 0, kind = 0;
     unsigned mask = 0;
+    bool vote = false;
     void* argument = nullptr;
     std::vector<std::vector<Copy>> copies;  // the last group is not committed yet
     jmp_buf resume;
@@ -80,14 +81,19 @@ int place(int index, int count, int order, unsigned shift) {
 
 void release_block() {
     int line = -1;
+    bool any = false;
     for (int i = 0; i < threads; ++i) {
         self = fibers[i];
         if (self->state == IN_WARP) fail("a warp operation that not all lanes of its mask reach", self->line);
         if (self->state == DONE) fail("a barrier that this thread never reaches: it has ended", fibers[0]->line);
         if (line >= 0 && self->line != line) fail("threads wait at different barriers", self->line);
         line = self->line;
+        any |= self->vote;
     }
-    for (int i = 0; i < threads; ++i) fibers[i]->state = READY;
+    for (int i = 0; i < threads; ++i) {
+        fibers[i]->vote = any;
+        fibers[i]->state = READY;
+    }
 }
 
 void run_block(int order) {
@@ -136,10 +142,12 @@ void guarded_unmap(char* address, std::size_t bytes, std::size_t mapped) {
 Builtins* current = nullptr;
 char* shared_memory = nullptr;
 
-void block_barrier(int line) {
+bool block_barrier(int line, bool vote) {
     self->line = line;
+    self->vote = vote;
     self->state = IN_BLOCK;
     leave();
+    return self->vote;
 }
 
 void warp_collective(unsigned mask, int kind, void* argument, Action action) {

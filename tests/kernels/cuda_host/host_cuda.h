@@ -29,7 +29,7 @@ extern Builtins* current;            // of the running thread
 extern char* shared_memory;          // of the running block
 using Action = void (*)(void* arguments[32], unsigned mask);  // runs once, in the last lane to arrive
 
-void block_barrier(int line);
+bool block_barrier(int line, bool vote = false);  // whether any thread voted
 void warp_collective(unsigned mask, int kind, void* argument, Action action);
 void copy_later(void* destination, const void* source, int bytes);
 void commit_copies();
@@ -65,7 +65,8 @@ inline void warp_barrier(unsigned mask) {
     warp_collective(mask, 0, &nothing, [](void**, unsigned) {});
 }
 template <class T> T add(T* address, T value) { T old = *address; *address = old + value; return old; }
-inline unsigned long long take_max(unsigned long long* a, unsigned long long v) { auto o = *a; if (v > o) *a = v; return o; }
+template <class T> T raise(T* address, T value) { T old = *address; *address = old > value ? old : value; return old; }
+template <class T> T set_bits(T* address, T value) { T old = *address; *address = old | value; return old; }
 }  // namespace host
 
 #define threadIdx (host::current->thread)
@@ -73,14 +74,17 @@ inline unsigned long long take_max(unsigned long long* a, unsigned long long v) 
 #define blockDim (host::current->block_dim)
 #define gridDim (host::current->grid_dim)
 #define __syncthreads() host::block_barrier(__LINE__)
+#define __syncthreads_or(vote) host::block_barrier(__LINE__, vote)
 #define __syncwarp(...) host::warp_barrier(0xffffffffu)
 #define __shfl_sync(mask, value, source) host::shuffle(mask, value, source, 1)
 #define __shfl_xor_sync(mask, value, bits) host::shuffle(mask, value, host::lane() ^ (bits), 2)
 #define __ballot_sync(mask, vote) host::ballot(mask, vote)
 #define atomicAdd(address, value) host::add(address, value)
-#define atomicMax(address, value) host::take_max(address, value)
+#define atomicMax(address, value) host::raise(address, value)
+#define atomicOr(address, value) host::set_bits(address, value)
 #define __expf expf
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
+inline int __ffs(unsigned x) { return __builtin_ffs(static_cast<int>(x)); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>((uint64_t{a} * b) >> 32); }
 inline unsigned __float_as_uint(float x) { unsigned u; std::memcpy(&u, &x, 4); return u; }

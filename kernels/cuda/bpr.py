@@ -1,0 +1,60 @@
+"""Bayesian personalised ranking on the GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels.cuda import runtime
+from kernels.cuda.layout import Layout, to_device, to_host
+from kernels.cuda.runs import THREADS, draw_order, grid, load_runs
+from kernels.cuda.runtime import Kernel
+
+
+class BprTraining:
+    """Interactions and factors on the device; a pass over the interactions does not wait for it.
+
+    Shapes: CSR indptr [users + 1] and items int32 [entries], strictly ascending within a row; factors
+    [users, f] and [items, f], float32 or float16 (rounded at random). Not bit-reproducible on a GPU: groups
+    that meet on an item overwrite each other.
+    """
+
+    def __init__(
+        self,
+        indptr: npt.NDArray[Any],
+        items: npt.NDArray[Any],
+        user_factors: npt.NDArray[Any],
+        item_factors: npt.NDArray[Any],
+    ) -> None:
+        self._device = runtime.device()
+        self._layout = Layout.of(user_factors)
+        asarray = self._device.xp.asarray
+        self._runs = load_runs(self._device, indptr)
+        self._indptr = asarray(indptr, dtype=np.int64)
+        self._items = asarray(items, dtype=np.int32)
+        self._factors = tuple(to_device(self._device, self._layout, x) for x in (user_factors, item_factors))
+        self._num_entries = len(items)
+        self._correct = self._device.xp.zeros(len(self._runs), np.int32)
+
+    def run_pass(
+        self, rate: float, regularization: float, seed: int, epoch: int, random: np.random.Generator
+    ) -> None:
+        """One step for every interaction; its negative depends on `seed`, `epoch` and its position alone."""
+        kernel = Kernel("bpr.cu", "bpr_pass", self._layout.defines)
+        runs, order = self._runs, draw_order(len(self._runs), random)
+        data = (*self._factors, self._indptr, runs.user, runs.begin, runs.count, self._items)
+        rates = (np.float32(rate), np.float32(regularization))
+        draws = (np.uint64(seed), np.uint64(epoch * self._num_entries))
+        arguments = (*data, np.int32(len(self._factors[1])), *order, *rates, *draws, self._correct)
+        self._device.launch(kernel, grid(self._layout, len(runs)), THREADS, 0, arguments)
+
+    def num_correct(self) -> int:
+        """How many interactions of the last pass scored above their negative before the step. Waits."""
+        return int(self._correct.sum())
+
+    def result(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """User factors and item factors. Waits for the device."""
+        users, items = (to_host(self._device, self._layout, x) for x in self._factors)
+        return users, items

@@ -1,0 +1,72 @@
+"""Geometry and shared memory of the ALS kernels (the twin of the layouts at the top of the .cu files)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from kernels.cuda.layout import Layout
+from kernels.cuda.runtime import Device, Kernel
+
+DUAL_CAPACITIES = (16, 32, 48, 64, 96, 128, 144, 192)
+CG_CAPACITIES = (32, 64, 128, 256, 512)
+
+
+class Launch(NamedTuple):
+    """A kernel with its threads a block and its bytes of shared memory."""
+
+    kernel: Kernel
+    threads: int
+    shared: int
+
+
+def start(device: Device, launch: Launch, num_blocks: int, arguments: Sequence[Any]) -> None:
+    """Launches on a row of blocks."""
+    device.launch(launch.kernel, (num_blocks, 1), launch.threads, launch.shared, arguments)
+
+
+def primal_launch(layout: Layout, name: str) -> Launch:
+    """als_primal, als_partial or als_finish: a warp for each 32x32 tile of the lower half, up to twelve."""
+    tiles = layout.padded // 32 * (layout.padded // 32 + 1) // 2
+    warps = tiles if tiles <= 10 else -(-tiles // -(-tiles // 12))
+    chunks = 2 * 32 * (layout.padded + 8)
+    floats = max(_tile_floats(layout.padded), chunks) + 4 * 32 + 5 * layout.padded
+    kernel = Kernel("als_primal.cu", name, (*layout.defines, ("THREADS", warps * 32)))
+    return Launch(kernel, warps * 32, 4 * floats)
+
+
+def dual_launch(layout: Layout, capacity: int) -> Launch:
+    """als_dual for rows of at most `capacity` entries."""
+    threads = min(256, 2 * capacity)
+    defines = (*layout.defines, ("CAPACITY", capacity), ("THREADS", threads))
+    floats = capacity * (layout.padded + 4) + _tile_floats(capacity) + 3 * capacity + 2 * layout.padded
+    return Launch(Kernel("als_dual.cu", "als_dual", defines), threads, 4 * floats)
+
+
+def cg_launch(layout: Layout, capacity: int) -> Launch:
+    """als_cg for rows of at most `capacity` entries."""
+    threads = min(256, capacity)
+    kernel = Kernel("als_cg.cu", "als_cg", (*layout.defines, ("CAPACITY", capacity), ("THREADS", threads)))
+    floats = capacity * layout.padded + 2 * capacity + threads // 32 * layout.padded
+    return Launch(kernel, threads, 4 * floats)
+
+
+def dual_capacities(layout: Layout, shared_bytes: int) -> list[int]:
+    """The capacities that fit a block of this device, up to the first that holds every row shorter than f."""
+    fitting = [c for c in DUAL_CAPACITIES if dual_launch(layout, c).shared <= shared_bytes]
+    enough = sum(c < layout.num_factors - 1 for c in fitting)
+    return fitting[: enough + 1] if layout.num_factors > 1 else []
+
+
+def cg_capacities(layout: Layout, shared_bytes: int) -> list[int]:
+    """The capacities of which two blocks share a multiprocessor's memory."""
+    return [c for c in CG_CAPACITIES if cg_launch(layout, c).shared <= shared_bytes // 2]
+
+
+def partial_floats(layout: Layout) -> int:
+    """What a segment of a long row leaves: the lower tiles of its matrix and its right-hand side."""
+    return _tile_floats(layout.padded) + layout.padded
+
+
+def _tile_floats(side: int) -> int:
+    return side // 16 * (side // 16 + 1) // 2 * 256

@@ -1,0 +1,113 @@
+"""Which kernel takes which row: decided once from the degrees, then kept on the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels.cuda.launches import cg_capacities, dual_capacities, partial_floats
+from kernels.cuda.layout import Layout
+from kernels.cuda.runtime import Device
+from kernels.rows import Rows
+
+PRIMAL = 0
+_EMPTY, _LONG = -1, -2
+SEGMENT = 2048  # entries of one block's share of a long row: about 0.1 ms on an H100
+WORKSPACE_BYTES = 256 * 2**20  # of the partial matrices of long rows in flight
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Rows for one launch: of at most `capacity` entries, or PRIMAL. A device array, the longest first."""
+
+    capacity: int
+    rows: Any
+
+
+@dataclass(frozen=True)
+class LongRows:
+    """Rows in segments: `segments` [n, 2] holds begin and end, `first_segment` where each row's start."""
+
+    rows: Any
+    first_segment: Any
+    segments: Any
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """One side's entries (`kernels.rows.Rows`) on the device, with its rows sorted into launches."""
+
+    num_rows: int
+    indptr: Any
+    columns: Any
+    weights: Any
+    targets: Any
+    regularization: Any
+    bins: tuple[Bin, ...]
+    long_rows: tuple[LongRows, ...]
+    empty_rows: Any
+
+
+def load_interactions(device: Device, layout: Layout, rows: Rows, use_cg: bool) -> Interactions:
+    """Copies one side to the device, the longest rows first, so that the blocks of a launch end in step."""
+    asarray = device.xp.asarray
+    kind = assign_rows(layout, rows, use_cg, device.shared_bytes)
+    order = np.argsort(-np.diff(rows.indptr), kind="stable").astype(np.int32)
+    kinds = sorted(set(kind[kind >= 0].tolist()), key=lambda capacity: -capacity if capacity else -(2**31))
+    return Interactions(
+        num_rows=rows.num_rows,
+        indptr=asarray(rows.indptr),
+        columns=asarray(rows.indices),
+        weights=asarray(rows.weight),
+        targets=asarray(rows.target),
+        regularization=asarray(rows.regularization),
+        bins=tuple(Bin(capacity, asarray(order[kind[order] == capacity])) for capacity in kinds),
+        long_rows=tuple(_cut(device, layout, rows.indptr, order[kind[order] == _LONG])),
+        empty_rows=asarray(np.flatnonzero(kind == _EMPTY)),
+    )
+
+
+def assign_rows(layout: Layout, rows: Rows, use_cg: bool, shared_bytes: int) -> npt.NDArray[np.int64]:
+    """Each row's capacity, PRIMAL, or the marks of empty and long rows.
+
+    The dual takes rows of fewer entries than factors. It needs weights of at least 0 and a positive
+    regularisation: a row without them takes the primal.
+    """
+    degrees = np.diff(rows.indptr)
+    capacities = np.array((cg_capacities if use_cg else dual_capacities)(layout, shared_bytes), np.int64)
+    limit = capacities.max(initial=0)
+    if not use_cg:
+        limit = min(limit, layout.num_factors - 1)
+    kind = np.full(len(degrees), PRIMAL, np.int64)
+    short = (degrees > 0) & (degrees <= limit)
+    if not use_cg:
+        negative = np.flatnonzero(rows.weight < 0)
+        short[np.searchsorted(rows.indptr, negative, side="right") - 1] = False
+        short &= rows.regularization > 0
+    kind[short] = capacities[np.searchsorted(capacities, degrees[short])] if len(capacities) else PRIMAL
+    kind[(kind == PRIMAL) & (degrees > SEGMENT)] = _LONG
+    kind[degrees == 0] = _EMPTY
+    return kind
+
+
+def _cut(device: Device, layout: Layout, indptr: npt.NDArray[Any], rows: npt.NDArray[Any]) -> list[LongRows]:
+    """Long rows in groups whose partial matrices fit the workspace, each row cut into equal segments."""
+    asarray = device.xp.asarray
+    room = WORKSPACE_BYTES // (4 * partial_floats(layout))
+    pieces = -(-np.diff(indptr)[rows] // SEGMENT)
+    groups: list[LongRows] = []
+    begin = 0
+    while begin < len(rows):
+        end = begin + max(1, int(np.searchsorted(np.cumsum(pieces[begin:]), room, side="right")))
+        first = np.concatenate([[0], np.cumsum(pieces[begin:end])]).astype(np.int32)
+        edges = [
+            np.linspace(indptr[row], indptr[row + 1], int(count) + 1).astype(np.int64)
+            for row, count in zip(rows[begin:end], pieces[begin:end], strict=True)
+        ]
+        segments = np.concatenate([np.stack([e[:-1], e[1:]], axis=1) for e in edges])
+        groups.append(LongRows(asarray(rows[begin:end]), asarray(first), asarray(segments)))
+        begin = end
+    return groups

@@ -1,0 +1,70 @@
+"""Explicit matrix factorisation by stochastic gradient descent on the GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels.cuda import runtime
+from kernels.cuda.layout import Layout, to_device, to_host
+from kernels.cuda.runs import THREADS, draw_order, grid, load_runs
+from kernels.cuda.runtime import Kernel
+
+
+class SgdTraining:
+    """Ratings, factors and biases on the device; a pass over the ratings does not wait for it.
+
+    Shapes: CSR indptr [users + 1], items int32 and ratings float32 [entries]; factors [users, f] and
+    [items, f], float32 or float16 (rounded at random); biases float32. Not bit-reproducible on a GPU: groups
+    that meet on an item overwrite each other.
+    """
+
+    def __init__(
+        self,
+        indptr: npt.NDArray[Any],
+        items: npt.NDArray[Any],
+        ratings: npt.NDArray[Any],
+        user_factors: npt.NDArray[Any],
+        item_factors: npt.NDArray[Any],
+        user_bias: npt.NDArray[Any],
+        item_bias: npt.NDArray[Any],
+        mean: float,
+    ) -> None:
+        self._device = runtime.device()
+        self._layout = Layout.of(user_factors)
+        asarray = self._device.xp.asarray
+        self._runs = load_runs(self._device, indptr)
+        self._entries = (asarray(items, dtype=np.int32), asarray(ratings, dtype=np.float32))
+        self._factors = tuple(to_device(self._device, self._layout, x) for x in (user_factors, item_factors))
+        self._biases = tuple(self._device.xp.array(b, dtype=np.float32) for b in (user_bias, item_bias))
+        self._mean = np.float32(mean)
+        self._errors = self._device.xp.zeros(len(self._runs), np.float32)
+
+    def run_pass(
+        self,
+        rate: float,
+        regularization: float,
+        bias_rate: float,
+        bias_regularization: float,
+        random: np.random.Generator,
+    ) -> None:
+        """One step for every rating, the runs in an order drawn from `random`."""
+        kernel = Kernel("sgd.cu", "sgd_pass", self._layout.defines)
+        runs, order = self._runs, draw_order(len(self._runs), random)
+        rates = tuple(np.float32(x) for x in (rate, regularization, bias_rate, bias_regularization))
+        state = (*self._factors, *self._biases, runs.user, runs.begin, runs.count, *self._entries)
+        seed = np.uint64(random.integers(2**63))
+        arguments = (*state, *order, self._mean, *rates, seed, self._errors)
+        self._device.launch(kernel, grid(self._layout, len(runs)), THREADS, 0, arguments)
+
+    def squared_error(self) -> float:
+        """The sum over the last pass, each error taken just before its step. Waits for the device."""
+        return float(self._errors.astype(np.float64).sum())
+
+    def result(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+        """User factors, item factors, user bias, item bias. Waits for the device."""
+        users, items = (to_host(self._device, self._layout, x) for x in self._factors)
+        user_bias, item_bias = (b if self._device.xp is np else b.get() for b in self._biases)
+        return users, items, user_bias, item_bias

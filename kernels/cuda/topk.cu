@@ -1,0 +1,177 @@
+// Scores, filter and top-k in one pass over the items: the score matrix is never written.
+//
+// A block holds USERS users in shared memory and streams its share of the items through it, 64 at a time; a warp
+// scores 32 users x 32 items on tensor cores. Each user has a sorted list of the best k so far; a score is looked
+// at again only if it reaches the list's last one, which soon is rare, and only then is the filter read: so the
+// usual tile costs its products, one comparison a score and two barriers. Lists hold (score, item) as one integer
+// that orders by score and then by lower item, so the answer does not depend on timing. `floor` shares the best
+// k-th key found by any block, so that the blocks of other items need not learn it again.
+// Shared (bytes): (USERS + 64) * (PADDED + 4) * 4 + USERS * (8 k + 16); three blocks a multiprocessor at 128
+// factors and k = 10. The scores of a tile that must be looked at take the place of its items.
+#include "tiles.cuh"
+
+constexpr int ITEMS = 64;
+constexpr int PITCH = PADDED + 4;      // 4 mod 32: factors run along the product
+constexpr int SCORE_PITCH = ITEMS + 1;
+constexpr int ITEM_FLOATS = ITEMS * PITCH > USERS * SCORE_PITCH ? ITEMS * PITCH : USERS * SCORE_PITCH;
+constexpr u64 EMPTY = 0;
+
+__device__ __forceinline__ u32 ordered(float score) {
+    const u32 bits = __float_as_uint(score);
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+__device__ __forceinline__ u64 make_key(float score, int item) {
+    return static_cast<u64>(ordered(score)) << 32 | (0xffffffffu - static_cast<u32>(item));
+}
+__device__ __forceinline__ float key_score(u64 key) {
+    if (key == EMPTY) return __uint_as_float(0xff800000u);  // minus infinity
+    const u32 bits = static_cast<u32>(key >> 32);
+    return __uint_as_float(bits & 0x80000000u ? bits & 0x7fffffffu : ~bits);
+}
+__device__ __forceinline__ int key_item(u64 key) {
+    return key == EMPTY ? -1 : static_cast<int>(0xffffffffu - static_cast<u32>(key));
+}
+
+// Puts `key` (the same in all lanes, above the last) into a descending list of k; one warp.
+__device__ inline void insert(u64* list, int k, u64 key) {
+    int place = 0;
+    for (int base = 0; base < k; base += 32) {
+        const int i = base + lane_index();
+        place += __popc(__ballot_sync(ALL_LANES, i < k && list[i] > key));
+    }
+    for (int base = (k - 1) / 32 * 32; base >= 0 && base + 31 >= place; base -= 32) {
+        const int i = base + lane_index();
+        const bool moves = i > place && i < k;
+        const u64 before = moves ? list[i - 1] : EMPTY;
+        __syncwarp();
+        if (moves) list[i] = before;
+        __syncwarp();
+    }
+    if (lane_index() == 0) list[place] = key;
+    __syncwarp();
+}
+
+struct Filter {
+    const long long* indptr;  // what each user must not get, ascending; may be null
+    const int* items;
+    const u32* excluded;  // one bit per item, for all users; may be null
+};
+
+// The bits of the 64 items from `base` that this user must not get. `cursor` only moves forward; one warp.
+__device__ inline u64 forbidden(const Filter& filter, long long end, long long* cursor, int base, int num_items) {
+    u64 bits = 0;
+    if (filter.excluded) {
+        bits = filter.excluded[base / 32];
+        if (base + 32 < num_items) bits |= static_cast<u64>(filter.excluded[base / 32 + 1]) << 32;
+    }
+    if (!filter.indptr) return bits;
+    for (long long at = *cursor; at < end; at += 32) {
+        const long long mine = at + lane_index();
+        const int item = mine < end ? filter.items[mine] : 0x7fffffff;
+        const int last = __shfl_sync(ALL_LANES, item, 31);
+        u64 found = item >= base && item < base + ITEMS ? 1ull << (item - base) : 0;
+#pragma unroll
+        for (int step = 16; step > 0; step >>= 1) found |= __shfl_xor_sync(ALL_LANES, found, step);
+        bits |= found;
+        if (last < base && lane_index() == 0) *cursor = at + 32;
+        if (last >= base + ITEMS) break;
+    }
+    __syncwarp();
+    return bits;
+}
+
+extern "C" __global__ void __launch_bounds__(2 * USERS)
+topk_scan(const stored* __restrict__ user_factors, const stored* __restrict__ item_factors, int num_users,
+          int num_items, int k, const long long* __restrict__ filter_indptr, const int* __restrict__ filter_items,
+          const u32* __restrict__ excluded, u64* __restrict__ floor, u64* __restrict__ candidates) {
+    float* users = shared_floats();
+    float* items = users + USERS * PITCH;
+    float* scores = items;
+    u64* lists = reinterpret_cast<u64*>(items + ITEM_FLOATS);
+    long long* cursors = reinterpret_cast<long long*>(lists + USERS * k);
+    float* threshold = reinterpret_cast<float*>(cursors + USERS);
+    u32* touched = reinterpret_cast<u32*>(threshold + USERS);
+
+    const int first_user = blockIdx.x * USERS, users_here = min(USERS, num_users - first_user);
+    const int tiles = (num_items + ITEMS - 1) / ITEMS;
+    const int begin = static_cast<int>(static_cast<long long>(tiles) * blockIdx.y / gridDim.y);
+    const int end = static_cast<int>(static_cast<long long>(tiles) * (blockIdx.y + 1) / gridDim.y);
+    const Filter filter{filter_indptr, filter_items, excluded};
+    const int column_warp = warp_index() & 1, row_base = (warp_index() >> 1) * 32, column_base = column_warp * 32;
+
+    copy_rows<PITCH>(users, user_factors, [&](int i) { return first_user + i; }, users_here, USERS);
+    for (int i = threadIdx.x; i < USERS * k; i += blockDim.x) lists[i] = EMPTY;
+    for (int i = threadIdx.x; i < USERS; i += blockDim.x) {
+        cursors[i] = filter_indptr && i < users_here ? filter_indptr[first_user + i] : 0;
+        threshold[i] = i < users_here ? key_score(EMPTY) : __uint_as_float(0x7f800000u);
+        touched[i] = 0;
+    }
+    for (int tile = begin; tile < end; ++tile) {
+        const int base = tile * ITEMS, items_here = min(ITEMS, num_items - base);
+        copy_rows<PITCH>(items, item_factors, [&](int i) { return base + i; }, items_here, ITEMS);
+        if (threadIdx.x < users_here)
+            threshold[threadIdx.x] = fmaxf(threshold[threadIdx.x], key_score(floor[first_user + threadIdx.x]));
+        wait_copies<0>();
+        __syncthreads();
+        float c[2][4][4] = {};
+        multiply<2, STORAGE == 16, STORAGE == 16>(
+            c, PADDED, [&](int m, int f) { return users[(row_base + m) * PITCH + f]; },
+            [&](int n, int f) { return items[(column_base + n) * PITCH + f]; });
+        bool any = false;
+        for_each_element<2>(c, [&](int m, int n, float& x) {
+            if (x >= threshold[row_base + m] && column_base + n < items_here) {
+                any = true;
+                atomicOr(&touched[row_base + m], 1u << column_warp);
+            }
+        });
+        if (!__syncthreads_or(any)) continue;
+        for_each_element<2>(
+            c, [&](int m, int n, float& x) { scores[(row_base + m) * SCORE_PITCH + column_base + n] = x; });
+        __syncthreads();
+        for (int user = warp_index(); user < users_here; user += num_warps()) {
+            const u32 halves = touched[user];
+            if (!halves) continue;
+            const long long last = filter_indptr ? filter_indptr[first_user + user + 1] : 0;
+            const u64 bits = forbidden(filter, last, cursors + user, base, num_items);
+            u64* list = lists + user * k;
+            for (int half = 0; half < 2; ++half) {
+                const int column = half * 32 + lane_index();
+                const bool allowed = (halves >> half & 1u) && column < items_here && !(bits >> column & 1ull);
+                const u64 key = allowed ? make_key(scores[user * SCORE_PITCH + column], base + column) : EMPTY;
+                u32 waiting = __ballot_sync(ALL_LANES, key > list[k - 1]);
+                while (waiting) {
+                    const u64 next = __shfl_sync(ALL_LANES, key, __ffs(waiting) - 1);
+                    waiting &= waiting - 1;
+                    if (next > list[k - 1]) insert(list, k, next);
+                }
+            }
+            if (lane_index() == 0) {
+                touched[user] = 0;
+                threshold[user] = fmaxf(threshold[user], key_score(list[k - 1]));
+                if (list[k - 1] != EMPTY) atomicMax(&floor[first_user + user], list[k - 1]);
+            }
+        }
+        __syncthreads();
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < users_here * k; i += blockDim.x)
+        candidates[(static_cast<long long>(blockIdx.y) * num_users + first_user) * k + i] = lists[i];
+}
+
+// The best k of every user's lists, one from each share of the items; one warp per user.
+extern "C" __global__ void __launch_bounds__(32)
+topk_merge(const u64* __restrict__ candidates, int num_users, int shares, int k, int* __restrict__ items,
+           float* __restrict__ scores) {
+    u64* list = reinterpret_cast<u64*>(shared_floats());
+    const int user = blockIdx.x;
+    for (int i = lane_index(); i < k; i += 32) list[i] = candidates[static_cast<long long>(user) * k + i];
+    __syncwarp();
+    for (int share = 1; share < shares; ++share) {
+        const u64* other = candidates + (static_cast<long long>(share) * num_users + user) * k;
+        for (int i = 0; i < k && other[i] > list[k - 1]; ++i) insert(list, k, other[i]);
+    }
+    for (int i = lane_index(); i < k; i += 32) {
+        items[static_cast<long long>(user) * k + i] = key_item(list[i]);
+        scores[static_cast<long long>(user) * k + i] = key_score(list[i]);
+    }
+}

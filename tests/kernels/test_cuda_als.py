@@ -1,0 +1,170 @@
+"""The CUDA sources of ALS, run on the CPU, against float64 (tests/kernels/cuda_host/host_cuda.h)."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from kernels.als import DivergenceError
+from kernels.cuda import als, plan, runtime
+from kernels.reference import als as reference
+from kernels.rows import Rows
+from tests.kernels.cuda_host.device import HostDevice
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the host harness needs g++")
+
+NUM_COLUMNS = 300
+FACTORS = (1, 8, 50, 64, 100, 128, 256)
+
+
+@pytest.fixture(autouse=True)
+def on_host(monkeypatch):
+    def use(order: int = 0, shared_bytes: int = 227 * 1024) -> None:
+        monkeypatch.setattr(runtime, "device", lambda: HostDevice(order, shared_bytes))
+
+    use()
+    return use
+
+
+def make_rows(degrees, seed=0, num_columns=NUM_COLUMNS, duplicates=False, weightless=False) -> Rows:
+    rng = np.random.default_rng(seed)
+    pick = [np.sort(rng.choice(num_columns, d, replace=duplicates or d > num_columns)) for d in degrees]
+    indices = np.concatenate(pick).astype(np.int32)
+    weight = rng.gamma(1.0, 2.0, len(indices)).astype(np.float32)
+    if weightless:
+        weight[::3] = 0
+    indptr = np.concatenate([[0], np.cumsum(degrees)]).astype(np.int64)
+    regularization = (0.05 * (1 + np.asarray(degrees)) ** 0.7).astype(np.float32)
+    return Rows(indptr, indices, weight, weight + np.float32(0.1), regularization)
+
+
+def make_factors(num_factors, dtype=np.float32, num_rows=NUM_COLUMNS, seed=1):
+    factors = np.random.default_rng(seed).standard_normal((num_rows, num_factors)) * 0.3
+    return factors.astype(dtype)
+
+
+def relative_error(found, truth):
+    return np.linalg.norm(found.astype(np.float64) - truth) / np.linalg.norm(truth)
+
+
+def degrees_for(num_factors):
+    """Empty, single, one in each kind of bin, just below and at the number of factors, full, long."""
+    kinds = {0, 1, 5, num_factors - 1, num_factors, NUM_COLUMNS, 700} | {min(33, num_factors)}
+    return [0, *sorted(d for d in kinds if d >= 0), 3, 0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("num_factors", FACTORS)
+@pytest.mark.parametrize("solver", ["exact", "cg"])
+def test_every_kernel_solves_its_rows(num_factors, dtype, solver, monkeypatch):
+    monkeypatch.setattr(plan, "SEGMENT", 400)
+    rows, factors = make_rows(degrees_for(num_factors), duplicates=True), make_factors(num_factors, dtype)
+    found = als.half_step(rows, factors, 0.1, solver, 3 * num_factors, None)
+    tolerance = 1e-3 if dtype == np.float16 else 1e-5 if solver == "exact" else 1e-4
+    assert found.dtype == dtype
+    assert relative_error(found, reference.half_step(rows, factors, 0.1)) < tolerance
+    assert not found[np.diff(rows.indptr) == 0].any()
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("solver", ["exact", "cg"])
+def test_the_order_of_threads_does_not_matter(order, solver, on_host, monkeypatch):
+    monkeypatch.setattr(plan, "SEGMENT", 400)
+    rows, factors = make_rows(degrees_for(64)), make_factors(64)
+    ascending = als.half_step(rows, factors, 0.1, solver, 3, None)
+    on_host(order)
+    assert np.array_equal(ascending, als.half_step(rows, factors, 0.1, solver, 3, None))
+
+
+@pytest.mark.parametrize("unobserved_weight", [0.0, 1.0])
+def test_entries_of_weight_zero_still_pull(unobserved_weight):
+    rows, factors = make_rows([7, 30, 90], weightless=True), make_factors(64)
+    found = als.half_step(rows, factors, unobserved_weight, "exact", 0, None)
+    assert relative_error(found, reference.half_step(rows, factors, unobserved_weight)) < 1e-5
+
+
+def test_negative_weights_and_no_regularization_take_the_primal():
+    rows, factors = make_rows([20, 20, 120]), make_factors(64)
+    rows.weight[:5] *= -0.01
+    rows.regularization[1] = 0
+    layout = als.Layout.of(factors)
+    assert (plan.assign_rows(layout, rows, False, 227 * 1024)[:2] == plan.PRIMAL).all()
+    found = als.half_step(rows, factors, 1.0, "exact", 0, None)
+    assert relative_error(found, reference.half_step(rows, factors, 1.0)) < 1e-5
+
+
+def test_an_indefinite_row_is_named():
+    rows = make_rows([20, 20])
+    rows.weight[25:] = -50
+    with pytest.raises(ValueError, match=r"row 1 .*not positive definite"):
+        als.half_step(rows, make_factors(32), 0.1, "exact", 0, None)
+
+
+def test_one_row_and_one_column():
+    rows, factors = make_rows([1], num_columns=1), make_factors(8, num_rows=1)
+    found = als.half_step(rows, factors, 0.5, "exact", 0, None)
+    assert relative_error(found, reference.half_step(rows, factors, 0.5)) < 1e-5
+
+
+def test_no_row_at_all():
+    rows = Rows(np.zeros(1, np.int64), np.empty(0, np.int32), *(np.empty(0, np.float32) for _ in range(3)))
+    assert als.half_step(rows, make_factors(8), 0.5, "exact", 0, None).shape == (0, 8)
+
+
+def test_a_smaller_chip_takes_the_rows_it_can():
+    """An A100 has 163 KiB: fewer dual bins at 256 factors, the same answer."""
+    rows, factors = make_rows([100, 140, 300]), make_factors(256)
+    device = HostDevice(shared_bytes=163 * 1024)
+    layout = als.Layout.of(factors)
+    kinds = plan.assign_rows(layout, rows, False, device.shared_bytes)
+    assert kinds[1] == plan.PRIMAL and plan.assign_rows(layout, rows, False, 227 * 1024)[1] != plan.PRIMAL
+
+
+def test_long_rows_are_cut_to_fit_the_workspace(monkeypatch):
+    monkeypatch.setattr(plan, "SEGMENT", 100)
+    monkeypatch.setattr(plan, "WORKSPACE_BYTES", 4 * 6 * (6 * 256 + 32))
+    rows, factors = make_rows([350, 250, 290, 700]), make_factors(8)
+    side = plan.load_interactions(HostDevice(), als.Layout.of(factors), rows, use_cg=False)
+    assert len(side.long_rows) > 1
+    covered = np.concatenate([group.segments for group in side.long_rows])
+    assert (covered[:, 1] - covered[:, 0]).sum() == len(rows.indices)
+    found = als.half_step(rows, factors, 0.1, "exact", 0, None)
+    assert relative_error(found, reference.half_step(rows, factors, 0.1)) < 1e-5
+
+
+def transpose(rows: Rows, num_columns: int) -> Rows:
+    row_of = np.repeat(np.arange(rows.num_rows, dtype=np.int32), np.diff(rows.indptr))
+    order = np.argsort(rows.indices, kind="stable")
+    counts = np.bincount(rows.indices, minlength=num_columns)
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    regularization = np.full(num_columns, 0.3, np.float32)
+    return Rows(indptr, row_of[order], rows.weight[order], rows.target[order], regularization)
+
+
+@pytest.mark.parametrize("solver", ["exact", "cg"])
+def test_epochs_on_the_device_are_alternating_half_steps(solver):
+    users = make_rows([0, 5, 20, 40, 60], num_columns=70)
+    items = transpose(users, 70)
+    x, y = make_factors(32, num_rows=5), make_factors(32, num_rows=70, seed=2)
+    seen = []
+    found = als.alternate(users, items, x, y, 0.1, solver, 40, 2, lambda _, fetch: seen.append(fetch()))
+    for epoch in range(2):
+        x = reference.half_step(users, y, 0.1)
+        y = reference.half_step(items, x, 0.1)
+        assert relative_error(seen[epoch][0], x) < 1e-4 and relative_error(seen[epoch][1], y) < 1e-4
+    assert np.array_equal(found[0], seen[1][0])
+
+
+def test_divergence_names_the_row_and_the_epoch():
+    users = make_rows([20, 20], num_columns=40)
+    users.weight[20:] = -50
+    x, y = make_factors(16, num_rows=2), make_factors(16, num_rows=40)
+    with pytest.raises(DivergenceError, match=r"user_rows: by epoch 0 .* row 1"):
+        als.alternate(users, transpose(users, 40), x, y, 0.1, "exact", 0, 1, None)
+
+
+def test_too_many_factors_are_refused():
+    with pytest.raises(ValueError, match=r"257 columns.*at most 256"):
+        als.half_step(make_rows([1]), make_factors(257), 0.1, "exact", 0, None)
