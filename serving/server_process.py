@@ -43,15 +43,15 @@ def launch(
 ) -> tuple[ServerState, subprocess.Popen[bytes]]:
     installation = find_triton()
     server_id, secret = f"shopsight-{secrets.token_hex(6)}", secrets.token_urlsafe(32)
-    runtime = Path(tempfile.mkdtemp(prefix="triton-", dir=_runtime_root()))
+    folder = Path(tempfile.mkdtemp(prefix="triton-", dir=_runtime_root()))
     try:
-        program, environment = prepare_runtime(installation, runtime)
+        run = prepare_runtime(installation, folder)
     except BaseException:
-        shutil.rmtree(runtime, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
     if key_file is not None:
-        environment[KEY_FILE_VARIABLE] = str(key_file.absolute())
-    command = program + _arguments(repository, ports, server_id, secret)
+        run.environment[KEY_FILE_VARIABLE] = str(key_file.absolute())
+    command = run.arguments + _arguments(repository, ports, server_id, secret)
     if not detached:
         parent = Path(__file__).with_name("end_with_parent.py")
         command = [sys.executable, "-I", str(parent), str(os.getpid()), *command]
@@ -59,8 +59,8 @@ def launch(
     with os.fdopen(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as log:
         process = subprocess.Popen(
             command,
-            cwd=runtime,  # Python searches the working folder too: none of the caller's may be found there
-            env=environment,
+            cwd=run.working_folder,
+            env=run.environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -74,7 +74,7 @@ def launch(
         http_port=ports.http,
         grpc_port=ports.grpc,
         metrics_port=ports.metrics,
-        runtime_folder=str(runtime),
+        runtime_folder=str(folder),
         log_file=str(log_file),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

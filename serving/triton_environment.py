@@ -60,8 +60,17 @@ def _in_environment(environment: Path, looked_at: str) -> TritonInstallation:
     return TritonInstallation(found[0], environment)
 
 
-def prepare_runtime(installation: TritonInstallation, folder: Path) -> tuple[list[str], dict[str, str]]:
-    """Fill `folder` with what one server needs; return its program arguments and process environment.
+@dataclass(frozen=True)
+class Runtime:
+    """How one server is to be run: its program with the first arguments, environment and working folder."""
+
+    arguments: list[str]
+    environment: dict[str, str]
+    working_folder: Path
+
+
+def prepare_runtime(installation: TritonInstallation, folder: Path) -> Runtime:
+    """Fill `folder` with what one server needs.
 
     The folder gets our packages (`python/`: linked one by one, so that nothing else of this process's
     environment, such as its numpy, reaches the server's Python) and, unless the server is native, the
@@ -80,7 +89,8 @@ def prepare_runtime(installation: TritonInstallation, folder: Path) -> tuple[lis
         caches = installation.binary.parent.parent / "caches"
         arguments += [f"--backend-directory={backends}", f"--cache-directory={caches}"]
         environment |= _search_paths(installation.binary, installation.python_environment)
-    return arguments, environment
+    # The bundled python backend ignores PYTHONPATH but searches the working folder; a native one may not.
+    return Runtime(arguments, environment, packages)
 
 
 def _assemble_backends(binary: Path, folder: Path) -> Path:

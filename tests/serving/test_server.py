@@ -369,7 +369,7 @@ def test_a_stale_note_never_removes_a_folder_that_is_not_ours(
     ("message", "reason"),
     [
         (
-            "load failed for model 'm': version 1 is at UNAVAILABLE state: Internal: ValueError: no\n\nAt:\n  x",
+            "load failed for model 'm': version 1 is at UNAVAILABLE state: Internal: ValueError: no\n\nAt:\n",
             "Internal: ValueError: no",
         ),
         (
