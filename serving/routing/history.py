@@ -17,8 +17,10 @@ Array = np.ndarray[Any, Any]
 MAX_HISTORY = 10_000
 DEFAULT_EVENT = "view"
 _MICROSECONDS_PER_DAY = 86_400_000_000
-# A return takes back what the purchase said, as in training.
+_LEAST = 1e-6  # sums that are not above it are left out, as in training
+# A return takes back what the purchase said; ratings count by their stars, which a request does not carry.
 _TAKES_BACK = {"return": "purchase"}
+_UNRATED = frozenset({"rating", "review"})
 _SAYS_NOTHING = frozenset({"search", "message", "exposure"})
 
 
@@ -42,13 +44,14 @@ class HistoryReader:
         self._items = items
         self._event_weights = {str(k): float(v) for k, v in preprocessing["event_weights"].items()}
         self._half_life = float(preprocessing["half_life_days"]) * _MICROSECONDS_PER_DAY
-        self._known_events = self._event_weights.keys() | _TAKES_BACK.keys() | _SAYS_NOTHING
+        self._telling = self._event_weights.keys() | _TAKES_BACK.keys()
+        self._known_events = self._telling | _SAYS_NOTHING
 
     def read(self, row: Row) -> History:
         """Return the history of a request; raises RequestError naming the tensor and the rule it breaks."""
         given = row.texts("HISTORY_ITEM")
         events = self._events(row, len(given))
-        fade = self._fade(row, len(given))
+        fade = self._fade(row, events)
         kept = [i for i, item in enumerate(given) if item]  # empty strings pad rows of unequal length
         weights: dict[int, float] = {}
         purchases: dict[int, int] = {}
@@ -68,7 +71,7 @@ class HistoryReader:
     def _signed_weight(self, event: str) -> float:
         if event in _TAKES_BACK:
             return -self._event_weights.get(_TAKES_BACK[event], 0.0)
-        return self._event_weights.get(event, 0.0)
+        return 0.0 if event in _UNRATED else self._event_weights.get(event, 0.0)
 
     def _events(self, row: Row, length: int) -> list[str]:
         if length > MAX_HISTORY:
@@ -86,40 +89,51 @@ class HistoryReader:
                 )
         return events
 
-    def _fade(self, row: Row, length: int) -> Array:
+    def _fade(self, row: Row, events: list[str]) -> Array:
         times = row.tensors.get("HISTORY_TIME")
         if times is None:
-            return np.ones(length)
-        if len(times) != length:
-            raise RequestError(f"HISTORY_TIME has {len(times)} entries, HISTORY_ITEM has {length}")
-        if length == 0:
-            return np.ones(0)
-        # Age counts back from the customer's own latest event, as in training.
-        age = (times.max() - times).astype(np.float64)
-        return np.asarray(0.5 ** (age / self._half_life))
+            return np.ones(len(events))
+        if len(times) != len(events):
+            raise RequestError(f"HISTORY_TIME has {len(times)} entries, HISTORY_ITEM has {len(events)}")
+        # Age counts back from the customer's own latest event that says something, as in training.
+        telling = np.array([event in self._telling for event in events], dtype=np.bool_)
+        age = (times.max(where=telling, initial=0) - times).astype(np.float64)
+        return np.asarray(np.exp2(-age / self._half_life))
 
 
 class Folder:
-    """Solves for the factors of customers that were not in training, as training solved for its own."""
+    """Solves for the factors of customers that were not in training, as training solved for its own.
+
+    preprocessing: objective ("observed": a value v is an entry of weight v and target v, Rendle et al. 2022;
+    "confidence": of weight v - unobserved_weight, Hu et al. 2008), alpha (multiplies every value),
+    unobserved_weight, and regularization with regularization_exponent: a history of n items is held by
+    regularization * (n + unobserved_weight * items) ** regularization_exponent.
+    """
 
     def __init__(self, item_factor: Array, preprocessing: Mapping[str, Any]) -> None:
         self._item_factor = item_factor
         factor = item_factor.astype(np.float64)
         self._gramian = factor.T @ factor
+        self._objective = str(preprocessing["objective"])
+        if self._objective not in ("observed", "confidence"):
+            raise ValueError(f"objective is {self._objective!r}; histories fold into observed or confidence")
+        self._alpha = float(preprocessing["alpha"])
         self._unobserved_weight = float(preprocessing["unobserved_weight"])
         self._regularization = float(preprocessing["regularization"])
+        self._exponent = float(preprocessing["regularization_exponent"])
 
     def fold_in(self, history: History) -> Array:
         """Return the factors float32 [f] of one history; zeros where nothing in it says anything."""
-        liked = history.weight > 0
-        weight = history.weight[liked]
+        liked = history.weight > _LEAST
+        value = history.weight[liked] * self._alpha
+        frequency = len(value) + self._unobserved_weight * len(self._item_factor)
         factors = fold_in(
-            indptr=np.array([0, len(weight)]),
-            indices=np.arange(len(weight)),
-            weight=weight,
-            target=weight,
+            indptr=np.array([0, len(value)]),
+            indices=np.arange(len(value)),
+            weight=value - self._unobserved_weight if self._objective == "confidence" else value,
+            target=value,
             factors=self._item_factor[history.item[liked]],
-            regularization=np.array([self._regularization]),
+            regularization=np.array([self._regularization * max(frequency, 1.0) ** self._exponent]),
             unobserved_weight=self._unobserved_weight,
             gramian=self._gramian,
         )

@@ -13,6 +13,7 @@ from serving.routing.arrays import ArraysError, map_safetensors
 Array = np.ndarray[Any, Any]
 
 ITEMS_FILE = "items.safetensors"
+_UNWANTED = -1
 
 
 class Items:
@@ -33,9 +34,11 @@ class Items:
             raise ArraysError(f"{path}: tensor {error} is missing; export recommend again") from error
         self.ids = [joined[a:b] for a, b in pairwise(offsets)]
         self._index = {item_id: index for index, item_id in enumerate(self.ids)}
-        self._by_popularity = np.argsort(-self.popularity, kind="stable")
-        self._rank = np.empty(len(self.ids), dtype=np.int64)
-        self._rank[self._by_popularity] = np.arange(len(self.ids))
+        # What nobody wanted, or what cannot be sold now, has popularity 0 and is never called popular.
+        order = np.argsort(-self.popularity, kind="stable")
+        self._by_popularity = order[self.popularity[order] > 0]
+        self._rank = np.full(len(self.ids), _UNWANTED, dtype=np.int64)
+        self._rank[self._by_popularity] = np.arange(len(self._by_popularity))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -64,4 +67,5 @@ class Items:
         return np.asarray(order[~np.isin(order, exclude)][:k])
 
     def _ranked(self, indices: Array) -> Array:
-        return np.asarray(self._by_popularity[np.sort(self._rank[indices])])
+        ranks = self._rank[indices]
+        return np.asarray(self._by_popularity[np.sort(ranks[ranks != _UNWANTED])])

@@ -34,7 +34,10 @@ PREPROCESSING = {
     "event_weights": {"view": 1.0, "cart": 3.0, "purchase": 5.0},
     "half_life_days": 30.0,
     "unobserved_weight": 0.1,
+    "objective": "observed",
+    "alpha": 2.0,
     "regularization": 0.05,
+    "regularization_exponent": 0.5,
     "filter_viewed": True,
     "key_id": "tiny",
 }
@@ -89,7 +92,7 @@ class TinyShop:
     def popular(self, k: int, exclude: tuple[int, ...] = ()) -> list[str]:
         """What anybody must be shown."""
         order = [int(i) for i in np.argsort(-self.popularity, kind="stable") if i not in exclude]
-        return [self.item_ids[i] for i in order][:k]
+        return [self.item_ids[i] for i in order if self.popularity[i] > 0][:k]
 
     def segment_of(self, feature: Array) -> int:
         """The nearest centre."""
