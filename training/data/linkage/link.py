@@ -21,6 +21,7 @@ from training.data.linkage.comparisons import (
     with_level,
 )
 from training.data.linkage.fellegi_sunter import FellegiSunter, estimate
+from training.data.linkage.households import judge, used_by_several
 from training.data.linkage.normalise import normalise
 
 Rows = NDArray[np.int64]
@@ -33,15 +34,11 @@ _FREQUENCY_FIELDS = ("given", "family", "city")
 _KEYS = ("loyalty", "gov_id", "email", "phone")
 
 
-# A field is reliable if few of many pairs with an own key in common differ in it.
-_MAX_UNRELIABLE, _MIN_EVIDENCE = 0.03, 50
-
-
 @dataclass(frozen=True)
 class LinkageConfig:
     """`threshold`: the least probability of a match that joins two records; `max_block`: see blocking.py."""
 
-    threshold: float = 0.95
+    threshold: float = 0.99
     max_block: int = 60
 
 
@@ -88,63 +85,20 @@ def link(records: pl.DataFrame, config: LinkageConfig | None = None) -> Linkage:
     steps = range(0, left.size, _BATCH_PAIRS)
     parts = [compare(encoded, left[i : i + _BATCH_PAIRS], right[i : i + _BATCH_PAIRS]) for i in steps]
     pattern = np.concatenate(parts)
-    shared = {name: _shared_by_several(encoded, pattern, left, name) for name in ("email", "phone")}
+    shared = {name: used_by_several(encoded, pattern, left, name) for name in ("email", "phone")}
     for name, flags in shared.items():
         both = levels_of(pattern, name) == EXACT
         pattern = with_level(pattern, name, SHARED, both & flags[encoded.codes[name][left]])
-    apart = _cannot_match(pattern)
-    model = estimate(encoded, pattern, apart, shared)
+    verdicts = judge(pattern)
+    model = estimate(encoded, pattern, verdicts.apart | verdicts.unsupported, shared)
     odds = model.log_odds(pattern) + _frequency_adjustment(encoded, pattern, left, model)
     probability = 1.0 / (1.0 + np.exp(-np.clip(odds, -500, 500)))
     rule = _deterministic(pattern)
     probability = np.where(rule != "linkage", np.maximum(probability, 0.9999), probability)
-    probability[apart] = 0.0
+    probability[verdicts.apart | verdicts.unsupported] = 0.0
     return _clustered(
-        records.height, left, right, probability, rule, apart, model, config, pairs.skipped_blocks
+        records.height, left, right, probability, rule, verdicts.apart, model, config, pairs.skipped_blocks
     )
-
-
-def _cannot_match(pattern: Pattern) -> NDArray[np.bool_]:
-    """Pairs that agree where a household agrees, and differ where a person would not.
-
-    Members of one household, and namesakes of two generations, agree in nearly everything. A birth date or a
-    given name can tell them apart only where it is reliable, which pairs with an own key in common show.
-    """
-    levels = {name: levels_of(pattern, name) for name in ("given", "family", "birth")}
-    other_name = levels["given"] == DIFFERENT["given"]
-    other_birth = levels["birth"] == DIFFERENT["birth"]
-    same_birth = levels["birth"] == EXACT
-    other_reach = levels_of(pattern, "email") == DIFFERENT["email"]
-    other_reach |= levels_of(pattern, "phone") == DIFFERENT["phone"]
-    own_number = (levels_of(pattern, "loyalty") == EXACT) | (levels_of(pattern, "gov_id") == EXACT)
-    own_key = own_number | (levels_of(pattern, "email") == EXACT)
-    both_known = own_key & (levels["birth"] > 0) & (levels["given"] > 0)
-    apart = np.zeros(pattern.size, dtype=bool)
-    if _is_reliable((other_birth & other_name)[both_known]):
-        apart |= other_birth & other_name & ~own_number
-    if _is_reliable(other_birth[own_key & (levels["birth"] > 0)]):
-        apart |= other_birth & ~own_key
-    if _is_reliable(other_name[own_key & (levels["given"] > 0)]):
-        apart |= other_name & (~same_birth | other_reach) & ~own_key
-    return apart
-
-
-def _is_reliable(differs: NDArray[np.bool_]) -> bool:
-    return differs.size >= _MIN_EVIDENCE and float(differs.mean()) < _MAX_UNRELIABLE
-
-
-def _shared_by_several(encoded: Encoded, pattern: Pattern, left: Rows, name: str) -> NDArray[np.bool_]:
-    """Which values of a key are used by two different people, by code."""
-    codes = encoded.codes[name]
-    other_name = levels_of(pattern, "given") == DIFFERENT["given"]
-    birth = levels_of(pattern, "birth")
-    mail_differs = levels_of(pattern, "email") == DIFFERENT["email"]
-    two_people = other_name & ((birth == DIFFERENT["birth"]) | ((birth == 0) & mail_differs))
-    if name == "phone":
-        two_people |= (birth == DIFFERENT["birth"]) & mail_differs
-    flags = np.zeros(max(len(encoded.texts[name]), 1), dtype=bool)
-    flags[codes[left[two_people & (levels_of(pattern, name) == EXACT)]]] = True
-    return flags
 
 
 def _deterministic(pattern: Pattern) -> NDArray[np.str_]:
