@@ -145,6 +145,62 @@ def dot(typing, left, left_at, right, right_at, count):  # type: ignore[no-untyp
 
 
 @intrinsic
+def step_towards(typing, keep, step, left, left_at, right, right_at, count):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """left, right = keep * left + step * right, keep * right + step * left."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        keep, step = _splat(builder, args[0]), _splat(builder, args[1])
+        left, right = (_pointer(context, builder, signature, args, n) for n in (2, 4))
+
+        def body(p: Any, _: list[Any]) -> list[Any]:
+            places = [builder.gep(left, [p]), builder.gep(right, [p])]
+            x, y = (_load(builder, place) for place in places)
+            _store(builder, places[0], _multiply_add(builder, step, y, builder.fmul(keep, x)))
+            _store(builder, places[1], _multiply_add(builder, step, x, builder.fmul(keep, y)))
+            return []
+
+        _loop(builder, args[6], WIDTH, [], body)
+        return context.get_dummy_value()
+
+    return types.void(keep, step, left, left_at, right, right_at, count), emit
+
+
+@intrinsic
+def step_apart(  # type: ignore[no-untyped-def]
+    typing,  # noqa: ARG001
+    keep,
+    step,
+    user,
+    user_at,
+    liked,
+    liked_at,
+    other,
+    other_at,
+    count,
+):
+    """user, liked, other = keep * each + step * (liked - other), + step * user, - step * user."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        keep, step = _splat(builder, args[0]), _splat(builder, args[1])
+        bases = [_pointer(context, builder, signature, args, n) for n in (2, 4, 6)]
+
+        def body(p: Any, _: list[Any]) -> list[Any]:
+            places = [builder.gep(base, [p]) for base in bases]
+            x, y, z = (_load(builder, place) for place in places)
+            shift = builder.fmul(step, x)
+            kept = [builder.fmul(keep, value) for value in (x, y, z)]
+            _store(builder, places[0], _multiply_add(builder, step, builder.fsub(y, z), kept[0]))
+            _store(builder, places[1], builder.fadd(kept[1], shift))
+            _store(builder, places[2], builder.fsub(kept[2], shift))
+            return []
+
+        _loop(builder, args[8], WIDTH, [], body)
+        return context.get_dummy_value()
+
+    return types.void(keep, step, user, user_at, liked, liked_at, other, other_at, count), emit
+
+
+@intrinsic
 def transpose_8x8(typing, values, values_at, values_step, out, out_at, out_step):  # type: ignore[no-untyped-def] # noqa: ARG001
     """out[j, i] = values[i, j] for i, j < 8."""
 

@@ -38,12 +38,10 @@ class BprTraining:
         self._num_entries = len(items)
         self._correct = self._device.xp.zeros(len(self._runs), np.int32)
 
-    def run_pass(
-        self, rate: float, regularization: float, seed: int, epoch: int, random: np.random.Generator
-    ) -> None:
+    def run_pass(self, rate: float, regularization: float, seed: int, epoch: int) -> None:
         """One step for every interaction; its negative depends on `seed`, `epoch` and its position alone."""
         kernel = Kernel("bpr.cu", "bpr_pass", self._layout.defines)
-        runs, order = self._runs, draw_order(len(self._runs), random)
+        runs, order = self._runs, draw_order(len(self._runs), np.random.default_rng([seed, epoch]))
         data = (*self._factors, self._indptr, runs.user, runs.begin, runs.count, self._items)
         rates = (np.float32(rate), np.float32(regularization))
         draws = (np.uint64(seed), np.uint64(epoch * self._num_entries))

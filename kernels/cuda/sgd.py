@@ -48,15 +48,17 @@ class SgdTraining:
         regularization: float,
         bias_rate: float,
         bias_regularization: float,
-        random: np.random.Generator,
+        seed: int,
+        epoch: int,
     ) -> None:
-        """One step for every rating, the runs in an order drawn from `random`."""
+        """One step for every rating, the runs in an order drawn from `seed` and `epoch`."""
+        random = np.random.default_rng([seed, epoch])
         kernel = Kernel("sgd.cu", "sgd_pass", self._layout.defines)
         runs, order = self._runs, draw_order(len(self._runs), random)
         rates = tuple(np.float32(x) for x in (rate, regularization, bias_rate, bias_regularization))
         state = (*self._factors, *self._biases, runs.user, runs.begin, runs.count, *self._entries)
-        seed = np.uint64(random.integers(2**63))
-        arguments = (*state, *order, self._mean, *rates, seed, self._errors)
+        rounding = np.uint64(random.integers(2**63))
+        arguments = (*state, *order, self._mean, *rates, rounding, self._errors)
         self._device.launch(kernel, grid(self._layout, len(runs)), THREADS, 0, arguments)
 
     def squared_error(self) -> float:

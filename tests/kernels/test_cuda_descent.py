@@ -7,6 +7,7 @@ where they do not meet.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 
 import numpy as np
@@ -45,7 +46,7 @@ def make_data(degrees, num_items, num_factors, dtype=np.float32, disjoint=False,
     indptr = np.concatenate([[0], np.cumsum(degrees)]).astype(np.int64)
     if disjoint:
         items = rng.permutation(num_items)[: indptr[-1]]
-        items = np.concatenate([np.sort(items[a:b]) for a, b in zip(indptr[:-1], indptr[1:], strict=True)])
+        items = np.concatenate([np.sort(items[a:b]) for a, b in itertools.pairwise(indptr)])
     else:
         items = np.concatenate([np.sort(rng.choice(num_items, d, replace=False)) for d in degrees])
     users = (rng.standard_normal((len(degrees), num_factors)) * 0.3).astype(dtype)
@@ -99,8 +100,8 @@ def test_a_pass_of_sgd_is_the_textbook_loop(num_factors, disjoint):
         data = make_data(degrees_of_one_run, 250, num_factors, disjoint=True)
         ratings = ratings[: len(data[1])]
     training = SgdTraining(data[0], data[1], ratings, data[2], data[3], *biases, 3.0)
-    training.run_pass(*rates, np.random.default_rng(5))
-    *truth, total = sgd_reference(data, ratings, biases, 3.0, rates, np.random.default_rng(5))
+    training.run_pass(*rates, 5, 2)
+    *truth, total = sgd_reference(data, ratings, biases, 3.0, rates, np.random.default_rng([5, 2]))
     for found, true in zip(training.result(), truth, strict=True):
         np.testing.assert_allclose(found, true, rtol=1e-4, atol=2e-5)
     assert training.squared_error() == pytest.approx(total, rel=1e-4)
@@ -136,8 +137,8 @@ def test_a_pass_of_bpr_is_the_textbook_loop(num_factors, degrees):
     """The user of 90 items has seen every one."""
     data = make_data(degrees, 90, num_factors)
     training = BprTraining(*data)
-    training.run_pass(0.05, 0.01, 77, 3, np.random.default_rng(6))
-    *truth, correct = bpr_reference(data, 0.05, 0.01, 77, 3 * len(data[1]), np.random.default_rng(6))
+    training.run_pass(0.05, 0.01, 77, 3)
+    *truth, correct = bpr_reference(data, 0.05, 0.01, 77, 3 * len(data[1]), np.random.default_rng([77, 3]))
     for found, true in zip(training.result(), truth, strict=True):
         np.testing.assert_allclose(found, true, rtol=1e-4, atol=1e-5)
     assert training.num_correct() == correct
@@ -151,11 +152,10 @@ def test_half_precision_follows_on_average(num_factors):
     biases = (np.zeros(6, np.float32), np.zeros(500, np.float32))
     rates = (0.0002, 0.0, 0.0, 0.0)
     training = SgdTraining(data[0], data[1], ratings, data[2], data[3], *biases, 0.0)
-    random = np.random.default_rng(3)
-    for _ in range(10):
-        training.run_pass(*rates, random)
-    exact, random = (data[2].astype(np.float64), data[3].astype(np.float64)), np.random.default_rng(3)
-    for _ in range(10):
+    exact = (data[2].astype(np.float64), data[3].astype(np.float64))
+    for epoch in range(10):
+        training.run_pass(*rates, 3, epoch)
+        random = np.random.default_rng([3, epoch])
         exact = sgd_reference((*data[:2], *exact), ratings, biases, 0.0, rates, random)[:2]
     moved = exact[1][data[1]] - data[3][data[1]].astype(np.float64)
     found = training.result()[1][data[1]].astype(np.float64) - data[3][data[1]].astype(np.float64)

@@ -1,0 +1,44 @@
+"""What both descents share on the CPU: padded factors, and groups that never meet run side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from kernels.backend import resolve
+from kernels.cpu.als import padded
+from kernels.reference.passes import NUM_GROUPS
+from kernels.rows import Factors
+
+
+class FlatFactors:
+    """A float32 copy of factors, padded for the vector code; half storage is rounded after every pass."""
+
+    def __init__(self, factors: Factors) -> None:
+        self.num_rows, self._num_factors = factors.shape
+        self._dtype = factors.dtype
+        self.size = padded(self._num_factors)
+        self.flat = np.zeros(self.num_rows * self.size, np.float32)
+        self.flat.reshape(self.num_rows, self.size)[:, : self._num_factors] = factors
+
+    def store(self) -> None:
+        """Round to the storage type."""
+        if self._dtype != np.float32:
+            self.flat[:] = self.flat.astype(self._dtype)
+
+    def matrix(self) -> Factors:
+        """The factors in the storage type, without the padding."""
+        matrix = self.flat.reshape(self.num_rows, self.size)[:, : self._num_factors]
+        return np.array(matrix, dtype=self._dtype, order="C")
+
+
+def run_phases(task: Callable[[int, int], float]) -> float:
+    """Call `task(group of users, group of items)` phase by phase, its groups on all threads; sums answers."""
+    total = 0.0
+    with ThreadPoolExecutor(resolve("cpu").num_threads) as pool:
+        for phase in range(NUM_GROUPS):
+            wanted = [(group + phase) % NUM_GROUPS for group in range(NUM_GROUPS)]
+            total += sum(pool.map(task, range(NUM_GROUPS), wanted))
+    return total
