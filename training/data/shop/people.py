@@ -11,7 +11,18 @@ import numpy as np
 import polars as pl
 
 _HOUSEHOLD_SIZES = ((1, 0.58), (2, 0.27), (3, 0.09), (4, 0.06))
-_DOMAINS = ("mailbox", "postfach", "courriel", "inbox", "freemail", "webpost")
+_DOMAINS = (
+    "mailbox",
+    "postfach",
+    "courriel",
+    "inbox",
+    "freemail",
+    "webpost",
+    "correo",
+    "mymail",
+    "letterbox",
+    "sendit",
+)
 _PRIME = (
     10_000_019  # above the most customers: multiplying modulo it gives every person a number of their own
 )
@@ -81,16 +92,15 @@ def _birth_dates(
     namesakes: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    adult = rng.integers(0, 47 * 365, int(household[-1]) + 1)[household]  # days after 1953-01-01
-    birth = np.where(place == 1, adult + rng.integers(-2500, 2500, place.size), adult)
-    birth = np.where((place == 1) & twins, adult, birth)
-    birth = np.where(
-        (place == 1) & namesakes, adult // 2 + rng.integers(26 * 365, 30 * 365, place.size), birth
-    )
-    birth = np.where((place == 0) & namesakes, adult // 2, birth)
-    birth = np.where(place > 1, rng.integers(43 * 365, 56 * 365, place.size), birth)
-    days = np.datetime64("1953-01-01", "D") + np.clip(birth, 0, 56 * 365).astype("timedelta64[D]")
-    return np.datetime_as_string(days)
+    """Draw birth dates in days after 1938-01-01: couples within seven years, sons 26 to 30 years after fathers."""
+    num = place.size
+    adult = rng.integers(2_600, 2_600 + 54 * 365, int(household[-1]) + 1)[household]
+    birth = np.where(place == 1, adult + np.where(twins, 0, rng.integers(-2_500, 2_500, num)), adult)
+    father = 2_600 + adult // 3
+    son = father + rng.integers(26 * 365, 30 * 365, num)
+    birth = np.where(namesakes & (place < 2), np.where(place == 0, father, son), birth)
+    birth = np.where(place > 1, rng.integers(58 * 365, 70 * 365, num), birth)
+    return np.datetime_as_string(np.datetime64("1938-01-01", "D") + birth.astype("timedelta64[D]"))
 
 
 def _names_and_places(
@@ -113,6 +123,9 @@ def _names_and_places(
             out["given"][who] = _pick(names[sex], name_draw[who])
             out["given_hanzi"][who] = _pick(names.get(f"{sex}_hanzi", [""]), name_draw[who])
         out["surname"][rows] = _pick(names["surname"], surname_draw[rows])
+        if names.get("two_surnames"):
+            second = _pick(names["surname"], surname_draw[rows] // 1_000)
+            out["surname"][rows] = [f"{a} {b}" for a, b in zip(out["surname"][rows], second, strict=True)]
         out["surname_hanzi"][rows] = _pick(names.get("surname_hanzi", [""]), surname_draw[rows])
         city = _pick([c.split(":")[0] for c in names["cities"]], place_draw[rows])
         prefix = _pick([c.split(":")[1] for c in names["cities"]], place_draw[rows])
