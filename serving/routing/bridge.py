@@ -75,11 +75,19 @@ def _call(pb_utils: Any, model: str, version: str, inputs: Mapping[str, Array], 
 
 def _answer_of(model: str, response: Any, pb_utils: Any) -> dict[str, Array]:
     if response.has_error():
-        error = response.error()
-        codes = {pb_utils.TritonError.INVALID_ARG: "INVALID_ARG", pb_utils.TritonError.NOT_FOUND: "NOT_FOUND"}
-        code: Any = codes.get(error.code(), "UNAVAILABLE")
-        raise RequestError(error.message() if code != "UNAVAILABLE" else f"{model}: {error.message()}", code)
+        raise _passed_on(model, response.error(), pb_utils)
     return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+
+
+def _passed_on(model: str, error: Any, pb_utils: Any) -> RequestError:
+    """What a router says when a model that it asked gave an error."""
+    message = error.message()
+    if error.code() == pb_utils.TritonError.INVALID_ARG:
+        return RequestError(message)
+    # Triton says NOT_FOUND of a model that is not loaded, our routers of a customer.
+    if error.code() == pb_utils.TritonError.NOT_FOUND and "unknown model" not in message:
+        return RequestError(message, "NOT_FOUND")
+    return RequestError(f"{model} does not answer, try again: {message}", "UNAVAILABLE")
 
 
 def _rows(request: Any) -> list[Row]:

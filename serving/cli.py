@@ -1,0 +1,269 @@
+"""The verbs that publish, serve and ask; needs none of the training libraries."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from serving.pseudonym import key_path
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+
+WorkspaceOption = Annotated[
+    Path, typer.Option("--workspace", "-w", help="Where the shop's models lie.", file_okay=False)
+]
+RepositoryOption = Annotated[
+    Path | None,
+    typer.Option("--repository", help="The model repository; by default WORKSPACE/model_repository."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+DEFAULT_WORKSPACE = Path("workspace")
+
+
+@app.command("publish")
+def publish_command(
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    repository: RepositoryOption = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(help="A figure that must be reached, by its interval's lower end: model.metric=minimum"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish the exported models as the next release: checked, loaded into the running server, reversible.
+
+    Example: shopsight publish --workspace shop/workspace --require mf_retrieval.recall_at_10=0.05
+    """
+    from serving.gate import Gate, Threshold
+    from serving.repository import publish
+
+    where, console = _repository(workspace, repository), Console(stderr=as_json)
+    gate = Gate(tuple(Threshold.parse(text) for text in require or ()))
+    server = _running_server(where, console)
+    release = publish(workspace / "models", where, server=server, gate=gate, progress=_printer(console))
+    _show_release(release, where, as_json, server is not None, console)
+
+
+@app.command("rollback")
+def rollback_command(
+    release: Annotated[
+        int | None, typer.Argument(help="A kept release; by default the previous one.")
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    repository: RepositoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish the files of an earlier release again, as a new release.
+
+    Example: shopsight rollback --repository shop/workspace/model_repository
+    """
+    from serving.repository import rollback
+
+    where, console = _repository(workspace, repository), Console(stderr=as_json)
+    server = _running_server(where, console)
+    made = rollback(where, release, server=server, progress=_printer(console))
+    _show_release(made, where, as_json, server is not None, console)
+
+
+@app.command("releases")
+def releases_command(
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    repository: RepositoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the releases that are kept, the current one first.
+
+    Example: shopsight releases --workspace shop/workspace --json
+    """
+    from serving.repository import releases
+
+    where = _repository(workspace, repository)
+    kept = releases(where)
+    if as_json:
+        _print_json({"repository": str(where), "releases": [release.as_dict() for release in kept]})
+        return
+    if not kept:
+        Console().print(f"{where} holds no release; 'shopsight publish' makes one", soft_wrap=True)
+        return
+    from serving.pages import releases_table
+
+    Console().print(releases_table(kept))
+
+
+@app.command("serve")
+def serve_command(
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    repository: RepositoryOption = None,
+    http_port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
+    grpc_port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8001,
+    metrics_port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8002,
+    detach: Annotated[bool, typer.Option("--detach", help="Leave the server running and return.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Start the Triton at hand on loopback and serve the current release; Ctrl-C ends it.
+
+    Example: shopsight serve --repository shop/workspace/model_repository --detach
+    """
+    from serving.repository import current_release, load_release, recover
+    from serving.server import TritonServer
+
+    where, console = _repository(workspace, repository), Console(stderr=as_json)
+    recover(where, progress=_printer(console))
+    release = current_release(where)
+    if release is None:
+        raise NothingPublishedError(f"{where} holds no release; run 'shopsight publish' first")
+    key_file = key_path() if key_path().exists() else None
+    if key_file is None:
+        console.print("no pseudonymisation key: customers can be asked for by CUSTOMER_ID alone")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    server = TritonServer.start(
+        where,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        key_file=key_file,
+        detached=detach,
+    )
+    keep = False
+    try:
+        load_release(where, release, server, _printer(console))
+        _show_server(server, where, as_json, console)
+        if not detach:
+            server.wait()
+        keep = detach
+    except KeyboardInterrupt:
+        console.print("stopping")
+    finally:
+        if not keep:
+            server.stop()
+
+
+@app.command("stop")
+def stop_command(workspace: WorkspaceOption = DEFAULT_WORKSPACE, repository: RepositoryOption = None) -> None:
+    """Stop the running server of a repository; requests under way are answered first.
+
+    Example: shopsight stop --repository shop/workspace/model_repository
+    """
+    from serving.server import TritonServer
+
+    where = _repository(workspace, repository)
+    TritonServer.attach(where).stop()
+    Console().print(f"stopped the server of {where}", soft_wrap=True)
+
+
+@app.command("status")
+def status_command(
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    repository: RepositoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell which release is current, whether a server runs, and which models of it answer.
+
+    Example: shopsight status --workspace shop/workspace
+    """
+    from serving.pages import status_table
+    from serving.status import status
+
+    found = status(_repository(workspace, repository))
+    if as_json:
+        _print_json(found)
+    else:
+        Console().print(status_table(found))
+
+
+@app.command("ask")
+def ask_command(
+    customer: Annotated[str | None, typer.Option(help="Our customer id.")] = None,
+    source: Annotated[str | None, typer.Option(help="A channel's id space, with --source-id.")] = None,
+    source_id: Annotated[
+        str | None, typer.Option(help="The customer's id there; '-' reads it from standard input.")
+    ] = None,
+    message: Annotated[str | None, typer.Option(help="What the customer wrote.")] = None,
+    k: Annotated[int, typer.Option("--k", help="How many recommendations.", min=1, max=1000)] = 10,
+    url: Annotated[str | None, typer.Option(help="host:port of a gRPC endpoint elsewhere.")] = None,
+    deadline: Annotated[float, typer.Option(help="Seconds to wait for the answer.", min=0.1)] = 10.0,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    repository: RepositoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the endpoint about a customer: who they are, what to show them, what their message wants.
+
+    Example: shopsight ask --source web --source-id w-1042 --message "where is my parcel?"
+    """
+    from serving.client import ShopsightClient
+    from serving.pages import insight_page
+    from serving.server import TritonServer
+
+    if source_id == "-":
+        source_id = sys.stdin.readline().rstrip("\r\n")
+    if customer is None and (source is None or source_id is None):
+        raise typer.BadParameter("name somebody: --customer, or --source with --source-id")
+    if customer is not None and (source is not None or source_id is not None):
+        raise typer.BadParameter("give --customer, or --source with --source-id, not both")
+    endpoint = url or TritonServer.attach(_repository(workspace, repository)).grpc_url
+    with ShopsightClient(endpoint, deadline_seconds=deadline) as client:
+        insight = client.insight(customer_id=customer, source=source, source_id=source_id, text=message, k=k)
+    if as_json:
+        _print_json(insight)
+    else:
+        Console().print(insight_page(insight, endpoint))
+
+
+class NothingPublishedError(RuntimeError):
+    """A repository has no release to serve."""
+
+
+def _repository(workspace: Path, repository: Path | None) -> Path:
+    return repository if repository is not None else workspace / "model_repository"
+
+
+def _running_server(repository: Path, console: Console) -> Any:
+    from serving.server import ServerNotRunningError, TritonServer
+
+    try:
+        server = TritonServer.attach(repository)
+    except ServerNotRunningError:
+        console.print("no server runs for this repository: the release is loaded when one starts")
+        return None
+    console.print(f"Triton at {server.grpc_url} (gRPC) takes part", highlight=False)
+    return server
+
+
+def _show_release(release: Any, where: Path, as_json: bool, served: bool, console: Console) -> None:
+    if as_json:
+        _print_json({"repository": str(where), "served": served, "release": release.as_dict()})
+        return
+    console.print(
+        f"release {release.number} of {', '.join(release.models)} is current in {where}", soft_wrap=True
+    )
+    if not served:
+        console.print(f"next: shopsight serve --repository {where}", soft_wrap=True)
+
+
+def _show_server(server: Any, where: Path, as_json: bool, console: Console) -> None:
+    from serving.status import status
+
+    found = status(where)
+    if as_json:
+        _print_json(found)
+        return
+    from serving.pages import status_table
+
+    console.print(status_table(found))
+    console.print(f"next: shopsight ask --repository {where} --customer ID", soft_wrap=True)
+    console.print(f"log: {server.state.log_file}", soft_wrap=True, highlight=False)
+
+
+def _printer(console: Console) -> Any:
+    return lambda line: console.print(f"[dim]·[/dim] {line}", highlight=False, soft_wrap=True)
+
+
+def _print_json(content: Any) -> None:
+    typer.echo(json.dumps(content, ensure_ascii=False))

@@ -1,0 +1,96 @@
+"""What the verbs print for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from serving.release import Release
+
+_SHOWN_FEATURES = 12
+
+
+def releases_table(releases: Sequence[Release]) -> Table:
+    """Return the kept releases, the current one first."""
+    table = Table()
+    for column in ("release", "published (UTC)", "models", "files", "note"):
+        table.add_column(column)
+    for position, release in enumerate(releases):
+        size = sum(entry.size_bytes for model in release.models.values() for entry in model.files)
+        notes = ["current"] if position == 0 else []
+        notes += [f"the files of release {release.pins} again"] if release.pins else []
+        table.add_row(
+            str(release.number),
+            release.created_at.removesuffix("+00:00"),
+            ", ".join(sorted(release.models)),
+            f"{size / 2**20:.1f} MiB",
+            "; ".join(notes),
+        )
+    return table
+
+
+def status_table(found: dict[str, Any]) -> Table:
+    """Return what serving/status.py found."""
+    table = Table(show_header=False)
+    server = found["server"]
+    table.add_row("repository", escape(found["repository"]))
+    table.add_row("release", "none" if found["release"] is None else str(found["release"]))
+    table.add_row("Triton", escape(found["triton"]))
+    if server is None:
+        table.add_row("server", "not running; start one with 'shopsight serve'")
+    else:
+        table.add_row("server", f"process {server['pid']}, since {server['started_at']}")
+        table.add_row("HTTP, gRPC", f"{server['http']}, {server['grpc']}")
+    for name, model in found["models"].items():
+        table.add_row(name, f"{model['kind']}, {'ready' if model['ready'] else 'not loaded'}")
+    return table
+
+
+def insight_page(insight: dict[str, Any], endpoint: str) -> RenderableType:
+    """Return the JSON of `insight` as a page to read."""
+    parts: list[RenderableType] = []
+    if "profile" in insight:
+        parts.append(_profile(insight["profile"]))
+    if insight.get("understanding"):
+        parts.append(_understanding(insight["understanding"]))
+    if "recommendations" in insight:
+        parts.append(_recommendations(insight["recommendations"]))
+    source = f"release {insight['release']}, Triton at {endpoint}, request {insight['request_id']}"
+    return Group(*parts, Text(source, style="dim"))
+
+
+def _profile(profile: dict[str, Any] | None) -> RenderableType:
+    if profile is None:
+        return Text("This release knows no such customer: what follows is popular, not personal.")
+    measured = {name: value for name, value in profile["features"].items() if value is not None}
+    table = Table(show_header=False, title="measured", title_justify="left")
+    for name, value in list(measured.items())[:_SHOWN_FEATURES]:
+        table.add_row(escape(name), f"{value:,.4g}")
+    if len(measured) > _SHOWN_FEATURES:
+        table.add_row(f"and {len(measured) - _SHOWN_FEATURES} more", "--json shows all")
+    heading = Text.assemble(("Segment: ", "bold"), profile["segment"], "\n", profile["segment_description"])
+    return Group(heading, table)
+
+
+def _understanding(understanding: dict[str, Any]) -> RenderableType:
+    said = f"{understanding['intent']} ({understanding['confidence']:.0%} sure)"
+    if "sentiment" in understanding:
+        said += f", {understanding['sentiment']}"
+    return Text.assemble(("The message wants: ", "bold"), said)
+
+
+def _recommendations(recommendations: Sequence[dict[str, Any]]) -> RenderableType:
+    if not recommendations:
+        return Text("Nothing is left to recommend.")
+    table = Table(title="recommended", title_justify="left")
+    for column in ("rank", "item", "score", "why"):
+        table.add_column(column, justify="right" if column in ("rank", "score") else "left")
+    for shown in recommendations:
+        why = shown["reason_code"].replace("_", " ")
+        table.add_row(str(shown["rank"]), escape(shown["item_id"]), f"{shown['score']:.4f}", why)
+    return table

@@ -1,0 +1,53 @@
+"""What serves now: the current release, the server, and which models of the release answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from serving.release import current_release
+from serving.server import ServerNotRunningError, TritonServer
+from serving.triton_environment import TritonMissingError, find_triton
+
+
+def status(repository: Path) -> dict[str, Any]:
+    """Return JSON-ready facts; `server` is None when none runs, `release` when nothing was published."""
+    release = current_release(repository)
+    try:
+        server: TritonServer | None = TritonServer.attach(repository)
+    except ServerNotRunningError:
+        server = None
+    number = release.number if release else None
+    return {
+        "repository": str(repository),
+        "release": number,
+        "created_at": release.created_at if release else None,
+        "triton": _triton(),
+        "server": None if server is None else _server(server),
+        "models": {
+            name: {"kind": model.kind, "ready": server is not None and server.ready(name, number)}
+            for name, model in sorted(release.models.items())
+        }
+        if release
+        else {},
+    }
+
+
+def _server(server: TritonServer) -> dict[str, Any]:
+    return {
+        "pid": server.state.pid,
+        "http": server.http_url,
+        "grpc": server.grpc_url,
+        "metrics": server.metrics_url,
+        "started_at": server.state.started_at,
+        "log_file": server.state.log_file,
+    }
+
+
+def _triton() -> str:
+    try:
+        found = find_triton()
+    except TritonMissingError as error:
+        return f"none ({error})"
+    backend = "its own onnxruntime backend" if found.is_native else "the python-based onnxruntime backend"
+    return f"{found.binary.name} with {backend}"
