@@ -77,7 +77,8 @@ def data_make(
 
     console, began = _console(as_json), time.monotonic()
     spec = ShopSpec(num_customers=int(customers), seed=seed)
-    summary = make_shop(spec, out / "raw", out / "truth", progress=_printer(console))
+    printer = _printer(console)
+    summary = make_shop(spec, out / "raw", out / "truth", lambda done, _: printer(f"{done:,} people"))
     console.print(
         f"made {out} in {time.monotonic() - began:.1f} s; next: shopsight ingest {out}/raw/sources.toml"
     )

@@ -55,9 +55,7 @@ class DemoOutcome:
         }
 
 
-def run_demo(
-    folder: Path, *, num_customers: int, seed: int, serve: bool, console: Console
-) -> DemoOutcome:
+def run_demo(folder: Path, *, num_customers: int, seed: int, serve: bool, console: Console) -> DemoOutcome:
     """Run everything under `folder` and return what was found; writes `workspace/demo.json`.
 
     `folder` gets raw/ (what a shop would have), truth/ (which only the scoring reads) and workspace/. With
@@ -73,7 +71,8 @@ def run_demo(
     _fresh(folder)
     key = _demo_key(stages)
     _learn(folder, workspace, chosen, key, num_customers, seed, stages)
-    with stages.stage("start Triton and publish a release"):
+    with stages.stage("start Triton"):
+        workspace.repository.mkdir(parents=True, exist_ok=True)
         server = TritonServer.start(workspace.repository, key_file=key_path(), detached=serve)
     try:
         with stages.stage("publish"):
@@ -106,7 +105,10 @@ def _learn(
 
     with stages.stage("make a shop with planted truth"):
         spec = ShopSpec(num_customers=num_customers, seed=seed)
-        make_shop(spec, folder / "raw", folder / "truth", progress=stages.progress)
+        made = make_shop(
+            spec, folder / "raw", folder / "truth", lambda done, _: stages.progress(f"{done:,} people")
+        )
+        stages.progress(f"{made.num_events:,} events, {made.raw_bytes / 1e6:.0f} MB")
     with stages.stage("ingest: clean, set bad rows aside, join customers across channels"):
         ingest(folder / "raw" / "sources.toml", workspace, key, progress=stages.progress)
     names = families.chosen(workspace, "all", stages.progress)
@@ -146,14 +148,11 @@ def _write_outcome(workspace: Workspace, rows: list[Row], release: str, stages: 
 
 
 def _what_to_try(console: Console, folder: Path, workspace: Workspace) -> None:
-    from training.demo_scores import a_web_account
+    from training.demo_scores import a_customer
 
-    source, source_id = a_web_account(folder / "truth")
-    repository = workspace.repository
+    ask = f"shopsight ask --repository {workspace.repository}"
+    customer = a_customer(folder / "truth", workspace, load_key())
     console.print("Triton stays up. Three commands to try:", style="bold")
-    console.print(f"  shopsight ask --repository {repository} --source {source} --source-id {source_id}")
-    console.print(
-        f"  shopsight ask --repository {repository} --source {source} --source-id {source_id} "
-        "--message 'where is my parcel?'"
-    )
-    console.print(f"  shopsight status --repository {repository}")
+    console.print(f"  {ask} --customer {customer}", soft_wrap=True)
+    console.print(f"  {ask} --customer {customer} --message 'where is my parcel?'", soft_wrap=True)
+    console.print(f"  shopsight status --repository {workspace.repository}", soft_wrap=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from training.data.tables import read_snapshot
+from training.insight import export_insight
 from training.recipes import Recipe
 from training.workspace import Workspace
 
@@ -58,8 +59,9 @@ def evaluate(workspace: Workspace, recipe: Recipe, family: str) -> dict[str, Any
 
 
 def export(workspace: Workspace, recipe: Recipe, families: Sequence[str]) -> list[Path]:
-    """Export trained families into `workspace.models`; returns the model folders."""
-    return [p for family in families for p in _module(family).export(workspace, getattr(recipe, family))]
+    """Export trained families into `workspace.models`, and `insight` over all that lie there."""
+    folders = [p for name in families for p in _module(name).export(workspace, getattr(recipe, name))]
+    return [*folders, export_insight(workspace)]
 
 
 def _module(family: str) -> Any:

@@ -1,0 +1,77 @@
+"""Exports the router that asks the other routers; its golden answer is put together from theirs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from serving.contract import CONTRACT_FILE, Golden, GoldenTensor, read_goldens, write_goldens
+from serving.routing.insight import SCHEMA_VERSION
+from serving.routing.tensors import INSIGHT
+from training.export import model_folder, write_contract
+from training.workspace import Workspace
+
+_ASKED_ALIKE = {"CUSTOMER_ID", "K"}  # what insight hands on to recommend unchanged
+
+
+def export_insight(workspace: Workspace) -> Path:
+    """Export `insight` over the routers that lie in `workspace.models` and return its folder."""
+    calls = [name for name in INSIGHT.calls if (workspace.models / name / CONTRACT_FILE).is_file()]
+    with model_folder(workspace, "insight") as folder:
+        write_goldens(folder, [_golden(workspace, calls)])
+        write_contract(
+            folder,
+            workspace=workspace,
+            name="insight",
+            kind="router",
+            inputs=INSIGHT.inputs,
+            outputs=INSIGHT.outputs,
+            max_batch_size=INSIGHT.max_batch_size,
+            files=[],
+            calls=calls,
+        )
+    return workspace.models / "insight"
+
+
+def _golden(workspace: Workspace, calls: list[str]) -> Golden:
+    """A customer whom no release knows, with a message where the release understands messages."""
+    insight: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
+    request = [GoldenTensor("CUSTOMER_ID", "BYTES", (1, 1), [["golden-nobody"]])]
+    if "profile" in calls:
+        insight["profile"] = None
+    if "recommend" in calls:
+        popular = _popular(read_goldens(workspace.models / "recommend"))
+        request = list(popular.request)
+        insight["recommendations"] = _recommendations(popular)
+    if "understand" in calls:
+        message = read_goldens(workspace.models / "understand")[0]
+        request.append(message.request[0])
+        insight["understanding"] = _understanding(message)
+    answer = GoldenTensor("INSIGHT", "BYTES", (1, 1), [[json.dumps(insight, ensure_ascii=False)]])
+    return Golden(tuple(request), (answer,))
+
+
+def _popular(goldens: list[Golden]) -> Golden:
+    for golden in goldens:
+        names = {tensor.name for tensor in golden.request}
+        if "CUSTOMER_ID" in names and names <= _ASKED_ALIKE:
+            return golden
+    raise ValueError("recommend has no golden request of an unknown customer; export recommend again")
+
+
+def _recommendations(golden: Golden) -> list[dict[str, Any]]:
+    values = {tensor.name: _flat(tensor.data) for tensor in golden.answer}
+    listed = zip(values["ITEM_ID"], values["SCORE"], values["REASON_CODE"], strict=True)
+    return [
+        {"rank": rank, "item_id": item, "score": score, "reason_code": reason}
+        for rank, (item, score, reason) in enumerate(listed, start=1)
+    ]
+
+
+def _understanding(golden: Golden) -> dict[str, Any]:
+    return {tensor.name.lower(): _flat(tensor.data)[0] for tensor in golden.answer}
+
+
+def _flat(data: list[Any]) -> list[Any]:
+    return [value for entry in data for value in (_flat(entry) if isinstance(entry, list) else [entry])]

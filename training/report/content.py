@@ -1,0 +1,154 @@
+"""What the page says, read from the tables and the trained models."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import polars as pl
+
+from training.data.tables import scan_table
+from training.report import figures
+from training.workspace import Workspace
+
+_BEST_SELLERS = 8
+_TOPICS = 14
+_MESSAGES_READ = 5_000
+
+
+def customer_cards(workspace: Workspace) -> list[dict[str, str]]:
+    """Return the figures at the head of the page, as {value, label}."""
+    events = scan_table(workspace.tables, "events")
+    customers = scan_table(workspace.tables, "customers").select(pl.len()).collect().item()
+    identities = scan_table(workspace.tables, "identities").filter(pl.col("valid_to").is_null())
+    accounts = identities.select(pl.len()).collect().item()
+    bought = events.filter(pl.col("event") == "purchase")
+    buyers, orders, revenue = bought.select(
+        pl.col("customer_id").n_unique(), pl.col("order_id").n_unique(), _revenue().sum()
+    ).collect().row(0)  # fmt: skip
+    returned = events.filter(pl.col("event") == "return").select(_revenue().sum().abs()).collect().item()
+    cards = [(f"{customers:,}", "customers"), (f"{accounts:,}", "accounts in all channels")]
+    if orders:
+        currency = events.select(pl.col("currency").drop_nulls().mode().first()).collect().item() or ""
+        cards += [
+            (f"{buyers:,}", "of them bought something"),
+            (f"{orders:,}", "orders"),
+            (f"{revenue - returned:,.0f} {currency}".strip(), "revenue, returns taken off"),
+            (f"{returned / revenue:.1%}" if revenue else "0%", "of revenue sent back"),
+        ]
+    return [{"value": value, "label": label} for value, label in cards]
+
+
+def segments(workspace: Workspace) -> dict[str, Any]:
+    """Return the segments in words, with a plot of customers, when profiles were trained."""
+    from training import profiles
+    from training.profiles.checkpoint import NotTrained
+
+    try:
+        trained = profiles.load(workspace)
+    except NotTrained:
+        return {"segments": [], "segment_plot": ""}
+    points = trained.points
+    names = [segment["name"] for segment in trained.segments]
+    shown = [name for name in names if name in set(points["name"])]
+    place = {name: position for position, name in enumerate(shown)}
+    groups = points["name"].replace_strict(place, return_dtype=pl.Int64).to_numpy()
+    plot = figures.scatter(points.select("pc1", "pc2").to_numpy(), groups, shown) if points.height else ""
+    return {"segments": trained.segments, "segment_plot": plot}
+
+
+def sales(workspace: Workspace) -> dict[str, Any]:
+    """Return revenue over time and per category, and the best sellers."""
+    sold = scan_table(workspace.tables, "events").filter(pl.col("event").is_in(["purchase", "return"]))
+    signed = sold.with_columns(
+        pl.when(pl.col("event") == "return").then(-_revenue().abs()).otherwise(_revenue()).alias("revenue"),
+        pl.when(pl.col("event") == "return").then(-_quantity().abs()).otherwise(_quantity()).alias("sold"),
+    )
+    weeks = (
+        signed.group_by(pl.col("timestamp").dt.truncate("1w").dt.date().alias("week"))
+        .agg(pl.col("revenue").sum())
+        .sort("week")
+        .collect()
+    )
+    if weeks.height < 2:
+        return {"revenue_plot": "", "category_plot": "", "best_sellers": []}
+    items = scan_table(workspace.tables, "items")
+    named = signed.join(items.select("item_id", "title", "category_path"), on="item_id", how="left")
+    # The first and the last week are rarely whole.
+    whole = weeks.slice(1, weeks.height - 2) if weeks.height > 4 else weeks
+    return {
+        "revenue_plot": figures.line(whole["week"].to_list(), whole["revenue"].to_list(), unit="revenue"),
+        "category_plot": _category_plot(named),
+        "best_sellers": _best_sellers(named),
+    }
+
+
+def messages(workspace: Workspace) -> dict[str, Any]:
+    """Return what messages are about: as the trained model reads them, else as they were labelled."""
+    written = scan_table(workspace.tables, "messages").filter(pl.col("rating").is_null())
+    texts = written.sort("timestamp", "message_id").tail(_MESSAGES_READ).select("text", "language").collect()
+    topics, sentiments, source = _topics(workspace, texts["text"].to_list())
+    if not topics:
+        return {"intent_plot": "", "intent_source": "", "message_sentence": ""}
+    counts = Counter(topics).most_common(_TOPICS)
+    names = [name.replace("_", " ") for name, _ in counts]
+    languages = Counter(texts["language"].to_list())
+    spoken = ", ".join(f"{rows / texts.height:.0%} {language}" for language, rows in languages.most_common(3))
+    sentence = f"The latest {texts.height:,} messages, by language: {spoken}."
+    if sentiments:
+        unhappy = sum(sentiment == "negative" for sentiment in sentiments) / len(sentiments)
+        sentence += f" {unhappy:.0%} of them sound unhappy."
+    plot = figures.bars(names, [float(rows) for _, rows in counts], unit="messages")
+    return {"intent_plot": plot, "intent_source": source, "message_sentence": sentence}
+
+
+def _topics(workspace: Workspace, texts: list[str]) -> tuple[list[str], list[str], str]:
+    if not texts:
+        return [], [], ""
+    if (workspace.checkpoints / "language").is_dir():
+        from training import language
+
+        found = language.load(workspace).predict(texts)
+        sentiments = found.labels("sentiment") if "sentiment" in found.classes else []
+        return found.labels("intent"), sentiments, "as the trained model reads them"
+    labels = scan_table(workspace.tables, "labels").filter(pl.col("task") == "intent").collect()
+    return labels["label"].to_list(), [], "as they were labelled"
+
+
+def _category_plot(named: pl.LazyFrame) -> str:
+    top = pl.col("category_path").str.split("/").list.first().str.strip_chars()
+    rows = (
+        named.filter(pl.col("category_path").is_not_null())
+        .group_by(top.alias("category"))
+        .agg(pl.col("revenue").sum())
+        .sort("revenue", descending=True)
+        .head(12)
+        .collect()
+    )
+    if rows.height < 2:
+        return ""
+    return figures.bars(rows["category"].to_list(), rows["revenue"].to_list(), unit="revenue")
+
+
+def _best_sellers(named: pl.LazyFrame) -> list[dict[str, str]]:
+    rows = (
+        named.group_by("item_id")
+        .agg(pl.col("title").first(), pl.col("sold").sum(), pl.col("revenue").sum())
+        .sort("revenue", "item_id", descending=[True, False])
+        .head(_BEST_SELLERS)
+        .collect()
+    )
+    return [
+        {"title": title or item_id, "sold": f"{sold:,.0f}", "revenue": f"{revenue:,.0f}"}
+        for item_id, title, sold, revenue in rows.iter_rows()
+    ]
+
+
+def _quantity() -> pl.Expr:
+    return pl.col("quantity").fill_null(1).cast(pl.Float64)
+
+
+def _revenue() -> pl.Expr:
+    return (
+        _quantity() * pl.col("price").cast(pl.Float64) - pl.col("discount").fill_null(0).cast(pl.Float64)
+    ).fill_null(0)

@@ -1,0 +1,69 @@
+"""The one page for people who are no engineers: one HTML file that needs nothing beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import polars as pl
+
+from training.data.tables import read_snapshot, scan_table
+from training.report.content import customer_cards, messages, sales, segments
+from training.scoring import Row
+from training.workspace import Workspace
+
+REPORT_FILE = "report.html"
+
+
+def write_report(workspace: Workspace, *, title: str, planted: Sequence[Row] = ()) -> Path:
+    """Write `reports/report.html` from the tables and the trained models and return its path.
+
+    Sections without rows are left out. `planted` adds the table of a shop whose truth is known. Texts from
+    the data are escaped. Raises TablesError when there are no tables.
+    """
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(files("training.report").joinpath("page.html").read_text("utf-8"))
+    page = template.render(title=title, planted=planted, **_content(workspace))
+    workspace.reports.mkdir(parents=True, exist_ok=True)
+    path = workspace.reports / REPORT_FILE
+    staged = workspace.reports / f".{REPORT_FILE}.{os.getpid()}"
+    staged.write_text(page, encoding="utf-8")
+    staged.replace(path)
+    return path
+
+
+def _content(workspace: Workspace) -> dict[str, Any]:
+    events = scan_table(workspace.tables, "events")
+    return {
+        "period": _period(events),
+        "cards": customer_cards(workspace),
+        **segments(workspace),
+        **sales(workspace),
+        **messages(workspace),
+        **_refused(read_snapshot(workspace.tables)["note"]),
+    }
+
+
+def _period(events: pl.LazyFrame) -> str:
+    first, last, rows = events.select(
+        pl.col("timestamp").min().alias("first"), pl.col("timestamp").max().alias("last"), pl.len()
+    ).collect().row(0)  # fmt: skip
+    if not rows:
+        return "No events yet: this page tells about messages alone."
+    return f"{rows:,} events from {first:%-d %B %Y} to {last:%-d %B %Y}."
+
+
+def _refused(note: dict[str, Any]) -> dict[str, Any]:
+    reasons: dict[str, int] = note.get("refused", {})
+    read = sum(file["read"] for file in note.get("files", []))
+    return {
+        "refused_sentence": f"{sum(reasons.values()):,} of {read:,} rows were set aside.",
+        "refused": [
+            {"reason": reason.replace("_", " "), "rows": f"{rows:,}"}
+            for reason, rows in sorted(reasons.items(), key=lambda pair: -pair[1])
+        ],
+    }
