@@ -33,8 +33,9 @@ def kill_publishers(folder: Path, verb: str) -> list[dict[str, Any]]:
         current = current_release(repository)
         assert current is not None
         problems = _problems(repository, current.number)
-        again = publish(folder / "models", repository)
-        problems += [f"again: {problem}" for problem in _problems(repository, again.number)]
+        if step % 5 == 0 or not killed:
+            again = publish(folder / "models", repository)
+            problems += [f"again: {problem}" for problem in _problems(repository, again.number)]
         results.append({"step": step, "killed": killed, "current": current.number, "problems": problems})
         shutil.rmtree(repository)
         if not killed:
