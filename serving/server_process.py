@@ -51,7 +51,7 @@ def launch(
         raise
     if key_file is not None:
         run.environment[KEY_FILE_VARIABLE] = str(key_file.absolute())
-    command = run.arguments + _arguments(repository, ports, server_id, secret)
+    command = run.arguments + server_arguments(repository, ports, server_id, secret)
     if not detached:
         parent = Path(__file__).with_name("end_with_parent.py")
         command = [sys.executable, "-I", str(parent), str(os.getpid()), *command]
@@ -81,16 +81,19 @@ def launch(
     return state, process
 
 
-def _arguments(repository: Path, ports: Ports, server_id: str, secret: str) -> list[str]:
+def server_arguments(
+    repository: Path, ports: Ports, server_id: str, secret: str, address: str = LOOPBACK
+) -> list[str]:
+    """Return Triton's arguments: explicit model control, open to holders of `secret` alone."""
     return [
         f"--id={server_id}",
         f"--model-repository={repository}",
         "--model-control-mode=explicit",
-        f"--http-address={LOOPBACK}",
+        f"--http-address={address}",
         f"--http-port={ports.http}",
-        f"--grpc-address={LOOPBACK}",
+        f"--grpc-address={address}",
         f"--grpc-port={ports.grpc}",
-        f"--metrics-address={LOOPBACK}",
+        f"--metrics-address={address}",
         f"--metrics-port={ports.metrics}",
         "--allow-gpu-metrics=false",
         f"--http-restricted-api={RESTRICTED_APIS}:{SECRET_HEADER}={secret}",
