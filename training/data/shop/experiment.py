@@ -16,16 +16,15 @@ NAME = "checkout_reminder"
 ARMS = ("control", "treatment")
 SLOTS = 4
 _METRIC = (
-    "share of exposed customers with a purchase in channel web at or after their first exposure and before the "
-    "window ends"
+    "share of exposed customers with a purchase in channel web at or after their first exposure "
+    "and before the window ends"
 )
 
 
 def assign_arms(numbers: Ints, seed: int) -> Ints:
     """Return 0 or 1 a person, from a hash of the person's number: stable however often one comes back."""
-    state = (numbers.astype(np.uint64) + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)) ^ np.uint64(
-        0xD1B54A32D192ED03
-    )
+    start = np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
+    state = (numbers.astype(np.uint64) + start) ^ np.uint64(0xD1B54A32D192ED03)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         state = (state ^ (state >> np.uint64(shift))) * np.uint64(factor)
     return ((state ^ (state >> np.uint64(31))) & np.uint64(1)).astype(np.int64)

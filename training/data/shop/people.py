@@ -92,7 +92,7 @@ def _birth_dates(
     namesakes: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Draw birth dates in days after 1938-01-01: couples within seven years, sons 26 to 30 years after fathers."""
+    """Draw dates of birth: couples within seven years of each other, sons 26 to 30 years after fathers."""
     num = place.size
     adult = rng.integers(2_600, 2_600 + 54 * 365, int(household[-1]) + 1)[household]
     birth = np.where(place == 1, adult + np.where(twins, 0, rng.integers(-2_500, 2_500, num)), adult)
