@@ -6,15 +6,20 @@ anywhere.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast, get_args
 
 import numpy as np
 
-from serving.routing.rows import RequestError, Row
+from serving.routing.rows import ErrorCode, RequestError, Row
 
 Array = np.ndarray[Any, Any]
 Answer = dict[str, Array]
+# Triton drops the code of an error on its way from a router to the router that asked. A router that asks says
+# so in the request's parameters, and is told the code in front of the message.
+_ASKED_BY_ROUTER = "asked_by_router"
+_CODE_END = "|"
 _PADDING = {"f": -np.inf, "O": b""}  # of the shorter rows of a request with several
 
 
@@ -40,7 +45,7 @@ def serve(requests: Sequence[Any], router: Router, pb_utils: Any, version: str) 
     """Answer a batch of requests; a request that cannot be answered gets an error of its own."""
 
     def ask(model: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        return _answer_of(model, _call(pb_utils, model, version, inputs, "").exec(), pb_utils)
+        return _answer_of(model, _call(pb_utils, model, version, inputs, "").exec())
 
     batches = [_rows(request) for request in requests]
     rows = [row for batch in batches for row in batch]
@@ -48,7 +53,7 @@ def serve(requests: Sequence[Any], router: Router, pb_utils: Any, version: str) 
         answers = router.answer(rows, ask)
     except RequestError as error:  # a member failed: nobody who waited on it has an answer
         answers = [error] * len(rows)
-    return _responses(batches, answers, pb_utils)
+    return _responses(requests, batches, answers, pb_utils)
 
 
 async def serve_async(requests: Sequence[Any], router: AsyncRouter, pb_utils: Any, version: str) -> list[Any]:
@@ -56,11 +61,11 @@ async def serve_async(requests: Sequence[Any], router: AsyncRouter, pb_utils: An
 
     async def ask(model: str, inputs: Mapping[str, Array], request_id: str) -> dict[str, Array]:
         call = _call(pb_utils, model, version, inputs, request_id)
-        return _answer_of(model, await call.async_exec(), pb_utils)
+        return _answer_of(model, await call.async_exec())
 
     batches = [_rows(request) for request in requests]
     answers = await router.answer([row for rows in batches for row in rows], ask)
-    return _responses(batches, answers, pb_utils)
+    return _responses(requests, batches, answers, pb_utils)
 
 
 def _call(pb_utils: Any, model: str, version: str, inputs: Mapping[str, Array], request_id: str) -> Any:
@@ -70,23 +75,21 @@ def _call(pb_utils: Any, model: str, version: str, inputs: Mapping[str, Array], 
         requested_output_names=[],
         inputs=[pb_utils.Tensor(name, value) for name, value in inputs.items()],
         request_id=request_id,
+        parameters={_ASKED_BY_ROUTER: True},
     )
 
 
-def _answer_of(model: str, response: Any, pb_utils: Any) -> dict[str, Array]:
+def _answer_of(model: str, response: Any) -> dict[str, Array]:
     if response.has_error():
-        raise _passed_on(model, response.error(), pb_utils)
+        raise _passed_on(model, response.error().message())
     return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
 
 
-def _passed_on(model: str, error: Any, pb_utils: Any) -> RequestError:
+def _passed_on(model: str, message: str) -> RequestError:
     """What a router says when a model that it asked gave an error."""
-    message = error.message()
-    if error.code() == pb_utils.TritonError.INVALID_ARG:
-        return RequestError(message)
-    # Triton says NOT_FOUND of a model that is not loaded, our routers of a customer.
-    if error.code() == pb_utils.TritonError.NOT_FOUND and "unknown model" not in message:
-        return RequestError(message, "NOT_FOUND")
+    code, end, told = message.partition(_CODE_END)
+    if end and code in get_args(ErrorCode):
+        return RequestError(told, cast(ErrorCode, code))
     return RequestError(f"{model} does not answer, try again: {message}", "UNAVAILABLE")
 
 
@@ -101,21 +104,26 @@ def _rows(request: Any) -> list[Row]:
 
 
 def _responses(
-    batches: Sequence[Sequence[Row]], answers: Sequence[Answer | RequestError], pb_utils: Any
+    requests: Sequence[Any],
+    batches: Sequence[Sequence[Row]],
+    answers: Sequence[Answer | RequestError],
+    pb_utils: Any,
 ) -> list[Any]:
     responses, begin = [], 0
-    for rows in batches:
-        responses.append(_response(answers[begin : begin + len(rows)], pb_utils))
+    for request, rows in zip(requests, batches, strict=True):
+        responses.append(_response(request, answers[begin : begin + len(rows)], pb_utils))
         begin += len(rows)
     return responses
 
 
-def _response(answers: Sequence[Answer | RequestError], pb_utils: Any) -> Any:
+def _response(request: Any, answers: Sequence[Answer | RequestError], pb_utils: Any) -> Any:
     for position, answer in enumerate(answers):
         if isinstance(answer, RequestError):
-            where = f"row {position}: " if len(answers) > 1 else ""
+            message = f"row {position}: {answer}" if len(answers) > 1 else str(answer)
+            if _ASKED_BY_ROUTER in json.loads(request.parameters() or "{}"):
+                message = f"{answer.code}{_CODE_END}{message}"
             code = getattr(pb_utils.TritonError, answer.code)
-            return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"{where}{answer}", code))
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
     rows = [answer for answer in answers if not isinstance(answer, RequestError)]
     names = rows[0] if rows else {}
     return pb_utils.InferenceResponse(

@@ -104,9 +104,9 @@ class HistoryReader:
 class Folder:
     """Solves for the factors of customers that were not in training, as training solved for its own.
 
-    preprocessing: objective ("observed": a value v is an entry of weight v and target v, Rendle et al. 2022;
-    "confidence": of weight v - unobserved_weight, Hu et al. 2008), alpha (multiplies every value),
-    unobserved_weight, and regularization with regularization_exponent: a history of n items is held by
+    The objective is that of Rendle et al. (2022, "Revisiting iALS"), a liked item of weight v being an entry
+    of weight and target v. preprocessing: unobserved_weight, and regularization with
+    regularization_exponent: a history of n liked items is held by
     regularization * (n + unobserved_weight * items) ** regularization_exponent.
     """
 
@@ -114,10 +114,6 @@ class Folder:
         self._item_factor = item_factor
         factor = item_factor.astype(np.float64)
         self._gramian = factor.T @ factor
-        self._objective = str(preprocessing["objective"])
-        if self._objective not in ("observed", "confidence"):
-            raise ValueError(f"objective is {self._objective!r}; histories fold into observed or confidence")
-        self._alpha = float(preprocessing["alpha"])
         self._unobserved_weight = float(preprocessing["unobserved_weight"])
         self._regularization = float(preprocessing["regularization"])
         self._exponent = float(preprocessing["regularization_exponent"])
@@ -125,13 +121,13 @@ class Folder:
     def fold_in(self, history: History) -> Array:
         """Return the factors float32 [f] of one history; zeros where nothing in it says anything."""
         liked = history.weight > _LEAST
-        value = history.weight[liked] * self._alpha
-        frequency = len(value) + self._unobserved_weight * len(self._item_factor)
+        weight = history.weight[liked]
+        frequency = len(weight) + self._unobserved_weight * len(self._item_factor)
         factors = fold_in(
-            indptr=np.array([0, len(value)]),
-            indices=np.arange(len(value)),
-            weight=value - self._unobserved_weight if self._objective == "confidence" else value,
-            target=value,
+            indptr=np.array([0, len(weight)]),
+            indices=np.arange(len(weight)),
+            weight=weight,
+            target=weight,
             factors=self._item_factor[history.item[liked]],
             regularization=np.array([self._regularization * max(frequency, 1.0) ** self._exponent]),
             unobserved_weight=self._unobserved_weight,

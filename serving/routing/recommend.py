@@ -45,8 +45,8 @@ class RecommendRouter:
 
     Data: customers.safetensors with customer_id, user_factor float32 [n, f], seen_indptr int64 [n + 1],
     seen_item int32, and optionally segment int32 [n] (-1: none); identities.safetensors; items.safetensors.
-    preprocessing: event_weights, half_life_days (serving/routing/history.py), the objective's settings
-    (`Folder`), filter_viewed (whether seen_item, and what a history bought and kept, is left out) and key_id.
+    preprocessing: event_weights, half_life_days (serving/routing/history.py), the settings of
+    `Folder`, filter_viewed (whether seen_item, and what a history bought and kept, is left out) and key_id.
     Items that the release does not know are ignored in HISTORY_ITEM and EXCLUDE; an ALLOW of none but
     unknown items allows nothing.
     """

@@ -187,7 +187,7 @@ def test_a_history_is_folded_in_as_training_would(
     times = [0, 30 * day, 60 * day, 60 * day, 60 * day, 0]
     wish = row(HISTORY_ITEM=history, HISTORY_EVENT=events, HISTORY_TIME=times, K=6)
     (found,) = answer(recommend, members, wish)
-    weight = 2.0 * np.array([0.25 + 1.0, 3.0 * 0.5, 5.0])
+    weight = np.array([0.25 + 1.0, 3.0 * 0.5, 5.0])
     held = np.array([0.05 * (3 + 0.1 * 30) ** 0.5])
     factor = fold_in(np.array([0, 3]), np.array([1, 3, 4]), weight, weight, shop.item_factor, held, 0.1)[0]
     best = shop.ranked(factor.astype(np.float32), exclude=[4], k=6)

@@ -34,8 +34,6 @@ PREPROCESSING = {
     "event_weights": {"view": 1.0, "cart": 3.0, "purchase": 5.0},
     "half_life_days": 30.0,
     "unobserved_weight": 0.1,
-    "objective": "observed",
-    "alpha": 2.0,
     "regularization": 0.05,
     "regularization_exponent": 0.5,
     "filter_viewed": True,
