@@ -18,22 +18,22 @@ __all__ = ["ProfilesConfig", "evaluate", "export", "load", "train"]
 
 
 def train(workspace: Workspace, config: ProfilesConfig, progress: Callable[[str], None]) -> dict[str, Any]:
-    """Measure every customer, form segments and describe them; see training/profiles/train.py."""
-    from training.profiles.train import train as run
+    """Measure every customer, form segments and describe them; see training/profiles/trainer.py."""
+    from training.profiles.trainer import train as run
 
     return run(workspace, config, progress)
 
 
 def evaluate(workspace: Workspace, config: ProfilesConfig) -> dict[str, Any]:
-    """Measure how stable and how far apart the segments are; see training/profiles/train.py."""
-    from training.profiles.train import evaluate as run
+    """Measure how stable and how far apart the segments are; see training/profiles/trainer.py."""
+    from training.profiles.trainer import evaluate as run
 
     return run(workspace, config)
 
 
 def export(workspace: Workspace, config: ProfilesConfig) -> list[Path]:
-    """Write models/segment and models/profile; see training/profiles/export.py."""
-    from training.profiles.export import export as run
+    """Write models/segment and models/profile; see training/profiles/exporter.py."""
+    from training.profiles.exporter import export as run
 
     return run(workspace, config)
 

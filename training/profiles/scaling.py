@@ -1,6 +1,6 @@
 """From raw features to comparable coordinates: impute, shrink, transform, scale, project.
 
-The served graph (export.py) does these very steps; a test holds the two to each other.
+The served graph (graph.py) does these very steps; a test holds the two to each other.
 """
 
 from __future__ import annotations

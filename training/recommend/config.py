@@ -29,26 +29,29 @@ class RecommendConfig:
     """How interactions are weighted, split, fitted and served.
 
     half_life_days: age, counted back from the customer's own latest event, at which an event counts half.
-    factors, iterations: of the matrix factorisation; unobserved_weights and regularizations are tried in
-        every combination and chosen on the validation window alone.
+    factors, iterations, regularization_exponent: of the matrix factorisation (mf.py); unobserved_weights
+        and regularizations are tried in every combination and chosen on the validation window alone.
     test_days: length of the test window, and of the validation window before it; 0 takes a tenth of the
         span of the data, at most 28 days.
     k: length of the list that is judged. bought_again: whether bought items may be recommended; "auto"
         decides on the validation window.
     num_popular: length of the popularity lists that are served to customers without history.
+    max_judged: most customers that a choice or a figure is taken over, drawn at random.
     """
 
     event_weights: EventWeights = field(default_factory=EventWeights)
     half_life_days: float = 60.0
     factors: int = 64
     iterations: int = 12
-    unobserved_weights: tuple[float, ...] = (0.03, 0.1, 0.3)
-    regularizations: tuple[float, ...] = (0.003, 0.03)
+    regularization_exponent: float = 1.0
+    unobserved_weights: tuple[float, ...] = (0.03, 0.1)
+    regularizations: tuple[float, ...] = (0.01, 0.05)
     test_days: float = 0.0
     k: int = 10
     bought_again: str = "auto"
     num_popular: int = 100
     num_bootstraps: int = 500
+    max_judged: int = 50_000
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -1,0 +1,110 @@
+"""The recommender's figures on a window of time that neither its fit nor its settings saw."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.contract import METRICS_FILE, write_json
+from training.data.tables import scan_table, snapshot_sha256
+from training.profiles.checkpoint import NotTrained as NoProfiles
+from training.profiles.checkpoint import load as load_profiles
+from training.profiles.config import ProfilesConfig
+from training.profiles.features import compute_features, fit_spec
+from training.profiles.segments import TooFewCustomers, fit_segments
+from training.recommend.checkpoint import Choice, folder_of, load
+from training.recommend.config import RecommendConfig
+from training.recommend.judging import Judge
+from training.recommend.mf import MatrixFactorization
+from training.recommend.popular import by_segment
+from training.recommend.shop import Shop
+from training.recommend.split import leak_report
+from training.workspace import Workspace
+
+PROTOCOL = (
+    "global split in time: settings are chosen on the window before the test window, the model is fitted to "
+    "everything before the test window; customers with a past and a target event in the window; targets are "
+    "the items of that event; all items that can be sold when the window begins are ranked; recall divides "
+    "by min(k, targets); 95 % bootstrap intervals over customers"
+)
+
+
+def evaluate(workspace: Workspace, config: RecommendConfig) -> dict[str, Any]:
+    """Measure the trained recommender again and rewrite checkpoints/recommend/metrics.json.
+
+    The windows are those of the training, whatever `config` says about them; `config` may change k and the
+    number of resamples. Raises NotTrained when there is no model or the tables changed since.
+    """
+    trained = load(workspace)
+    fixed = {name: trained.config[name] for name in ("test_days", "half_life_days", "max_judged", "seed")}
+    shop = Shop(workspace, replace(config, **fixed))
+    metrics = measure(shop, trained.judged, trained.choice)
+    write_json(folder_of(workspace) / METRICS_FILE, metrics)
+    return metrics
+
+
+def measure(shop: Shop, model: MatrixFactorization, choice: Choice) -> dict[str, Any]:
+    """Return recall, ndcg and coverage on the test window beside popularity, and the leak report."""
+    config, cut = shop.config, shop.windows
+    judge = Judge.of(shop, model.user_items, cut.test, cut.end)
+    draws = (config.seed, config.num_bootstraps)
+    again = choice.bought_again
+    lists = judge.by_factors(model, again)
+    popular = judge.by_popularity(shop.popularity(cut.test), again)
+    metrics: dict[str, Any] = {
+        "protocol": PROTOCOL,
+        "data_sha256": snapshot_sha256(shop.workspace.tables),
+        "target": shop.target,
+        "validation_start": cut.validation.isoformat(),
+        "test_start": cut.test.isoformat(),
+        "test_end": cut.end.isoformat(),
+        "bought_items_recommended_again": again,
+        "num_customers": len(judge.users),
+        "num_customers_without_past": judge.num_cold,
+        "num_items": shop.known.shape[1],
+        **judge.figures(lists, *draws),
+        "popularity": judge.figures(popular, *draws),
+        "times_popularity": judge.ratio(lists, popular, *draws),
+        "leaks": leak_report(shop.events, shop.items, shop.known, cut),
+        "chosen": {
+            "unobserved_weight": choice.unobserved_weight,
+            "regularization": choice.regularization,
+            f"validation_recall_at_{judge.k}": choice.recall,
+        },
+        "tried": list(choice.tried),
+    }
+    segments = _segments_before(shop)
+    if segments is not None:
+        per_segment = by_segment(shop, segments, cut.test)
+        of_users = judge.by_popularity(per_segment, again, segments[judge.users])
+        metrics["segment_popularity"] = judge.figures(of_users, *draws)
+    return metrics
+
+
+def _segments_before(shop: Shop) -> NDArray[np.int64] | None:
+    """Segment the customers from what they did before the test window; None without trained profiles.
+
+    The served segments have seen the test window, so they are formed anew, as many as are served. Customers
+    who were not there yet count as newcomers.
+    """
+    try:
+        trained = load_profiles(shop.workspace)
+    except NoProfiles:
+        return None
+    config = ProfilesConfig(**(trained.config | {"num_segments": trained.model.num_clusters}))
+    at = shop.windows.test
+    events = scan_table(shop.workspace.tables, "events")
+    spec = fit_spec(events, shop.items, as_of=at, config=config)
+    features = compute_features(shop.workspace, spec, at)
+    raw = features.drop("customer_id").to_numpy().astype(np.float32)
+    try:
+        model, _ = fit_segments(raw, spec, config, lambda _: None)
+    except TooFewCustomers:
+        return None
+    found = np.full(shop.known.shape[0], model.num_clusters)
+    rows = shop.known.customer_ids.search_sorted(features["customer_id"])
+    found[np.asarray(rows)] = model.assign(raw)[0]
+    return found

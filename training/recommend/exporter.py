@@ -1,0 +1,220 @@
+"""The served recommender: the member `mf_retrieval` and what the router `recommend` looks up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from serving.contract import METRICS_FILE, Golden, TensorSpec, write_goldens, write_json
+from serving.routing.items import ITEMS_FILE
+from serving.routing.people import CUSTOMERS_FILE, IDENTITIES_FILE
+from serving.routing.recommend import RecommendRouter
+from serving.routing.rows import RequestError, Row
+from serving.routing.tensors import RECOMMEND
+from training.export import model_folder, write_contract
+from training.goldens import golden, member
+from training.lookup import write_people
+from training.profiles.checkpoint import NotTrained as NoProfiles
+from training.profiles.checkpoint import load as load_profiles
+from training.recommend.checkpoint import Trained, load
+from training.recommend.config import RecommendConfig
+from training.recommend.graph import MAX_BATCH_SIZE, write_retrieval_graph
+from training.recommend.popular import best, by_segment, segment_of
+from training.recommend.shop import Shop
+from training.workspace import Workspace
+
+Array = NDArray[Any]
+Ask = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
+
+_MODEL = "model.onnx"
+_CLEAR_MARGIN = 1e-4  # between neighbours in a golden list, so that rounding cannot change their order
+_GOLDEN_K = 5
+_ANSWERED = ["ITEM_ID", "SCORE", "REASON_CODE"]
+
+
+def export(workspace: Workspace, config: RecommendConfig) -> list[Path]:
+    """Write models/mf_retrieval and models/recommend; raises NotTrained when the tables changed since."""
+    trained = load(workspace)
+    shop = Shop(workspace, config)
+    blocked = ~shop.available(shop.windows.end)
+    with model_folder(workspace, "mf_retrieval") as folder:
+        _write_member(folder, workspace, trained, blocked)
+    with model_folder(workspace, "recommend") as folder:
+        key_id = _write_data(folder, shop, trained)
+        _write_router(folder, workspace, trained, key_id)
+    return [workspace.models / "mf_retrieval", workspace.models / "recommend"]
+
+
+def _write_member(folder: Path, workspace: Workspace, trained: Trained, blocked: NDArray[np.bool_]) -> None:
+    factors = np.ascontiguousarray(trained.final.item_factors, dtype=np.float32)
+    write_retrieval_graph(factors, blocked, folder / _MODEL)
+    ask = member(folder / _MODEL)
+    goldens = [_member_golden(ask, factor, len(factors)) for factor in _synthetic_factors(factors)]
+    write_goldens(folder, goldens)
+    write_json(folder / METRICS_FILE, trained.metrics)
+    write_contract(
+        folder,
+        workspace=workspace,
+        name="mf_retrieval",
+        kind="onnx",
+        inputs=[
+            TensorSpec("USER_FACTOR", "FP32", (factors.shape[1],)),
+            TensorSpec("EXCLUDE_ITEM", "INT64", (-1,)),
+            TensorSpec("ALLOW_ITEM", "INT64", (-1,)),
+            TensorSpec("K", "INT64", (1,)),
+        ],
+        outputs=[TensorSpec("ITEM_INDEX", "INT64", (-1,)), TensorSpec("SCORE", "FP32", (-1,))],
+        max_batch_size=MAX_BATCH_SIZE,
+        files=[_MODEL],
+        config=trained.config,
+    )
+
+
+def _synthetic_factors(item_factors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return customers who never were, float32 [3, f]: between items of the catalogue, chosen by a seed."""
+    rng = np.random.default_rng(0)
+    parts = rng.integers(0, len(item_factors), (3, 4))
+    return np.ascontiguousarray(item_factors[parts].mean(axis=1), dtype=np.float32)
+
+
+def _member_golden(ask: Ask, factor: NDArray[np.float32], num_items: int) -> Golden:
+    request: dict[str, Array] = {
+        "USER_FACTOR": factor,
+        "EXCLUDE_ITEM": np.array([0, -1, -1], dtype=np.int64),
+        "ALLOW_ITEM": np.array([-1, -1], dtype=np.int64),
+        "K": np.array([num_items], dtype=np.int64),
+    }
+    everything = _first(ask("mf_retrieval", {name: value[None] for name, value in request.items()}))
+    request["K"] = np.array([_clear_length(everything["SCORE"])], dtype=np.int64)
+    answer = _first(ask("mf_retrieval", {name: value[None] for name, value in request.items()}))
+    return golden(request, answer, ["ITEM_INDEX", "SCORE"])
+
+
+def _clear_length(score: Array) -> int:
+    """Return how many places from the top can be told apart, at least 1 and at most _GOLDEN_K."""
+    shown = score[np.isfinite(score)][: _GOLDEN_K + 1]
+    close = np.flatnonzero(-np.diff(shown) < _CLEAR_MARGIN)
+    return max(1, int(close[0]) if len(close) else min(_GOLDEN_K, len(shown)))
+
+
+def _first(answer: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: value[0] for name, value in answer.items()}
+
+
+def _write_data(folder: Path, shop: Shop, trained: Trained) -> str:
+    """Write the router's three data files; returns the id of the identities' key.
+
+    seen_item are the items that a customer bought and kept, which the router leaves out where
+    preprocessing.filter_viewed says so; segment is the customer's, -1 without trained profiles.
+    """
+    end, known = shop.windows.end, trained.catalogue
+    bought = shop.bought(end)
+    try:
+        segment = segment_of(known, load_profiles(shop.workspace).assigned)
+    except NoProfiles:
+        segment = np.full(known.shape[0], -1, dtype=np.int32)
+    num_segments = int(segment.max(initial=-1)) + 1
+    popular = np.empty((0, shop.config.num_popular), dtype=np.int32)
+    if num_segments:
+        popular = best(by_segment(shop, segment.astype(np.int64), end), shop.config.num_popular)
+    encoded = [item_id.encode() for item_id in known.item_ids]
+    offsets = np.concatenate([[0], np.cumsum([len(item_id) for item_id in encoded])]).astype(np.int64)
+    save_file(
+        {
+            "item_id": np.frombuffer(b"".join(encoded), dtype=np.uint8),
+            "item_id_offset": offsets,
+            "item_factor": np.ascontiguousarray(trained.final.item_factors, dtype=np.float32),
+            "popularity": shop.popularity(end),
+            "segment_popular": popular,
+        },
+        folder / ITEMS_FILE,
+    )
+    arrays = {
+        "user_factor": np.ascontiguousarray(trained.final.user_factors, dtype=np.float32),
+        "seen_indptr": bought.indptr.astype(np.int64),
+        "seen_item": bought.indices.astype(np.int32),
+        "segment": segment,
+    }
+    return write_people(folder, shop.workspace, known.customer_ids, arrays)
+
+
+def _write_router(folder: Path, workspace: Workspace, trained: Trained, key_id: str) -> None:
+    """Write contract and goldens beside the data.
+
+    preprocessing, all that folding in a history needs: event_weights (a return takes back a purchase; a
+    rating says nothing here, because a request carries no stars), half_life_days (counted back from the
+    latest event of the history), objective, alpha, unobserved_weight, regularization and its exponent (as
+    serving/routing/history.py reads them); filter_viewed: whether items bought before are left out; key_id
+    of the key that hashed the identities.
+    """
+    write_json(folder / METRICS_FILE, trained.metrics)
+    weights = dict(trained.config["event_weights"])
+    weights |= {"rating": 0.0, "review": 0.0}
+    write_contract(
+        folder,
+        workspace=workspace,
+        name="recommend",
+        kind="router",
+        inputs=RECOMMEND.inputs,
+        outputs=RECOMMEND.outputs,
+        max_batch_size=RECOMMEND.max_batch_size,
+        files=[CUSTOMERS_FILE, IDENTITIES_FILE, ITEMS_FILE],
+        calls=RECOMMEND.calls,
+        preprocessing={
+            "event_weights": weights,
+            "half_life_days": trained.config["half_life_days"],
+            "objective": trained.final.config.objective,
+            "alpha": trained.final.config.alpha,
+            "unobserved_weight": trained.choice.unobserved_weight,
+            "regularization": trained.choice.regularization,
+            "regularization_exponent": trained.config["regularization_exponent"],
+            "filter_viewed": not trained.choice.bought_again,
+            "key_id": key_id,
+        },
+        config=trained.config,
+    )
+    router = RecommendRouter(folder, release="0")
+    ask = member(workspace.models / "mf_retrieval" / _MODEL)
+    goldens = [_router_golden(router, ask, request) for request in _synthetic_requests(trained)]
+    write_goldens(folder, [one for one in goldens if one is not None])
+
+
+def _synthetic_requests(trained: Trained) -> list[dict[str, Array]]:
+    """Return requests of customers who never were, with histories of real items."""
+    ids = trained.catalogue.item_ids
+    rng = np.random.default_rng(0)
+    chosen = [ids[int(i)] for i in rng.permutation(len(ids))[:4]]
+    nobody, day = _texts("golden-nobody"), 86_400_000_000
+    times = 1_700_000_000_000_000 + day * np.arange(len(chosen), dtype=np.int64)
+    history = {
+        "HISTORY_ITEM": _texts(*chosen),
+        "HISTORY_EVENT": _texts(*["view", "purchase", "cart", "view"][: len(chosen)]),
+        "HISTORY_TIME": times,
+    }
+    return [
+        {"CUSTOMER_ID": nobody},
+        {"CUSTOMER_ID": nobody, **history},
+        {"CUSTOMER_ID": nobody, "HISTORY_ITEM": _texts(*chosen[:2])},
+        {"CUSTOMER_ID": nobody, **history, "PERSONALISED": np.array([False])},
+        {"CUSTOMER_ID": nobody, **history, "EXCLUDE": _texts(*chosen)},
+        {"CUSTOMER_ID": nobody, **history, "ALLOW": _texts(*chosen[:3])},
+    ]
+
+
+def _router_golden(router: RecommendRouter, ask: Ask, request: dict[str, Array]) -> Golden | None:
+    """Return a golden whose list is short enough to be clear-cut; None where nothing answers it."""
+    everything = router.answer([Row(request | {"K": np.array([_GOLDEN_K + 1], np.int32)})], ask)[0]
+    if isinstance(everything, RequestError):
+        return None
+    request = request | {"K": np.array([_clear_length(everything["SCORE"])], dtype=np.int32)}
+    answer = router.answer([Row(request)], ask)[0]
+    return None if isinstance(answer, RequestError) else golden(request, answer, _ANSWERED)
+
+
+def _texts(*values: str) -> Array:
+    return np.array([value.encode() for value in values], dtype=np.object_)

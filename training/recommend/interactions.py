@@ -1,0 +1,134 @@
+"""Events as a matrix of how much each customer likes each item, and what was bought."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from training.recommend.config import EventWeights
+
+_RATED = ("rating", "review")
+_NEUTRAL_STARS, _STARS_SPAN = 3.0, 2.0
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The customers and items of the matrices: row and column numbers are positions in these sorted ids."""
+
+    customer_ids: pl.Series
+    item_ids: pl.Series
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Customers and items."""
+        return len(self.customer_ids), len(self.item_ids)
+
+    def index(self, events: pl.LazyFrame) -> pl.LazyFrame:
+        """Add `row` and `column` (int64) to events; those of unknown customers or items fall out."""
+        customers = self.customer_ids.to_frame("customer_id").with_row_index("row").lazy()
+        items = self.item_ids.to_frame("item_id").with_row_index("column").lazy()
+        return (
+            events.join(customers, on="customer_id")
+            .join(items, on="item_id")
+            .with_columns(pl.col("row", "column").cast(pl.Int64))
+        )
+
+
+def catalogue(events: pl.LazyFrame, customers: pl.LazyFrame, items: pl.LazyFrame) -> Catalogue:
+    """Return everyone and everything that a table names, also customers without events and items without."""
+
+    def ids(name: str, *tables: pl.LazyFrame) -> pl.Series:
+        named = pl.concat([table.select(name) for table in tables]).drop_nulls().unique().sort(name)
+        return named.collect()[name]
+
+    return Catalogue(ids("customer_id", customers, events), ids("item_id", items, events))
+
+
+def user_items(
+    events: pl.LazyFrame, known: Catalogue, weights: EventWeights, half_life_days: float, before: datetime
+) -> csr_matrix:
+    """Return how much each customer likes each item, CSR float32 [customers, items] of values above 0.
+
+    Each event before `before` counts its weight, halved for every `half_life_days` that it lies before the
+    customer's own latest event; a return counts as a purchase with the sign changed, a rating in
+    proportion to its stars above or below 3. Sums that are not above 0 are left out.
+    """
+    worth = asdict(weights) | {"return": -weights.purchase}
+    chosen = events.filter(
+        pl.col("customer_id").is_not_null(),
+        pl.col("item_id").is_not_null(),
+        pl.col("timestamp") < before,
+        pl.col("event").is_in(list(worth)),
+    )
+    stars = (pl.col("rating").cast(pl.Float64) - _NEUTRAL_STARS) / _STARS_SPAN
+    weight = pl.col("event").replace_strict(worth, return_dtype=pl.Float64)
+    weight = pl.when(pl.col("event").is_in(_RATED)).then(weight * stars.fill_null(0.0)).otherwise(weight)
+    age = (pl.col("timestamp").max().over("customer_id") - pl.col("timestamp")).dt.total_microseconds()
+    fade = (-age / (half_life_days * 86_400e6) * float(np.log(2.0))).exp()
+    summed = (
+        known.index(chosen.with_columns(value=weight * fade))
+        .group_by("row", "column")
+        .agg(pl.col("value").sum())
+        .filter(pl.col("value") > 1e-6)
+        .sort("row", "column")
+        .collect()
+    )
+    return to_csr(summed, known.shape, summed["value"].to_numpy())
+
+
+def bought(events: pl.LazyFrame, known: Catalogue, before: datetime) -> csr_matrix:
+    """Return what each customer bought and kept before `before`, CSR of ones [customers, items]."""
+    count = pl.col("event").replace_strict({"purchase": 1, "return": -1}, return_dtype=pl.Int64)
+    chosen = events.filter(pl.col("timestamp") < before, pl.col("event").is_in(["purchase", "return"]))
+    kept = (
+        known.index(chosen.with_columns(count=count))
+        .group_by("row", "column")
+        .agg(pl.col("count").sum())
+        .filter(pl.col("count") > 0)
+        .sort("row", "column")
+        .collect()
+    )
+    return to_csr(kept, known.shape, np.ones(kept.height))
+
+
+def popularity(
+    events: pl.LazyFrame, known: Catalogue, target: str, half_life_days: float, before: datetime
+) -> NDArray[np.float32]:
+    """Return each item's `target` events, one a customer and day, fading with age: float32 [items]."""
+    age = (pl.lit(before) - pl.col("timestamp")).dt.total_seconds() / 86_400
+    day = pl.col("timestamp").dt.date().alias("day")
+    chosen = events.filter(pl.col("timestamp") < before, pl.col("event") == target)
+    counted = (
+        known.index(chosen.select("customer_id", "item_id", day, age=age))
+        .group_by("row", "column", "day")
+        .agg(pl.col("age").min())
+        .group_by("column")
+        .agg(count=(-pl.col("age") / half_life_days * float(np.log(2.0))).exp().sum())
+        .collect()
+    )
+    popular = np.zeros(known.shape[1], dtype=np.float32)
+    popular[counted["column"].to_numpy()] = counted["count"].to_numpy()
+    return popular
+
+
+def available(items: pl.LazyFrame, known: Catalogue, at: datetime) -> NDArray[np.bool_]:
+    """Tell which items can be sold at a time, bool [items]; an item without dates can."""
+    gone = pl.col("available_to").is_not_null() & (pl.col("available_to") <= at)
+    to_come = pl.col("available_from").is_not_null() & (pl.col("available_from") > at)
+    withdrawn = items.filter(gone | to_come).select("item_id").collect()["item_id"]
+    return ~known.item_ids.is_in(withdrawn.to_list()).to_numpy()
+
+
+def to_csr(cells: pl.DataFrame, shape: tuple[int, int], values: NDArray[np.float64]) -> csr_matrix:
+    indptr = np.zeros(shape[0] + 1, dtype=np.int64)
+    np.add.at(indptr, cells["row"].to_numpy() + 1, 1)
+    matrix = csr_matrix(shape, dtype=np.float32)
+    matrix.data = values.astype(np.float32)
+    matrix.indices = cells["column"].to_numpy().astype(np.int32)
+    matrix.indptr = np.cumsum(indptr)
+    return matrix

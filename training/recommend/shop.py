@@ -1,0 +1,86 @@
+"""What the recommender reads of a workspace, once: interactions, windows, and what can be sold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from training.data.tables import scan_table
+from training.recommend import interactions, split
+from training.recommend.config import RecommendConfig
+from training.recommend.interactions import Catalogue
+from training.workspace import Workspace
+
+_KINDS = ("view", "cart", "purchase", "return", "rating", "review")
+
+
+@dataclass(frozen=True)
+class Shop:
+    """The events that tie a customer to an item, and everything that is derived from them as of a time."""
+
+    workspace: Workspace
+    config: RecommendConfig
+
+    @cached_property
+    def events(self) -> pl.LazyFrame:
+        """The events with customer and item, in memory: several matrices are made of them."""
+        columns = ("event_id", "customer_id", "item_id", "event", "timestamp", "rating")
+        tied = scan_table(self.workspace.tables, "events").filter(
+            pl.col("customer_id").is_not_null(),
+            pl.col("item_id").is_not_null(),
+            pl.col("event").is_in(_KINDS),
+        )
+        return tied.select(columns).collect().lazy()
+
+    @cached_property
+    def items(self) -> pl.LazyFrame:
+        """The items table."""
+        return scan_table(self.workspace.tables, "items")
+
+    @cached_property
+    def known(self) -> Catalogue:
+        """Every customer and item."""
+        return interactions.catalogue(self.events, scan_table(self.workspace.tables, "customers"), self.items)
+
+    @cached_property
+    def windows(self) -> split.Windows:
+        """The cuts in time."""
+        return split.windows(self.events, self.config.test_days)
+
+    @cached_property
+    def target(self) -> str:
+        """The event that is predicted."""
+        return split.target_event(self.events)
+
+    def user_items(self, before: datetime) -> csr_matrix:
+        """How much each customer likes each item."""
+        config = self.config
+        return interactions.user_items(
+            self.events, self.known, config.event_weights, config.half_life_days, before
+        )
+
+    def bought(self, before: datetime) -> csr_matrix:
+        """What each customer bought and kept."""
+        return interactions.bought(self.events, self.known, before)
+
+    def targets(self, begin: datetime, end: datetime) -> csr_matrix:
+        """What each customer did in a window that a recommendation should have foreseen."""
+        return split.targets(self.events, self.known, self.target, begin, end)
+
+    def popularity(self, before: datetime, among: pl.Series | None = None) -> NDArray[np.float32]:
+        """How popular each item is, among some customers or all; 0 for what cannot be sold at that time."""
+        events = (
+            self.events if among is None else self.events.filter(pl.col("customer_id").is_in(among.to_list()))
+        )
+        count = interactions.popularity(events, self.known, self.target, self.config.half_life_days, before)
+        return np.where(self.available(before), count, np.float32(0.0))
+
+    def available(self, at: datetime) -> NDArray[np.bool_]:
+        """Which items can be sold."""
+        return interactions.available(self.items, self.known, at)

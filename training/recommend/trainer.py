@@ -1,0 +1,96 @@
+"""From tables to factors: settings chosen on one window, judged on the next, then fitted to everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from itertools import product
+from typing import Any
+
+from scipy.sparse import csr_matrix
+
+from training.data.tables import snapshot_sha256
+from training.recommend.checkpoint import Choice, Trained, save
+from training.recommend.config import RecommendConfig
+from training.recommend.evaluation import measure
+from training.recommend.judging import Judge
+from training.recommend.mf import MatrixFactorization, MFConfig
+from training.recommend.shop import Shop
+from training.workspace import Workspace
+
+Progress = Callable[[str], None]
+
+
+def train(workspace: Workspace, config: RecommendConfig, progress: Progress) -> dict[str, Any]:
+    """Train on everything in the tables and replace checkpoints/recommend; returns the test figures.
+
+    Raises NoInteractions when no event ties a customer to an item.
+    """
+    shop = Shop(workspace, config)
+    cut = shop.windows
+    choice = choose(shop, progress)
+    judged = fit(shop.user_items(cut.test), choice, config)
+    progress(f"judging on {cut.test:%Y-%m-%d} to {cut.end:%Y-%m-%d}, which the choice did not see")
+    metrics = measure(shop, judged, choice)
+    final = fit(shop.user_items(cut.end), choice, config, progress)
+    progress(f"fitted {final.user_items.nnz:,} interactions of {final.user_items.shape[0]:,} customers")
+    trained = Trained(
+        final=final,
+        judged=judged,
+        choice=choice,
+        catalogue=shop.known,
+        data_sha256=snapshot_sha256(workspace.tables),
+        metrics=metrics,
+        config=asdict(config),
+    )
+    save(workspace, trained)
+    return metrics
+
+
+def choose(shop: Shop, progress: Progress) -> Choice:
+    """Try every combination of settings on the validation window and return the best by recall.
+
+    Whether bought items may come again is chosen with it: in a shop of consumables they should. Ties, and a
+    window in which nobody did anything, keep the first combination and do not recommend again.
+    """
+    config, cut = shop.config, shop.windows
+    past = shop.user_items(cut.validation)
+    judge = Judge.of(shop, past, cut.validation, cut.test)
+    again = {"auto": (False, True), "yes": (True,), "no": (False,)}[config.bought_again]
+    combinations = list(product(config.unobserved_weights, config.regularizations))
+    best = Choice(*combinations[0], bought_again=again[0], recall=-1.0, tried=())
+    tried: list[dict[str, Any]] = []
+    for unobserved_weight, regularization in combinations if len(judge.users) else ():
+        model = fit(past, Choice(unobserved_weight, regularization, again[0], 0.0, ()), config)
+        for bought_again in again:
+            recall = judge.recall(judge.by_factors(model, bought_again))
+            option = Choice(unobserved_weight, regularization, bought_again, recall, ())
+            tried.append({name: value for name, value in asdict(option).items() if name != "tried"})
+            best = option if recall > best.recall else best
+        progress(
+            f"unobserved weight {unobserved_weight:g}, regularization {regularization:g}: "
+            f"validation recall@{judge.k} {max(row['recall'] for row in tried[-len(again) :]):.4f}"
+        )
+    return Choice(
+        best.unobserved_weight,
+        best.regularization,
+        best.bought_again,
+        max(best.recall, 0.0),
+        tuple(tried),
+    )
+
+
+def fit(
+    user_items: csr_matrix, choice: Choice, config: RecommendConfig, progress: Progress | None = None
+) -> MatrixFactorization:
+    """Fit the factorisation with chosen settings."""
+    settings = MFConfig(
+        num_factors=config.factors,
+        objective="observed",
+        unobserved_weight=choice.unobserved_weight,
+        regularization=choice.regularization,
+        regularization_exponent=config.regularization_exponent,
+        num_epochs=config.iterations,
+        seed=config.seed,
+    )
+    return MatrixFactorization(settings).fit(user_items, progress=progress)
