@@ -42,6 +42,7 @@ class FileReport:
     accepted: int
     refused: int
     folded: int
+    derived: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,9 @@ def ingest(
     note = {"files": [asdict(f) for f in files], "refused": refused, "backend": ran_on}
     write_tables(workspace.tables, frames, note=note)
     clock.lap("write")
-    read, seconds = sum(f.read for f in files), clock.total()
+    # A derived source reads rows that its file's owner has counted.
+    owned = [file for file in files if not file.derived]
+    read, seconds = sum(file.read for file in owned), clock.total()
     show(f"wrote {sum(counts.values()):,} rows, {quarantine.height:,} to quarantine, in {seconds:.1f} s")
     return IngestReport(
         files=files,
@@ -134,7 +137,7 @@ def ingest(
         tables=counts,
         customers=_customer_counts(people),
         read=read,
-        accepted=sum(f.accepted for f in files),
+        accepted=sum(file.accepted for file in owned),
         seconds=seconds,
         rows_per_second=read / max(seconds, 1e-9),
         backend=ran_on,
@@ -221,6 +224,7 @@ def _file_reports(loaded: list[Loaded]) -> tuple[FileReport, ...]:
                     accepted=kept,
                     refused=refused.get(number, 0),
                     folded=kept - distinct,
+                    derived=part.source.derived,
                 )
             )
     return tuple(reports)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from training.data.digests import hash_spans
-from training.data.records import Block, field_counts, first_line, invalid_utf8, read_blocks
+from training.data.records import Block, field_counts, first_line, invalid_utf8, not_objects, read_blocks
 from training.data.sources import IngestError, Source, nearest
 
 REFUSED_SCHEMA = {"row": pl.UInt32, "field": pl.String, "reason": pl.String}
@@ -184,13 +184,13 @@ def _read_jsonl(source: Source, path: Path) -> Iterator[Chunk]:
         frame = pl.read_ndjson(io.BytesIO(text), schema=dict.fromkeys(columns, pl.String))
         return frame.select(columns)
 
-    first, none = 1, np.zeros(0, dtype=np.int64)
+    first = 1
     for block in read_blocks(path, source.encoding, None, 1):
         seen |= {c for c in columns if c not in seen and json.dumps(c).encode() in block.data}
         seen |= {
             c for c in columns if c not in seen and json.dumps(c, ensure_ascii=False).encode() in block.data
         }
-        yield _chunk(source, block, first, none, _Parser(columns, parse, _is_object))
+        yield _chunk(source, block, first, not_objects(block), _Parser(columns, parse, _is_object))
         first += len(block)
     for name, column in source.columns.items():
         if column not in seen:

@@ -110,6 +110,39 @@ def field_counts(block: Block, separator: str) -> Positions:
     return counts
 
 
+def not_objects(block: Block) -> Positions:
+    """The indices of records that cannot be one JSON object, by their quotes and brackets."""
+    broken = np.zeros(len(block), dtype=np.bool_)
+    _check_brackets(np.frombuffer(block.data, dtype=np.uint8), block.starts, block.stops, broken)
+    found: Positions = np.flatnonzero(broken)
+    return found
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _check_brackets(data, starts, stops, broken):  # type: ignore[no-untyped-def]
+    for i in range(starts.size):
+        depth, closed, inside, escaped = 0, False, False, False
+        for k in range(starts[i], stops[i]):
+            c = data[k]
+            if inside:
+                if escaped:
+                    escaped = False
+                elif c == 92:  # backslash
+                    escaped = True
+                elif c == _QUOTE:
+                    inside = False
+            elif c == 123 or c == 91:  # { [
+                broken[i] |= closed or (depth == 0 and c == 91)
+                depth += 1
+            elif c == 125 or c == 93:  # } ]
+                depth -= 1
+                closed = depth == 0
+            elif c != 32 and c != 9:
+                broken[i] |= depth <= 0
+                inside = c == _QUOTE
+        broken[i] |= inside or not closed
+
+
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _count_fields(data, starts, stops, separator, counts):  # type: ignore[no-untyped-def]
     for i in range(starts.size):
