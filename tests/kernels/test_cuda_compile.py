@@ -1,0 +1,64 @@
+"""Every CUDA source compiles for three generations of chips without a device, fits them, does not spill."""
+
+from __future__ import annotations
+
+import pytest
+
+from kernels.cuda.launches import (
+    Launch,
+    cg_capacities,
+    cg_launch,
+    dual_capacities,
+    dual_launch,
+    primal_launch,
+)
+from kernels.cuda.layout import Layout
+from kernels.cuda.runs import THREADS
+from kernels.cuda.runtime import Kernel
+from kernels.cuda.topk import scan_launch
+from tests.kernels.cuda_host.compiler import NONE_FOUND, compile_kernel, find_compiler
+
+pytestmark = pytest.mark.skipif(find_compiler() is None, reason=NONE_FOUND)
+
+SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
+REGISTERS = 64 * 1024  # of a multiprocessor, in all three generations
+CASES = [
+    *((architecture, Layout(128, 32)) for architecture in (80, 90, 100)),
+    *((90, layout) for layout in (Layout(8, 32), Layout(64, 16), Layout(256, 32))),
+]
+
+
+def launches(layout: Layout, shared_bytes: int) -> list[Launch]:
+    """Every launch that the loaders make for a layout, on a device with so much shared memory."""
+    descent = [
+        Launch(Kernel(f"{name}.cu", f"{name}_pass", layout.defines), THREADS, 0) for name in ("sgd", "bpr")
+    ]
+    return [
+        primal_launch(layout, "als_primal"),
+        *(dual_launch(layout, capacity) for capacity in dual_capacities(layout, shared_bytes)),
+        *(cg_launch(layout, capacity) for capacity in cg_capacities(layout, shared_bytes)),
+        *(Launch(*scan_launch(layout, users, 10)) for users in (64, 32)),
+        *descent,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "launch"),
+    [
+        pytest.param(
+            architecture,
+            launch,
+            id=f"sm_{architecture}-{launch.kernel.name}-{layout.num_factors}x{layout.bits}-{launch.threads}-{launch.shared}",
+        )
+        for architecture, layout in CASES
+        for launch in launches(layout, SHARED_BYTES[architecture])
+    ],
+)
+def test_a_launch_compiles_fits_and_does_not_spill(architecture, launch, record_property):
+    found = compile_kernel(launch.kernel, architecture)
+    assert launch.kernel.name in found
+    for name, resources in found.items():
+        record_property(f"{name} registers", resources.registers)
+        assert resources.spill_bytes == 0 and resources.stack_bytes == 0, (name, resources)
+        assert resources.registers * launch.threads <= REGISTERS, (name, resources)
+    assert launch.shared <= SHARED_BYTES[architecture]
