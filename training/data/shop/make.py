@@ -45,9 +45,11 @@ def make_shop(
     try:
         summary = _Shop(spec, *staged).write(progress)
         for folder, temporary in zip((raw_dir, truth_dir), staged, strict=True):
+            replaced = temporary.with_name(f"{temporary.name}.old")
             if folder.exists():
-                shutil.rmtree(folder)
+                folder.replace(replaced)
             temporary.replace(folder)
+            shutil.rmtree(replaced, ignore_errors=True)
     finally:
         for temporary in staged:
             shutil.rmtree(temporary, ignore_errors=True)

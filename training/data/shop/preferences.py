@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 _STYLE = 1.6  # how strongly the own style decides within a category
 _PRICE_PULL = 0.8  # 1 / variance of the price level that a person likes
-_BLOCK_CELLS = 4_000_000  # people x items held at once
+_BLOCK_CELLS = 400_000  # people x items held at once: about what a processor's cache holds
 
 
 def item_factors(catalogue: Catalogue) -> NDArray[np.float32]:
@@ -72,16 +72,18 @@ class Chooser:
         stays = rng.random(person.size) < np.concatenate([w.focus for w in wishes])[order]
         u = rng.random((4, person.size))
         chosen = np.full(person.size, -1, dtype=np.int64)
-        for low, high, cumulative in self._blocks(person):
+        for low, high, edges in self._blocks(person):
             part = slice(low, high)
-            chosen[part] = self._draw(
-                cumulative, person[part] - person[low], u[:, part], day[part], stays[part]
-            )
+            chosen[part] = self._draw(edges, person[part] - person[low], u[:, part], day[part], stays[part])
         out = np.empty_like(chosen)
         out[order] = chosen
         return np.split(out, np.cumsum([w.person.size for w in wishes])[:-1])
 
     def _blocks(self, person: NDArray[np.int64]) -> Iterator[tuple[int, int, Array]]:
+        """Yield the draws low:high of a block of people with its edges, [people, num_items + 1].
+
+        Row r runs from r to r + 1: between edges i and i + 1 lies item i, as wide as its propensity.
+        """
         size = max(1, _BLOCK_CELLS // self._catalogue.num_items)
         low = 0
         while low < person.size:
@@ -90,31 +92,32 @@ class Chooser:
             # In float64, so that the order of a sum cannot move a draw to another item.
             logits = self._person_factor[first : first + size].astype(np.float64) @ self._item_factor
             logits -= logits.max(axis=1, keepdims=True)
-            cumulative = np.cumsum(np.exp(logits, out=logits), axis=1)
-            cumulative /= cumulative[:, -1:]
-            yield low, high, cumulative
+            edges = np.zeros((len(logits), logits.shape[1] + 1))
+            np.cumsum(np.exp(logits, out=logits), axis=1, out=edges[:, 1:])
+            edges /= edges[:, -1:]
+            edges += np.arange(len(edges))[:, None]
+            yield low, high, edges
             low = high
 
     def _draw(
-        self, cumulative: Array, rows: NDArray[np.int64], u: Array, day: Array, stay: NDArray[np.bool_]
+        self, edges: Array, rows: NDArray[np.int64], u: Array, day: Array, stay: NDArray[np.bool_]
     ) -> NDArray[np.int64]:
-        catalogue, num_items = self._catalogue, self._catalogue.num_items
-        flat = (cumulative + np.arange(len(cumulative))[:, None]).ravel()
-        start = catalogue.category_start
+        catalogue, flat = self._catalogue, edges.ravel()
 
-        def invert(where: NDArray[np.int64], draw: Array) -> NDArray[np.int64]:
-            index: NDArray[np.int64] = np.searchsorted(flat, where + draw, side="right") - where * num_items
-            return np.minimum(index, num_items - 1)
+        def invert(where: NDArray[np.int64], point: Array) -> NDArray[np.int64]:
+            found: NDArray[np.int64] = np.searchsorted(flat, point, side="right") - 1
+            item: NDArray[np.int64] = np.clip(found - where * edges.shape[1], 0, catalogue.num_items - 1)
+            return item
 
-        item = invert(rows, u[0])
+        item = invert(rows, rows + u[0])
         # A draw that stays takes the category of the last one that did not.
         anchor = np.maximum.accumulate(np.where(stay, 0, np.arange(rows.size)))
         category = np.where(rows[anchor] == rows, catalogue.category[item[anchor]], catalogue.category[item])
-        edge = np.concatenate([np.zeros((len(cumulative), 1)), cumulative], axis=1)
-        low, high = edge[rows, start[category]], edge[rows, start[category + 1]]
-        item = np.where(stay, invert(rows, low + u[0] * (high - low)), item)
+        low = edges[rows, catalogue.category_start[category]]
+        width = edges[rows, catalogue.category_start[category + 1]] - low
+        item = np.where(stay, invert(rows, low + u[0] * width), item)
         for again in u[1:]:
             gone = np.flatnonzero((catalogue.from_day[item] > day) | (catalogue.to_day[item] <= day))
-            item[gone] = invert(rows[gone], low[gone] + again[gone] * (high[gone] - low[gone]))
+            item[gone] = invert(rows[gone], low[gone] + again[gone] * width[gone])
         item[(catalogue.from_day[item] > day) | (catalogue.to_day[item] <= day)] = -1
         return item
