@@ -24,7 +24,7 @@ class ProfilesConfig:
     half_life_days: float = 30.0
     max_channels: int = 8
     max_categories: int = 12
-    min_events: int = 5
+    min_events: int = 3
     prior_events: float = 3.0
     volume_weight: float = 0.25
     variance: float = 0.8
