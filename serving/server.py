@@ -23,6 +23,7 @@ from serving.server_process import (
     Ports,
     check_free,
     clear_leftovers,
+    hide_from_process_list,
     launch,
     log_tail,
     only_one_starts,
@@ -106,6 +107,7 @@ class TritonServer:
             try:
                 state.write(repository)
                 if (problem := server._wait_until_up(startup_seconds)) is None:
+                    hide_from_process_list(state.pid, state.secret)
                     return server
                 tail = log_tail(Path(state.log_file))
             except BaseException:

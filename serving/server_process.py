@@ -104,6 +104,21 @@ def server_arguments(
     ]
 
 
+def hide_from_process_list(pid: int, secret: str) -> None:
+    """Blank out `secret` in what every user of the machine may read of a child's command line.
+
+    Triton takes the secret as an argument alone. It has read its arguments by now; a kernel that keeps
+    parents out of their children's memory leaves the secret readable to the machine's own users.
+    """
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    begin, end = int(fields[45]), int(fields[46])  # arg_start and arg_end of proc(5)
+    with contextlib.suppress(PermissionError), Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
+        memory.seek(begin)
+        arguments = memory.read(end - begin)
+        memory.seek(begin)
+        memory.write(arguments.replace(secret.encode(), b"*" * len(secret)))
+
+
 def check_free(wanted: Ports) -> None:
     for kind, port in (("http", wanted.http), ("grpc", wanted.grpc), ("metrics", wanted.metrics)):
         with socket.socket() as probe:

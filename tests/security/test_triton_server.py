@@ -114,6 +114,15 @@ def test_its_private_folder_note_and_log_keep_the_secret(server: TritonServer) -
     assert server.state.secret not in log.read_text(encoding="utf-8")
 
 
+def test_the_process_list_does_not_tell_the_secret(server: TritonServer) -> None:
+    for name in ("cmdline", "environ"):
+        assert server.state.secret.encode() not in Path(f"/proc/{server.state.pid}/{name}").read_bytes()
+    shown = Path(f"/proc/{server.state.pid}/cmdline").read_bytes()
+    assert server.state.server_id.encode() in shown
+    assert b"shopsight-secret=***" in shown
+    server.load("double")
+
+
 def test_secrets_and_ids_are_new_for_every_server(server: TritonServer, tmp_path: Path) -> None:
     with TritonServer.start(tmp_path) as other:
         assert other.state.secret != server.state.secret
