@@ -222,7 +222,7 @@ def _experiment(folder: Path, workspace: Workspace) -> Row:
     from training.market.experiment import analyse
 
     planted = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))["expected_metric"]
-    found = analyse(workspace, None)
+    found = analyse(workspace, None, channel="web")
     return experiment_row(planted["treatment"] - planted["control"], found.effect, found.low, found.high)
 
 

@@ -14,6 +14,10 @@ from training.profiles.spec import FeatureSpec, shop_features
 from training.workspace import Workspace
 
 
+class NoEvents(ValueError):  # noqa: N818 - reads as what happened
+    """There is no event, so there is nothing to measure."""
+
+
 def fit_spec(
     events: pl.LazyFrame, items: pl.LazyFrame, *, as_of: datetime, config: ProfilesConfig
 ) -> FeatureSpec:
@@ -81,12 +85,15 @@ def compute_features(workspace: Workspace, spec: FeatureSpec, as_of: datetime) -
 
 
 def end_of_data(workspace: Workspace) -> datetime:
-    """Return the first instant after the last event: features as of then see everything."""
+    """Return the first instant after the last event: features as of then see everything.
+
+    Raises NoEvents when there is none.
+    """
     last: datetime | None = (
         scan_table(workspace.tables, "events").select(pl.col("timestamp").max()).collect().item()
     )
     if last is None:
-        raise ValueError(f"{workspace.tables}: the events table has no rows; ingest a source of events first")
+        raise NoEvents(f"{workspace.tables}: the events table has no rows; ingest a source of events first")
     return last + timedelta(microseconds=1)
 
 

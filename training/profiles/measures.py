@@ -36,7 +36,7 @@ def described_events(
     today's and would leak, so it stands in only for items without any priced event.
     """
     price = pl.col("price").cast(pl.Float64)
-    in_currency = pl.col("currency").is_null() | (pl.col("currency") == currency)
+    in_currency = pl.col("currency").is_null() | (pl.col("currency") == pl.lit(currency, dtype=pl.String))
     known = customer_events(events, as_of).with_columns(
         price=pl.when(in_currency).then(price), quantity=pl.col("quantity").fill_null(1).abs()
     )
