@@ -13,13 +13,14 @@ Array = np.ndarray[Any, Any]
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def factorize(system: Array, size: int, inverse_diagonal: Array) -> bool:
+def factorize(system: Array, size: int, num_rows: int, inverse_diagonal: Array) -> bool:
     """Replace a symmetric matrix by its upper factor U, UᵀU = A, and keep 1 / diag(U) beside.
 
     `system` is flat float32, `size` rows of `size`, a multiple of WIDTH; only the upper triangle is read,
-    what lies below becomes zero. Returns False where A is not positive definite in float32.
+    what lies below becomes zero. Rows from `num_rows` on are those of the unit matrix, and are left alone.
+    Returns False where A is not positive definite in float32.
     """
-    for top in range(0, size, HEIGHT):
+    for top in range(0, num_rows, HEIGHT):
         begin = top // WIDTH * WIDTH
         for column in range(begin, size, WIDTH):
             at = top * size + column
@@ -41,16 +42,18 @@ def factorize(system: Array, size: int, inverse_diagonal: Array) -> bool:
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def solve(upper: Array, size: int, inverse_diagonal: Array, right: Array, answer: Array) -> None:
-    """Write the solution of UᵀU·answer = right; `right` is used up."""
-    for i in range(size):
+def solve(
+    upper: Array, size: int, num_rows: int, inverse_diagonal: Array, right: Array, answer: Array
+) -> None:
+    """Write the first `num_rows` of the solution of UᵀU·answer = right; `right` is used up."""
+    for i in range(num_rows):
         value = right[i] * inverse_diagonal[i]
         answer[i] = value
         begin = i // WIDTH * WIDTH
         add_scaled(-value, upper, i * size + begin, right, begin, size - begin)
     right[:size] = 0
-    for i in range(size - 1, -1, -1):
+    for i in range(num_rows - 1, -1, -1):
         begin = i // WIDTH * WIDTH
         total = dot(upper, i * size + begin, right, begin, size - begin)
         right[i] = (answer[i] - total) * inverse_diagonal[i]
-    answer[:size] = right[:size]
+    answer[:num_rows] = right[:num_rows]

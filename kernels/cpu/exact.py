@@ -20,6 +20,7 @@ from kernels.cpu.vector import (
     add_scaled,
     add_tile,
     dot,
+    gather_row,
     set_product,
     set_scaled,
     transpose_8x8,
@@ -108,18 +109,18 @@ def _solve_primal(
         count = min(chunk, len(entries) - first)
         for p in range(count):
             y = entries[first + p] * size
-            set_scaled(np.float32(1), rotated, y, block, p * size, size)
-            set_scaled(a[first + p], rotated, y, scaled, p * size, size)
-            add_scaled(b[first + p], rotated, y, right, 0, size)
+            gather_row(
+                a[first + p], b[first + p], rotated, y, block, p * size, scaled, p * size, right, 0, size
+            )
         for i in range(0, size, HEIGHT):
             for j in range(i // WIDTH * WIDTH, size, WIDTH):
                 at = i * size + j
                 add_tile(scaled, i, size, block, j, size, system, at, size, count, np.float32(1))
     for i in range(size):
         system[i * size + i] += diagonal[i]
-    if not factorize(system, size, inverse_diagonal):
+    if not factorize(system, size, size, inverse_diagonal):
         return False
-    solve(system, size, inverse_diagonal, right, x)
+    solve(system, size, size, inverse_diagonal, right, x)
     return True
 
 
@@ -164,15 +165,15 @@ def _solve_dual(
     for i in range(size):
         set_scaled(diagonal[i], block, i * width, scaled, i * width, width)
     system[: width * width] = 0
-    for p in range(0, width, HEIGHT):
+    for p in range(0, count, HEIGHT):
         for q in range(p // WIDTH * WIDTH, width, WIDTH):
             at = p * width + q
             add_tile(scaled, p, width, block, q, width, system, at, width, size, np.float32(1))
     for p in range(width):
         system[p * width + p] += np.float32(1)
-    if not factorize(system, width, inverse_diagonal):
+    if not factorize(system, width, count, inverse_diagonal):
         return False
-    solve(system, width, inverse_diagonal, right, answer)
+    solve(system, width, count, inverse_diagonal, right, answer)
     block[:size] = 0
     for p in range(count):
         if a[p] > 0:

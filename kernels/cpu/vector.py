@@ -108,6 +108,43 @@ def set_scaled(typing, factor, values, values_at, out, out_at, count):  # type: 
 
 
 @intrinsic
+def gather_row(  # type: ignore[no-untyped-def]
+    typing,  # noqa: ARG001
+    weight,
+    target,
+    values,
+    values_at,
+    block,
+    block_at,
+    scaled,
+    scaled_at,
+    total,
+    total_at,
+    count,
+):
+    """block = values; scaled = weight * values; total += target * values: in one reading."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        weight, target = _splat(builder, args[0]), _splat(builder, args[1])
+        values, block, scaled, total = (_pointer(context, builder, signature, args, n) for n in (2, 4, 6, 8))
+
+        def step(p: Any, _: list[Any]) -> list[Any]:
+            value = _load(builder, builder.gep(values, [p]))
+            at = builder.gep(total, [p])
+            _store(builder, builder.gep(block, [p]), value)
+            _store(builder, builder.gep(scaled, [p]), builder.fmul(weight, value))
+            _store(builder, at, _multiply_add(builder, target, value, _load(builder, at)))
+            return []
+
+        _loop(builder, args[10], WIDTH, [], step)
+        return context.get_dummy_value()
+
+    return types.void(
+        weight, target, values, values_at, block, block_at, scaled, scaled_at, total, total_at, count
+    ), emit
+
+
+@intrinsic
 def set_product(typing, left, left_at, right, right_at, out, out_at, count):  # type: ignore[no-untyped-def] # noqa: ARG001
     """out = left * right, element by element."""
 
