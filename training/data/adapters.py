@@ -51,10 +51,9 @@ def clinc150(path: Path, out: Path) -> Path:
     "out_of_scope" in the split they were published in; whether to train on them is the trainer's choice.
     """
     data = _find(path, ("data_full.json.gz", "data_full.json"))
-    opened = gzip.open(data, "rt", encoding="utf-8") if data.suffix == ".gz" else data.open(encoding="utf-8")
     try:
-        with opened as stream:
-            splits = json.load(stream)
+        content = data.read_bytes()
+        splits = json.loads(gzip.decompress(content) if data.suffix == ".gz" else content)
         rows = [
             {
                 "message_id": f"{split}-{number}",

@@ -121,23 +121,21 @@ def _name_clusters(ids: pl.DataFrame, previous: pl.DataFrame, as_of: datetime) -
     active = previous.filter(pl.col("valid_to").is_null()).select(
         "source", pl.col("source_id").alias("pseudonym"), pl.col("customer_id").alias("old_id"), "valid_from"
     )
-    ids = ids.join(active, on=["source", "pseudonym"], how="left")
+    account = pl.col("source") + ":" + pl.col("pseudonym")
+    ids = ids.join(active, on=["source", "pseudonym"], how="left").with_columns(account.alias("account"))
     held = ids.filter(pl.col("old_id").is_not_null()).group_by("cluster", "old_id").agg(
-        pl.len(), pl.struct("valid_from", "source", "pseudonym").min().alias("oldest")
+        pl.len(), pl.col("valid_from").min(), pl.col("account").min()
     )  # fmt: skip
     # After a split the larger part keeps the id; of several ids that met, the oldest stays.
-    owned = held.sort("old_id", "len", "oldest", descending=[False, True, False]).group_by(
-        "old_id", maintain_order=True
-    )
+    order = held.sort("old_id", "len", "valid_from", "account", descending=[False, True, False, False])
+    owned = order.group_by("old_id", maintain_order=True)
     kept = owned.first().group_by("cluster").agg(pl.col("old_id").min().alias("customer_id"))
     ids = ids.join(kept, on="cluster", how="left")
     fresh = (
         ids.filter(pl.col("customer_id").is_null())
         .group_by("cluster")
-        .agg(
-            pl.col("first_seen").fill_null(as_of).min(), pl.struct("source", "pseudonym").min().alias("least")
-        )
-        .sort("first_seen", "least")
+        .agg(pl.col("first_seen").fill_null(as_of).min(), pl.col("account").min())
+        .sort("first_seen", "account")
     )
     taken = pl.concat([previous["customer_id"], previous["merged_into"].drop_nulls()])
     start = int(taken.str.slice(1).cast(pl.Int64).max() or 0) + 1 if taken.len() else 1  # type: ignore[arg-type]

@@ -33,9 +33,12 @@ def prepare_messages(loaded: list[Loaded]) -> None:
             ]
             rows = rows.with_columns(content_ids(named, columns).alias("message_id"))
         order = [n for n in ("timestamp", "digest") if n in rows.columns]
-        part.rows = rows.with_columns(pl.struct(order).rank("ordinal").over("message_id").alias("_place"))
-        part.refuse(pl.col("_place") > 1, "message_id", "duplicate")
-        part.rows = part.rows.drop("_place")
+        # By content, not by place in the file, so that the order of rows does not matter.
+        by_time = rows.select(pl.int_range(pl.len()).sort_by(order).alias("at")).to_series()
+        first = rows["message_id"].gather(by_time).is_first_distinct()
+        part.rows = rows.with_columns(pl.Series("first", first).gather(by_time.arg_sort()))
+        part.refuse(~pl.col("first"), "message_id", "duplicate")
+        part.rows = part.rows.drop("first")
     _tell_apart(parts)
 
 

@@ -167,7 +167,8 @@ def _without_header(blocks: Iterator[Block]) -> Iterator[Block]:
             yield block
             continue
         seen = True
-        yield Block(block.data, block.starts[1:], block.stops[1:])
+        begin = int(block.starts[1]) if len(block) > 1 else len(block.data)
+        yield Block(block.data[begin:], block.starts[1:] - begin, block.stops[1:] - begin)
 
 
 # -- JSON Lines
