@@ -76,7 +76,7 @@ __device__ float dot(const float (&a)[OWN], const float (&b)[OWN]) {
     return warp_sum(sum);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 als_cg(const stored* __restrict__ factors, const long long* __restrict__ indptr, const int* __restrict__ columns,
        const float* __restrict__ weights, const float* __restrict__ targets, const int* __restrict__ rows,
        const float* __restrict__ spectrum, const float* __restrict__ regularization, stored* __restrict__ out,

@@ -19,7 +19,7 @@ __device__ void combine_rows(float* u, const float* y, const float* c, const flo
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 als_dual(const stored* __restrict__ factors, const long long* __restrict__ indptr, const int* __restrict__ columns,
          const float* __restrict__ weights, const float* __restrict__ targets, const int* __restrict__ rows,
          const float* __restrict__ spectrum, const float* __restrict__ regularization, stored* __restrict__ out,

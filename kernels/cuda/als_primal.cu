@@ -147,7 +147,7 @@ __device__ void finish_row(const Shared& s, int row, const float* spectrum, floa
     for (int f = threadIdx.x; f < STORED; f += blockDim.x) to[f] = to_stored(s.rhs[f]);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 als_primal(const stored* __restrict__ factors, const long long* __restrict__ indptr, const int* __restrict__ columns,
            const float* __restrict__ weights, const float* __restrict__ targets, const int* __restrict__ rows,
            const float* __restrict__ spectrum, const float* __restrict__ regularization, stored* __restrict__ out,
@@ -158,7 +158,7 @@ als_primal(const stored* __restrict__ factors, const long long* __restrict__ ind
     finish_row(s, row, spectrum, regularization[row], cg_steps, out, failed);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 als_partial(const stored* __restrict__ factors, const int* __restrict__ columns, const float* __restrict__ weights,
             const float* __restrict__ targets, const long long* __restrict__ segments, float* __restrict__ partial) {
     const Shared s;
@@ -168,7 +168,7 @@ als_partial(const stored* __restrict__ factors, const int* __restrict__ columns,
     for (int i = threadIdx.x; i < PADDED; i += blockDim.x) to[TILE_FLOATS + i] = s.rhs[i];
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 als_finish(const float* __restrict__ partial, const int* __restrict__ rows, const int* __restrict__ first_segment,
            const float* __restrict__ spectrum, const float* __restrict__ regularization, stored* __restrict__ out,
            signed char* __restrict__ failed, int cg_steps) {

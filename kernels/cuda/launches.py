@@ -1,4 +1,4 @@
-"""Geometry and shared memory of the ALS kernels (the twin of the layouts at the top of the .cu files)."""
+"""Threads, shared memory and registers of the larger kernels (shared memory: see the top of the .cu files)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from kernels.cuda.runtime import Device, Kernel
 
 DUAL_CAPACITIES = (16, 32, 48, 64, 96, 128, 144, 192)
 CG_CAPACITIES = (32, 64, 128, 256, 512)
+_MULTIPROCESSOR_SHARED = 228 * 1024  # H100, H200 and B200; each block takes 1 KiB more than it asks for
+_MULTIPROCESSOR_REGISTERS = 64 * 1024
 
 
 class Launch(NamedTuple):
@@ -18,6 +20,20 @@ class Launch(NamedTuple):
     kernel: Kernel
     threads: int
     shared: int
+
+
+def make_launch(
+    source: str, name: str, layout: Layout, threads: int, floats: int, registers: int, **numbers: int
+) -> Launch:
+    """A launch whose compiler knows how many blocks a multiprocessor shall hold, and so what registers it may
+    use: as many blocks as shared memory allows, while every thread has at least `registers`.
+    """
+    shared = 4 * floats
+    blocks = min(
+        _MULTIPROCESSOR_SHARED // (shared + 1024), _MULTIPROCESSOR_REGISTERS // (registers * threads)
+    )
+    numbers = {"THREADS": threads, "BLOCKS": max(1, blocks), **numbers}
+    return Launch(Kernel(source, name, (*layout.defines, *numbers.items())), threads, shared)
 
 
 def start(device: Device, launch: Launch, num_blocks: int, arguments: Sequence[Any]) -> None:
@@ -31,24 +47,21 @@ def primal_launch(layout: Layout, name: str) -> Launch:
     warps = tiles if tiles <= 10 else -(-tiles // -(-tiles // 12))
     chunks = 2 * 32 * (layout.padded + 8)
     floats = max(_tile_floats(layout.padded), chunks) + 4 * 32 + 5 * layout.padded
-    kernel = Kernel("als_primal.cu", name, (*layout.defines, ("THREADS", warps * 32)))
-    return Launch(kernel, warps * 32, 4 * floats)
+    return make_launch("als_primal.cu", name, layout, warps * 32, floats, 96)
 
 
 def dual_launch(layout: Layout, capacity: int) -> Launch:
     """als_dual for rows of at most `capacity` entries."""
-    threads = min(256, 2 * capacity)
-    defines = (*layout.defines, ("CAPACITY", capacity), ("THREADS", threads))
     floats = capacity * (layout.padded + 4) + _tile_floats(capacity) + 3 * capacity + 2 * layout.padded
-    return Launch(Kernel("als_dual.cu", "als_dual", defines), threads, 4 * floats)
+    threads = min(256, 2 * capacity)
+    return make_launch("als_dual.cu", "als_dual", layout, threads, floats, 112, CAPACITY=capacity)
 
 
 def cg_launch(layout: Layout, capacity: int) -> Launch:
     """als_cg for rows of at most `capacity` entries."""
     threads = min(256, capacity)
-    kernel = Kernel("als_cg.cu", "als_cg", (*layout.defines, ("CAPACITY", capacity), ("THREADS", threads)))
     floats = capacity * layout.padded + 2 * capacity + threads // 32 * layout.padded
-    return Launch(kernel, threads, 4 * floats)
+    return make_launch("als_cg.cu", "als_cg", layout, threads, floats, 64, CAPACITY=capacity)
 
 
 def dual_capacities(layout: Layout, shared_bytes: int) -> list[int]:

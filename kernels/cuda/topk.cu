@@ -80,7 +80,7 @@ __device__ inline u64 forbidden(const Filter& filter, long long end, long long* 
     return bits;
 }
 
-extern "C" __global__ void __launch_bounds__(2 * USERS)
+extern "C" __global__ void __launch_bounds__(2 * USERS, BLOCKS)
 topk_scan(const stored* __restrict__ user_factors, const stored* __restrict__ item_factors, int num_users,
           int num_items, int k, const long long* __restrict__ filter_indptr, const int* __restrict__ filter_items,
           const u32* __restrict__ excluded, u64* __restrict__ floor, u64* __restrict__ candidates) {

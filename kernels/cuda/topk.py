@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.cuda import runtime
+from kernels.cuda.launches import Launch, make_launch
 from kernels.cuda.layout import Layout, to_device
 from kernels.cuda.runtime import Device, Kernel
 
@@ -64,7 +65,7 @@ class ItemIndex:
         num_tile_users = tile_users(self._device, self._layout, k)
         if num_tile_users is None:
             return self._wide_topk(users, k, indptr, indices)
-        kernel, threads, shared = scan_launch(self._layout, num_tile_users, k)
+        launch = scan_launch(self._layout, num_tile_users, k)
         groups = -(-num_users // num_tile_users)
         tiles = -(-self._num_items // ITEMS)
         # three blocks share a multiprocessor; a share of fewer than 16 tiles would mostly fill lists
@@ -73,9 +74,9 @@ class ItemIndex:
         filters = (indptr, indices, self._excluded, xp.zeros(max(1, num_users), np.uint64))
         sizes = (np.int32(num_users), np.int32(self._num_items), np.int32(k))
         scan = (users, self._factors, *sizes, *filters, candidates)
-        self._device.launch(kernel, (groups, shares), threads, shared, scan)
+        self._device.launch(launch.kernel, (groups, shares), launch.threads, launch.shared, scan)
         items, scores = xp.empty((num_users, k), np.int32), xp.empty((num_users, k), np.float32)
-        merge = Kernel("topk.cu", "topk_merge", kernel.defines)
+        merge = Kernel("topk.cu", "topk_merge", launch.kernel.defines)
         sizes = (np.int32(num_users), np.int32(shares), np.int32(k))
         self._device.launch(merge, (num_users, 1), 32, 8 * k, (candidates, *sizes, items, scores))
         return items, scores
@@ -106,13 +107,13 @@ class ItemIndex:
 
 def tile_users(device: Device, layout: Layout, k: int) -> int | None:
     """How many users a block holds: the most whose lists fit in shared memory, None where not even 32 do."""
-    fitting = [n for n in (64, 32) if scan_launch(layout, n, k)[2] <= device.shared_bytes]
+    fitting = [n for n in (64, 32) if scan_launch(layout, n, k).shared <= device.shared_bytes]
     return fitting[0] if fitting else None
 
 
-def scan_launch(layout: Layout, num_users: int, k: int) -> tuple[Kernel, int, int]:
-    """The scanning kernel, its threads and its bytes of shared memory."""
+def scan_launch(layout: Layout, num_users: int, k: int) -> Launch:
+    """topk_scan with blocks of `num_users` users; compiled alike for every k."""
     pitch = layout.padded + 4
     floats = num_users * pitch + max(ITEMS * pitch, num_users * (ITEMS + 1))
-    kernel = Kernel("topk.cu", "topk_scan", (*layout.defines, ("USERS", num_users)))
-    return kernel, 2 * num_users, 4 * floats + num_users * (8 * k + 16)
+    launch = make_launch("topk.cu", "topk_scan", layout, 2 * num_users, floats, 112, USERS=num_users)
+    return launch._replace(shared=launch.shared + num_users * (8 * k + 16))
