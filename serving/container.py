@@ -41,6 +41,7 @@ def container_command(repository: Path) -> list[str]:
         address=EVERY_ADDRESS,
     )
     models = [model for level in release.levels() for model in level]
+    arguments.append("--disable-auto-complete-config")  # ours are complete
     return [str(triton.binary), *arguments, *(f"--load-model={model}" for model in models)]
 
 

@@ -21,6 +21,7 @@ from serving.server_process import (
     LOOPBACK,
     SECRET_HEADER,
     Ports,
+    StartOptions,
     check_free,
     clear_leftovers,
     hide_from_process_list,
@@ -28,7 +29,6 @@ from serving.server_process import (
     log_tail,
     only_one_starts,
     remove_runtime,
-    with_free_ports,
 )
 from serving.server_state import ServerState, remove_state
 from serving.triton_environment import TritonMissingError, find_triton
@@ -71,13 +71,16 @@ class TritonServer:
         metrics_port: int = 0,
         key_file: Path | None = None,
         detached: bool = False,
+        auto_complete: bool = False,
         startup_seconds: float = 60.0,
     ) -> TritonServer:
         """Start a server on loopback, load `models` in order, and note it in the repository's `.server.json`.
 
         Port 0 takes a free one. `key_file` is where routers find the pseudonymisation key. Unless
-        `detached`, the server ends when the calling thread's process does. Raises TritonMissingError,
-        PortInUseError, ModelLoadError (the server is stopped) or ServerError, each with the remedy.
+        `detached`, the server ends when the calling thread does. `auto_complete` lets Triton fill in what
+        configurations leave out; it doubles the time of every load, and ours leave nothing out. Raises
+        TritonMissingError, PortInUseError, ModelLoadError (the server is stopped) or ServerError, each with
+        the remedy.
         """
         repository = repository.absolute()
         if not repository.is_dir():
@@ -86,8 +89,9 @@ class TritonServer:
             raise ServerError(f"{repository} is not writable; the server's note and log go there")
         with only_one_starts(repository):
             clear_leftovers(repository)
-            wanted = Ports(http_port, grpc_port, metrics_port)
-            server = cls._start_empty(repository, wanted, key_file, detached, startup_seconds)
+            ports = Ports(http_port, grpc_port, metrics_port)
+            options = StartOptions(ports, key_file, detached, auto_complete)
+            server = cls._start_empty(repository, options, startup_seconds)
         try:
             for model in models:
                 server.load(model)
@@ -97,12 +101,10 @@ class TritonServer:
         return server
 
     @classmethod
-    def _start_empty(
-        cls, repository: Path, wanted: Ports, key_file: Path | None, detached: bool, startup_seconds: float
-    ) -> TritonServer:
-        check_free(wanted)
+    def _start_empty(cls, repository: Path, options: StartOptions, startup_seconds: float) -> TritonServer:
+        check_free(options.ports)
         for last_attempt in (False, False, True):
-            state, process = launch(repository, with_free_ports(wanted), key_file, detached)
+            state, process = launch(repository, options)
             server = cls(repository, state, process)
             try:
                 state.write(repository)

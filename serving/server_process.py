@@ -38,9 +38,19 @@ class Ports:
     metrics: int
 
 
-def launch(
-    repository: Path, ports: Ports, key_file: Path | None, detached: bool
-) -> tuple[ServerState, subprocess.Popen[bytes]]:
+@dataclass(frozen=True)
+class StartOptions:
+    """What a caller may choose of a server; `TritonServer.start` says what each means."""
+
+    ports: Ports
+    key_file: Path | None
+    detached: bool
+    auto_complete: bool
+
+
+def launch(repository: Path, options: StartOptions) -> tuple[ServerState, subprocess.Popen[bytes]]:
+    """Start a server's process, on free ports where the options name none, without waiting for it."""
+    ports = with_free_ports(options.ports)
     installation = find_triton()
     server_id, secret = f"shopsight-{secrets.token_hex(6)}", secrets.token_urlsafe(32)
     folder = Path(tempfile.mkdtemp(prefix="triton-", dir=_runtime_root()))
@@ -49,10 +59,12 @@ def launch(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    if key_file is not None:
-        run.environment[KEY_FILE_VARIABLE] = str(key_file.absolute())
+    if options.key_file is not None:
+        run.environment[KEY_FILE_VARIABLE] = str(options.key_file.absolute())
     command = run.arguments + server_arguments(repository, ports, server_id, secret)
-    if not detached:
+    if not options.auto_complete:
+        command.append("--disable-auto-complete-config")
+    if not options.detached:
         parent = Path(__file__).with_name("end_with_parent.py")
         command = [sys.executable, "-I", str(parent), str(os.getpid()), *command]
     log_file = repository / LOG_FILE

@@ -168,11 +168,6 @@ REFUSED = {
         f"max_batch_size: 4 {X3} {Y3}",
         r"output 'Y': max_batch_size is 4, but the first dimension of \[1, 3\]",
     ),
-    "batches asked of a fixed graph that fills in its tensors": (
-        double_graph([2, 3]),
-        "max_batch_size: 4",
-        "max_batch_size is 4, but the first dimension of this graph is fixed",
-    ),
     "optional input of a model that batches": (
         overridable_graph(),
         'max_batch_size: 4 input { name: "X" data_type: TYPE_FP32 dims: -1 } '
@@ -292,8 +287,23 @@ def test_gpu_instances_are_refused_where_there_is_no_gpu(module_server: TritonSe
         module_server.load(name)
 
 
-def test_fills_in_tensors_batch_size_and_scheduler_by_itself(module_server: TritonServer, admin: Any) -> None:
-    model = load(module_server, two_inputs_graph(), "")
+@pytest.fixture
+def filling_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    with TritonServer.start(tmp_path_factory.mktemp("filling"), auto_complete=True) as server:
+        yield server
+
+
+def test_fills_in_tensors_batch_size_and_scheduler_when_asked_to(filling_server: TritonServer) -> None:
+    model = load(filling_server, two_inputs_graph(), "")
+    fixed = load(filling_server, double_graph([2, 3]), "")
+    with pytest.raises(ModelLoadError, match="max_batch_size is 4, but the first dimension of this graph"):
+        load(filling_server, double_graph([2, 3]), "max_batch_size: 4")
+    with triton_grpc.InferenceServerClient(filling_server.grpc_url) as admin:
+        check_filled_in(admin, model)
+        check_filled_in_without_batches(admin, fixed)
+
+
+def check_filled_in(admin: Any, model: str) -> None:
     config = admin.get_model_config(model).config
     assert config.max_batch_size == 4
     assert config.HasField("dynamic_batching")
@@ -305,8 +315,7 @@ def test_fills_in_tensors_batch_size_and_scheduler_by_itself(module_server: Trit
     np.testing.assert_array_equal(answer.as_numpy("DIFFERENCE"), a - b)
 
 
-def test_fills_in_a_graph_that_takes_no_batches(module_server: TritonServer, admin: Any) -> None:
-    model = load(module_server, double_graph([2, 3]), "")
+def check_filled_in_without_batches(admin: Any, model: str) -> None:
     config = admin.get_model_config(model).config
     assert config.max_batch_size == 0
     assert list(config.input[0].dims) == [2, 3]
