@@ -22,10 +22,10 @@ _CHANGES = ("rename", "replace", "link", "mkdir", "unlink", "rmdir", "open")
 _KILLED = 9
 
 
-def kill_publishers(folder: Path, verb: str) -> list[dict[str, Any]]:
+def kill_publishers(folder: Path, verb: str, stride: int) -> list[dict[str, Any]]:
     """Return for each step: whether the publisher was killed, the release then current, and what is wrong."""
     results = []
-    for step in itertools.count():
+    for step in itertools.count(step=stride):
         repository = folder / f"killed-{step}"
         shutil.copytree(folder / "repository", repository)
         killed = _in_child(lambda where=repository, at=step: _publish_and_die(folder, where, verb, at))
@@ -33,7 +33,7 @@ def kill_publishers(folder: Path, verb: str) -> list[dict[str, Any]]:
         current = current_release(repository)
         assert current is not None
         problems = _problems(repository, current.number)
-        if step % 5 == 0 or not killed:
+        if step % (5 * stride) == 0 or not killed:
             again = publish(folder / "models", repository)
             problems += [f"again: {problem}" for problem in _problems(repository, again.number)]
         results.append({"step": step, "killed": killed, "current": current.number, "problems": problems})
@@ -91,4 +91,4 @@ def _problems(repository: Path, number: int) -> list[str]:
 
 if __name__ == "__main__":
     os.fsync = lambda _: None  # a kill is not a power cut: the kernel keeps what was written
-    json.dump(kill_publishers(Path(sys.argv[1]), sys.argv[2]), sys.stdout)
+    json.dump(kill_publishers(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])), sys.stdout)
