@@ -1,0 +1,63 @@
+"""The one place that chooses a backend."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from kernels import backend
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(backend, "cuda_obstacle", lambda: "there is no GPU in this test")
+    monkeypatch.delenv(backend.BACKEND_VARIABLE, raising=False)
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_auto_takes_the_cpu_where_there_is_no_gpu():
+    assert backend.resolve().name == "cpu"
+    assert backend.polars_engine() == "streaming"
+    assert backend.estimators().library == "scikit-learn"
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_a_request_that_cannot_be_met_raises_with_the_reason():
+    with pytest.raises(backend.BackendUnavailable, match="no GPU in this test"):
+        backend.resolve("cuda")
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_the_variable_is_a_request_too(monkeypatch):
+    monkeypatch.setenv(backend.BACKEND_VARIABLE, "cuda")
+    with pytest.raises(backend.BackendUnavailable):
+        backend.resolve()
+    assert backend.resolve("cpu").name == "cpu"
+    monkeypatch.setenv(backend.BACKEND_VARIABLE, "tpu")
+    with pytest.raises(ValueError, match="SHOPSIGHT_BACKEND='tpu'"):
+        backend.resolve()
+
+
+def test_omp_num_threads_lowers_the_number_of_threads(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert backend.resolve("cpu").num_threads == 1
+
+
+def test_importing_every_kernel_loads_neither_cupy_nor_torch():
+    code = (
+        "import sys, kernels.als, kernels.fold_in, kernels.topk, kernels.sgd, kernels.bpr, kernels.backend;"
+        "print([m for m in ('cupy', 'cuml', 'torch', 'numba') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_reference_of_fold_in_needs_numpy_alone():
+    code = (
+        "import sys; before = set(sys.modules); import kernels.reference.fold_in;"
+        "print(sorted({m.split('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['kernels', 'numpy']"
