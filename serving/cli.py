@@ -193,7 +193,7 @@ def ask_command(
     repository: RepositoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the endpoint about a customer: who they are, what to show them, what their message wants.
+    """Ask the endpoint about a customer, a message, or both: who they are, what to show, what is wanted.
 
     Example: shopsight ask --source web --source-id w-1042 --message "where is my parcel?"
     """
@@ -203,9 +203,11 @@ def ask_command(
 
     if source_id == "-":
         source_id = sys.stdin.readline().rstrip("\r\n")
-    if customer is None and (source is None or source_id is None):
-        raise typer.BadParameter("name somebody: --customer, or --source with --source-id")
-    if customer is not None and (source is not None or source_id is not None):
+    if (source is None) != (source_id is None):
+        raise typer.BadParameter("--source and --source-id name somebody together: give both")
+    if customer is None and source is None and message is None:
+        raise typer.BadParameter("ask something: --customer, or --source with --source-id, or --message")
+    if customer is not None and source is not None:
         raise typer.BadParameter("give --customer, or --source with --source-id, not both")
     endpoint = url or TritonServer.attach(_repository(workspace, repository)).grpc_url
     with ShopsightClient(endpoint, deadline_seconds=deadline) as client:

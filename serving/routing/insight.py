@@ -28,7 +28,7 @@ class InsightRouter:
 
     The JSON holds schema_version, release, request_id, profile (null for a customer that the release does
     not know), recommendations, and understanding (null without TEXT). A part whose router this release
-    lacks is left out.
+    lacks is left out, and so are profile and recommendations where TEXT comes from nobody in particular.
     """
 
     def __init__(self, folder: Path, release: str) -> None:
@@ -48,17 +48,17 @@ class InsightRouter:
 
     async def _insight(self, row: Row, ask: AskAsync) -> dict[str, Any]:
         person = {name: _single(value) for name in _PERSON if (value := row.text(name))}
-        if not person:
-            raise RequestError("nobody is named: give CUSTOMER_ID, or SOURCE with SOURCE_ID")
         text = row.text("TEXT")
+        if not person and not text:
+            raise RequestError("nothing is asked: give CUSTOMER_ID, or SOURCE with SOURCE_ID, or TEXT")
         if text and "understand" not in self._calls:
             raise RequestError("TEXT is given, but this release has no language model; leave it out")
         request_id = row.request_id or uuid.uuid4().hex
         limit = {"K": np.array([[row.number("K", 10)]], dtype=np.int32)}
         parts: dict[str, Awaitable[Any]] = {}
-        if "profile" in self._calls:
+        if person and "profile" in self._calls:
             parts["profile"] = _profile(person, ask, request_id)
-        if "recommend" in self._calls:
+        if person and "recommend" in self._calls:
             parts["recommendations"] = _recommendations(person | limit, ask, request_id)
         if "understand" in self._calls:
             parts["understanding"] = _understanding(text, ask, request_id)

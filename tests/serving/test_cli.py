@@ -94,7 +94,7 @@ def test_what_cannot_be_done_is_told_in_one_line(workspace: Path, tmp_path: Path
     told = refused("publish", "--workspace", workspace, "--require", threshold)
     assert "mf_retrieval.quality is 0.4, required is 0.9" in told
     assert len(told.strip().splitlines()) == 1
-    assert "name somebody" in refused("ask", "--workspace", workspace)
+    assert "ask something" in refused("ask", "--workspace", workspace)
     assert "not both" in refused("ask", "--customer", "c", "--source", "web", "--workspace", workspace)
 
 
@@ -126,3 +126,20 @@ def test_serve_status_ask_publish_and_stop(tmp_path: Path) -> None:
     finally:
         assert shopsight("stop", *where).returncode == 0
     assert said("status", *where)["server"] is None
+
+
+@pytest.mark.triton
+def test_serve_in_the_foreground_ends_with_its_server(workspace: Path) -> None:
+    said("publish", "--workspace", workspace)
+    ports = [f"--{kind}-port=0" for kind in ("http", "grpc", "metrics")]
+    serving = subprocess.Popen(
+        [sys.executable, "-u", "-c", MAIN, "serve", "--workspace", str(workspace), *ports],
+        cwd=ROOT, env={**os.environ, "COLUMNS": "200"}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert serving.stdout is not None
+    with serving.stdout as lines:
+        assert any(line.startswith("log: ") for line in lines)
+        assert said("status", "--workspace", workspace)["models"]["recommend"]["ready"]
+        serving.terminate()
+        assert serving.wait(timeout=60) == 0
+    assert said("status", "--workspace", workspace)["server"] is None

@@ -413,7 +413,7 @@ def test_insight_joins_the_others_and_each_row_fails_alone(
     assert stranger["profile"] is None
     assert stranger["understanding"] is None
     assert [r["item_id"] for r in stranger["recommendations"]] == shop.popular(3)
-    assert "nobody is named" in str(unnamed)
+    assert "nothing is asked" in str(unnamed)
     assert "TEXT has 300 bytes" in str(long)
     assert "K is 0" in str(zero)
 
