@@ -34,7 +34,6 @@ class History:
     item: Array
     weight: Array
     bought: Array
-    num_unknown: int = 0
 
 
 class HistoryReader:
@@ -55,18 +54,16 @@ class HistoryReader:
         kept = [i for i, item in enumerate(given) if item]  # empty strings pad rows of unequal length
         weights: dict[int, float] = {}
         purchases: dict[int, int] = {}
-        num_unknown = 0
         for i in kept:
             item = self._items.index_of(given[i])
-            if item is None:
-                num_unknown += 1
+            if item is None:  # not in this release: it can say nothing
                 continue
             weights[item] = weights.get(item, 0.0) + self._signed_weight(events[i]) * float(fade[i])
             purchases[item] = purchases.get(item, 0) + (events[i] == "purchase") - (events[i] == "return")
         found = np.array(sorted(weights), dtype=np.int64)
         weight = np.array([weights[item] for item in found.tolist()])
         bought = np.array(sorted(item for item, count in purchases.items() if count > 0), dtype=np.int64)
-        return History(found, weight, bought, num_unknown)
+        return History(found, weight, bought)
 
     def _signed_weight(self, event: str) -> float:
         if event in _TAKES_BACK:

@@ -267,9 +267,23 @@ def test_a_release_that_answers_otherwise_than_its_goldens_is_taken_back(shop: S
 def test_a_release_of_other_tensors_replaces_the_earlier_one(shop: Shop) -> None:
     shop.only = ("segment", "profile")
     shop.publish(2)
+    widths: list[tuple[str, int]] = []
+    enough = threading.Event()
+
+    def ask() -> None:
+        with shop.client() as client:  # it asks again while the routers change
+            while not enough.is_set():
+                found = client.profile(customer_id="c0003")
+                widths.append((found.release, len(found.features)))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
     number = shop.publish(3, num_features=5, num_segments=4)
+    enough.set()
+    asking.join()
     with shop.client() as client:
         found = client.profile(customer_id="c0003")
+    assert set(widths) <= {("2", 3), (number, 5)}
     tiny = shop.seeds[number]
     assert (found.release, len(found.features)) == (number, 5)
     assert found.segment == tiny.segments[tiny.segment_of(tiny.feature[3])]["name"]
