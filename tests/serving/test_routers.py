@@ -396,10 +396,11 @@ def test_insight_joins_the_others_and_each_row_fails_alone(
         Row(row(CUSTOMER_ID="c0003", TEXT="where is my parcel", K=2).tensors, "asked-1"),
         row(CUSTOMER_ID="nobody", K=3),
         row(TEXT="lovely"),
+        row(K=3),
         row(CUSTOMER_ID="c0003", TEXT="x" * 300),
         row(CUSTOMER_ID="c0003", K=0),
     ]
-    known, unknown, unnamed, long, zero = asyncio.run(router.answer(rows, routers))
+    known, unknown, message, nothing, long, zero = asyncio.run(router.answer(rows, routers))
     found = json.loads(known["INSIGHT"][0])  # type: ignore[index]
     ids, _ = shop.recommend(3, 2)
     intent, confidence, sentiment = shop.understand(["where", "is", "my", "parcel"])
@@ -413,7 +414,10 @@ def test_insight_joins_the_others_and_each_row_fails_alone(
     assert stranger["profile"] is None
     assert stranger["understanding"] is None
     assert [r["item_id"] for r in stranger["recommendations"]] == shop.popular(3)
-    assert "nothing is asked" in str(unnamed)
+    alone = json.loads(message["INSIGHT"][0])  # type: ignore[index]
+    assert alone["understanding"]["intent"] == shop.understand(["lovely"])[0]
+    assert "profile" not in alone and "recommendations" not in alone
+    assert "nothing is asked" in str(nothing)
     assert "TEXT has 300 bytes" in str(long)
     assert "K is 0" in str(zero)
 
