@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
+from training.language.abstention import Abstention
 from training.language.batches import in_order
 from training.language.config import LanguageConfig
 from training.language.corpus import LanguageError
@@ -57,12 +58,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A trained encoder with its tokeniser, classes and temperatures."""
+    """A trained encoder with its tokeniser, classes, temperatures, and when its intents are withheld."""
 
     encoder: Encoder
     tokenizer: Tokenizer
     classes: dict[str, tuple[str, ...]]
     temperature: dict[str, float]
+    abstention: Abstention | None
     config: LanguageConfig
 
     def predict(self, texts: Sequence[str]) -> Prediction:
@@ -76,6 +78,7 @@ class LanguageModel:
             "format_version": FORMAT_VERSION,
             "classes": self.classes,
             "temperature": self.temperature,
+            "abstention": self.abstention and self.abstention.as_dict(),
             "config": asdict(self.config),
         }
         header = {"about": json.dumps(about), "tokenizer": self.tokenizer.to_str()}
@@ -105,7 +108,8 @@ def load(workspace: Workspace) -> LanguageModel:
     encoder = Encoder(config, tokenizer.get_vocab_size(), {t: len(c) for t, c in classes.items()})
     encoder.load_state_dict(tensors)
     encoder.eval()
-    return LanguageModel(encoder, tokenizer, classes, about["temperature"], config)
+    abstention = Abstention(**about["abstention"]) if about["abstention"] else None
+    return LanguageModel(encoder, tokenizer, classes, about["temperature"], abstention, config)
 
 
 def predict_logits(

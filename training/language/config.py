@@ -19,6 +19,8 @@ class LanguageConfig:
     epochs, batch_size, learning_rate, weight_decay: AdamW under one cycle; patience: epochs without a better
         validation score after which training stops; max_seconds: time after which no epoch begins.
     out_of_scope_labels: intents that mean "none of ours"; kept out of training, used to judge abstention.
+    wrong_answer_cost: of an answer to the wrong intent, a hand-over to a person being 1; out_of_scope_share:
+        of the messages to come. From these the threshold follows below which the model abstains.
     num_threads: of the trainer; equal seeds and threads give equal models.
     """
 
@@ -49,6 +51,8 @@ class LanguageConfig:
     weight_decay: float = 0.05
     patience: int = 4
     max_seconds: float = 0.0
+    wrong_answer_cost: float = 4.0
+    out_of_scope_share: float = 0.1
     num_threads: int = 2
     seed: int = 0
 
@@ -57,6 +61,8 @@ class LanguageConfig:
             raise ValueError("validation_share must lie between 0 and 1, and test_share must not reach 1")
         if self.validation_share + self.test_share >= 1:
             raise ValueError("validation_share and test_share together leave nothing to train on")
+        if self.wrong_answer_cost < 1 or not 0 <= self.out_of_scope_share < 1:
+            raise ValueError("wrong_answer_cost must be at least 1, and out_of_scope_share below 1")
         if self.width % self.heads:
             raise ValueError(f"width is {self.width}; it must be a multiple of heads, {self.heads}")
         if self.conv_width % 2 == 0:

@@ -7,16 +7,15 @@ from typing import Any
 import numpy as np
 
 from serving.contract import write_json
-from training.language.checkpoint import LanguageModel, Prediction, checkpoint_path, load
+from training.language import abstention
+from training.language.checkpoint import LanguageModel, checkpoint_path, load
 from training.language.config import LanguageConfig
 from training.language.corpus import TASKS, Corpus, read_corpus
 from training.language.linear import fit_linear
 from training.language.metrics import (
     accuracy,
-    area_under_roc,
     calibration_error,
     confused_pairs,
-    energy,
     macro_f1,
 )
 from training.workspace import Workspace
@@ -32,7 +31,7 @@ def evaluate(workspace: Workspace, config: LanguageConfig) -> dict[str, Any]:
     """Measure the trained model on the test split (validation where there is none) and keep the figures.
 
     Per task: accuracy, macro F1, expected calibration error, the pairs confused most, the linear model's
-    accuracy. Where messages are labelled out of scope: how well energy and confidence tell them apart.
+    accuracy. For intents also what abstention does, to messages in scope and out of it.
     """
     corpus = read_corpus(workspace, config)
     model = load(workspace)
@@ -40,8 +39,8 @@ def evaluate(workspace: Workspace, config: LanguageConfig) -> dict[str, Any]:
     for task in TASKS:
         if corpus.classes[task]:
             figures[task] = evaluate_task(model, corpus, task)
-    if len(corpus.out_of_scope("validation", "test")):
-        figures["out_of_scope"] = abstention(model, corpus)
+    if model.abstention is not None:
+        figures["abstention"] = evaluate_abstention(model, corpus)
     write_json(checkpoint_path(workspace).with_name("metrics.json"), figures)
     return figures
 
@@ -69,22 +68,15 @@ def evaluate_task(model: LanguageModel, corpus: Corpus, task: str) -> dict[str, 
     }
 
 
-def abstention(model: LanguageModel, corpus: Corpus) -> dict[str, Any]:
-    """Return how well scores of the intent head tell messages in scope from those out of it, on test."""
-    split = "test" if len(corpus.out_of_scope("test")) else "validation"
-    inside = model.predict(corpus.texts_of(corpus.rows(split, "intent")))
-    outside = model.predict(corpus.texts_of(corpus.out_of_scope(split)))
-    scores = {"energy": _energies, "confidence": _confidences}
-    return {
-        "split": split,
-        "num_out_of_scope": len(outside.logits["intent"]),
-        **{f"{name}_auroc": area_under_roc(of(inside), of(outside)) for name, of in scores.items()},
-    }
-
-
-def _energies(predicted: Prediction) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return energy(predicted.logits["intent"], predicted.temperature["intent"])
-
-
-def _confidences(predicted: Prediction) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return predicted.confidence("intent")
+def evaluate_abstention(model: LanguageModel, corpus: Corpus) -> dict[str, Any]:
+    """Return what the chosen threshold does to the test split, or to validation where there is none."""
+    assert model.abstention is not None
+    split = "test" if len(corpus.rows("test", "intent")) else "validation"
+    rows = corpus.rows(split, "intent")
+    inside, outside = (
+        model.predict(corpus.texts_of(chosen)).logits["intent"]
+        for chosen in (rows, corpus.out_of_scope(split))
+    )
+    costs = {"wrong_answer": model.config.wrong_answer_cost, "share": model.config.out_of_scope_share}
+    label = corpus.label["intent"][rows]
+    return {"split": split, "costs": costs, **abstention.figures(model.abstention, inside, label, outside)}

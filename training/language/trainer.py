@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
+from training.language.abstention import Abstention, Costs, choose
 from training.language.batches import shuffled
 from training.language.checkpoint import (
     LanguageModel,
@@ -183,8 +184,24 @@ class _Run:
             logits = predict_logits(self.encoder, held.rows, self.config.max_tokens)[task]
             temperatures[task] = temperature(logits, held.label)
             figures[f"{task}_validation_accuracy"] = float((logits.argmax(1) == held.label).mean())
-        model = LanguageModel(self.encoder, self.tokenizer, self.corpus.classes, temperatures, self.config)
-        return model, figures
+        rule = self._abstention(temperatures)
+        if rule is not None:
+            figures["abstention"] = rule.as_dict()
+        return LanguageModel(
+            self.encoder, self.tokenizer, self.corpus.classes, temperatures, rule, self.config
+        ), figures
+
+    def _abstention(self, temperatures: dict[str, float]) -> Abstention | None:
+        if "intent" not in self.tasks:
+            return None
+        outside = self.corpus.texts_of(self.corpus.out_of_scope("validation"))
+        held = self.validation["intent"]
+        inside, beyond = (
+            predict_logits(self.encoder, rows, self.config.max_tokens)["intent"]
+            for rows in (held.rows, encode(self.tokenizer, outside))
+        )
+        costs = Costs(self.config.wrong_answer_cost, self.config.out_of_scope_share)
+        return choose(inside, held.label, beyond, temperatures["intent"], costs)
 
     def _fingerprint(self) -> str:
         content = [asdict(self.config), self.corpus.classes, self.tokenizer.to_str()]

@@ -1,0 +1,131 @@
+"""When to say "I do not know": one score of the intent head, and the threshold that costs least."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.language.metrics import Labels, Values, area_under_roc, energy
+
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What an answer may cost, in hand-overs to a person, and how often none of the intents is meant.
+
+    wrong_answer: cost of answering wrongly, a hand-over being 1. out_of_scope_share: of the messages to come.
+    """
+
+    wrong_answer: float = 4.0
+    out_of_scope_share: float = 0.1
+
+
+@dataclass(frozen=True)
+class Abstention:
+    """A message is handed over when its score, "confidence" or "energy", is below the threshold."""
+
+    score: str
+    threshold: float
+    temperature: float
+
+    def values(self, logits: Logits) -> Values:
+        """Return the score of each row of intent logits [n, classes]: higher is more surely in scope."""
+        return SCORES[self.score](logits, self.temperature)
+
+    def accepts(self, logits: Logits) -> NDArray[np.bool_]:
+        """Return which rows are answered, bool [n]."""
+        accepted: NDArray[np.bool_] = self.values(logits) >= self.threshold
+        return accepted
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready data."""
+        return asdict(self)
+
+
+def _confidence(logits: Logits, temperature: float) -> Values:
+    top = logits.astype(np.float64).max(1)
+    said: Values = np.exp((top - energy(logits, temperature)) / temperature)
+    return said
+
+
+SCORES = {"confidence": _confidence, "energy": energy}
+
+
+def choose(inside: Logits, label: Labels, outside: Logits, temperature: float, costs: Costs) -> Abstention:
+    """Choose the score that separates validation best, and the threshold of the least expected cost.
+
+    inside float32 [n, classes] with its labels int64 [n], outside [m, classes]: messages out of scope.
+    Without any (m = 0) confidence is taken, and in-scope errors alone decide.
+    """
+    score = "confidence"
+    if len(outside):
+        score = max(
+            SCORES,
+            key=lambda name: area_under_roc(*(SCORES[name](z, temperature) for z in (inside, outside))),
+        )
+    in_score = SCORES[score](inside, temperature)
+    out_score = SCORES[score](outside, temperature)
+    right = inside.argmax(1) == label
+    threshold = least_cost_threshold(in_score, right, out_score, costs)
+    return Abstention(score, threshold, temperature)
+
+
+def least_cost_threshold(
+    in_score: Values, right: NDArray[np.bool_], out_score: Values, costs: Costs
+) -> float:
+    """Return the threshold of the least expected cost per message; the lowest of several.
+
+    Answering rightly costs nothing, handing over 1, answering wrongly or out of scope `wrong_answer`.
+    """
+    share = costs.out_of_scope_share if len(out_score) else 0.0
+    score = np.concatenate([in_score, out_score])
+    gain = np.concatenate(
+        [
+            (1 - share) / len(in_score) * (np.where(right, 0.0, costs.wrong_answer) - 1),
+            np.full(len(out_score), share / max(1, len(out_score)) * (costs.wrong_answer - 1)),
+        ]
+    )  # what handing each message over saves
+    order = np.argsort(score, kind="stable")
+    values, first = np.unique(score[order], return_index=True)
+    saved = np.concatenate([[0.0], np.cumsum(gain[order])])[np.append(first, len(score))]
+    best = int(np.argmax(saved))
+    if best == 0:
+        return float(values[0])
+    above = values[best] if best < len(values) else values[-1] + abs(values[-1]) + 1.0
+    return float((values[best - 1] + above) / 2)
+
+
+def figures(rule: Abstention, inside: Logits, label: Labels, outside: Logits) -> dict[str, Any]:
+    """Return what the rule does to messages in and out of scope; an in-scope rejection is an error."""
+    right = inside.argmax(1) == label
+    accepted = rule.accepts(inside)
+    in_score = rule.values(inside)
+    return {
+        "rule": rule.as_dict(),
+        "in_scope_accuracy_before": float(right.mean()),
+        "in_scope_accuracy_at_threshold": float((right & accepted).mean()),
+        "accuracy_of_answered": float(right[accepted].mean()) if accepted.any() else 0.0,
+        "coverage": float(accepted.mean()),
+        "risk_coverage": risk_coverage(in_score, right),
+        **(
+            {
+                "num_out_of_scope": len(outside),
+                "out_of_scope_recall": float((~rule.accepts(outside)).mean()),
+                "auroc": area_under_roc(in_score, rule.values(outside)),
+            }
+            if len(outside)
+            else {}
+        ),
+    }
+
+
+def risk_coverage(score: Values, right: NDArray[np.bool_], points: int = 10) -> list[dict[str, float]]:
+    """Return the error among the surest share of the messages, at shares 1/points … 1."""
+    order = np.argsort(-score, kind="stable")
+    error = np.cumsum(~right[order]) / np.arange(1, len(order) + 1)
+    counts = [max(1, round(len(order) * (i + 1) / points)) for i in range(points)] if len(order) else []
+    return [{"coverage": n / len(order), "risk": float(error[n - 1])} for n in counts]
