@@ -36,7 +36,9 @@ def write_people(
     out; those of customers without a row point to -1. Returns the id of the key that hashed the
     identities, "" where there are none; raises ManyKeys when there are several.
     """
-    save_file({"customer_id": id_matrix(customer_ids.to_list()), **arrays}, folder / CUSTOMERS_FILE)
+    # safetensors writes an array's memory as it lies, so that a transposed one would come back scrambled
+    packed = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    save_file({"customer_id": id_matrix(customer_ids.to_list()), **packed}, folder / CUSTOMERS_FILE)
     rows = customer_ids.to_frame("customer_id").with_row_index("row")
     current = pl.col("valid_to").is_null() & pl.col("merged_into").is_null()
     identities = (

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from safetensors.numpy import load_file, save_file
 
@@ -56,7 +57,7 @@ def save(workspace: Workspace, trained: Trained) -> None:
     arrays = {f"scaling.{name}": array for name, array in model.scaling.as_arrays().items()}
     arrays |= {"components": model.components, "offset": model.offset, "centres": model.centres}
     with replaced_folder(folder_of(workspace)) as folder:
-        save_file({name: array.copy() for name, array in arrays.items()}, folder / _ARRAYS)
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / _ARRAYS)
         trained.assigned.write_parquet(folder / _ASSIGNED)
         trained.points.write_parquet(folder / _POINTS)
         write_json(folder / METRICS_FILE, trained.metrics)

@@ -17,7 +17,7 @@ from training.goldens import golden, member, session
 from training.lookup import write_people
 from training.profiles.checkpoint import NotTrained, Trained, load
 from training.profiles.config import ProfilesConfig
-from training.profiles.features import compute_features
+from training.profiles.features import compute_features, feature_matrix
 from training.profiles.graph import MAX_BATCH_SIZE, write_segment_graph
 from training.profiles.scaling import Float32
 from training.profiles.segments import SegmentModel
@@ -35,7 +35,7 @@ def export(workspace: Workspace, config: ProfilesConfig) -> list[Path]:
             f"{workspace.tables} changed since profiles were trained; run 'shopsight train profiles'"
         )
     features = compute_features(workspace, trained.model.spec, trained.as_of)
-    raw = features.drop("customer_id").to_numpy().astype(np.float32)
+    raw = feature_matrix(features)
     examples = synthetic_rows(trained.model, raw)
     with model_folder(workspace, "segment") as folder:
         _write_segment(folder, workspace, trained, examples, config)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from training.data.tables import scan_table
 from training.profiles import measures
@@ -82,6 +84,11 @@ def compute_features(workspace: Workspace, spec: FeatureSpec, as_of: datetime) -
         name: scan_table(workspace.tables, name) for name in ("events", "items", "customers", "messages")
     }
     return compute(**tables, spec=spec, as_of=as_of)
+
+
+def feature_matrix(features: pl.DataFrame) -> NDArray[np.float32]:
+    """Return measured features as float32 [customers, features], NaN where missing."""
+    return np.ascontiguousarray(features.drop("customer_id").to_numpy(), dtype=np.float32)
 
 
 def end_of_data(workspace: Workspace) -> datetime:

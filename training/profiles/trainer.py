@@ -16,7 +16,7 @@ from training.profiles.checkpoint import FAMILY, Trained, folder_of, load, save
 from training.profiles.checkpoint import NotTrained as NotTrained
 from training.profiles.config import ProfilesConfig
 from training.profiles.describe import describe
-from training.profiles.features import compute_features, end_of_data, fit_spec
+from training.profiles.features import compute_features, end_of_data, feature_matrix, fit_spec
 from training.profiles.matching import Match, match_segments
 from training.profiles.scaling import Float32
 from training.profiles.segments import Int64, Progress, SegmentModel, fit_segments
@@ -36,7 +36,7 @@ def train(workspace: Any, config: ProfilesConfig, progress: Progress) -> dict[st
     tables = {name: scan_table(workspace.tables, name) for name in ("events", "items")}
     spec = fit_spec(tables["events"], tables["items"], as_of=as_of, config=config)
     features = compute_features(workspace, spec, as_of)
-    raw = features.drop("customer_id").to_numpy().astype(np.float32)
+    raw = feature_matrix(features)
     progress(f"measured {len(spec.names)} features of {len(raw):,} customers as of {as_of:%Y-%m-%d %H:%M}")
     model, tried = fit_segments(raw, spec, config, progress)
     match = _matched(workspace, model, features["customer_id"], raw)
@@ -72,7 +72,7 @@ def evaluate(workspace: Any, config: ProfilesConfig) -> dict[str, Any]:
             f"{workspace.tables} changed since profiles were trained; run 'shopsight train {FAMILY}'"
         )
     features = compute_features(workspace, trained.model.spec, trained.as_of)
-    raw = features.drop("customer_id").to_numpy().astype(np.float32)
+    raw = feature_matrix(features)
     segment, _ = trained.model.assign(raw)
     metrics = dict(trained.metrics) | {
         "silhouette": _silhouette_interval(trained.model, raw, segment, config.seed)

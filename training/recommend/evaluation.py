@@ -13,7 +13,7 @@ from training.data.tables import scan_table, snapshot_sha256
 from training.profiles.checkpoint import NotTrained as NoProfiles
 from training.profiles.checkpoint import load as load_profiles
 from training.profiles.config import ProfilesConfig
-from training.profiles.features import compute_features, fit_spec
+from training.profiles.features import compute_features, feature_matrix, fit_spec
 from training.profiles.segments import TooFewCustomers, fit_segments
 from training.recommend.checkpoint import Choice, folder_of, load
 from training.recommend.config import RecommendConfig
@@ -99,7 +99,7 @@ def _segments_before(shop: Shop) -> NDArray[np.int64] | None:
     events = scan_table(shop.workspace.tables, "events")
     spec = fit_spec(events, shop.items, as_of=at, config=config)
     features = compute_features(shop.workspace, spec, at)
-    raw = features.drop("customer_id").to_numpy().astype(np.float32)
+    raw = feature_matrix(features)
     try:
         model, _ = fit_segments(raw, spec, config, lambda _: None)
     except TooFewCustomers:

@@ -207,9 +207,9 @@ def _synthetic_requests(trained: Trained) -> list[dict[str, Array]]:
 
 
 def _router_golden(router: RecommendRouter, ask: Ask, request: dict[str, Array]) -> Golden | None:
-    """Return a golden whose list is short enough to be clear-cut; None where nothing answers it."""
+    """Return a golden whose list is short enough to be clear-cut; None where nothing does."""
     everything = router.answer([Row(request | {"K": np.array([_GOLDEN_K + 1], np.int32)})], ask)[0]
-    if isinstance(everything, RequestError):
+    if isinstance(everything, RequestError) or not len(everything["SCORE"]):
         return None
     request = request | {"K": np.array([_clear_length(everything["SCORE"])], dtype=np.int32)}
     answer = router.answer([Row(request)], ask)[0]
