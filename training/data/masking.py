@@ -34,4 +34,4 @@ def mask_personal_data(text: pl.Expr) -> pl.Expr:
 def language_of(text: pl.Expr) -> pl.Expr:
     """Return 'zh' where at least a fifth of the characters are Han, else 'en' (a guess by script alone)."""
     han = text.str.count_matches(r"\p{Han}")
-    return pl.when(han * 5 >= text.str.len_chars()).then(pl.lit("zh")).otherwise(pl.lit("en"))
+    return pl.when((han > 0) & (han * 5 >= text.str.len_chars())).then(pl.lit("zh")).otherwise(pl.lit("en"))

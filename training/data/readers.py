@@ -68,6 +68,21 @@ def format_of(source: Source, path: Path) -> str:
     return known
 
 
+def header_of(source: Source, path: Path) -> list[str]:
+    """The names of a file's columns; of JSON Lines, the keys of its first objects."""
+    kind = format_of(source, path)
+    if kind == "parquet":
+        return next(_parquet_frames(path), pl.DataFrame()).columns
+    if kind == "csv":
+        return _header(source, path)[0]
+    block = next(read_blocks(path, source.encoding, None, 1, piece_bytes=1 << 20), None)
+    records = [block.record(i) for i in range(min(len(block), 100))] if block else []
+    keys = [key for record in records if _is_object(record) for key in json.loads(record)]
+    if not keys:
+        raise IngestError(f"{path}: none of its first lines is a JSON object; write one object a line")
+    return list(dict.fromkeys(keys))
+
+
 def read_chunks(source: Source, path: Path) -> Iterator[Chunk]:
     """Read one file chunk by chunk, every field as text; raises IngestError for what is no such file."""
     kind = format_of(source, path)

@@ -1,0 +1,69 @@
+"""Adapters: public data sets become sources files that ingest reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from serving.pseudonym import PseudonymKey
+from training.data.adapters import ADAPTERS, adapt
+from training.data.ingest import ingest
+from training.data.sources import IngestError, load_sources
+from training.data.tables import scan_table
+from training.workspace import Workspace
+
+KEY = PseudonymKey("test", b"k" * 32)
+CLINC = Path(__file__).parents[3] / "shared" / "data" / "clinc150"
+
+
+def test_clinc150_keeps_splits_and_labels_what_is_out_of_scope(tmp_path: Path) -> None:
+    splits = {
+        "train": [["pay my bill", "pay_bill"]],
+        "oos_test": [["sing a song", "oos"]],
+        "val": [["hi", "greeting"]],
+    }
+    (tmp_path / "data_full.json").write_text(json.dumps(splits))
+    workspace = Workspace(tmp_path / "w")
+    ingest(adapt("clinc150", tmp_path, tmp_path / "out"), workspace, KEY)
+    labels = scan_table(workspace.tables, "labels").select("label", "split", "task").collect()
+    assert sorted(labels.iter_rows()) == [
+        ("greeting", "validation", "intent"),
+        ("out_of_scope", "test", "intent"),
+        ("pay_bill", "train", "intent"),
+    ]
+
+
+def test_online_retail_s_sources_name_the_data_where_it_lies(tmp_path: Path) -> None:
+    data = tmp_path / 'it\'s "here"'
+    data.mkdir()
+    (data / "online_retail.csv").write_text("InvoiceNo\n")
+    sources = load_sources(adapt("online_retail", data, tmp_path / "out"))
+    assert {s.kind for s in sources} == {"orders", "customers", "items"}
+    assert {Path(s.path) for s in sources} == {(data / "online_retail.csv").resolve()}
+
+
+def test_what_cannot_be_adapted_is_said(tmp_path: Path) -> None:
+    with pytest.raises(IngestError, match='did you mean "clinc150"'):
+        adapt("clinc", tmp_path, tmp_path)
+    with pytest.raises(IngestError, match=r"holds none of data_full\.json"):
+        adapt("clinc150", tmp_path, tmp_path)
+    (tmp_path / "data_full.json").write_text("[1]")
+    with pytest.raises(IngestError, match="not CLINC150"):
+        adapt("clinc150", tmp_path, tmp_path)
+
+
+def test_every_adapter_says_what_it_is() -> None:
+    assert all((adapter.__doc__ or "").strip() for adapter in ADAPTERS.values())
+
+
+@pytest.mark.shared_data
+@pytest.mark.skipif(not CLINC.is_dir(), reason=f"clinc150 is not at {CLINC}")
+def test_clinc150_has_the_published_counts(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    ingest(adapt("clinc150", CLINC, tmp_path / "out"), workspace, KEY)
+    labels = scan_table(workspace.tables, "labels").collect()
+    counts = dict(labels.group_by("split").len().iter_rows())
+    assert counts == {"train": 15_100, "validation": 3_100, "test": 5_500}
+    assert labels["label"].n_unique() == 151
