@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import polars as pl
 import pytest
 from safetensors.numpy import load_file
 
@@ -16,7 +17,7 @@ from serving.contract import ModelContract, read_goldens, read_json
 from serving.routing.recommend import RecommendRouter
 from serving.routing.rows import Row
 from tests.training.small_shop import START, event, tastes_shop, write_shop
-from training import recommend
+from training import profiles, recommend
 from training.goldens import member
 from training.recommend.checkpoint import NotTrained, load
 from training.recommend.config import EventWeights, RecommendConfig
@@ -240,6 +241,47 @@ def test_customers_without_events_get_what_is_popular(trained: tuple[Workspace, 
     assert set(found["REASON_CODE"].tolist()) == {b"popular"}  # no profiles were trained here
     popularity = load_file(workspace.models / "recommend" / "items.safetensors")["popularity"]
     assert found["SCORE"].tolist() == sorted(popularity.tolist(), reverse=True)[:10]
+
+
+def test_popularity_is_counted_in_each_group_alone(tmp_path: Path) -> None:
+    events = [
+        event("a", "x", "purchase", 1.0),
+        event("a", "x", "purchase", 1.1),
+        event("b", "y", "purchase", 1.0),
+    ]
+    events += [
+        event("b", "x", "view", 1.0),
+        event("c", "x", "purchase", 1.0),
+        event("d", "y", "purchase", 1.0),
+    ]
+    shop = Shop(write_shop(tmp_path, events), RecommendConfig(half_life_days=5.0))
+    before = START + timedelta(days=6)
+    assert shop.popularity(before).tolist() == pytest.approx([0.5 ** (4.9 / 5) + 0.5, 1.0], rel=1e-4)
+    by_group = shop.popularity(before, np.array([1, 0, 0, -1]))
+    np.testing.assert_allclose(by_group, [[0.5, 0.5], [0.5 ** (4.9 / 5), 0.0]], rtol=1e-4)
+
+
+def test_silent_customers_get_what_is_popular_in_their_segment(tmp_path: Path) -> None:
+    workspace = tastes_shop(tmp_path)
+    settings = profiles.ProfilesConfig(num_segments=3, num_bootstraps=2)
+    profiles.train(workspace, settings, _silent)
+    metrics = recommend.train(workspace, SMALL, _silent)
+    recommend.export(workspace, SMALL)
+    assert (
+        metrics["segment_popularity"]["recall_at_10"]["value"]
+        > metrics["popularity"]["recall_at_10"]["value"]
+    )
+    found = _answer(workspace, CUSTOMER_ID=_texts("c999-silent"))
+    assert set(found["REASON_CODE"].tolist()) == {b"popular_in_segment"}
+    customers = load_file(workspace.models / "recommend" / "customers.safetensors")
+    popular = load_file(workspace.models / "recommend" / "items.safetensors")["segment_popular"]
+    assigned = profiles.load(workspace).assigned
+    np.testing.assert_array_equal(customers["segment"], assigned["segment"])
+    items = load(workspace).catalogue.item_ids
+    for number in range(3):  # each segment's favourites are of one category
+        members = assigned.filter(pl.col("segment") == number)["customer_id"].to_list()
+        taste = np.bincount([int(c[1:4]) % 3 for c in members]).argmax()
+        assert items[int(popular[number, 0])].startswith(("Books", "Garden", "Toys")[taste])
 
 
 def test_goldens_are_clear_cut_and_name_no_real_customer(trained: tuple[Workspace, dict[str, Any]]) -> None:

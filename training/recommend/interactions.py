@@ -97,9 +97,20 @@ def bought(events: pl.LazyFrame, known: Catalogue, before: datetime) -> csr_matr
 
 
 def popularity(
-    events: pl.LazyFrame, known: Catalogue, target: str, half_life_days: float, before: datetime
+    events: pl.LazyFrame,
+    known: Catalogue,
+    target: str,
+    half_life_days: float,
+    before: datetime,
+    group: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
-    """Return each item's `target` events, one a customer and day, fading with age: float32 [items]."""
+    """Return each item's `target` events, one a customer and day, fading with age: float32 [groups, items].
+
+    group: int64 [customers], whose events count for which row of the answer, -1 for none; without it the
+    answer has one row, for all.
+    """
+    member = np.zeros(known.shape[0], dtype=np.int64) if group is None else group
+    groups = pl.LazyFrame({"row": np.arange(len(member)), "group": member})
     age = (pl.lit(before) - pl.col("timestamp")).dt.total_seconds() / 86_400
     day = pl.col("timestamp").dt.date().alias("day")
     chosen = events.filter(pl.col("timestamp") < before, pl.col("event") == target)
@@ -107,12 +118,13 @@ def popularity(
         known.index(chosen.select("customer_id", "item_id", day, age=age))
         .group_by("row", "column", "day")
         .agg(pl.col("age").min())
-        .group_by("column")
+        .join(groups.filter(pl.col("group") >= 0), on="row")
+        .group_by("group", "column")
         .agg(count=(-pl.col("age") / half_life_days * float(np.log(2.0))).exp().sum())
         .collect()
     )
-    popular = np.zeros(known.shape[1], dtype=np.float32)
-    popular[counted["column"].to_numpy()] = counted["count"].to_numpy()
+    popular = np.zeros((int(member.max(initial=0)) + 1, known.shape[1]), dtype=np.float32)
+    popular[counted["group"].to_numpy(), counted["column"].to_numpy()] = counted["count"].to_numpy()
     return popular
 
 

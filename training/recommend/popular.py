@@ -17,17 +17,13 @@ _OVERALL_SHARE = 0.1  # of the overall popularity, mixed in where a segment has 
 def by_segment(shop: Shop, segment: NDArray[np.int64], before: datetime) -> NDArray[np.float32]:
     """Return each segment's popularity of every item, float32 [segments, items].
 
-    segment: int64 [customers], every one from 0 up. A segment's own counts, scaled to sum to one, are mixed
+    segment: int64 [customers], -1 for none. A segment's own counts, scaled to sum to one, are mixed
     with a tenth of the overall ones, which rank what the segment never touched.
     """
     overall = shop.popularity(before)
-    overall = overall / max(float(overall.sum()), 1e-9)
-    popular = np.empty((int(segment.max(initial=0)) + 1, len(overall)), dtype=np.float32)
-    for number in range(len(popular)):
-        ids = shop.known.customer_ids.filter(pl.Series(segment == number))
-        own = shop.popularity(before, among=ids)
-        popular[number] = own / max(float(own.sum()), 1e-9) + _OVERALL_SHARE * overall
-    return popular
+    own = shop.popularity(before, segment)
+    own /= np.maximum(own.sum(axis=1, keepdims=True), np.float32(1e-9))
+    return own + np.float32(_OVERALL_SHARE) * overall / max(float(overall.sum()), 1e-9)
 
 
 def best(popularity: NDArray[np.float32], num_popular: int) -> NDArray[np.int32]:

@@ -73,13 +73,16 @@ class Shop:
         """What each customer did in a window that a recommendation should have foreseen."""
         return split.targets(self.events, self.known, self.target, begin, end)
 
-    def popularity(self, before: datetime, among: pl.Series | None = None) -> NDArray[np.float32]:
-        """How popular each item is, among some customers or all; 0 for what cannot be sold at that time."""
-        events = (
-            self.events if among is None else self.events.filter(pl.col("customer_id").is_in(among.to_list()))
+    def popularity(self, before: datetime, group: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """How popular each item is, float32 [items], or with `group` (int64 [customers]) [groups, items].
+
+        What cannot be sold at that time has 0.
+        """
+        count = interactions.popularity(
+            self.events, self.known, self.target, self.config.half_life_days, before, group
         )
-        count = interactions.popularity(events, self.known, self.target, self.config.half_life_days, before)
-        return np.where(self.available(before), count, np.float32(0.0))
+        sellable = np.where(self.available(before), count, np.float32(0.0))
+        return sellable[0] if group is None else sellable
 
     def available(self, at: datetime) -> NDArray[np.bool_]:
         """Which items can be sold."""
