@@ -90,6 +90,7 @@ def launch(repository: Path, options: StartOptions) -> tuple[ServerState, subpro
         log_file=str(log_file),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    state.write(folder)
     return state, process
 
 
@@ -168,6 +169,7 @@ def only_one_starts(repository: Path) -> Iterator[None]:
 
 
 def clear_leftovers(repository: Path) -> None:
+    _sweep_runtimes()
     state = ServerState.read(repository)
     if state is None:
         return
@@ -178,6 +180,14 @@ def clear_leftovers(repository: Path) -> None:
         )
     remove_state(repository, state.server_id)
     remove_runtime(state)
+
+
+def _sweep_runtimes() -> None:
+    """Remove what servers left that were killed and whose repository may be gone too."""
+    for folder in _runtime_root().glob("triton-*"):
+        state = ServerState.read(folder)
+        if state is not None and not state.process_is_alive:
+            remove_runtime(state)
 
 
 def _runtime_root() -> Path:

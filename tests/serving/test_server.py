@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -228,7 +229,23 @@ def test_a_killed_server_is_recognised_and_replaced(repository: Path, start_serv
     first.stop()  # must not touch the other server's note
     assert TritonServer.attach(repository).state == second.state
     assert not Path(first.state.runtime_folder).exists()
+    assert Path(second.state.runtime_folder).exists()
     assert wait_for(lambda: processes_of(first.state) == [])
+
+
+@pytest.mark.triton
+def test_what_a_killed_server_left_goes_even_when_its_repository_is_gone(
+    tmp_path: Path, start_server: Any
+) -> None:
+    for name in ("one", "two", "three"):
+        (tmp_path / name).mkdir()
+    killed, other = start_server(tmp_path / "one"), start_server(tmp_path / "two")
+    os.kill(killed.state.pid, signal.SIGKILL)
+    assert wait_for(lambda: not killed.is_running())
+    shutil.rmtree(tmp_path / "one")
+    start_server(tmp_path / "three")
+    assert not Path(killed.state.runtime_folder).exists()
+    assert Path(other.state.runtime_folder).exists()
 
 
 @pytest.mark.triton
