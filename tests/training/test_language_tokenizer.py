@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 from tokenizers import Tokenizer, decoders
 
 from tests.training.language_shop import messages
-from training.language.tokenizer import MASK, PAD, START, encode, pad, train_tokenizer, with_dropout
+from training.data.masking import mask_personal_data
+from training.language.tokenizer import MASK, PAD, START, encode, pad, train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +49,23 @@ def test_the_saved_file_alone_gives_equal_ids(tokenizer: Tokenizer) -> None:
     assert encode(loaded, texts) == encode(tokenizer, texts)
 
 
-def test_dropout_splits_words_differently_and_leaves_the_tokenizer_as_it_was(tokenizer: Tokenizer) -> None:
-    text = ["where is my jacket"] * 20
-    before = encode(tokenizer, text)
-    assert len({tuple(ids) for ids in encode(with_dropout(tokenizer, 0.3), text)}) > 1
-    assert encode(tokenizer, text) == before
+@pytest.mark.parametrize(
+    "text",
+    [
+        "write to Anna.Lee+shop@mail.example.com now",
+        "my card 4111 1111 1111 1111 was charged",
+        "call +49 170 1234567 or (020) 7946 0958, or 13912345678",
+        "IBAN DE89 3704 0044 0532 0130 00 please",
+        "手机13912345678，邮箱li@example.cn",
+        "order WO0000415109 of 2024-05-06 for 49.90",
+    ],
+)
+def test_requests_are_masked_as_the_tables_are(tokenizer: Tokenizer, text: str) -> None:
+    masked = pl.select(mask_personal_data(pl.lit(text))).item()
+    normalize = tokenizer.normalizer.normalize_str
+    assert normalize(text) == normalize(masked)
+    assert encode(tokenizer, [text]) == encode(tokenizer, [masked])
+    assert ("[" in normalize(text)) == ("order" not in text)
 
 
 def test_padding_fills_with_zero_to_the_asked_width() -> None:

@@ -14,7 +14,7 @@ class LanguageConfig:
     max_tokens: longer messages are cut to it; buckets: the lengths that a request is padded to.
     max_text_bytes: longer texts are refused where they arrive.
     width, layers, heads, conv_width: of the encoder.
-    dropout, embedding_dropout, head_dropout, word_dropout, bpe_dropout, label_smoothing: what keeps a small
+    dropout, embedding_dropout, head_dropout, word_dropout, label_smoothing: what keeps a small
         corpus from being learned by heart.
     epochs, batch_size, learning_rate, weight_decay: AdamW under one cycle; patience: epochs without a better
         validation score after which training stops; max_seconds: time after which no epoch begins.
@@ -38,14 +38,13 @@ class LanguageConfig:
     heads: int = 4
     conv_width: int = 3
 
-    dropout: float = 0.2
+    dropout: float = 0.3
     embedding_dropout: float = 0.3
     head_dropout: float = 0.3
     word_dropout: float = 0.1
-    bpe_dropout: float = 0.0
     label_smoothing: float = 0.1
 
-    epochs: int = 12
+    epochs: int = 9
     batch_size: int = 128
     learning_rate: float = 2e-3
     weight_decay: float = 0.05

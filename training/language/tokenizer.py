@@ -12,14 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
+from training.data.masking import MASKS
+
 PAD, START, MASK = 0, 1, 2
 _SPECIAL = ["[PAD]", "[CLS]", "[MASK]"]
 
 
 def normalizer() -> normalizers.Normalizer:
-    """Return what every text goes through: NFKC, lower case, single spaces, no control characters."""
+    """Return what every text goes through: masks, NFKC, lower case, single spaces, no control characters.
+
+    Tables hold masked texts and requests do not: masking here makes both the same to the model.
+    """
     return normalizers.Sequence(
         [
+            *(normalizers.Replace(Regex(_with_lookaround(pattern)), word) for pattern, word in MASKS),
             normalizers.NFKC(),
             normalizers.Lowercase(),
             normalizers.Replace(Regex(r"\s+"), " "),
@@ -27,6 +33,12 @@ def normalizer() -> normalizers.Normalizer:
             normalizers.Strip(),
         ]
     )
+
+
+def _with_lookaround(pattern: str) -> str:
+    """Return a mask's pattern with its neighbours looked at, not captured: a normaliser cannot put back."""
+    looked_at = pattern.replace("(^|[^0-9])", "(?<![0-9])").replace("([^0-9]|$)", "(?![0-9])")
+    return looked_at.replace("()", "")
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, max_tokens: int) -> Tokenizer:
@@ -52,13 +64,6 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, max_tokens: int) -> T
     # As added tokens they would be found in what customers write: "[PAD]" in a message is a word like others.
     content = json.loads(tokenizer.to_str())
     content["added_tokens"] = []
-    return Tokenizer.from_str(json.dumps(content))
-
-
-def with_dropout(tokenizer: Tokenizer, share: float) -> Tokenizer:
-    """Return a copy that skips each merge with probability `share` (BPE-dropout, Provilkov et al. 2020)."""
-    content = json.loads(tokenizer.to_str())
-    content["model"]["dropout"] = share
     return Tokenizer.from_str(json.dumps(content))
 
 

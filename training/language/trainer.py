@@ -30,7 +30,7 @@ from training.language.config import LanguageConfig
 from training.language.corpus import TASKS, UNSPLIT, Corpus, LanguageError, read_corpus
 from training.language.metrics import temperature
 from training.language.model import Encoder
-from training.language.tokenizer import MASK, START, encode, pad, train_tokenizer, with_dropout
+from training.language.tokenizer import MASK, START, encode, pad, train_tokenizer
 from training.workspace import Workspace
 
 Progress = Callable[[str], None]
@@ -88,6 +88,7 @@ class _Run:
         train_rows = corpus.rows("train")
         labelled = np.any([corpus.label[task][train_rows] >= 0 for task in self.tasks], axis=0)
         self.train_rows = train_rows[labelled]
+        self.tokens = encode(tokenizer, corpus.texts_of(self.train_rows))
         self.validation = {t: self._held_out(t) for t in self.tasks}
         counts = {task: len(corpus.classes[task]) for task in self.tasks}
         self.encoder = Encoder(config, tokenizer.get_vocab_size(), counts)
@@ -117,16 +118,12 @@ class _Run:
         config = self.config
         torch.manual_seed(config.seed * 1_000_003 + self.epoch)
         rng = np.random.default_rng([config.seed, self.epoch])
-        tokenizer = self.tokenizer
-        if config.bpe_dropout:
-            tokenizer = with_dropout(tokenizer, config.bpe_dropout)
-        rows = encode(tokenizer, self.corpus.texts_of(self.train_rows))
-        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        lengths = np.array([len(row) for row in self.tokens], dtype=np.int64)
         self.encoder.train()
         total = 0.0
         for number, chosen in enumerate(shuffled(lengths, config.batch_size, rng)):
             self._set_learning_rate(self.epoch * self.steps_per_epoch + number)
-            token_id, length = (torch.from_numpy(a) for a in pad([rows[i] for i in chosen]))
+            token_id, length = (torch.from_numpy(a) for a in pad([self.tokens[i] for i in chosen]))
             loss = self._loss(token_id, length, self.train_rows[chosen])
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -135,7 +132,7 @@ class _Run:
             total += float(loss.detach()) * len(chosen)
         self.epoch += 1
         self._measure()
-        return total / len(rows)
+        return total / len(self.tokens)
 
     def _loss(self, token_id: Tensor, length: Tensor, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
         hidden = torch.rand(token_id.shape) < self.config.word_dropout
