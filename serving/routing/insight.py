@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,17 @@ import numpy as np
 
 from serving.contract import ModelContract
 from serving.routing.rows import RequestError, Row, byte_strings
+from serving.routing.together import AskAsync, Together
 
 Array = np.ndarray[Any, Any]
 Answer = dict[str, Array]
-AskAsync = Callable[[str, Mapping[str, Array], str], Awaitable[Mapping[str, Array]]]
 
 SCHEMA_VERSION = 1
 _PERSON = ("CUSTOMER_ID", "SOURCE", "SOURCE_ID")
 
 
 class InsightRouter:
-    """Answers `insight` rows by asking the other routers, all at once; Triton batches what they share.
+    """Answers `insight` rows by asking the other routers, all at once and all rows together.
 
     The JSON holds schema_version, release, request_id, profile (null for a customer that the release does
     not know), recommendations, and understanding (null without TEXT). A part whose router this release
@@ -37,7 +37,8 @@ class InsightRouter:
 
     async def answer(self, rows: Sequence[Row], ask: AskAsync) -> list[Answer | RequestError]:
         """Return an answer or the error for each row, in order; `ask` calls a router at this release."""
-        return list(await asyncio.gather(*(self._answer_or_error(row, ask) for row in rows)))
+        together = Together(ask)
+        return list(await asyncio.gather(*(self._answer_or_error(row, together) for row in rows)))
 
     async def _answer_or_error(self, row: Row, ask: AskAsync) -> Answer | RequestError:
         try:
@@ -97,6 +98,7 @@ async def _recommendations(
     return [
         {"rank": rank, "item_id": item, "score": score, "reason_code": reason}
         for rank, (item, score, reason) in enumerate(listed, start=1)
+        if item  # "" pads a list that was answered together with a longer one
     ]
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from kernels.reference.fold_in import fold_in
 from serving.pseudonym import PseudonymKey, PseudonymKeyError
+from serving.routing.bridge import stacked
 from serving.routing.insight import InsightRouter
 from serving.routing.profile import ProfileRouter
 from serving.routing.recommend import RecommendRouter
@@ -373,13 +374,32 @@ class Routers:
 
     def __init__(self, routers: Mapping[str, Any], members: Members) -> None:
         self.routers, self.members = routers, members
+        self.asked: list[tuple[str, int]] = []
 
     async def __call__(self, model: str, inputs: Mapping[str, Array], request_id: str) -> dict[str, Array]:
-        asked = Row({name: value[0] for name, value in inputs.items()}, request_id)
-        (found,) = self.routers[model].answer([asked], self.members)
-        if isinstance(found, RequestError):
-            raise found
-        return {name: value[None] for name, value in found.items()}
+        count = len(next(iter(inputs.values())))
+        self.asked.append((model, count))
+        rows = [Row({name: value[i] for name, value in inputs.items()}, request_id) for i in range(count)]
+        answers = self.routers[model].answer(rows, self.members)
+        for found in answers:
+            if isinstance(found, RequestError):
+                raise found
+        return {name: stacked([found[name] for found in answers]) for name in answers[0]}
+
+
+def test_insights_of_many_customers_ask_each_router_once(
+    models: Path, members: Members, shop: TinyShop, recommend: RecommendRouter, profile: ProfileRouter
+) -> None:
+    routers = Routers({"recommend": recommend, "profile": profile}, members)
+    rows = [row(CUSTOMER_ID=f"c{i:04d}", K=i + 1) for i in range(12)]
+    answers = asyncio.run(InsightRouter(models / "insight", "7").answer(rows, routers))
+    assert sorted(routers.asked) == [("profile", 12), ("recommend", 12)]
+    for i, found in enumerate(answers):
+        insight = json.loads(found["INSIGHT"][0])  # type: ignore[index]
+        ids, scores = shop.recommend(i, i + 1)
+        assert [r["item_id"] for r in insight["recommendations"]] == ids
+        assert [r["score"] for r in insight["recommendations"]] == pytest.approx(scores, abs=1e-5)
+        assert insight["profile"]["segment"] == shop.segments[shop.segment_of(shop.feature[i])]["name"]
 
 
 def test_insight_joins_the_others_and_each_row_fails_alone(
