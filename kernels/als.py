@@ -91,7 +91,8 @@ def alternate(
     `after_epoch(epoch, fetch)` is called after each epoch, counted from `first_epoch`; `fetch()` gives
     (user_factors, item_factors) and costs a copy from the device only when called; a true answer stops.
     Shapes: user_rows over [users, items], item_rows its transpose, user_factors [users, f], item_factors
-    [items, f], both of one dtype. Raises what `half_step` raises, and DivergenceError naming the epoch.
+    [items, f], both of one dtype. Raises what `half_step` raises about its
+    arguments, and DivergenceError naming the epoch.
     """
     for name, factors in (("user_factors", user_factors), ("item_factors", item_factors)):
         check_factors(factors, name)
@@ -113,8 +114,8 @@ def alternate(
     for epoch in range(first_epoch, first_epoch + num_epochs):
         try:
             training.run_epoch()
-        except FloatingPointError as error:
-            raise DivergenceError(f"{error} at epoch {epoch}; {_CURE}") from None
+        except (FloatingPointError, ValueError) as error:
+            raise DivergenceError(f"epoch {epoch}: {error}; {_CURE}") from None
         if after_epoch is not None and after_epoch(epoch, partial(_result, training, epoch)):
             break
     return _result(training, first_epoch + num_epochs - 1)
@@ -124,7 +125,7 @@ def _result(training: Any, epoch: int) -> tuple[Factors, Factors]:
     users, items = training.result()
     for side, x in (("user", users), ("item", items)):
         if not np.isfinite(x.sum(dtype=np.float64)) and not np.isfinite(x).all():
-            raise DivergenceError(f"{side} factors are not finite at epoch {epoch}; {_CURE}")
+            raise DivergenceError(f"epoch {epoch}: {side} factors are not finite; {_CURE}")
     return users, items
 
 

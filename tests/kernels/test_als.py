@@ -239,5 +239,5 @@ def test_divergence_is_reported_with_its_epoch():
     items = transpose(rows, 5, 1e-30)
     huge = rows._replace(target=np.full(5, 3e38, np.float32))
     x = make_factors(2, 4, np.float32, np.random.default_rng(0))
-    with pytest.raises((als.DivergenceError, ValueError), match=r"epoch 7|not positive definite"):
+    with pytest.raises(als.DivergenceError, match=r"epoch 7: user factors are not finite"):
         als.alternate(huge, items, x, factors, 0.1, num_epochs=2, first_epoch=7, backend="cpu")
