@@ -146,7 +146,7 @@ def eigenbasis(
     plain = factors[:, :f].astype(np.float32)
     matrix = plain.T @ plain if gramian is None else xp.asarray(gramian)
     # factors that have diverged stay so and are reported when fetched; the eigensolver must not choke on them
-    eigenvalues, vectors = xp.linalg.eigh(xp.nan_to_num(matrix.astype(np.float64), posinf=0, neginf=0))
+    eigenvalues, vectors = device.eigh(xp.nan_to_num(matrix.astype(np.float64), posinf=0, neginf=0))
     return vectors.astype(np.float32), (unobserved_weight * xp.maximum(eigenvalues, 0)).astype(np.float32)
 
 

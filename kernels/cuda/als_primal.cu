@@ -168,7 +168,8 @@ als_partial(const stored* __restrict__ factors, const int* __restrict__ columns,
     for (int i = threadIdx.x; i < PADDED; i += blockDim.x) to[TILE_FLOATS + i] = s.rhs[i];
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+// Few rows are long: registers matter more here than how many blocks share a multiprocessor.
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 als_finish(const float* __restrict__ partial, const int* __restrict__ rows, const int* __restrict__ first_segment,
            const float* __restrict__ spectrum, const float* __restrict__ regularization, stored* __restrict__ out,
            signed char* __restrict__ failed, int cg_steps) {

@@ -94,6 +94,13 @@ __device__ __forceinline__ void mma_tf32(float (&c)[4], const u32 (&a)[4], const
 #endif
 }
 
+// ---- loads of what other blocks write meanwhile: from the level-2 cache, never from the multiprocessor's own
+#ifdef SHOPSIGHT_HOST
+template <class T> T load_fresh(const T* p) { return *p; }
+#else
+template <class T> __device__ __forceinline__ T load_fresh(const T* p) { return __ldcg(p); }
+#endif
+
 // ---- storage of factors: float32, or 16 bits with float32 arithmetic; STORAGE is 32 or 16
 #if STORAGE == 16
 typedef unsigned short stored;
@@ -120,10 +127,13 @@ __device__ __forceinline__ stored to_stored(float x) {
     return bits;
 #endif
 }
-__device__ __forceinline__ float4 load4(const stored* p) {
-    const uint2 raw = *reinterpret_cast<const uint2*>(p);
+__device__ __forceinline__ float4 unpack4(uint2 raw) {
     return make_float4(from_stored(static_cast<stored>(raw.x & 0xffffu)), from_stored(static_cast<stored>(raw.x >> 16)),
                        from_stored(static_cast<stored>(raw.y & 0xffffu)), from_stored(static_cast<stored>(raw.y >> 16)));
+}
+__device__ __forceinline__ float4 load4(const stored* p) { return unpack4(*reinterpret_cast<const uint2*>(p)); }
+__device__ __forceinline__ float4 load4_fresh(const stored* p) {
+    return unpack4(load_fresh(reinterpret_cast<const uint2*>(p)));
 }
 __device__ __forceinline__ void store4(stored* p, float4 x) {
     uint2 raw;
@@ -136,6 +146,9 @@ typedef float stored;
 __device__ __forceinline__ float from_stored(stored x) { return x; }
 __device__ __forceinline__ stored to_stored(float x) { return x; }
 __device__ __forceinline__ float4 load4(const stored* p) { return *reinterpret_cast<const float4*>(p); }
+__device__ __forceinline__ float4 load4_fresh(const stored* p) {
+    return load_fresh(reinterpret_cast<const float4*>(p));
+}
 __device__ __forceinline__ void store4(stored* p, float4 x) { *reinterpret_cast<float4*>(p) = x; }
 #endif
 

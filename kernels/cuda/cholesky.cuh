@@ -54,6 +54,7 @@ template <bool TRANSPOSED> __device__ inline void apply_tile(float* tile, float*
 template <int SIDE> __device__ bool solve_in_place(float* tiles, float* rhs) {
     bool positive = true;
     __syncthreads();
+#pragma unroll 1  // unrolled, the addresses of all steps would be kept in registers
     for (int j = 0; j < SIDE; ++j) {
         float* diagonal = tile_at(tiles, j, j);
         if (warp_index() == 0) {
@@ -91,6 +92,7 @@ template <int SIDE> __device__ bool solve_in_place(float* tiles, float* rhs) {
         }
         __syncthreads();
     }
+#pragma unroll 1
     for (int j = SIDE - 1; j >= 0; --j) {
         if (warp_index() == 0) apply_tile<true>(tile_at(tiles, j, j), rhs + j * 16);
         __syncthreads();

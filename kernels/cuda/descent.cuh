@@ -22,7 +22,7 @@ __device__ __forceinline__ Vector load_vector(const stored* factors, int row) {
 #pragma unroll
     for (int i = 0; i < OWN; ++i) {
         const int quad = lane_in_group() + i * LANES;
-        x.v[i] = quad < QUADS ? load4(factors + static_cast<long long>(row) * STORED + quad * 4)
+        x.v[i] = quad < QUADS ? load4_fresh(factors + static_cast<long long>(row) * STORED + quad * 4)
                               : make_float4(0.f, 0.f, 0.f, 0.f);
     }
     return x;

@@ -1,4 +1,4 @@
-"""Threads, shared memory and registers of the larger kernels (shared memory: see the top of the .cu files)."""
+"""Threads, shared memory and registers of the larger kernels (shared memory: as their sources say on top)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from kernels.cuda.layout import Layout
 from kernels.cuda.runtime import Device, Kernel
 
-DUAL_CAPACITIES = (16, 32, 48, 64, 96, 128, 144, 192)
+DUAL_THREADS = {16: 32, 32: 64, 48: 96, 64: 128, 96: 160, 128: 256, 144: 256, 192: 256}  # by capacity
 CG_CAPACITIES = (32, 64, 128, 256, 512)
 _MULTIPROCESSOR_SHARED = 228 * 1024  # H100, H200 and B200; each block takes 1 KiB more than it asks for
-_MULTIPROCESSOR_REGISTERS = 64 * 1024
+_PARTITIONS, _PARTITION_REGISTERS = 4, 16 * 1024  # a warp lives in one of a multiprocessor's four parts
 
 
 class Launch(NamedTuple):
@@ -29,9 +29,8 @@ def make_launch(
     use: as many blocks as shared memory allows, while every thread has at least `registers`.
     """
     shared = 4 * floats
-    blocks = min(
-        _MULTIPROCESSOR_SHARED // (shared + 1024), _MULTIPROCESSOR_REGISTERS // (registers * threads)
-    )
+    warps = _PARTITIONS * (_PARTITION_REGISTERS // (32 * registers))
+    blocks = min(_MULTIPROCESSOR_SHARED // (shared + 1024), warps * 32 // threads)
     numbers = {"THREADS": threads, "BLOCKS": max(1, blocks), **numbers}
     return Launch(Kernel(source, name, (*layout.defines, *numbers.items())), threads, shared)
 
@@ -53,7 +52,7 @@ def primal_launch(layout: Layout, name: str) -> Launch:
 def dual_launch(layout: Layout, capacity: int) -> Launch:
     """als_dual for rows of at most `capacity` entries."""
     floats = capacity * (layout.padded + 4) + _tile_floats(capacity) + 3 * capacity + 2 * layout.padded
-    threads = min(256, 2 * capacity)
+    threads = DUAL_THREADS[capacity]
     return make_launch("als_dual.cu", "als_dual", layout, threads, floats, 112, CAPACITY=capacity)
 
 
@@ -66,7 +65,7 @@ def cg_launch(layout: Layout, capacity: int) -> Launch:
 
 def dual_capacities(layout: Layout, shared_bytes: int) -> list[int]:
     """The capacities that fit a block of this device, up to the first that holds every row shorter than f."""
-    fitting = [c for c in DUAL_CAPACITIES if dual_launch(layout, c).shared <= shared_bytes]
+    fitting = [c for c in DUAL_THREADS if dual_launch(layout, c).shared <= shared_bytes]
     enough = sum(c < layout.num_factors - 1 for c in fitting)
     return fitting[: enough + 1] if layout.num_factors > 1 else []
 

@@ -29,6 +29,8 @@ class Device(Protocol):
     shared_bytes: int
     num_multiprocessors: int
 
+    def eigh(self, matrix: Any) -> tuple[Any, Any]: ...
+
     def launch(
         self, kernel: Kernel, blocks: tuple[int, int], threads: int, shared: int, arguments: Sequence[Any]
     ) -> None: ...
@@ -71,7 +73,16 @@ class CudaDevice:
         attributes = cupy.cuda.Device().attributes
         self.shared_bytes = int(attributes["MaxSharedMemoryPerBlockOptin"])
         self.num_multiprocessors = int(attributes["MultiProcessorCount"])
+        self._modules: dict[tuple[Any, ...], Any] = {}
         self._functions: dict[Kernel, Any] = {}
+
+    def eigh(self, matrix: Any) -> tuple[Any, Any]:
+        """Eigenvalues and eigenvectors of a symmetric matrix, without waiting to ask whether it converged."""
+        import cupyx  # type: ignore[import-not-found]
+
+        with cupyx.errstate(linalg="ignore"):
+            values, vectors = self.xp.linalg.eigh(matrix)
+        return values, vectors
 
     def launch(
         self, kernel: Kernel, blocks: tuple[int, int], threads: int, shared: int, arguments: Sequence[Any]
@@ -90,9 +101,16 @@ class CudaDevice:
     def _function(self, kernel: Kernel, shared: int) -> Any:
         function = self._functions.get(kernel)
         if function is None:
-            options = ("-std=c++17", *(f"-D{name}={value}" for name, value in kernel.defines))
-            module = self.xp.RawModule(code=assemble_source(kernel.source), options=options, backend="nvrtc")
+            module = self._module(kernel.source, kernel.defines)
             function = self._functions[kernel] = module.get_function(kernel.name)
         if shared > 48 * 1024:
             function.max_dynamic_shared_size_bytes = shared
         return function
+
+    def _module(self, source: str, defines: tuple[tuple[str, int], ...]) -> Any:
+        module = self._modules.get((source, defines))
+        if module is None:
+            options = ("-std=c++17", *(f"-D{name}={value}" for name, value in defines))
+            module = self.xp.RawModule(code=assemble_source(source), options=options, backend="nvrtc")
+            self._modules[source, defines] = module
+        return module

@@ -22,7 +22,7 @@ sgd_pass(stored* user_factors, stored* item_factors, float* user_bias, float* it
         const bool mine = step < count;
         const int item = items[begin + (mine ? step : 0)];
         const Vector y = load_vector(item_factors, item);
-        const float other_bias = item_bias[item];
+        const float other_bias = load_fresh(item_bias + item);
         const float score = group_dot(x, y);
         if (!mine) continue;
         const float error = ratings[begin + step] - (mean + own_bias + other_bias + score);

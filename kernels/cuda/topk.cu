@@ -110,7 +110,7 @@ topk_scan(const stored* __restrict__ user_factors, const stored* __restrict__ it
         const int base = tile * ITEMS, items_here = min(ITEMS, num_items - base);
         copy_rows<PITCH>(items, item_factors, [&](int i) { return base + i; }, items_here, ITEMS);
         if (threadIdx.x < users_here)
-            threshold[threadIdx.x] = fmaxf(threshold[threadIdx.x], key_score(floor[first_user + threadIdx.x]));
+            threshold[threadIdx.x] = fmaxf(threshold[threadIdx.x], key_score(load_fresh(floor + first_user + threadIdx.x)));
         wait_copies<0>();
         __syncthreads();
         float c[2][4][4] = {};

@@ -37,6 +37,10 @@ class HostDevice:
         self.order = order
         self.shared_bytes = shared_bytes
 
+    def eigh(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values, vectors = np.linalg.eigh(matrix)
+        return values, vectors
+
     def launch(
         self, kernel: Kernel, blocks: tuple[int, int], threads: int, shared: int, arguments: Sequence[Any]
     ) -> None:
