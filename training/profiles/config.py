@@ -12,6 +12,8 @@ class ProfilesConfig:
     half_life_days: age at which an event counts half in recency-weighted counts.
     max_channels, max_categories: the most frequent ones get shares of their own, the rest share "other".
     min_events: customers with fewer events are put aside as newcomers instead of guessed at.
+    well_known_events: segments are formed by customers with at least so many events, where there are enough
+        of them; everyone else but the newcomers is assigned to what those formed.
     prior_events: how many events' worth of the average customer is mixed into a share, so that one
         purchase in a category is no taste yet (empirical Bayes).
     volume_weight: what features of how much a customer does (recency, frequency, money) weigh beside those
@@ -25,6 +27,7 @@ class ProfilesConfig:
     max_channels: int = 8
     max_categories: int = 12
     min_events: int = 3
+    well_known_events: int = 10
     prior_events: float = 3.0
     volume_weight: float = 0.25
     variance: float = 0.8
@@ -32,7 +35,7 @@ class ProfilesConfig:
     min_segments: int = 3
     max_segments: int = 9
     num_bootstraps: int = 5
-    sample_size: int = 8_000
+    sample_size: int = 6_000
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -19,7 +19,9 @@ from training.profiles.spec import FeatureSpec
 Int64 = NDArray[np.int64]
 Progress = Callable[[str], None]
 
-_SILHOUETTE_SAMPLE = 2_000
+_SILHOUETTE_SAMPLE = 3_000
+_STABILITY_SLACK, _SILHOUETTE_SLACK = 0.05, 0.01
+_ENOUGH = 100  # well-known customers for each segment that may be formed
 _RESTARTS = 5
 _SINGLE_THREAD_POINTS = 50_000
 
@@ -74,7 +76,7 @@ def fit_segments(
     Returns the model and, for each number of segments tried, its stability, silhouette and whether it was
     chosen. Raises TooFewCustomers when fewer than twice `min_segments` customers have `min_events` events.
     """
-    known = raw[~is_newcomer(raw, spec, config.min_events)]
+    known = _forming(raw, spec, config)
     fewest = 2 * (config.num_segments or config.min_segments)
     if len(known) < fewest:
         raise TooFewCustomers(
@@ -96,9 +98,9 @@ def fit_segments(
 def choose_number(points: Float32, config: ProfilesConfig, progress: Progress) -> list[dict[str, Any]]:
     """Try numbers of segments and mark the one to use.
 
-    Stability is the mean adjusted Rand index between the segments of all points and those found on
-    bootstrap resamples (Hennig, 2007). Of the numbers whose stability is within 0.05 of the best, the one
-    with the highest silhouette is chosen.
+    Stability is the median adjusted Rand index between the segments of all points and those found on
+    bootstrap resamples (Hennig, 2007). Of the numbers whose stability is within 0.05 of the best, and then
+    whose silhouette is within 0.01 of the best, the largest is chosen: as many segments as the data bear out.
     """
     highest = min(config.max_segments, max(config.min_segments, len(points) // 2))
     numbers = [config.num_segments] if config.num_segments else range(config.min_segments, highest + 1)
@@ -108,7 +110,7 @@ def choose_number(points: Float32, config: ProfilesConfig, progress: Progress) -
         agreement = _bootstrap_agreement(points, labels, number, config)
         tried.append({
             "num_segments": number,
-            "stability": float(np.mean(agreement)),
+            "stability": float(np.median(agreement)),
             "stability_min": float(np.min(agreement)),
             "silhouette": _silhouette(points, labels, config.seed),
             "chosen": False,
@@ -118,9 +120,19 @@ def choose_number(points: Float32, config: ProfilesConfig, progress: Progress) -
             f"silhouette {tried[-1]['silhouette']:.3f}"
         )
     best = max(row["stability"] for row in tried)
-    stable = [row for row in tried if row["stability"] >= best - 0.05]
-    max(stable, key=lambda row: float(row["silhouette"]))["chosen"] = True
+    stable = [row for row in tried if row["stability"] >= best - _STABILITY_SLACK]
+    furthest = max(float(row["silhouette"]) for row in stable)
+    apart = [row for row in stable if row["silhouette"] >= furthest - _SILHOUETTE_SLACK]
+    apart[-1]["chosen"] = True
     return tried
+
+
+def _forming(raw: Float32, spec: FeatureSpec, config: ProfilesConfig) -> Float32:
+    """Return the customers who form the segments: the well known ones, all but newcomers where few are."""
+    well_known = raw[~is_newcomer(raw, spec, max(config.min_events, config.well_known_events))]
+    if len(well_known) >= _ENOUGH * config.max_segments:
+        return well_known
+    return raw[~is_newcomer(raw, spec, config.min_events)]
 
 
 def is_newcomer(raw: Float32, spec: FeatureSpec, min_events: int) -> NDArray[np.bool_]:
@@ -160,7 +172,7 @@ def _bootstrap_agreement(points: Float32, labels: Int64, number: int, config: Pr
     agreement = []
     for _ in range(config.num_bootstraps):
         resample = points[rng.integers(0, len(points), len(points))]
-        centres = _kmeans(resample, number, int(rng.integers(2**31)), restarts=2)
+        centres = _kmeans(resample, number, int(rng.integers(2**31)), restarts=3)
         agreement.append(float(adjusted_rand_score(labels, nearest(points, centres))))
     return agreement
 

@@ -24,7 +24,7 @@ from training.profiles.segments import Int64, Progress, SegmentModel, fit_segmen
 _POINTS = 3_000
 _SILHOUETTE_SAMPLE = 3_000
 PROTOCOL = (
-    "stability: mean adjusted Rand index between the segments and those of bootstrap resamples of the same "
+    "stability: median adjusted Rand index between the segments and those of bootstrap resamples of the same "
     "customers; silhouette: mean over a sample of customers in the projected space, 95 % bootstrap interval "
     "over customers; newcomers are left out of both"
 )
