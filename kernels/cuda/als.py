@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from kernels.als import AfterEpoch, DivergenceError
+from kernels.als import DivergenceError
 from kernels.cuda import runtime
 from kernels.cuda.launches import cg_launch, dual_launch, partial_floats, primal_launch, start
 from kernels.cuda.layout import Layout, to_device, to_host
@@ -46,32 +46,11 @@ def half_step(
     return solved
 
 
-def alternate(
-    user_rows: Rows,
-    item_rows: Rows,
-    user_factors: Factors,
-    item_factors: Factors,
-    unobserved_weight: float,
-    solver: str,
-    num_cg_steps: int,
-    num_epochs: int,
-    after_epoch: AfterEpoch | None,
-) -> tuple[Factors, Factors]:
-    """Epochs of two half steps, users first; the contract is `kernels.als.alternate`."""
-    steps = num_cg_steps if solver == "cg" else 0
-    training = AlsTraining(user_rows, item_rows, user_factors, item_factors, unobserved_weight, steps)
-    for epoch in range(num_epochs):
-        training.run_epoch()
-        if after_epoch is not None and after_epoch(epoch, training.fetch):
-            break
-    return training.fetch()
-
-
 class AlsTraining:
-    """Both sides and their factors on the device; an epoch does not wait for it. `cg_steps` 0 is exact.
+    """Both sides over many epochs, on the device, which an epoch does not wait for.
 
-    Dot products do not change when both factor matrices turn together, so each half step only turns the
-    fixed side into its Gramian's eigenbasis and solves the other side there; `fetch` turns both back.
+    Scores do not change when both factor matrices turn together, so each half step only turns the fixed side
+    into its Gramian's eigenbasis and solves the other side there; `result` turns both back.
     """
 
     def __init__(
@@ -81,13 +60,15 @@ class AlsTraining:
         user_factors: Factors,
         item_factors: Factors,
         unobserved_weight: float,
-        cg_steps: int,
+        solver: str,
+        num_cg_steps: int,
     ) -> None:
         self._device, self._layout = runtime.device(), Layout.of(user_factors)
-        self._unobserved_weight, self._cg_steps = unobserved_weight, cg_steps
+        self._unobserved_weight = unobserved_weight
+        self._cg_steps = num_cg_steps if solver == "cg" else 0
         self._num_epochs = 0
         self._sides = tuple(
-            load_interactions(self._device, self._layout, rows, use_cg=cg_steps > 0)
+            load_interactions(self._device, self._layout, rows, use_cg=solver == "cg")
             for rows in (user_rows, item_rows)
         )
         self._factors = [to_device(self._device, self._layout, x) for x in (user_factors, item_factors)]
@@ -110,7 +91,7 @@ class AlsTraining:
         side, failed = self._sides[solved], self._failed[solved]
         solve_rows(device, layout, side, factors[fixed], spectrum, factors[solved], failed, self._cg_steps)
 
-    def fetch(self) -> tuple[Factors, Factors]:
+    def result(self) -> tuple[Factors, Factors]:
         """User and item factors in the basis they started from. Waits for the device.
 
         Raises DivergenceError naming side, row and epoch where a system was not positive definite in float32
@@ -121,8 +102,9 @@ class AlsTraining:
             bad = (failed != 0) | ~xp.isfinite(factors).all(axis=1)
             if bool(bad.any()):
                 raise DivergenceError(
-                    f"{name}_rows: by epoch {self._num_epochs - 1} the system of row {int(bad.argmax())} was "
-                    "not positive definite in float32; raise the regularization or drop negative weights"
+                    f"{name}_rows: by epoch {self._num_epochs - 1} of this call the system of row "
+                    f"{int(bad.argmax())} was not positive definite in float32; raise the regularization or "
+                    "drop negative weights"
                 )
         turned = (rotate(self._device, self._layout, x, back) for x in self._factors)
         users, items = (to_host(self._device, self._layout, x) for x in turned)

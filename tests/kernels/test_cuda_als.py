@@ -148,21 +148,23 @@ def test_epochs_on_the_device_are_alternating_half_steps(solver):
     users = make_rows([0, 5, 20, 40, 60], num_columns=70)
     items = transpose(users, 70)
     x, y = make_factors(32, num_rows=5), make_factors(32, num_rows=70, seed=2)
-    seen = []
-    found = als.alternate(users, items, x, y, 0.1, solver, 40, 2, lambda _, fetch: seen.append(fetch()))
-    for epoch in range(2):
+    training = als.AlsTraining(users, items, x, y, 0.1, solver, 40)
+    for _ in range(2):
+        training.run_epoch()
         x = reference.half_step(users, y, 0.1)
         y = reference.half_step(items, x, 0.1)
-        assert relative_error(seen[epoch][0], x) < 1e-4 and relative_error(seen[epoch][1], y) < 1e-4
-    assert np.array_equal(found[0], seen[1][0])
+        found = training.result()
+        assert relative_error(found[0], x) < 1e-4 and relative_error(found[1], y) < 1e-4
 
 
 def test_divergence_names_the_row_and_the_epoch():
     users = make_rows([20, 20], num_columns=40)
     users.weight[20:] = -50
     x, y = make_factors(16, num_rows=2), make_factors(16, num_rows=40)
+    training = als.AlsTraining(users, transpose(users, 40), x, y, 0.1, "exact", 0)
+    training.run_epoch()
     with pytest.raises(DivergenceError, match=r"user_rows: by epoch 0 .* row 1"):
-        als.alternate(users, transpose(users, 40), x, y, 0.1, "exact", 0, 1, None)
+        training.result()
 
 
 def test_too_many_factors_are_refused():
