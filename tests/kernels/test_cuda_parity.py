@@ -1,4 +1,4 @@
-"""The parity suite of every backend, kept by the CUDA sources run on the CPU, through the public functions."""
+"""The parity suite of every backend, kept by the CUDA sources run on the CPU through the public functions."""
 
 from __future__ import annotations
 
