@@ -295,14 +295,17 @@ def bench(
 
     Example: shopsight bench als --json als.json
     """
+    import subprocess
+
     from training.doctor import PROJECT_ROOT
 
     if not (PROJECT_ROOT / "benchmarks").is_dir():
         raise FileNotFoundError("benchmarks/ is not installed with the package; run this from a checkout")
-    sys.path.insert(0, str(PROJECT_ROOT))
-    from benchmarks.runner import run_benchmark
-
-    run_benchmark(name, json_file)
+    # A process of its own: it needs the checkout on its path, and nothing imported here may disturb a timing.
+    command = [sys.executable, "-m", "benchmarks.runner", name]
+    if json_file is not None:
+        command.append(str(json_file.absolute()))
+    raise typer.Exit(subprocess.run(command, cwd=PROJECT_ROOT, check=False).returncode)
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ class RunningServer(Protocol):
 
 @dataclass(frozen=True)
 class Truth:
-    """The planted truth with identifiers hashed as the workspace stores them, and the customer each became."""
+    """The planted truth, identifiers hashed as the workspace stores them, and who became which customer."""
 
     folder: Path
     identities: pl.DataFrame  # source, source_id (keyed hash), person_id
@@ -186,13 +186,11 @@ def _language(truth: Truth, workspace: Workspace, client: ShopsightClient) -> li
     asked = unlabelled.join(texts, on="message_id").filter(pl.col("intent").is_in(known["label"].implode()))
     asked = asked.sort("message_id").sample(min(NUM_ASKED, asked.height), seed=0)
     answers = _ask(client.understand, asked["text"].to_list())
+    intents, sentiments = [a.intent for a in answers], [str(a.sentiment) for a in answers]
     return [
-        labels_row("intent of messages, English and Chinese", asked["intent"].to_list(), [a.intent for a in answers], 0.90),
-        labels_row(
-            "sentiment of messages, English and Chinese",
-            asked["sentiment"].to_list(), [str(a.sentiment) for a in answers], 0.80,
-        ),
-    ]  # fmt: skip
+        labels_row("intent, English and Chinese", asked["intent"].to_list(), intents, 0.90),
+        labels_row("sentiment, English and Chinese", asked["sentiment"].to_list(), sentiments, 0.80),
+    ]
 
 
 def _insight(truth: Truth, client: ShopsightClient) -> Row:

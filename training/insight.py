@@ -37,6 +37,7 @@ def export_insight(workspace: Workspace) -> Path:
 def _golden(workspace: Workspace, calls: list[str]) -> Golden:
     """A customer whom no release knows, with a message where the release understands messages."""
     insight: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
+    tolerance = Golden((), ()).tolerance
     request = [GoldenTensor("CUSTOMER_ID", "BYTES", (1, 1), [["golden-nobody"]])]
     if "profile" in calls:
         insight["profile"] = None
@@ -47,9 +48,10 @@ def _golden(workspace: Workspace, calls: list[str]) -> Golden:
     if "understand" in calls:
         message = read_goldens(workspace.models / "understand")[0]
         request.append(message.request[0])
+        tolerance = max(tolerance, message.tolerance)
         insight["understanding"] = _understanding(message)
     answer = GoldenTensor("INSIGHT", "BYTES", (1, 1), [[json.dumps(insight, ensure_ascii=False)]])
-    return Golden(tuple(request), (answer,))
+    return Golden(tuple(request), (answer,), tolerance)
 
 
 def _popular(goldens: list[Golden]) -> Golden:

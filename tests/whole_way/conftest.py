@@ -19,6 +19,8 @@ from training.workspace import Workspace
 ROOT = Path(__file__).resolve().parents[2]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
+_FROM_CHECKOUT = {"PYTHONPATH": str(ROOT)}
+
 # Small models learn in seconds; what is tested is the way, not how good they become.
 QUICK = [
     "language.epochs=3", "recommend.factors=16", "recommend.iterations=4", "recommend.num_bootstraps=50",
@@ -38,7 +40,7 @@ class Command:
         done = subprocess.run(
             [sys.executable, "-m", "training", *map(str, arguments)],
             cwd=self.folder,
-            env=os.environ | {KEY_FILE_VARIABLE: str(self.key_file), "COLUMNS": "200", "PYTHONPATH": str(ROOT)},
+            env=os.environ | {KEY_FILE_VARIABLE: str(self.key_file), "COLUMNS": "200"} | _FROM_CHECKOUT,
             capture_output=True,
             text=True,
             timeout=540,

@@ -46,7 +46,7 @@ def _ingest(command: Command, folder: Path, orders: bytes | None, sources: str =
         (HEADER.replace("price", "cost").encode(), SOURCES, "price"),
         (b"\x89PNG\r\n\x1a\n" + bytes(200), SOURCES, "orders.csv"),
         (b"PAR1" + bytes(200), SOURCES, "orders.csv"),
-        ((HEADER + ROW).encode(), SOURCES.replace('kind = "orders"', 'kind = "order"'), "orders"),
+        ((HEADER + ROW).encode(), SOURCES.replace('"orders"', '"order"'), "orders"),
         ((HEADER + ROW).encode(), SOURCES.replace("[source.columns]", "[source.colums]"), "columns"),
         ((HEADER + ROW).encode(), SOURCES.replace('source_id = "customer"\n', ""), "source_id"),
         ((HEADER + ROW).encode(), SOURCES + "[[", "sources.toml"),
