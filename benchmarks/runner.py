@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-BENCHMARKS = ("als", "bpr", "sgd", "topk")
+BENCHMARKS = tuple(sorted(path.stem[6:] for path in Path(__file__).parent.glob("bench_*.py")))
 RESULTS = Path(__file__).parent / "results"
 _LIBRARIES = ("numpy", "scipy", "numba", "implicit", "torch", "faiss-cpu", "cupy-cuda13x")
 REPEATS = 7

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from kernels.cpu.vector import FAST, add_scaled, dot, set_product, set_scaled
+from kernels.cpu.vector import FAST, add_scaled, dot, fetch_ahead, set_product, set_scaled
 
 Array = np.ndarray[Any, Any]
+_AHEAD = 6
 _MOST_GATHERED = 1024  # longer rows would leave the level-2 cache: they are read where they lie
 
 
@@ -52,6 +53,7 @@ def improve_rows(
     for row in range(begin, end):
         first, last = indptr[row], indptr[row + 1]
         entries, a, b = indices[first:last], weight[first:last], target[first:last]
+        coming = indices[first + _AHEAD : last + _AHEAD]  # this row's and, near its end, the next one's
         x = out[row]
         if len(entries) == 0:
             x[:] = 0
@@ -64,6 +66,8 @@ def improve_rows(
             jacobi[i] = diagonal[i]
         for p in range(len(entries)):
             u = p * size if gathered else entries[p] * size
+            if p < len(coming):
+                fetch_ahead(rotated, coming[p] * size, size)
             if gathered:
                 set_scaled(np.float32(1), rotated, entries[p] * size, block, u, size)
             add_scaled(b[p] - a[p] * dot(source, u, x, 0, size), source, u, residual, 0, size)

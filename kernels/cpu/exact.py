@@ -20,6 +20,7 @@ from kernels.cpu.vector import (
     add_scaled,
     add_tile,
     dot,
+    fetch_ahead,
     gather_row,
     set_product,
     set_scaled,
@@ -27,6 +28,7 @@ from kernels.cpu.vector import (
 )
 
 Array = np.ndarray[Any, Any]
+_AHEAD = 6  # entries between asking for a row of factors and using it
 _CHUNK_FLOATS = 4096  # entries gathered at a time: two such blocks fill a level-1 cache of 32 KiB
 
 
@@ -67,6 +69,7 @@ def solve_rows(
     for row in range(begin, end):
         first, last = indptr[row], indptr[row + 1]
         entries, a, b = indices[first:last], weight[first:last], target[first:last]
+        coming = indices[first + _AHEAD : last + _AHEAD]  # this row's and, near its end, the next one's
         x = out[row]
         if len(entries) == 0:
             x[:] = 0
@@ -79,10 +82,24 @@ def solve_rows(
         for value in a:
             lightest = min(lightest, value)
         if lightest >= 0 and smallest > 1e-12 * largest and dual_is_cheaper(len(entries), size):
-            fine = _solve_dual(entries, a, b, rotated, diagonal, x, system, block, scaled, inverse_diagonal)
+            fine = _solve_dual(
+                entries, coming, a, b, rotated, diagonal, x, system, block, scaled, inverse_diagonal
+            )
         else:
             fine = _solve_primal(
-                entries, a, b, rotated, diagonal, x, system, block, scaled, right, inverse_diagonal, chunk
+                entries,
+                coming,
+                a,
+                b,
+                rotated,
+                diagonal,
+                x,
+                system,
+                block,
+                scaled,
+                right,
+                inverse_diagonal,
+                chunk,
             )
         failed[row] = not fine
 
@@ -90,6 +107,7 @@ def solve_rows(
 @njit(nogil=True, cache=True, fastmath=FAST)
 def _solve_primal(
     entries: Array,
+    coming: Array,
     a: Array,
     b: Array,
     rotated: Array,
@@ -109,6 +127,8 @@ def _solve_primal(
         count = min(chunk, len(entries) - first)
         for p in range(count):
             y = entries[first + p] * size
+            if first + p < len(coming):
+                fetch_ahead(rotated, coming[first + p] * size, size)
             gather_row(
                 a[first + p], b[first + p], rotated, y, block, p * size, scaled, p * size, right, 0, size
             )
@@ -127,6 +147,7 @@ def _solve_primal(
 @njit(nogil=True, cache=True, fastmath=FAST)
 def _solve_dual(
     entries: Array,
+    coming: Array,
     a: Array,
     b: Array,
     rotated: Array,
@@ -153,6 +174,8 @@ def _solve_dual(
         set_product(x, 0, diagonal, 0, x, 0, size)
     for p in range(count):
         h, y = np.sqrt(a[p]), entries[p] * size
+        if p < len(coming):
+            fetch_ahead(rotated, coming[p] * size, size)
         right[p] = b[p] / h if h > 0 else np.float32(0)
         if num_weightless and h > 0:
             right[p] -= h * dot(rotated, y, x, 0, size)

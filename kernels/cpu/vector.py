@@ -16,6 +16,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 HEIGHT = 4
@@ -142,6 +143,27 @@ def gather_row(  # type: ignore[no-untyped-def]
     return types.void(
         weight, target, values, values_at, block, block_at, scaled, scaled_at, total, total_at, count
     ), emit
+
+
+@intrinsic
+def fetch_ahead(typing, values, values_at, count):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """Ask for a row that will be needed soon; memory answers while the arithmetic goes on."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte, word = ir.IntType(8), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), word, word, word])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        values = _pointer(context, builder, signature, args, 0)
+
+        def step(p: Any, _: list[Any]) -> list[Any]:
+            address = builder.bitcast(builder.gep(values, [p]), byte.as_pointer())
+            builder.call(fetch, [address, *(ir.Constant(word, n) for n in (0, 3, 1))])  # read, keep, data
+            return []
+
+        _loop(builder, args[2], WIDTH, [], step)
+        return context.get_dummy_value()
+
+    return types.void(values, values_at, count), emit
 
 
 @intrinsic

@@ -13,6 +13,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 NUM_GROUPS = 8
+_RUN = 32  # neighbours stay together: their interactions and factors lie side by side in memory
 
 
 class Deal(NamedTuple):
@@ -28,7 +29,9 @@ class Deal(NamedTuple):
 def deal(num_users: int, num_items: int, seed: int, epoch: int) -> Deal:
     """The groups of one pass, drawn from seed and epoch alone."""
     random = np.random.default_rng([seed, epoch])
-    users = random.permutation(num_users).astype(np.int32)
+    runs = random.permutation(-(-num_users // _RUN))
+    users = (runs[:, None] * _RUN + np.arange(_RUN)).ravel()
+    users = users[users < num_users].astype(np.int32)
     items = random.permutation(num_items).astype(np.int32)
     user_begin, item_begin = (
         (np.arange(NUM_GROUPS + 1) * n // NUM_GROUPS).astype(np.int64) for n in (num_users, num_items)
