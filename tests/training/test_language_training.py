@@ -46,6 +46,16 @@ def test_evaluation_sets_the_linear_model_beside(trained: Workspace) -> None:
         assert figures[task]["calibration_error"] < 0.1
 
 
+def test_what_was_learned_from_is_never_evaluated_on(trained: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(LanguageError, match="trained on other tables or splits than these"):
+        language.evaluate(trained, replace(SMALL, seed=1))
+    workspace = small_shop(tmp_path)
+    language.train(workspace, replace(SMALL, epochs=1), quiet)
+    small_shop(tmp_path, sentiment=False)
+    with pytest.raises(LanguageError, match="run 'shopsight train language' again"):
+        language.evaluate(workspace, SMALL)
+
+
 def test_equal_seeds_give_equal_weights_and_others_do_not(trained: Workspace, tmp_path: Path) -> None:
     again = small_shop(tmp_path / "again")
     language.train(again, SMALL, quiet)

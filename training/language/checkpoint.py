@@ -58,7 +58,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A trained encoder with its tokeniser, classes, temperatures, and when its intents are withheld."""
+    """A trained encoder with its tokeniser, classes, temperatures, and when its intents are withheld.
+
+    data_sha256: of the tables' snapshot that it was trained on.
+    """
 
     encoder: Encoder
     tokenizer: Tokenizer
@@ -66,6 +69,7 @@ class LanguageModel:
     temperature: dict[str, float]
     abstention: Abstention | None
     config: LanguageConfig
+    data_sha256: str = ""
 
     def predict(self, texts: Sequence[str]) -> Prediction:
         """Return what each head says of each text, in the order of the texts."""
@@ -80,6 +84,7 @@ class LanguageModel:
             "temperature": self.temperature,
             "abstention": self.abstention and self.abstention.as_dict(),
             "config": asdict(self.config),
+            "data_sha256": self.data_sha256,
         }
         header = {"about": json.dumps(about), "tokenizer": self.tokenizer.to_str()}
         save_tensors(path, self.encoder.state_dict(), header)
@@ -102,14 +107,18 @@ def load(workspace: Workspace) -> LanguageModel:
             f"{path}: format_version {about['format_version']} is not {FORMAT_VERSION}; train again"
         )
     raw: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about["config"].items()}
-    config = LanguageConfig(**raw)
+    try:
+        config = LanguageConfig(**raw)
+    except TypeError as error:
+        raise LanguageError(f"{path}: written by another version ({error}); train again") from error
     classes = {task: tuple(names) for task, names in about["classes"].items()}
     tokenizer = Tokenizer.from_str(header["tokenizer"])
     encoder = Encoder(config, tokenizer.get_vocab_size(), {t: len(c) for t, c in classes.items()})
     encoder.load_state_dict(tensors)
     encoder.eval()
     abstention = Abstention(**about["abstention"]) if about["abstention"] else None
-    return LanguageModel(encoder, tokenizer, classes, about["temperature"], abstention, config)
+    temperature, data_sha256 = about["temperature"], about["data_sha256"]
+    return LanguageModel(encoder, tokenizer, classes, temperature, abstention, config, data_sha256)
 
 
 def predict_logits(

@@ -17,7 +17,7 @@ class LanguageConfig:
     dropout, embedding_dropout, head_dropout, word_dropout, label_smoothing: what keeps a small
         corpus from being learned by heart.
     epochs, batch_size, learning_rate, weight_decay: AdamW under one cycle; patience: epochs without a better
-        validation score after which training stops; max_seconds: time after which no epoch begins.
+        validation score after which training stops.
     out_of_scope_labels: intents that mean "none of ours"; kept out of training, used to judge abstention.
     wrong_answer_cost: of an answer to the wrong intent, a hand-over to a person being 1; out_of_scope_share:
         of the messages to come. From these the threshold follows below which the model abstains.
@@ -39,17 +39,16 @@ class LanguageConfig:
     conv_width: int = 3
 
     dropout: float = 0.3
-    embedding_dropout: float = 0.3
-    head_dropout: float = 0.3
-    word_dropout: float = 0.1
+    embedding_dropout: float = 0.4
+    head_dropout: float = 0.5
+    word_dropout: float = 0.15
     label_smoothing: float = 0.1
 
-    epochs: int = 9
+    epochs: int = 8
     batch_size: int = 128
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     patience: int = 4
-    max_seconds: float = 0.0
     wrong_answer_cost: float = 4.0
     out_of_scope_share: float = 0.1
     num_threads: int = 2

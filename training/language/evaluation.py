@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from serving.contract import write_json
+from training.data.tables import snapshot_sha256
 from training.language import abstention
 from training.language.checkpoint import LanguageModel, checkpoint_path, load
 from training.language.config import LanguageConfig
-from training.language.corpus import TASKS, Corpus, read_corpus
+from training.language.corpus import TASKS, Corpus, LanguageError, read_corpus
 from training.language.linear import fit_linear
 from training.language.metrics import (
     accuracy,
@@ -31,10 +32,16 @@ def evaluate(workspace: Workspace, config: LanguageConfig) -> dict[str, Any]:
     """Measure the trained model on the test split (validation where there is none) and keep the figures.
 
     Per task: accuracy, macro F1, expected calibration error, the pairs confused most, the linear model's
-    accuracy. For intents also what abstention does, to messages in scope and out of it.
+    accuracy. For intents also what abstention does, to messages in scope and out of it. Raises LanguageError
+    when the tables or the splits are not those of the training.
     """
-    corpus = read_corpus(workspace, config)
     model = load(workspace)
+    if model.data_sha256 != snapshot_sha256(workspace.tables) or not _same_splits(model.config, config):
+        raise LanguageError(
+            f"{checkpoint_path(workspace)}: trained on other tables or splits than these, so that texts it "
+            "has learned from could be held out now; run 'shopsight train language' again"
+        )
+    corpus = read_corpus(workspace, model.config)
     figures: dict[str, Any] = {"protocol": PROTOCOL, "notes": list(corpus.notes)}
     for task in TASKS:
         if corpus.classes[task]:
@@ -43,6 +50,11 @@ def evaluate(workspace: Workspace, config: LanguageConfig) -> dict[str, Any]:
         figures["abstention"] = evaluate_abstention(model, corpus)
     write_json(checkpoint_path(workspace).with_name("metrics.json"), figures)
     return figures
+
+
+def _same_splits(one: LanguageConfig, other: LanguageConfig) -> bool:
+    names = ("seed", "validation_share", "test_share", "out_of_scope_labels")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
 def evaluate_task(model: LanguageModel, corpus: Corpus, task: str) -> dict[str, Any]:

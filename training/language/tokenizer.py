@@ -19,7 +19,7 @@ _SPECIAL = ["[PAD]", "[CLS]", "[MASK]"]
 
 
 def normalizer() -> normalizers.Normalizer:
-    """Return what every text goes through: masks, NFKC, lower case, single spaces, no control characters.
+    """Return what every text goes through: masks, NFKC, lower case, one space, no long numbers or controls.
 
     Tables hold masked texts and requests do not: masking here makes both the same to the model.
     """
@@ -28,6 +28,7 @@ def normalizer() -> normalizers.Normalizer:
             *(normalizers.Replace(Regex(_with_lookaround(pattern)), word) for pattern, word in MASKS),
             normalizers.NFKC(),
             normalizers.Lowercase(),
+            normalizers.Replace(Regex(r"[0-9]{4,}"), "0000"),  # order numbers: which one says nothing
             normalizers.Replace(Regex(r"\s+"), " "),
             normalizers.Replace(Regex(r"[\p{Cc}\p{Cf}]"), ""),
             normalizers.Strip(),
@@ -48,7 +49,13 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, max_tokens: int) -> T
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    # Chinese has no spaces: without this, whole sentences that a corpus repeats would become one token.
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\p{Han}"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=True),
+        ]
+    )
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=2,

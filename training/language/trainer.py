@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
+from training.data.tables import snapshot_sha256
 from training.language.abstention import Abstention, Costs, choose
 from training.language.batches import shuffled
 from training.language.checkpoint import (
@@ -47,7 +48,7 @@ def train(workspace: Workspace, config: LanguageConfig, progress: Progress) -> d
         progress(note)
     resume = checkpoint_path(workspace).with_name("resume.safetensors")
     model, figures = fit(corpus, config, progress, resume)
-    model.save(checkpoint_path(workspace))
+    replace(model, data_sha256=snapshot_sha256(workspace.tables)).save(checkpoint_path(workspace))
     resume.unlink(missing_ok=True)
     return figures
 
@@ -64,8 +65,6 @@ def fit(
     run = _Run(corpus, config, tokenizer)
     run.load(resume)
     while run.epoch < config.epochs and run.stale < config.patience:
-        if config.max_seconds and time.monotonic() - began > config.max_seconds:
-            break
         loss = run.one_epoch()
         scores = ", ".join(f"{task} {score:.4f}" for task, score in run.scores.items())
         progress(f"epoch {run.epoch} of {config.epochs}: loss {loss:.3f}, validation accuracy {scores}")
