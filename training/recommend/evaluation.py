@@ -94,7 +94,9 @@ def _segments_before(shop: Shop) -> NDArray[np.int64] | None:
         trained = load_profiles(shop.workspace)
     except NoProfiles:
         return None
-    config = ProfilesConfig(**(trained.config | {"num_segments": trained.model.num_clusters}))
+    config = ProfilesConfig(
+        **(trained.config | {"num_segments": trained.model.num_clusters, "num_bootstraps": 1})
+    )
     at = shop.windows.test
     events = scan_table(shop.workspace.tables, "events")
     spec = fit_spec(events, shop.items, as_of=at, config=config)
