@@ -100,7 +100,7 @@ def choose_number(points: Float32, config: ProfilesConfig, progress: Progress) -
 
     Stability is the median adjusted Rand index between the segments of all points and those found on
     bootstrap resamples (Hennig, 2007). Of the numbers whose stability is within 0.05 of the best, and then
-    whose silhouette is within 0.005 of the best, the largest is chosen: as many segments as the data bear out.
+    whose silhouette is within 0.005 of the best, the largest is chosen: as many as the data bear out.
     """
     highest = min(config.max_segments, max(config.min_segments, len(points) // 2))
     numbers = [config.num_segments] if config.num_segments else range(config.min_segments, highest + 1)
