@@ -4,8 +4,7 @@
 
 Protocols: given test splits; validation is the given one, or a tenth of training (seeded, stratified), and
 all that is chosen is chosen there. online_shopping_10_cats has no split: five stratified folds of seed 0,
-of which --folds are run. The floor learns from training and validation together, having nothing to choose;
-ours learns from training alone.
+of which --folds are run. The floor is TF-IDF with LinearSVC at its defaults, on the same training texts.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ from training.language.evaluation import evaluate_abstention, evaluate_task
 from training.language.trainer import fit
 
 CONFIG = LanguageConfig(
-    epochs=30,
-    width=192,
+    epochs=20,
+    width=128,
     max_tokens=64,
     buckets=(8, 16, 32, 64),
     embedding_dropout=0.4,
     head_dropout=0.5,
     word_dropout=0.15,
-    patience=30,
+    patience=20,
     num_threads=1,
     out_of_scope_share=0.18,
 )
