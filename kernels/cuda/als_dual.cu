@@ -74,8 +74,7 @@ als_dual(const stored* __restrict__ factors, const long long* __restrict__ indpt
     if (!solve_in_place<SIDE>(tiles, rhs) && threadIdx.x == 0) failed[row] = 1;
     for (int e = threadIdx.x; e < CAPACITY; e += blockDim.x) rhs[e] = target[e] + root[e] * rhs[e];
     __syncthreads();
-    combine_rows(u, y, rhs, inverse_d);
-    __syncthreads();
+    combine_rows(u, y, rhs, inverse_d);  // each thread then stores the factors that it formed
     for (int f = threadIdx.x; f < STORED; f += blockDim.x)
         out[static_cast<long long>(row) * STORED + f] = to_stored(u[f]);
 }

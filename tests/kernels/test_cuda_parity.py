@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from kernels import als, bpr, sgd, topk
+from kernels.cuda import als as cuda_als
 from kernels.cuda import runtime
+from kernels.rows import Rows
 from tests.kernels import test_als, test_descent, test_topk
 from tests.kernels.cuda_host.device import HostDevice
 from tests.kernels.parity import FACTORS, SHAPES, STORAGES
@@ -21,6 +23,11 @@ def cuda_on_the_host(monkeypatch):
     for module in (als, bpr, sgd, topk):
         monkeypatch.setattr(module, "resolve", lambda _: SimpleNamespace(name="cuda"))
     monkeypatch.setattr(runtime, "device", HostDevice)
+
+    def no_rescue(_: Rows, row: int, *__: object) -> None:
+        raise AssertionError(f"row {row} was left to float64, which would hide a kernel that goes wrong")
+
+    monkeypatch.setattr(cuda_als, "_solve_carefully", no_rescue)
 
 
 @pytest.mark.parametrize("objective", test_als.OBJECTIVES)
