@@ -30,16 +30,17 @@ from training.language.evaluation import evaluate_abstention, evaluate_task
 from training.language.trainer import fit
 
 CONFIG = LanguageConfig(
-    epochs=20,
-    width=128,
+    epochs=14,
+    vocab_size=3000,
+    width=192,
     max_tokens=64,
     buckets=(8, 16, 32, 64),
     embedding_dropout=0.4,
     head_dropout=0.5,
     word_dropout=0.15,
-    patience=20,
+    patience=14,
     num_threads=1,
-    out_of_scope_share=0.18,
+    wrong_answer_cost=2.0,
 )
 REVIEWS = replace(
     CONFIG, epochs=6, width=128, max_tokens=192, buckets=(16, 32, 64, 128, 192), vocab_size=16_000

@@ -44,7 +44,7 @@ class LanguageConfig:
     word_dropout: float = 0.15
     label_smoothing: float = 0.1
 
-    epochs: int = 8
+    epochs: int = 7
     batch_size: int = 128
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
