@@ -50,7 +50,7 @@ class BprTraining:
         return self._users.matrix(), self._items.matrix()
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def _descend(
     users: Array,
     pool: Array,

@@ -1,4 +1,8 @@
-"""A Cholesky factor and its solves for systems of a few hundred unknowns, inside compiled code."""
+"""A Cholesky factor and its solves for systems of a few hundred unknowns, inside compiled code.
+
+Four rows at a time: the diagonal 4 by 4 block is factorised and inverted in registers, and everything else is
+vector code that waits for no square root.
+"""
 
 from __future__ import annotations
 
@@ -7,53 +11,86 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from kernels.cpu.vector import FAST, HEIGHT, WIDTH, add_scaled, add_tile, dot, set_scaled
+from kernels.cpu.vector import FAST, HEIGHT, WIDTH, add_four_scaled, add_tile, dot, turn_four_rows
 
 Array = np.ndarray[Any, Any]
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
-def factorize(system: Array, size: int, num_rows: int, inverse_diagonal: Array) -> bool:
-    """Replace a symmetric matrix by its upper factor U, UᵀU = A, and keep 1 / diag(U) beside.
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+def factorize(system: Array, size: int, num_rows: int, inverses: Array) -> bool:
+    """Replace a symmetric matrix by its upper factor U, UᵀU = A, and keep the inverses of its blocks beside.
 
     `system` is flat float32, `size` rows of `size`, a multiple of WIDTH; only the upper triangle is read,
-    what lies below becomes zero. Rows from `num_rows` on are those of the unit matrix, and are left alone.
-    Returns False where A is not positive definite in float32.
+    what lies below is spoilt. Rows from `num_rows` on are those of the unit matrix. `inverses`, 4 · size
+    floats, gets for every four rows the inverse of their transposed diagonal block. Returns False where A
+    is not positive definite in float32.
     """
     for top in range(0, num_rows, HEIGHT):
         begin = top // WIDTH * WIDTH
         for column in range(begin, size, WIDTH):
             at = top * size + column
             add_tile(system, top, size, system, column, size, system, at, size, top, np.float32(-1))
-        for row in range(top, top + HEIGHT):
-            at = row * size + begin
-            for above in range(top, row):
-                factor = system[above * size + row]
-                add_scaled(-factor, system, above * size + begin, system, at, size - begin)
-            pivot = system[row * size + row]
-            if not pivot > np.float32(1e-30):
-                return False
-            inverse = np.float32(1) / np.sqrt(pivot)
-            inverse_diagonal[row] = inverse
-            set_scaled(inverse, system, at, system, at, size - begin)
-            for column in range(begin, row):
-                system[row * size + column] = np.float32(0)
+        if not _invert_block(system, top * size + top, size, inverses, HEIGHT * top):
+            return False
+        turn_four_rows(inverses, HEIGHT * top, system, top * size + begin, size, size - begin)
     return True
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
-def solve(
-    upper: Array, size: int, num_rows: int, inverse_diagonal: Array, right: Array, answer: Array
-) -> None:
-    """Write the first `num_rows` of the solution of UᵀU·answer = right; `right` is used up."""
-    for i in range(num_rows):
-        value = right[i] * inverse_diagonal[i]
-        answer[i] = value
-        begin = i // WIDTH * WIDTH
-        add_scaled(-value, upper, i * size + begin, right, begin, size - begin)
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+def solve(upper: Array, size: int, num_rows: int, inverses: Array, right: Array, answer: Array) -> None:
+    """Write the first `num_rows` of the solution of UᵀU·answer = right; `right` is used up.
+
+    Both have room for `num_rows` rounded up to four.
+    """
+    for top in range(0, num_rows, HEIGHT):
+        at, begin = HEIGHT * top, top // WIDTH * WIDTH
+        r0, r1, r2, r3 = right[top], right[top + 1], right[top + 2], right[top + 3]
+        w0 = inverses[at] * r0
+        w1 = inverses[at + 4] * r0 + inverses[at + 5] * r1
+        w2 = inverses[at + 8] * r0 + inverses[at + 9] * r1 + inverses[at + 10] * r2
+        w3 = inverses[at + 12] * r0 + inverses[at + 13] * r1 + inverses[at + 14] * r2 + inverses[at + 15] * r3
+        answer[top], answer[top + 1], answer[top + 2], answer[top + 3] = w0, w1, w2, w3
+        add_four_scaled(-w0, -w1, -w2, -w3, upper, top * size + begin, size, right, begin, size - begin)
     right[:size] = 0
-    for i in range(num_rows - 1, -1, -1):
-        begin = i // WIDTH * WIDTH
-        total = dot(upper, i * size + begin, right, begin, size - begin)
-        right[i] = (answer[i] - total) * inverse_diagonal[i]
+    for top in range((num_rows - 1) // HEIGHT * HEIGHT, -1, -HEIGHT):
+        at, begin = HEIGHT * top, top // WIDTH * WIDTH
+        row, count = top * size + begin, size - begin
+        r0 = answer[top] - dot(upper, row, right, begin, count)
+        r1 = answer[top + 1] - dot(upper, row + size, right, begin, count)
+        r2 = answer[top + 2] - dot(upper, row + 2 * size, right, begin, count)
+        r3 = answer[top + 3] - dot(upper, row + 3 * size, right, begin, count)
+        right[top] = (
+            inverses[at] * r0 + inverses[at + 4] * r1 + inverses[at + 8] * r2 + inverses[at + 12] * r3
+        )
+        right[top + 1] = inverses[at + 5] * r1 + inverses[at + 9] * r2 + inverses[at + 13] * r3
+        right[top + 2] = inverses[at + 10] * r2 + inverses[at + 14] * r3
+        right[top + 3] = inverses[at + 15] * r3
     answer[:num_rows] = right[:num_rows]
+
+
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+def _invert_block(system: Array, at: int, size: int, inverses: Array, out: int) -> bool:
+    """Write the inverse of the lower Cholesky factor of the 4 by 4 block at `at`; False if it has none."""
+    smallest = np.float32(1e-30)
+    row1, row2 = at + size, at + 2 * size
+    d0 = system[at]
+    i0 = np.float32(1) / np.sqrt(d0)
+    l10, l20, l30 = system[at + 1] * i0, system[at + 2] * i0, system[at + 3] * i0
+    d1 = system[row1 + 1] - l10 * l10
+    i1 = np.float32(1) / np.sqrt(d1)
+    l21, l31 = (system[row1 + 2] - l10 * l20) * i1, (system[row1 + 3] - l10 * l30) * i1
+    d2 = system[row2 + 2] - l20 * l20 - l21 * l21
+    i2 = np.float32(1) / np.sqrt(d2)
+    l32 = (system[row2 + 3] - l20 * l30 - l21 * l31) * i2
+    d3 = system[at + 3 * size + 3] - l30 * l30 - l31 * l31 - l32 * l32
+    if not (d0 > smallest and d1 > smallest and d2 > smallest and d3 > smallest):
+        return False
+    i3 = np.float32(1) / np.sqrt(d3)
+    c10, c21, c32 = -l10 * i0 * i1, -l21 * i1 * i2, -l32 * i2 * i3
+    c20, c31 = -(l20 * i0 + l21 * c10) * i2, -(l31 * i1 + l32 * c21) * i3
+    inverses[out] = i0
+    inverses[out + 4], inverses[out + 5] = c10, i1
+    inverses[out + 8], inverses[out + 9], inverses[out + 10] = c20, c21, i2
+    inverses[out + 12] = -(l30 * i0 + l31 * c10 + l32 * c20) * i3
+    inverses[out + 13], inverses[out + 14], inverses[out + 15] = c31, c32, i3
+    return True

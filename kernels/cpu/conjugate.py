@@ -19,7 +19,7 @@ _AHEAD = 6
 _MOST_GATHERED = 1024  # longer rows would leave the level-2 cache: they are read where they lie
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def improve_rows(
     begin: int,
     end: int,

@@ -40,7 +40,7 @@ def dual_is_cheaper(num_entries: int, num_factors: int) -> bool:
     return 3 * k * k * f + k * k * k + 6 * k * f < 3 * num_entries * f * f + f * f * f
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def solve_rows(
     begin: int,
     end: int,
@@ -65,7 +65,7 @@ def solve_rows(
     block = np.empty((max(chunk, size) + WIDTH) * size, np.float32)
     scaled = np.empty((max(chunk, size) + WIDTH) * size, np.float32)
     diagonal, right = np.empty(size, np.float32), np.empty(size, np.float32)
-    inverse_diagonal = np.empty(size, np.float32)
+    inverses = np.empty(HEIGHT * size, np.float32)
     for row in range(begin, end):
         first, last = indptr[row], indptr[row + 1]
         entries, a, b = indices[first:last], weight[first:last], target[first:last]
@@ -82,9 +82,7 @@ def solve_rows(
         for value in a:
             lightest = min(lightest, value)
         if lightest >= 0 and smallest > 1e-12 * largest and dual_is_cheaper(len(entries), size):
-            fine = _solve_dual(
-                entries, coming, a, b, rotated, diagonal, x, system, block, scaled, inverse_diagonal
-            )
+            fine = _solve_dual(entries, coming, a, b, rotated, diagonal, x, system, block, scaled, inverses)
         else:
             fine = _solve_primal(
                 entries,
@@ -98,13 +96,13 @@ def solve_rows(
                 block,
                 scaled,
                 right,
-                inverse_diagonal,
+                inverses,
                 chunk,
             )
         failed[row] = not fine
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def _solve_primal(
     entries: Array,
     coming: Array,
@@ -117,7 +115,7 @@ def _solve_primal(
     block: Array,
     scaled: Array,
     right: Array,
-    inverse_diagonal: Array,
+    inverses: Array,
     chunk: int,
 ) -> bool:
     size = len(diagonal)
@@ -138,13 +136,13 @@ def _solve_primal(
                 add_tile(scaled, i, size, block, j, size, system, at, size, count, np.float32(1))
     for i in range(size):
         system[i * size + i] += diagonal[i]
-    if not factorize(system, size, size, inverse_diagonal):
+    if not factorize(system, size, size, inverses):
         return False
-    solve(system, size, size, inverse_diagonal, right, x)
+    solve(system, size, size, inverses, right, x)
     return True
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def _solve_dual(
     entries: Array,
     coming: Array,
@@ -156,7 +154,7 @@ def _solve_dual(
     system: Array,
     block: Array,
     scaled: Array,
-    inverse_diagonal: Array,
+    inverses: Array,
 ) -> bool:
     """`scaled` holds hU (k by f), then D⁻¹ times its transpose; `block` the transpose (f by k)."""
     size, count = len(diagonal), len(entries)
@@ -194,9 +192,9 @@ def _solve_dual(
             add_tile(scaled, p, width, block, q, width, system, at, width, size, np.float32(1))
     for p in range(width):
         system[p * width + p] += np.float32(1)
-    if not factorize(system, width, count, inverse_diagonal):
+    if not factorize(system, width, count, inverses):
         return False
-    solve(system, width, count, inverse_diagonal, right, answer)
+    solve(system, width, count, inverses, right, answer)
     block[:size] = 0
     for p in range(count):
         if a[p] > 0:

@@ -66,7 +66,7 @@ class SgdTraining:
         return self._users.matrix(), self._items.matrix(), *self._biases
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def _descend(
     users: Array,
     indptr: Array,

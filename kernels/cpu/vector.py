@@ -90,6 +90,71 @@ def add_scaled(typing, factor, values, values_at, out, out_at, count):  # type: 
 
 
 @intrinsic
+def add_four_scaled(  # type: ignore[no-untyped-def]
+    typing,  # noqa: ARG001
+    first,
+    second,
+    third,
+    fourth,
+    values,
+    values_at,
+    values_step,
+    out,
+    out_at,
+    count,
+):
+    """out += first * row 0 + second * row 1 + third * row 2 + fourth * row 3 of values."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        scales = [_splat(builder, scale) for scale in args[:4]]
+        values, out = (_pointer(context, builder, signature, args, n) for n in (4, 7))
+        rows = [builder.gep(values, [builder.mul(args[6], ir.Constant(_INT, i))]) for i in range(4)]
+
+        def step(p: Any, _: list[Any]) -> list[Any]:
+            at = builder.gep(out, [p])
+            total = _load(builder, at)
+            for scale, row in zip(scales, rows, strict=True):
+                total = _multiply_add(builder, scale, _load(builder, builder.gep(row, [p])), total)
+            _store(builder, at, total)
+            return []
+
+        _loop(builder, args[9], WIDTH, [], step)
+        return context.get_dummy_value()
+
+    return types.void(first, second, third, fourth, values, values_at, values_step, out, out_at, count), emit
+
+
+@intrinsic
+def turn_four_rows(typing, lower, lower_at, rows, rows_at, rows_step, count):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """The four rows = L times themselves, L lower triangular and 4 x 4 by rows at `lower_at`."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lower, rows = (_pointer(context, builder, signature, args, n) for n in (0, 2))
+        factors = [
+            [
+                _splat(builder, builder.load(builder.gep(lower, [ir.Constant(_INT, HEIGHT * i + j)])))
+                for j in range(i + 1)
+            ]
+            for i in range(HEIGHT)
+        ]
+        places = [builder.gep(rows, [builder.mul(args[4], ir.Constant(_INT, i))]) for i in range(HEIGHT)]
+
+        def step(p: Any, _: list[Any]) -> list[Any]:
+            values = [_load(builder, builder.gep(place, [p])) for place in places]
+            for i, place in enumerate(places):
+                total = builder.fmul(factors[i][0], values[0])
+                for j in range(1, i + 1):
+                    total = _multiply_add(builder, factors[i][j], values[j], total)
+                _store(builder, builder.gep(place, [p]), total)
+            return []
+
+        _loop(builder, args[5], WIDTH, [], step)
+        return context.get_dummy_value()
+
+    return types.void(lower, lower_at, rows, rows_at, rows_step, count), emit
+
+
+@intrinsic
 def set_scaled(typing, factor, values, values_at, out, out_at, count):  # type: ignore[no-untyped-def] # noqa: ARG001
     """out = factor * values."""
 
