@@ -26,6 +26,7 @@ BENCHMARKS = tuple(sorted(path.stem[6:] for path in Path(__file__).parent.glob("
 RESULTS = Path(__file__).parent / "results"
 _LIBRARIES = ("numpy", "scipy", "numba", "implicit", "torch", "faiss-cpu", "cupy-cuda13x")
 REPEATS = 7
+_SETTLING_SECONDS = 0.1  # idle threads of OpenMP and OpenBLAS spin for a while, on the next one's time
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,7 @@ def interleave(
         if number >= 3 and time.perf_counter() - began > budget_seconds:
             break
         for name, run in variants.items():
+            time.sleep(_SETTLING_SECONDS)
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)

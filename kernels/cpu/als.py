@@ -13,7 +13,7 @@ from kernels.reference.fold_in import fold_in as solve_in_float64
 from kernels.rows import Factors, Float32, Rows
 
 Float64 = NDArray[np.float64]
-_GRAMIAN_ROWS = 8192
+_GRAMIAN_ROWS = 2048
 
 
 def half_step(
@@ -28,10 +28,10 @@ def half_step(
     """One side's factors given the other's; the contract is `kernels.als.half_step`."""
     y = factors.astype(np.float32, copy=False)
     basis, spectrum = eigenbasis(y, unobserved_weight, gramian)
-    rotated = y @ basis
-    start = None if initial is None else initial.astype(np.float32, copy=False) @ basis
+    rotated = multiply(y, basis)
+    start = None if initial is None else multiply(initial.astype(np.float32, copy=False), basis)
     solved = solve_side(rows, rotated, spectrum, solver, num_cg_steps, start)
-    answer: Factors = (solved @ basis.T).astype(factors.dtype, copy=False)
+    answer: Factors = multiply(solved, basis.T).astype(factors.dtype, copy=False)
     return answer
 
 
@@ -68,10 +68,10 @@ class AlsTraining:
             basis, spectrum = eigenbasis(y[:, :num_factors], unobserved_weight, None)
             square = np.zeros((basis.shape[1],) * 2, np.float32)
             square[:num_factors] = basis
-            rotated = y @ square if unobserved_weight else y
+            rotated = multiply(y, square) if unobserved_weight else y
             start = self._factors[solved].astype(np.float32, copy=False)
             if solver == "cg" and unobserved_weight:
-                start = start @ square
+                start = multiply(start, square)
             self._turned = self._turned @ basis[:, :num_factors].astype(np.float64)
             self._factors[fixed] = rotated.astype(self._dtype, copy=False)
             x = solve_side(self._rows[solved], rotated, spectrum, solver, num_steps, start)
@@ -84,7 +84,7 @@ class AlsTraining:
         num_factors = len(self._turned)
         back = self._turned.T.astype(np.float32)
         users, items = (
-            (x[:, :num_factors].astype(np.float32, copy=False) @ back).astype(self._dtype, copy=False)
+            multiply(x[:, :num_factors].astype(np.float32, copy=False), back).astype(self._dtype, copy=False)
             for x in self._factors
         )
         return users, items
@@ -115,6 +115,21 @@ def solve_side(
     return solved
 
 
+def multiply(x: Float32, square: Float32) -> Float32:
+    """x @ square, in blocks of rows on our own threads.
+
+    OpenBLAS's idle threads go on spinning after a call, and would take a core from the rows that follow.
+    """
+    product = np.empty((len(x), square.shape[1]), np.float32)
+
+    def task(begin: int, end: int) -> None:
+        np.matmul(x[begin:end], square, out=product[begin:end])
+
+    with one_blas_thread():
+        run_balanced(task, np.ones(len(x)))
+    return product
+
+
 def padded(num_factors: int) -> int:
     """The next multiple of the vector code's width."""
     return -(-num_factors // WIDTH) * WIDTH
@@ -122,11 +137,17 @@ def padded(num_factors: int) -> int:
 
 def gramian_of(y: Float32) -> Float64:
     """yᵀy, summed in float64 over blocks that BLAS multiplies in float32."""
-    total = np.zeros((y.shape[1], y.shape[1]))
-    for begin in range(0, len(y), _GRAMIAN_ROWS):
-        block = y[begin : begin + _GRAMIAN_ROWS]
-        total += block.T @ block
-    return total
+    starts = range(0, len(y), _GRAMIAN_ROWS)
+    parts = np.empty((len(starts), y.shape[1], y.shape[1]), np.float32)
+
+    def task(first: int, last: int) -> None:
+        for number in range(first, last):
+            block = y[starts[number] : starts[number] + _GRAMIAN_ROWS]
+            np.matmul(block.T, block, out=parts[number])
+
+    with one_blas_thread():
+        run_balanced(task, np.ones(len(starts)))
+    return np.asarray(parts.sum(axis=0, dtype=np.float64))
 
 
 def eigenbasis(y: Float32, unobserved_weight: float, gramian: Float64 | None) -> tuple[Float32, Float32]:
