@@ -119,14 +119,23 @@ def compare(report: Report, name: str, matrix: sparse.csr_matrix, budget_seconds
 
 
 def growth(report: Report) -> None:
-    """Exact iterations on ever more interactions of the same users and items."""
+    """Iterations on ever more interactions of the same users and items, beside a line through the first."""
+    first: dict[str, float] = {}
     for draws in (500_000, 1_000_000, 2_000_000, 4_000_000):
         matrix = zipf_interactions(50_000, 10_000, draws)
         seconds = interleave({"exact": Ours(matrix, "exact"), "cg": Ours(matrix, "cg")}, repeats=3)
         for solver, times in seconds.items():
             ours = float(np.median(times))
+            linear = first.setdefault(solver, ours / matrix.nnz) * matrix.nnz
             details = {"num_interactions": matrix.nnz}
-            report.add_value(f"50k x 10k, {solver}", "itself", "growth", ours, float("nan"), "s", **details)
+            report.add_times(
+                f"50k x 10k, {solver}",
+                "linear from the smallest",
+                [ours],
+                [linear],
+                metric="growth",
+                **details,
+            )
 
 
 def loss(matrix: sparse.csr_matrix, x: np.ndarray, y: np.ndarray) -> float:

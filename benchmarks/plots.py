@@ -13,7 +13,7 @@ from matplotlib import pyplot
 
 def plot_ratios(rows: list[dict[str, Any]], path: Path) -> None:
     """Horizontal bars of ratio (ours against each peer), and cost against size where rows carry it."""
-    compared = [row for row in rows if row["ratio"] == row["ratio"]]
+    compared = [row for row in rows if row["metric"] != "growth"]
     sized = [row for row in rows if "num_interactions" in row["details"] and row["metric"] == "growth"]
     figure, axes = pyplot.subplots(
         1, 2 if sized else 1, figsize=(14 if sized else 9, 1.2 + 0.32 * len(compared)), squeeze=False

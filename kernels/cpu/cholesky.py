@@ -27,7 +27,7 @@ def factorize(system: Array, size: int, num_rows: int, inverses: Array) -> bool:
     """
     for top in range(0, num_rows, HEIGHT):
         begin = top // WIDTH * WIDTH
-        for column in range(begin, size, WIDTH):
+        for column in range(begin, size if top else 0, WIDTH):
             at = top * size + column
             add_tile(system, top, size, system, column, size, system, at, size, top, np.float32(-1))
         if not _invert_block(system, top * size + top, size, inverses, HEIGHT * top):

@@ -66,6 +66,8 @@ def solve_rows(
     scaled = np.empty((max(chunk, size) + WIDTH) * size, np.float32)
     diagonal, right = np.empty(size, np.float32), np.empty(size, np.float32)
     inverses = np.empty(HEIGHT * size, np.float32)
+    inverse, held = np.empty(size, np.float32), np.float32(-1)
+    smallest, largest = np.float32(0), np.float32(0)
     for row in range(begin, end):
         first, last = indptr[row], indptr[row + 1]
         entries, a, b = indices[first:last], weight[first:last], target[first:last]
@@ -74,15 +76,18 @@ def solve_rows(
         if len(entries) == 0:
             x[:] = 0
             continue
-        smallest, largest = np.float32(np.inf), np.float32(0)
-        for i in range(size):
-            diagonal[i] = spectrum[i] + regularization[row]
-            smallest, largest = min(smallest, diagonal[i]), max(largest, diagonal[i])
+        if regularization[row] != held:  # as a rule it is the same for many rows
+            held = regularization[row]
+            smallest, largest = np.float32(np.inf), np.float32(0)
+            for i in range(size):
+                diagonal[i] = spectrum[i] + held
+                inverse[i] = np.float32(1) / diagonal[i]
+                smallest, largest = min(smallest, diagonal[i]), max(largest, diagonal[i])
         lightest = a[0]
         for value in a:
             lightest = min(lightest, value)
         if lightest >= 0 and smallest > 1e-12 * largest and dual_is_cheaper(len(entries), size):
-            fine = _solve_dual(entries, coming, a, b, rotated, diagonal, x, system, block, scaled, inverses)
+            fine = _solve_dual(entries, coming, a, b, rotated, inverse, x, system, block, scaled, inverses)
         else:
             fine = _solve_primal(
                 entries,
@@ -149,7 +154,7 @@ def _solve_dual(
     a: Array,
     b: Array,
     rotated: Array,
-    diagonal: Array,
+    inverse: Array,
     x: Array,
     system: Array,
     block: Array,
@@ -157,10 +162,8 @@ def _solve_dual(
     inverses: Array,
 ) -> bool:
     """`scaled` holds hU (k by f), then D⁻¹ times its transpose; `block` the transpose (f by k)."""
-    size, count = len(diagonal), len(entries)
+    size, count = len(inverse), len(entries)
     width = (count + WIDTH - 1) // WIDTH * WIDTH
-    for i in range(size):
-        diagonal[i] = np.float32(1) / diagonal[i]
     right, answer = np.empty(width, np.float32), np.empty(width, np.float32)
     x[:] = 0
     num_weightless = 0
@@ -169,7 +172,7 @@ def _solve_dual(
             num_weightless += 1
             add_scaled(b[p], rotated, entries[p] * size, x, 0, size)
     if num_weightless:
-        set_product(x, 0, diagonal, 0, x, 0, size)
+        set_product(x, 0, inverse, 0, x, 0, size)
     for p in range(count):
         h, y = np.sqrt(a[p]), entries[p] * size
         if p < len(coming):
@@ -184,7 +187,7 @@ def _solve_dual(
         for i in range(0, size, 8):
             transpose_8x8(scaled, p * size + i, size, block, i * width + p, width)
     for i in range(size):
-        set_scaled(diagonal[i], block, i * width, scaled, i * width, width)
+        set_scaled(inverse[i], block, i * width, scaled, i * width, width)
     system[: width * width] = 0
     for p in range(0, count, HEIGHT):
         for q in range(p // WIDTH * WIDTH, width, WIDTH):
@@ -199,6 +202,6 @@ def _solve_dual(
     for p in range(count):
         if a[p] > 0:
             add_scaled(np.sqrt(a[p]) * answer[p], rotated, entries[p] * size, block, 0, size)
-    set_product(block, 0, diagonal, 0, block, 0, size)
+    set_product(block, 0, inverse, 0, block, 0, size)
     add_scaled(np.float32(1), block, 0, x, 0, size)
     return True
