@@ -51,8 +51,8 @@ def _ingest(command: Command, folder: Path, orders: bytes | None, sources: str =
         ((HEADER + ROW).encode(), SOURCES.replace('source_id = "customer"\n', ""), "source_id"),
         ((HEADER + ROW).encode(), SOURCES + "[[", "sources.toml"),
     ],
-    ids=["no-file", "empty-file", "no-column", "a-picture", "parquet-called-csv", "unknown-kind", "unknown-key",
-         "channel-without-ids", "malformed-toml"],
+    ids=["no-file", "empty-file", "no-column", "a-picture", "parquet-called-csv", "unknown-kind",
+         "unknown-key", "channel-without-ids", "malformed-toml"],
 )  # fmt: skip
 def test_a_source_that_cannot_be_read_is_named(
     command: Command, tmp_path: Path, orders: bytes | None, sources: str, said: str
