@@ -28,6 +28,10 @@ CASES = [
 ]
 
 
+# Its source asks for a multiprocessor of its own: few rows are long enough to be split and finished.
+ALONE = {"als_finish"}
+
+
 def launches(layout: Layout, shared_bytes: int) -> list[Launch]:
     """Every launch that the loaders make for a layout, on a device with so much shared memory."""
     descent = [
@@ -61,5 +65,6 @@ def test_a_launch_compiles_fits_and_does_not_spill(architecture, launch, record_
     for name, resources in found.items():
         record_property(f"{name} registers", resources.registers)
         assert resources.spill_bytes == 0 and resources.stack_bytes == 0, (name, resources)
-        assert resources.registers * launch.threads * blocks <= REGISTERS, (name, resources)
+        sharing = 1 if name in ALONE else blocks
+        assert resources.registers * launch.threads * sharing <= REGISTERS, (name, resources)
     assert launch.shared <= SHARED_BYTES[architecture]
