@@ -105,14 +105,12 @@ def _backends() -> list[Finding]:
     from kernels import backend
 
     here = backend.resolve("auto")
-    tables = "Polars, cuDF engine" if here.name == "cuda" else "Polars, streaming CPU engine"
     estimators = "cuML" if here.name == "cuda" else "scikit-learn"
-    learners = "torch on CUDA" if here.name == "cuda" else "torch on CPU"
     return [
         Finding("backend of kernels", f"{here.name}: {here.description}", True),
-        Finding("backend of tables", tables, True),
+        Finding("backend of tables", "Polars on CPU", True),
         Finding("backend of clustering", estimators, True),
-        Finding("backend of language", learners, True),
+        Finding("backend of language", "torch on CPU", True),
     ]
 
 
