@@ -47,7 +47,7 @@ def two_orders(tmp_path: Path) -> Workspace:
                   discount=2.0),
             event("ann", "atlas", "purchase", 12.0, order_id="o2", quantity=1, price=30.0, channel="store"),
             event("ann", "spade", "return", 13.0, order_id="o1", quantity=1, price=20.0, currency="EUR"),
-            event("ann", "novel", "rating", 14.0, rating=4.0),
+            event("ann", "novel", "rating", 14.0, rating=4.0, session_id="s1"),
             event(None, "novel", "view", 14.5),
             event("ann", "novel", "exposure", 14.6),
         ],

@@ -106,11 +106,17 @@ def returns(events: pl.LazyFrame) -> pl.LazyFrame:
     return sent_back.group_by(_KEY).agg(num_returns=pl.len())
 
 
+_IN_A_VISIT = ("view", "cart", "search", "purchase")
+
+
 def sessions(events: pl.LazyFrame) -> pl.LazyFrame:
-    """Number and mean length of sessions; events without a session id tell nothing about sessions."""
+    """Number and mean length of sessions; events without a session id tell nothing about sessions.
+
+    Ratings and returns carry the id of the visit that they look back on, days later: they are no part of it.
+    """
     lasted = (pl.col("timestamp").max() - pl.col("timestamp").min()).dt.total_seconds() / 60
     by_session = (
-        events.filter(pl.col("session_id").is_not_null())
+        events.filter(pl.col("session_id").is_not_null(), pl.col("event").is_in(_IN_A_VISIT))
         .group_by(_KEY, "session_id")
         .agg(events=pl.len(), minutes=lasted)
     )
