@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from serving.contract import GoldenTensor
-from serving.golden import difference, to_array
+from serving.golden import as_long_as, difference, to_array
 
 SCORE = GoldenTensor("SCORE", "FP32", (1, 3), [[0.5, float("-inf"), float("nan")]])
 
@@ -57,3 +57,11 @@ def test_flat_and_nested_data_give_the_same_array() -> None:
     np.testing.assert_array_equal(to_array(nested), to_array(flat))
     assert to_array(nested).dtype == np.int32
     assert to_array(GoldenTensor("P", "BOOL", (1, 1), [[True]])).tolist() == [[True]]
+
+
+def test_a_members_list_may_go_on_beyond_what_was_asked_but_not_end_before() -> None:
+    index = GoldenTensor("ITEM_INDEX", "INT64", (1, 3), [[4, 5, 6]])
+    joined = np.array([[4, 5, 6, 7, 8]])
+    assert difference(index, as_long_as(index, joined), 0.0) is None
+    assert "ITEM_INDEX[0, 2]" in str(difference(index, as_long_as(index, np.array([[4, 5, 7, 6]])), 0.0))
+    assert "shape (1, 2)" in str(difference(index, as_long_as(index, joined[:, :2]), 0.0))
