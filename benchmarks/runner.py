@@ -24,7 +24,10 @@ import numpy as np
 
 BENCHMARKS = tuple(sorted(path.stem[6:] for path in Path(__file__).parent.glob("bench_*.py")))
 RESULTS = Path(__file__).parent / "results"
-_LIBRARIES = ("numpy", "scipy", "numba", "implicit", "torch", "faiss-cpu", "cupy-cuda13x")
+_LIBRARIES = (
+    "numpy", "scipy", "numba", "polars", "pandas", "implicit", "torch", "faiss-cpu", "tritonclient",
+    "onnxruntime", "cupy-cuda13x",
+)  # fmt: skip
 REPEATS = 7
 _SETTLING_SECONDS = 0.1  # idle threads of OpenMP and OpenBLAS spin for a while, on the next one's time
 

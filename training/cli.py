@@ -257,17 +257,18 @@ def report(
 @app.command()
 def experiment(
     name: Annotated[str | None, typer.Argument(help="An experiment of the exposures table.")] = None,
+    channel: Annotated[str | None, typer.Option(help="Count purchases of this channel alone.")] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Analyse an A/B test: effect with its interval, after checking that the arms have the planned sizes.
 
-    Example: shopsight experiment --workspace shop/workspace
+    Example: shopsight experiment --channel web --workspace shop/workspace
     """
     from training.market.experiment import analyse
     from training.workspace import Workspace
 
-    _show_figures({"experiment": _plain(analyse(Workspace(workspace), name))}, as_json)
+    _show_figures({"experiment": _plain(analyse(Workspace(workspace), name, channel=channel))}, as_json)
 
 
 @app.command()

@@ -69,7 +69,10 @@ def _apply(config: Config, values: Mapping[str, Any], *, where: str) -> Config:
             changes[key] = _apply(current, value, where=where)
         else:
             changes[key] = _coerced(key, value, hints[key], where)
-    return dataclasses.replace(config, **changes)  # type: ignore[type-var]
+    try:
+        return dataclasses.replace(config, **changes)  # type: ignore[type-var]
+    except ValueError as error:  # the configuration's own rules
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def _coerced(key: str, value: Any, expected: Any, where: str) -> Any:

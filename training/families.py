@@ -24,14 +24,18 @@ class NothingToLearn(ValueError):  # noqa: N818 - reads as what happened
     """The workspace lacks the rows that the asked family learns from."""
 
 
+class UnknownFamily(ValueError):  # noqa: N818 - reads as what happened
+    """No family of models has this name."""
+
+
 def chosen(workspace: Workspace, family: str, progress: Progress) -> list[str]:
     """Return the families to run: the named one, or for "all" each that has the rows it needs.
 
     A family left out of "all" is named with its reason; raises NothingToLearn when a named family, or every
-    family, lacks rows, and ValueError for a name that is none.
+    family, lacks rows, and UnknownFamily for a name that is none.
     """
     if family != "all" and family not in FAMILIES:
-        raise ValueError(f"no family of models '{family}'; there are: {', '.join(FAMILIES)}, all")
+        raise UnknownFamily(f"no family of models '{family}'; there are: {', '.join(FAMILIES)}, all")
     tables = read_snapshot(workspace.tables)["tables"]
     ready = []
     for name in FAMILIES if family == "all" else (family,):

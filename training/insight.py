@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from serving.contract import CONTRACT_FILE, Golden, GoldenTensor, read_goldens, write_goldens
+from serving.contract import CONTRACT_FILE, ContractError, Golden, GoldenTensor, read_goldens, write_goldens
 from serving.routing.insight import SCHEMA_VERSION
 from serving.routing.tensors import INSIGHT
 from training.export import model_folder, write_contract
@@ -59,7 +59,7 @@ def _popular(goldens: list[Golden]) -> Golden:
         names = {tensor.name for tensor in golden.request}
         if "CUSTOMER_ID" in names and names <= _ASKED_ALIKE:
             return golden
-    raise ValueError("recommend has no golden request of an unknown customer; export recommend again")
+    raise ContractError("recommend has no golden request of an unknown customer; export recommend again")
 
 
 def _recommendations(golden: Golden) -> list[dict[str, Any]]:

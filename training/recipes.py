@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from training.language.config import LanguageConfig
 from training.profiles.config import ProfilesConfig
@@ -31,5 +31,3 @@ def recipe(name: str) -> Recipe:
 
 
 RECIPES: dict[str, Recipe] = {"default": Recipe()}
-
-__all__ = ["RECIPES", "Recipe", "UnknownRecipe", "recipe", "replace"]

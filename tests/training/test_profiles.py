@@ -17,8 +17,9 @@ from serving.routing.profile import ProfileRouter
 from serving.routing.rows import Row
 from tests.training.small_shop import event, tastes_shop, write_shop
 from training import profiles
+from training.checkpoints import NotTrained
 from training.goldens import member
-from training.profiles.checkpoint import NotTrained, load
+from training.profiles.checkpoint import load
 from training.profiles.config import ProfilesConfig
 from training.profiles.exporter import synthetic_rows
 from training.profiles.graph import write_segment_graph

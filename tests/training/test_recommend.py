@@ -18,8 +18,9 @@ from serving.routing.recommend import RecommendRouter
 from serving.routing.rows import Row
 from tests.training.small_shop import START, event, tastes_shop, write_shop
 from training import profiles, recommend
+from training.checkpoints import NotTrained
 from training.goldens import member
-from training.recommend.checkpoint import NotTrained, load
+from training.recommend.checkpoint import load
 from training.recommend.config import EventWeights, RecommendConfig
 from training.recommend.graph import write_retrieval_graph
 from training.recommend.mf import MatrixFactorization, MFConfig

@@ -80,6 +80,12 @@ def test_a_mistyped_setting_and_recipe_are_named(command: Command, served_shop: 
     root = served_shop.workspace.root
     done = command("train", "--workspace", root, "--set", "recommend.factor=3", check=False)
     assert done.returncode == 1 and "did you mean 'factors'" in done.stderr
+    for arguments, said in (
+        (("recommend", "--set", "recommend.factors=0"), "factors is 0; it must be above 0"),
+        (("everything",), "profiles, recommend, language, all"),
+    ):
+        done = command("train", *arguments, "--workspace", root, check=False)
+        assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
     done = command("train", "--workspace", root, "--recipe", "grand", check=False)
     assert done.returncode == 1 and "default" in done.stderr
 

@@ -59,6 +59,7 @@ def fit(
     """Return the model of the epoch that validates best, and its figures; each epoch is kept in `resume`."""
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(config.seed)
+    progress(f"torch on CPU, {config.num_threads} threads")
     began = time.monotonic()
     seen = np.flatnonzero((corpus.split == 0) | (corpus.split == UNSPLIT))
     tokenizer = train_tokenizer(corpus.texts_of(seen), config.vocab_size, config.max_tokens)

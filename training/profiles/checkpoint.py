@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import polars as pl
 from safetensors.numpy import load_file, save_file
 
 from serving.contract import METRICS_FILE, read_json, write_json
+from training.checkpoints import folder_of, read_state
 from training.export import replaced_folder
 from training.profiles.scaling import Scaling
 from training.profiles.segments import SegmentModel
@@ -25,10 +25,6 @@ _ARRAYS = "segment.safetensors"
 _STATE = "profiles.json"
 _ASSIGNED = "assignments.parquet"
 _POINTS = "points.parquet"
-
-
-class NotTrained(ValueError):  # noqa: N818 - reads as what happened
-    """There is no trained profile model, or it was trained on other tables."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ def save(workspace: Workspace, trained: Trained) -> None:
     model = trained.model
     arrays = {f"scaling.{name}": array for name, array in model.scaling.as_arrays().items()}
     arrays |= {"components": model.components, "offset": model.offset, "centres": model.centres}
-    with replaced_folder(folder_of(workspace)) as folder:
+    with replaced_folder(folder_of(workspace, FAMILY)) as folder:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / _ARRAYS)
         trained.assigned.write_parquet(folder / _ASSIGNED)
         trained.points.write_parquet(folder / _POINTS)
@@ -78,15 +74,8 @@ def save(workspace: Workspace, trained: Trained) -> None:
 
 def load(workspace: Workspace) -> Trained:
     """Read `checkpoints/profiles`; raises NotTrained with the remedy when there is none."""
-    folder = folder_of(workspace)
-    if not (folder / _STATE).is_file():
-        raise NotTrained(f"{folder}: no trained profiles; run 'shopsight train profiles' first")
-    state = read_json(folder / _STATE)
-    if state.get("format_version") != FORMAT_VERSION:
-        raise NotTrained(
-            f"{folder / _STATE}: format_version is {state.get('format_version')}, expected {FORMAT_VERSION}; "
-            "run 'shopsight train profiles' again"
-        )
+    state = read_state(workspace, FAMILY, _STATE, FORMAT_VERSION)
+    folder = folder_of(workspace, FAMILY)
     arrays = load_file(folder / _ARRAYS)
     scaling = {n.removeprefix("scaling."): a for n, a in arrays.items() if n.startswith("scaling.")}
     model = SegmentModel(
@@ -108,8 +97,3 @@ def load(workspace: Workspace) -> Trained:
         metrics=read_json(folder / METRICS_FILE),
         config=state["config"],
     )
-
-
-def folder_of(workspace: Workspace) -> Path:
-    """Return where the family's checkpoint lies."""
-    return workspace.checkpoints / FAMILY

@@ -11,11 +11,12 @@ from serving.contract import METRICS_FILE, TensorSpec, write_goldens, write_json
 from serving.routing.profile import ProfileRouter
 from serving.routing.rows import Row
 from serving.routing.tensors import PROFILE
+from training.checkpoints import NotTrained
 from training.data.tables import snapshot_sha256
 from training.export import model_folder, write_contract
 from training.goldens import golden, member, session
 from training.lookup import write_people
-from training.profiles.checkpoint import NotTrained, Trained, load
+from training.profiles.checkpoint import Trained, load
 from training.profiles.config import ProfilesConfig
 from training.profiles.features import compute_features, feature_matrix
 from training.profiles.graph import MAX_BATCH_SIZE, write_segment_graph

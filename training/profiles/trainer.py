@@ -11,9 +11,9 @@ import polars as pl
 from kernels.backend import estimators
 from serving.contract import METRICS_FILE, write_json
 from training.bootstrap import interval
+from training.checkpoints import NotTrained, folder_of
 from training.data.tables import scan_table, snapshot_sha256
-from training.profiles.checkpoint import FAMILY, Trained, folder_of, load, save
-from training.profiles.checkpoint import NotTrained as NotTrained
+from training.profiles.checkpoint import FAMILY, Trained, load, save
 from training.profiles.config import ProfilesConfig
 from training.profiles.describe import describe
 from training.profiles.features import compute_features, end_of_data, feature_matrix, fit_spec
@@ -77,7 +77,7 @@ def evaluate(workspace: Any, config: ProfilesConfig) -> dict[str, Any]:
     metrics = dict(trained.metrics) | {
         "silhouette": _silhouette_interval(trained.model, raw, segment, config.seed)
     }
-    write_json(folder_of(workspace) / METRICS_FILE, metrics)
+    write_json(folder_of(workspace, FAMILY) / METRICS_FILE, metrics)
     return metrics
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from serving.contract import METRICS_FILE, read_json, write_json
+from training.checkpoints import NotTrained, folder_of, read_state
 from training.data.tables import snapshot_sha256
 from training.export import replaced_folder
 from training.recommend.interactions import Catalogue
@@ -21,10 +21,6 @@ FAMILY = "recommend"
 _STATE = "recommend.json"
 _FINAL, _JUDGED = "final", "judged"
 _CUSTOMERS, _ITEMS = "customers.parquet", "items.parquet"
-
-
-class NotTrained(ValueError):  # noqa: N818 - reads as what happened
-    """There is no trained recommender, or it was trained on other tables."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ class Trained:
 
 def save(workspace: Workspace, trained: Trained) -> None:
     """Replace `checkpoints/recommend` in one step."""
-    with replaced_folder(folder_of(workspace)) as folder:
+    with replaced_folder(folder_of(workspace, FAMILY)) as folder:
         trained.final.save(folder / _FINAL)
         trained.judged.save(folder / _JUDGED)
         trained.catalogue.customer_ids.to_frame("customer_id").write_parquet(folder / _CUSTOMERS)
@@ -73,15 +69,8 @@ def save(workspace: Workspace, trained: Trained) -> None:
 
 def load(workspace: Workspace) -> Trained:
     """Read `checkpoints/recommend`; raises NotTrained when it is missing or older than the tables."""
-    folder = folder_of(workspace)
-    if not (folder / _STATE).is_file():
-        raise NotTrained(f"{folder}: no trained recommender; run 'shopsight train recommend' first")
-    state = read_json(folder / _STATE)
-    if state.get("format_version") != FORMAT_VERSION:
-        raise NotTrained(
-            f"{folder / _STATE}: format_version is {state.get('format_version')}, expected {FORMAT_VERSION}; "
-            "run 'shopsight train recommend' again"
-        )
+    state = read_state(workspace, FAMILY, _STATE, FORMAT_VERSION)
+    folder = folder_of(workspace, FAMILY)
     if state["data_sha256"] != snapshot_sha256(workspace.tables):
         raise NotTrained(
             f"{workspace.tables} changed since the recommender was trained; run 'shopsight train recommend'"
@@ -97,8 +86,3 @@ def load(workspace: Workspace) -> Trained:
         metrics=read_json(folder / METRICS_FILE),
         config=state["config"],
     )
-
-
-def folder_of(workspace: Workspace) -> Path:
-    """Return where the family's checkpoint lies."""
-    return workspace.checkpoints / FAMILY

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.contract import METRICS_FILE, write_json
+from training.checkpoints import NotTrained, folder_of
 from training.data.tables import scan_table, snapshot_sha256
-from training.profiles.checkpoint import NotTrained as NoProfiles
 from training.profiles.checkpoint import load as load_profiles
 from training.profiles.config import ProfilesConfig
 from training.profiles.features import compute_features, feature_matrix, fit_spec
 from training.profiles.segments import TooFewCustomers, fit_segments
-from training.recommend.checkpoint import Choice, folder_of, load
+from training.recommend.checkpoint import FAMILY, Choice, load
 from training.recommend.config import RecommendConfig
 from training.recommend.judging import Judge
 from training.recommend.mf import MatrixFactorization
@@ -42,7 +42,7 @@ def evaluate(workspace: Workspace, config: RecommendConfig) -> dict[str, Any]:
     fixed = {name: trained.config[name] for name in ("test_days", "half_life_days", "max_judged", "seed")}
     shop = Shop(workspace, replace(config, **fixed))
     metrics = measure(shop, trained.judged, trained.choice)
-    write_json(folder_of(workspace) / METRICS_FILE, metrics)
+    write_json(folder_of(workspace, FAMILY) / METRICS_FILE, metrics)
     return metrics
 
 
@@ -92,7 +92,7 @@ def _segments_before(shop: Shop) -> NDArray[np.int64] | None:
     """
     try:
         trained = load_profiles(shop.workspace)
-    except NoProfiles:
+    except NotTrained:
         return None
     config = ProfilesConfig(
         **(trained.config | {"num_segments": trained.model.num_clusters, "num_bootstraps": 1})

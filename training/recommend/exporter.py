@@ -16,10 +16,10 @@ from serving.routing.people import CUSTOMERS_FILE, IDENTITIES_FILE
 from serving.routing.recommend import RecommendRouter
 from serving.routing.rows import RequestError, Row
 from serving.routing.tensors import RECOMMEND
+from training.checkpoints import NotTrained
 from training.export import model_folder, write_contract
 from training.goldens import golden, member
 from training.lookup import write_people
-from training.profiles.checkpoint import NotTrained as NoProfiles
 from training.profiles.checkpoint import load as load_profiles
 from training.recommend.checkpoint import Trained, load
 from training.recommend.config import RecommendConfig
@@ -116,7 +116,7 @@ def _write_data(folder: Path, shop: Shop, trained: Trained) -> str:
     bought = shop.bought(end)
     try:
         segment = segment_of(known, load_profiles(shop.workspace).assigned)
-    except NoProfiles:
+    except NotTrained:
         segment = np.full(known.shape[0], -1, dtype=np.int32)
     num_segments = int(segment.max(initial=-1)) + 1
     popular = np.empty((0, shop.config.num_popular), dtype=np.int32)

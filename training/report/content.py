@@ -42,7 +42,7 @@ def customer_cards(workspace: Workspace) -> list[dict[str, str]]:
 def segments(workspace: Workspace) -> dict[str, Any]:
     """Return the segments in words, with a plot of customers, when profiles were trained."""
     from training import profiles
-    from training.profiles.checkpoint import NotTrained
+    from training.checkpoints import NotTrained
 
     try:
         trained = profiles.load(workspace)

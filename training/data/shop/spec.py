@@ -19,6 +19,10 @@ CURRENCY = "EUR"
 SHOP_TIMEZONE = "Europe/Paris"  # the tills write local time; web and app write UTC
 
 
+class ShopSpecError(ValueError):
+    """A shop was asked for that cannot be made."""
+
+
 @dataclass(frozen=True)
 class ShopSpec:
     """A shop's size and seed; equal specs give equal bytes.
@@ -29,7 +33,7 @@ class ShopSpec:
     messages_per_customer: mean number of messages to support.
     effect: what the experiment's treatment multiplies the probability of a checkout with.
     bad_row_share: share of each file's rows that are planted as bad (every kind at least once a file).
-    Raises ValueError for a count or share out of range.
+    Raises ShopSpecError for a count or share out of range.
     """
 
     num_customers: int = 20_000
@@ -42,17 +46,17 @@ class ShopSpec:
 
     def __post_init__(self) -> None:
         if self.num_customers < 50 or self.num_customers > 10_000_000:
-            raise ValueError(f"num_customers is {self.num_customers}; it must be from 50 to 10,000,000")
+            raise ShopSpecError(f"num_customers is {self.num_customers}; it must be from 50 to 10,000,000")
         if self.num_items and not 200 <= self.num_items <= 99_999:
-            raise ValueError(f"num_items is {self.num_items}; it must be 0 (automatic) or from 200 to 99,999")
+            raise ShopSpecError(f"num_items is {self.num_items}; must be 0 (automatic) or from 200 to 99,999")
         if not 5 <= self.events_per_customer <= 1_000:
-            raise ValueError(f"events_per_customer is {self.events_per_customer}; it must be from 5 to 1,000")
+            raise ShopSpecError(f"events_per_customer is {self.events_per_customer}; must be from 5 to 1,000")
         if not 0 <= self.messages_per_customer <= 20:
-            raise ValueError(f"messages_per_customer is {self.messages_per_customer}; must be from 0 to 20")
+            raise ShopSpecError(f"messages_per_customer is {self.messages_per_customer}; must be 0 to 20")
         if not 0.5 <= self.effect <= 1.5:
-            raise ValueError(f"effect is {self.effect}; it must be from 0.5 to 1.5")
+            raise ShopSpecError(f"effect is {self.effect}; it must be from 0.5 to 1.5")
         if not 0 <= self.bad_row_share <= 0.05:
-            raise ValueError(f"bad_row_share is {self.bad_row_share}; it must be from 0 to 0.05")
+            raise ShopSpecError(f"bad_row_share is {self.bad_row_share}; it must be from 0 to 0.05")
 
     @property
     def catalogue_size(self) -> int:
