@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from serving.contract import CONTRACT_FILE, ContractError, FileEntry, ModelContract, ModelKind, read_json
+from serving.contract import CONTRACT_FILE, ContractError, FileEntry, ModelKind, read_json, sha256_of
 from serving.durable import flush_folder, write_text
 
 FORMAT_VERSION = 1
@@ -147,10 +147,17 @@ def remove_release(repository: Path, number: int) -> None:
 
 
 def verify_release(repository: Path, release: Release) -> None:
-    """Compare the model files of a release with their SHA-256; raises ContractError for what differs."""
-    for name in release.models:
-        folder = release.folder(repository, name)
-        ModelContract.read(folder).verify_files(folder)
+    """Compare every file of a release, code and configs too, with its manifest.
+
+    Raises ReleaseError naming the first file that is missing or differs.
+    """
+    for name, model in release.models.items():
+        for entry in model.files:
+            path = release.folder(repository, name) / entry.path
+            if not path.is_file() or sha256_of(path) != entry.sha256:
+                raise ReleaseError(
+                    f"{path}: not what release {release.number} published; publish the models again"
+                )
 
 
 def in_levels(calls: Mapping[str, set[str]]) -> list[list[str]]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
-from serving.durable import flush_folder, remove_temporaries, replace_by_link
+from serving.durable import flush_folder, link_file
 from serving.gate import Gate
 from serving.golden import GoldenError, replay
 from serving.release import (
@@ -31,11 +31,12 @@ from serving.release import (
     releases,
     remove_release,
     staged_folder,
+    verify_release,
     write_release,
 )
 from serving.server_errors import ServerError
-from serving.staging import stage, unstage
-from serving.triton_config import CONFIG_FILE, WARMUP_FOLDER
+from serving.staging import stage
+from serving.undo import ModelServer, Progress, activate, silent, undo, undo_leftovers
 
 __all__ = [
     "Gate",
@@ -46,10 +47,11 @@ __all__ = [
     "publish",
     "recover",
     "releases",
+    "republish",
     "rollback",
 ]
 
-Progress = Callable[[str], None]
+Rewrite = Callable[[str, Path], None]
 _LOCK_FILE = ".publish.lock"
 _PARALLEL_LOADS = 4
 
@@ -58,28 +60,13 @@ class PublishError(RuntimeError):
     """A release was not published; says why, and that the earlier one still serves."""
 
 
-class ModelServer(Protocol):
-    """What publishing asks of a running server (serving/server.py)."""
-
-    @property
-    def grpc_url(self) -> str: ...
-
-    def load(self, model: str) -> None: ...
-
-    def unload(self, model: str) -> None: ...
-
-
-def _silent(_: str) -> None:
-    return None
-
-
 def publish(
     models_dir: Path,
     repository: Path,
     *,
     server: ModelServer | None = None,
     gate: Gate | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Release:
     """Publish the exported models of `models_dir` as the next release of `repository` and return it.
 
@@ -87,7 +74,7 @@ def publish(
     Raises PublishError, GateError or ReleaseError with the reason; the earlier release then serves as before.
     """
     with _only_publisher(repository):
-        _undo_leftovers(repository, server, progress)
+        undo_leftovers(repository, server, progress)
         return _make_current(repository, model_folders(models_dir), server, gate or Gate(), progress)
 
 
@@ -96,14 +83,14 @@ def rollback(
     release: int | None = None,
     *,
     server: ModelServer | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Release:
     """Publish the files of an earlier release, by default the previous one, as a new release; return it.
 
     Raises ReleaseError when that release is not kept any more, otherwise as `publish`.
     """
     with _only_publisher(repository):
-        _undo_leftovers(repository, server, progress)
+        undo_leftovers(repository, server, progress)
         current = current_release(repository)
         number = release if release is not None else current.previous if current else None
         if current is None or number is None:
@@ -111,19 +98,52 @@ def rollback(
         if number == current.number:
             raise ReleaseError(f"release {number} is the current one; name an earlier one")
         pins = read_release(repository, number)
+        verify_release(repository, pins)
         folders = {name: pins.folder(repository, name) for name in pins.models}
         return _make_current(repository, folders, server, Gate(), progress, pins=number)
 
 
-def recover(repository: Path, server: ModelServer | None = None, progress: Progress = _silent) -> None:
+def republish(
+    repository: Path,
+    rewrite: Rewrite,
+    *,
+    server: ModelServer | None = None,
+    progress: Progress = silent,
+) -> list[Release]:
+    """Publish the kept releases again with rewritten files, oldest first, and remove the old files for good.
+
+    `rewrite(model, folder)` changes a copy of a model's released files; it replaces files, never writes into
+    them, and keeps the contract true. A rollback stays possible: a release that was alone is published
+    twice. A running server goes from the release that it serves to the last one alone. Returns the new
+    releases, none where nothing was published; raises as `publish`, and may then be called again.
+    """
+    with _only_publisher(repository):
+        undo_leftovers(repository, server, progress)
+        kept = releases(repository)
+        made = []
+        for source, told in ((kept[-1], None), (kept[0], server)) if kept else ():
+            with tempfile.TemporaryDirectory(dir=repository.parent, prefix=".rewritten-") as scratch:
+                folders = _copies(repository, source, Path(scratch))
+                for name, folder in folders.items():
+                    rewrite(name, folder)
+                made.append(_make_current(repository, folders, told, Gate(), progress, pins=source.number))
+        return made
+
+
+def _copies(repository: Path, release: Release, scratch: Path) -> dict[str, Path]:
+    for name, model in release.models.items():
+        for entry in model.files:
+            link_file(release.folder(repository, name) / entry.path, scratch / name / entry.path)
+    return {name: scratch / name for name in release.models}
+
+
+def recover(repository: Path, server: ModelServer | None = None, progress: Progress = silent) -> None:
     """Undo what a killed publisher left; with a server, also let it serve the current release again."""
     with _only_publisher(repository):
-        _undo_leftovers(repository, server, progress)
+        undo_leftovers(repository, server, progress)
 
 
-def load_release(
-    repository: Path, release: Release, server: ModelServer, progress: Progress = _silent
-) -> int:
+def load_release(repository: Path, release: Release, server: ModelServer, progress: Progress = silent) -> int:
     """Load a release into a server, members first, and replay its goldens; returns how many were asked."""
     for level in release.levels():
         progress(f"loading {', '.join(level)}")
@@ -159,7 +179,7 @@ def _make_current(
             load_release(repository, release, server, progress)
         Pointer(current=number, last_number=number).write(repository)
     except BaseException as error:
-        _undo(repository, number, previous, server if loaded else None, progress)
+        undo(repository, number, previous, server if loaded else None, progress)
         if isinstance(error, GoldenError | ServerError | OSError):
             kept = f"release {previous.number} serves as before" if previous else "nothing was published"
             raise PublishError(f"release {number} was not published: {error}; {kept}") from error
@@ -178,65 +198,7 @@ def _show(repository: Path, release: Release) -> None:
         flush_folder(target.parent)
     flush_folder(repository)
     for name in order:
-        _activate(repository, release, name)
-
-
-def _activate(repository: Path, release: Release, name: str) -> None:
-    """Let the config that Triton reads, and its warm-up data, be those of a release."""
-    model, version = repository / name, release.folder(repository, name)
-    for source in sorted((version / WARMUP_FOLDER).glob("*")):
-        (model / WARMUP_FOLDER).mkdir(exist_ok=True)
-        replace_by_link(source, model / WARMUP_FOLDER / source.name)
-    replace_by_link(version / CONFIG_FILE, model / CONFIG_FILE)
-
-
-def _undo(
-    repository: Path, number: int, previous: Release | None, server: ModelServer | None, progress: Progress
-) -> None:
-    """Take release `number` away; the previous one serves again, its routers first."""
-    unstage(repository)
-    if number not in numbers(repository):
-        return
-    failed = read_release(repository, number)
-    if previous is not None:
-        progress(f"taking release {number} back; release {previous.number} serves again")
-        for name in previous.models:
-            _activate(repository, previous, name)
-    if server is not None:
-        try:
-            _reload(failed, previous, server)
-        except ServerError as error:  # what lies on disk must be right whatever becomes of the server
-            progress(f"the server did not go back ({error}); restart it with 'shopsight serve'")
-    remove_release(repository, number)
-
-
-def _reload(failed: Release, previous: Release | None, server: ModelServer) -> None:
-    kept = {} if previous is None else previous.models
-    # The routers of the failed release go first: the others then answer with members that they know.
-    for level in reversed(failed.levels()):
-        for name in level:
-            if name in kept:
-                server.load(name)
-            else:
-                server.unload(name)
-
-
-def _undo_leftovers(repository: Path, server: ModelServer | None, progress: Progress) -> None:
-    unstage(repository)
-    remove_temporaries(repository)
-    current = current_release(repository)
-    keep = set() if current is None else {current.number, current.previous}
-    for number in reversed(numbers(repository)):
-        if number in keep:
-            continue
-        if current is None or number > current.number:
-            progress(f"release {number} was left unfinished")
-            _undo(repository, number, current, server, progress)
-        else:
-            remove_release(repository, number)
-    if current is not None:
-        for name in current.models:
-            _activate(repository, current, name)
+        activate(repository, release, name)
 
 
 def _remove_older(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from serving.forgotten import ForgottenError, ForgottenWatch
 from serving.pseudonym import PseudonymKey, PseudonymKeyError
 from serving.routing.arrays import ArraysError, map_safetensors
 from serving.routing.rows import RequestError, Row
@@ -42,8 +43,9 @@ class SortedIds:
 class People:
     """The customers that a router knows, found by CUSTOMER_ID or by SOURCE and SOURCE_ID.
 
-    `load_key` is asked at the first SOURCE lookup; `key_id` names the key that training hashed with, ""
-    accepts any.
+    Whoever the repository's tombstones name (serving/forgotten.py) is nobody, from the moment they are
+    written and in every release. `load_key` is asked at the first SOURCE lookup; `key_id` names the key that
+    training hashed with, "" accepts any.
     """
 
     def __init__(self, folder: Path, load_key: Callable[[], PseudonymKey], key_id: str = "") -> None:
@@ -52,6 +54,7 @@ class People:
         self._customers = SortedIds(self.arrays["customer_id"], f"{folder / CUSTOMERS_FILE}: customer_id")
         self._pseudonyms = SortedIds(identities["pseudonym"], f"{folder / IDENTITIES_FILE}: pseudonym")
         self._customer_row = identities["customer_row"]
+        self._forgotten = ForgottenWatch(folder.parent.parent)
         self._load_key = load_key
         self._key_id = key_id
         self._key: PseudonymKey | None = None
@@ -73,12 +76,20 @@ class People:
         """Return the row of the customer that a request names, UNKNOWN when nobody is named or known."""
         if not self.named(row):
             return UNKNOWN
+        try:
+            forgotten = self._forgotten.now()
+        except ForgottenError as error:
+            raise RequestError(str(error), "UNAVAILABLE") from error
         customer = row.text("CUSTOMER_ID")
         if customer is not None:
-            return self._customers.row_of(customer)
+            gone = customer.decode(errors="replace") in forgotten.customer_ids
+            return UNKNOWN if gone else self._customers.row_of(customer)
         source, source_id = _decoded(row, "SOURCE"), _decoded(row, "SOURCE_ID")
-        found = self._pseudonyms.row_of(self._loaded_key().pseudonym(source, source_id).encode())
-        return UNKNOWN if found == UNKNOWN else int(self._customer_row[found])
+        pseudonym = self._loaded_key().pseudonym(source, source_id)
+        found = self._pseudonyms.row_of(pseudonym.encode())
+        if found == UNKNOWN or pseudonym in forgotten.pseudonyms:
+            return UNKNOWN
+        return int(self._customer_row[found])
 
     def _loaded_key(self) -> PseudonymKey:
         if self._key is None:

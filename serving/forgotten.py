@@ -1,0 +1,106 @@
+"""Who was forgotten: tombstones that ingest, training and serving obey, whatever else lies on disk.
+
+A tombstone holds no personal data: opaque customer ids, and the keyed hashes of the source ids that must not
+become a customer again. The same file lies in the workspace and at the top of every model repository that
+was told, so that an earlier release, a rollback or a backup of it cannot bring a person back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from serving.durable import write_text
+
+FORGOTTEN_FILE = "forgotten.json"
+FORMAT_VERSION = 1
+
+
+class ForgottenError(RuntimeError):
+    """The list of forgotten customers cannot be read; nothing may go on without it."""
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """One erased customer: every customer_id they had, (source, pseudonym) of every source id, when."""
+
+    customer_ids: tuple[str, ...]
+    pseudonyms: tuple[tuple[str, str], ...]
+    key_id: str
+    forgotten_at: str
+
+
+class Forgotten:
+    """All tombstones of one folder.
+
+    customer_ids and pseudonyms are sets, for asking; `tombstones` keeps what belongs together.
+    """
+
+    def __init__(self, tombstones: Iterable[Tombstone] = ()) -> None:
+        self.tombstones = tuple(tombstones)
+        self.customer_ids = frozenset(c for t in self.tombstones for c in t.customer_ids)
+        self.pseudonyms = frozenset(p for t in self.tombstones for _, p in t.pseudonyms)
+
+    @staticmethod
+    def read(folder: Path) -> Forgotten:
+        """Read `forgotten.json` of a workspace or repository; none means that nobody was forgotten.
+
+        Raises ForgottenError for a file that cannot be read: going on would bring people back.
+        """
+        path = folder / FORGOTTEN_FILE
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            if raw["format_version"] != FORMAT_VERSION:
+                raise ValueError(f"format_version is {raw['format_version']}, this reads {FORMAT_VERSION}")
+            return Forgotten(_tombstone(one) for one in raw["tombstones"])
+        except FileNotFoundError:
+            return Forgotten()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ForgottenError(
+                f"{path}: the list of forgotten customers cannot be read ({error}); "
+                "restore it from a backup before anything else runs"
+            ) from error
+
+    def write(self, folder: Path) -> None:
+        """Replace `forgotten.json` of a folder in one step."""
+        content = {"format_version": FORMAT_VERSION, "tombstones": [asdict(t) for t in self.tombstones]}
+        write_text(folder / FORGOTTEN_FILE, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+    def joined(self, others: Forgotten) -> Forgotten:
+        """All tombstones of both, in order, each once."""
+        return Forgotten(dict.fromkeys((*self.tombstones, *others.tombstones)))
+
+
+class ForgottenWatch:
+    """The tombstones of a repository as they are now: read again only when the file was replaced."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: tuple[int, int] | None = None
+        self._forgotten = Forgotten()
+
+    def now(self) -> Forgotten:
+        """Return the present tombstones; raises ForgottenError."""
+        try:
+            status = (self._folder / FORGOTTEN_FILE).stat()
+            stamp = (status.st_mtime_ns, status.st_ino)
+        except FileNotFoundError:
+            stamp = None
+        if stamp != self._seen:
+            self._forgotten = Forgotten.read(self._folder)
+            self._seen = stamp
+        return self._forgotten
+
+
+def _tombstone(raw: dict[str, object]) -> Tombstone:
+    customer_ids, pseudonyms = raw["customer_ids"], raw["pseudonyms"]
+    if not isinstance(customer_ids, list) or not isinstance(pseudonyms, list):
+        raise TypeError("customer_ids and pseudonyms must be lists")
+    return Tombstone(
+        tuple(str(c) for c in customer_ids),
+        tuple((str(source), str(pseudonym)) for source, pseudonym in pseudonyms),
+        str(raw["key_id"]),
+        str(raw["forgotten_at"]),
+    )

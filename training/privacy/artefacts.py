@@ -1,0 +1,80 @@
+"""Takes customers out of exported and released models: their rows, not what was learned from everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from serving.contract import CONTRACT_FILE, ModelContract, file_entry
+from serving.routing.people import CUSTOMERS_FILE, IDENTITIES_FILE
+
+Array = NDArray[Any]
+_CSR = "_indptr"
+
+
+def erase_people(folder: Path, customer_ids: Collection[str], pseudonyms: Collection[str]) -> int:
+    """Remove customers and pseudonyms from a router's data files and keep its contract true.
+
+    Files are replaced, never written into, because releases share them by hard links. Returns how many rows
+    were removed, 0 for a model that knows no customers.
+    """
+    if not (folder / CUSTOMERS_FILE).is_file():
+        return 0
+    customers, identities = load_file(folder / CUSTOMERS_FILE), load_file(folder / IDENTITIES_FILE)
+    kept = ~_named(customers["customer_id"], customer_ids)
+    known = ~_named(identities["pseudonym"], pseudonyms)
+    rows = identities["customer_row"]
+    known &= (rows < 0) | kept[np.maximum(rows, 0)] if len(kept) else known
+    removed = int((~kept).sum() + (~known).sum())
+    if removed:
+        moved = np.append(np.cumsum(kept) - 1, -1)  # the last place answers for row -1
+        identities = {"pseudonym": identities["pseudonym"][known], "customer_row": moved[rows[known]]}
+        _replace(folder / CUSTOMERS_FILE, without_rows(customers, kept))
+        _replace(folder / IDENTITIES_FILE, identities)
+        _rewrite_contract(folder)
+    return removed
+
+
+def without_rows(arrays: dict[str, Array], kept: NDArray[np.bool_]) -> dict[str, Array]:
+    """Return arrays of one row a customer without the others; `x_indptr` with `x_item` is a CSR pair."""
+    lists = {name.removesuffix(_CSR) for name in arrays if name.endswith(_CSR)}
+    answer = {}
+    for name in lists:
+        indptr, items = arrays[name + _CSR], arrays[f"{name}_item"]
+        lengths = np.diff(indptr)
+        answer[name + _CSR] = np.concatenate([[0], np.cumsum(lengths[kept])]).astype(indptr.dtype)
+        answer[f"{name}_item"] = items[np.repeat(kept, lengths)]
+    for name, array in arrays.items():
+        if name not in answer:
+            if len(array) != len(kept):
+                raise ValueError(f"array {name} has {len(array)} rows, expected one a customer: {len(kept)}")
+            answer[name] = array[kept]
+    return answer
+
+
+def _named(matrix: Array, ids: Collection[str]) -> NDArray[np.bool_]:
+    """Which rows of an id matrix uint8 [n, width] are among `ids`."""
+    if not matrix.size:
+        return np.zeros(len(matrix), dtype=np.bool_)
+    width = matrix.shape[1]
+    wanted = [encoded for encoded in (one.encode() for one in ids) if len(encoded) <= width]
+    return np.isin(matrix.view(f"S{width}").reshape(-1), np.array(wanted, dtype=f"S{width}"))
+
+
+def _replace(path: Path, arrays: dict[str, Array]) -> None:
+    staged = path.with_name(f".{path.name}.new")
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, staged)
+    staged.replace(path)
+
+
+def _rewrite_contract(folder: Path) -> None:
+    contract = ModelContract.read(folder)
+    entries = tuple(file_entry(folder, entry.path) for entry in contract.files)
+    (folder / CONTRACT_FILE).unlink()
+    replace(contract, files=entries).write(folder)
