@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 
 from serving.contract import sha256_of
+from serving.forgotten import Forgotten
 
 FORMAT_VERSION = 1
 SNAPSHOT_FILE = "snapshot.json"
@@ -139,7 +140,11 @@ def scan_table(tables: Path, name: str) -> pl.LazyFrame:
     entry = read_snapshot(tables)["tables"].get(name)
     if entry is None or not entry["files"]:
         return pl.LazyFrame(schema=SCHEMAS[name])
-    return pl.scan_parquet([tables / f["path"] for f in entry["files"]])
+    rows = pl.scan_parquet([tables / f["path"] for f in entry["files"]])
+    gone = Forgotten.read(tables.parent).customer_ids
+    if gone and "customer_id" in SCHEMAS[name]:  # a restored backup of the tables brings nobody back
+        rows = rows.filter(~pl.col("customer_id").is_in(sorted(gone)).fill_null(False))
+    return rows
 
 
 def snapshot_sha256(tables: Path) -> str:
@@ -166,6 +171,32 @@ def write_tables(
             raise TablesError(f"table {name}: columns are {frame.schema}, expected {SCHEMAS[name]}")
         manifest["tables"][name] = {"rows": frame.height, "files": [_write_part(tables, name, frame)]}
     manifest["note"] = note if note is not None else manifest["note"]
+    _write_manifest(tables, manifest)
+
+
+def rewrite_tables(tables: Path, keep: dict[str, pl.Expr]) -> dict[str, int]:
+    """Keep the rows of the named tables for which an expression holds; returns rows removed by table.
+
+    Files without a row to remove stay as they are; all tables change in one snapshot.
+    """
+    manifest, removed = read_snapshot(tables), {}
+    for name, expression in keep.items():
+        entry = manifest["tables"].get(name, {"files": []})
+        files, count = [], 0
+        for file in entry["files"]:
+            rows = pl.read_parquet(tables / file["path"])
+            left = rows.filter(expression)
+            count += rows.height - left.height
+            files.append(file if left.height == rows.height else _write_part(tables, name, left))
+        if count:
+            manifest["tables"][name] = entry | {"files": files, "rows": entry["rows"] - count}
+            removed[name] = count
+    if removed:
+        _write_manifest(tables, manifest)
+    return removed
+
+
+def _write_manifest(tables: Path, manifest: dict[str, Any]) -> None:
     staged = tables / f".{SNAPSHOT_FILE}.{os.getpid()}"
     with staged.open("w", encoding="utf-8") as stream:
         json.dump(manifest, stream, indent=1, sort_keys=True)

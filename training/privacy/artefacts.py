@@ -41,6 +41,26 @@ def erase_people(folder: Path, customer_ids: Collection[str], pseudonyms: Collec
     return removed
 
 
+def people_rows(folder: Path, customer_ids: Collection[str]) -> list[dict[str, Any]]:
+    """Return what a router's data file holds on customers, one JSON-ready row each; a list `x_item` as x."""
+    if not (folder / CUSTOMERS_FILE).is_file():
+        return []
+    arrays = load_file(folder / CUSTOMERS_FILE)
+    rows = []
+    for row in np.flatnonzero(_named(arrays["customer_id"], customer_ids)):
+        fields: dict[str, Any] = {"customer_id": bytes(arrays["customer_id"][row]).rstrip(b"\0").decode()}
+        for name, array in arrays.items():
+            if name.endswith(_CSR):
+                begin, end = array[row : row + 2]
+                fields[name.removesuffix(_CSR)] = arrays[name.removesuffix(_CSR) + "_item"][
+                    begin:end
+                ].tolist()
+            elif len(array) == len(arrays["customer_id"]) and name != "customer_id":
+                fields[name] = array[row].tolist()
+        rows.append(fields)
+    return rows
+
+
 def without_rows(arrays: dict[str, Array], kept: NDArray[np.bool_]) -> dict[str, Array]:
     """Return arrays of one row a customer without the others; `x_indptr` with `x_item` is a CSR pair."""
     lists = {name.removesuffix(_CSR) for name in arrays if name.endswith(_CSR)}

@@ -1,0 +1,47 @@
+"""What customers allow, per purpose: training leaves out who forbids it, serving answers them as nobody."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from training.data.tables import scan_table
+from training.workspace import Workspace
+
+PERSONALISATION = "personalisation"  # recommendations from what the customer did
+PROFILING = "profiling"  # features, segment, value and churn
+LANGUAGE = "language"  # learning from the customer's messages
+MARKETING = "marketing"  # being in an audience that is contacted
+PURPOSES = (PERSONALISATION, PROFILING, LANGUAGE, MARKETING)
+
+
+def forbidden(workspace: Workspace, purpose: str) -> list[str]:
+    """Return the customers who do not allow a purpose, sorted.
+
+    The latest row of a customer counts. A row without customer_id says what holds for everybody who said
+    nothing; without one, they allow it.
+    """
+    said = (
+        scan_table(workspace.tables, "consents")
+        .filter(pl.col("purpose") == purpose)
+        .sort("timestamp", "allowed", descending=[False, True])
+        .group_by("customer_id")
+        .agg(pl.col("allowed").last())
+        .collect()
+    )
+    default = said.filter(pl.col("customer_id").is_null())["allowed"]
+    spoken = said.filter(pl.col("customer_id").is_not_null())
+    denied = spoken.filter(~pl.col("allowed"))["customer_id"]
+    if default.len() and not default[0]:
+        customers = scan_table(workspace.tables, "customers").select("customer_id").collect()["customer_id"]
+        silent = customers.filter(~customers.is_in(spoken["customer_id"].to_list()))
+        denied = pl.concat([denied, silent])
+    return denied.unique().sort().to_list()
+
+
+def permitted(workspace: Workspace, table: str, purpose: str) -> pl.LazyFrame:
+    """Scan a table with a customer_id without the rows of who forbids the purpose; nameless rows stay."""
+    rows = scan_table(workspace.tables, table)
+    denied = forbidden(workspace, purpose)
+    if not denied:
+        return rows
+    return rows.filter(~pl.col("customer_id").is_in(denied).fill_null(False))

@@ -1,0 +1,93 @@
+"""Everything that is held on one customer, as data and as a page they can read."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from serving.pseudonym import PseudonymKey
+from training.data.tables import SCHEMAS, read_snapshot, scan_table
+from training.privacy.people import Person, find_person
+from training.privacy.places import is_theirs, learned_rows
+from training.workspace import Workspace
+
+FORMAT_VERSION = 1
+
+
+class NothingHeld(LookupError):  # noqa: N818 - reads as what happened
+    """No table knows the id."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What is held: rows by table, refused rows, and what models learned of this customer by file."""
+
+    customer_ids: tuple[str, ...]
+    tables: dict[str, list[dict[str, Any]]]
+    refused: list[dict[str, Any]]
+    learned: dict[str, list[dict[str, Any]]]
+    as_of: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready data."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "as_of": self.as_of,
+            "customer_ids": list(self.customer_ids),
+            "tables": self.tables,
+            "refused": self.refused,
+            "learned": self.learned,
+        }
+
+    def write(self, path: Path) -> None:
+        """Write the JSON file, readable by its owner alone; raises FileExistsError for one that exists."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            json.dump(self.as_dict(), stream, indent=1, ensure_ascii=False, default=str)
+            stream.write("\n")
+
+
+def subject_access(workspace: Workspace, key: PseudonymKey, source: str, source_id: str) -> Held:
+    """Collect what is held on the customer who has this raw id; raises NothingHeld when nothing is."""
+    person = find_person(workspace, key, source, source_id)
+    refused = _refused(workspace, person, key, source_id)
+    if not person.customer_ids and not refused:
+        raise NothingHeld(f"nothing is held on this id of source '{source}' in {workspace.root}")
+    return Held(
+        customer_ids=person.customer_ids,
+        tables=_tables(workspace, person),
+        refused=refused,
+        learned=learned_rows(workspace, [person]),
+        as_of=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _tables(workspace: Workspace, person: Person) -> dict[str, list[dict[str, Any]]]:
+    theirs = pl.col("customer_id").is_in(list(person.customer_ids))
+    messages = scan_table(workspace.tables, "messages").filter(theirs).select("message_id").collect()
+    found = {}
+    for name in sorted(read_snapshot(workspace.tables)["tables"]):
+        if name == "labels":
+            mine = pl.col("message_id").is_in(messages["message_id"].to_list())
+        elif "customer_id" in SCHEMAS[name]:
+            mine = theirs
+        else:
+            continue
+        rows = scan_table(workspace.tables, name).filter(mine).collect()
+        if rows.height:
+            found[name] = rows.to_dicts()
+    return found
+
+
+def _refused(workspace: Workspace, person: Person, key: PseudonymKey, source_id: str) -> list[dict[str, Any]]:
+    path = workspace.quarantine / "refused.parquet"
+    if not path.is_file():
+        return []
+    rows = pl.read_parquet(path)
+    return rows.filter(is_theirs(rows, [person], key, [source_id])).to_dicts()
