@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 import serving.cli
+import training.privacy.cli
 
 app = typer.Typer(
     name="shopsight",
@@ -24,6 +25,7 @@ key_app = typer.Typer(help="The key that pseudonymises customers' identifiers.",
 app.add_typer(data_app, name="data")
 app.add_typer(key_app, name="key")
 app.add_typer(serving.cli.app)
+app.add_typer(training.privacy.cli.app)
 
 WorkspaceOption = Annotated[
     Path, typer.Option("--workspace", "-w", help="Where tables, models and reports lie.", file_okay=False)

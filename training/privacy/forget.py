@@ -72,6 +72,7 @@ def forget(
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
     people = _people(workspace, key, source, source_ids)
+    trained = tuple(sorted(path.name for path in workspace.checkpoints.glob("[!.]*")))
     unknown = sum(not person.customer_ids for person in people)
     stones = [Tombstone(p.customer_ids, p.pseudonyms, key.key_id, now) for p in people]
     for folder in (workspace.root, *(repository.path for repository in repositories)):
@@ -94,7 +95,7 @@ def forget(
         unknown=unknown,
         erased=erased,
         releases=releases,
-        learned_before=tuple(sorted(path.name for path in workspace.checkpoints.glob("*"))),
+        learned_before=trained,
         snapshot_sha256=snapshot_sha256(workspace.tables),
     )
     _search(workspace, repositories, people)

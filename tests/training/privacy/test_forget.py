@@ -1,0 +1,225 @@
+"""A forgotten customer is gone from everything, stays gone, and models learn as if they had never been."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from serving.forgotten import Forgotten
+from serving.pseudonym import PseudonymKey
+from serving.repository import publish, releases, rollback
+from tests.training.privacy.raw_shop import write_raw
+from training import families
+from training.data.ingest import ingest
+from training.data.tables import SCHEMAS, read_snapshot, scan_table
+from training.privacy import places
+from training.privacy.cli import IdFileError, read_ids
+from training.privacy.forget import NotForgotten, Receipt, Repository, forget
+from training.privacy.people import find_person
+from training.privacy.subject_access import NothingHeld, subject_access
+from training.recipes import recipe
+from training.recommend.checkpoint import load as load_recommend
+from training.workspace import Workspace
+
+KEY = PseudonymKey("test", b"k" * 32)
+PEOPLE, GONE = 60, 17
+FAMILIES = ("profiles", "recommend")
+
+
+def learned(workspace: Workspace) -> None:
+    for family in FAMILIES:
+        families.train(workspace, recipe("default"), family, lambda _: None)
+    families.export(workspace, recipe("default"), FAMILIES)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Receipt]:
+    """A shop that learned and published twice, then forgot one person by their web account."""
+    root = tmp_path_factory.mktemp("shop")
+    workspace = Workspace(root / "workspace")
+    ingest(write_raw(root / "raw", PEOPLE), workspace, KEY)
+    learned(workspace)
+    publish(workspace.models, workspace.repository)
+    publish(workspace.models, workspace.repository)
+    return workspace, forget(workspace, KEY, "web", [f"W{GONE:05d}"], [Repository(workspace.repository)])
+
+
+@pytest.fixture(scope="module")
+def never(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The same shop, to which that person never came."""
+    root = tmp_path_factory.mktemp("never")
+    workspace = Workspace(root / "workspace")
+    ingest(write_raw(root / "raw", PEOPLE, without={GONE}), workspace, KEY)
+    return workspace
+
+
+def rows(workspace: Workspace, table: str) -> pl.DataFrame:
+    """A table without the ids that ingest hands out, sorted."""
+    frame = scan_table(workspace.tables, table).collect()
+    return frame.select(pl.exclude("customer_id", "event_id")).sort(pl.all())
+
+
+def test_every_table_is_that_of_a_shop_that_never_saw_them(
+    shop: tuple[Workspace, Receipt], never: Workspace
+) -> None:
+    for table in SCHEMAS:
+        assert rows(shop[0], table).equals(rows(never, table)), table
+
+
+def test_a_model_trained_again_equals_one_that_never_saw_them(
+    shop: tuple[Workspace, Receipt], never: Workspace
+) -> None:
+    learned(shop[0])
+    learned(never)
+    ours, theirs = load_recommend(shop[0]).final, load_recommend(never).final
+    np.testing.assert_array_equal(np.asarray(ours.item_factors), np.asarray(theirs.item_factors))
+    np.testing.assert_array_equal(np.asarray(ours.user_factors), np.asarray(theirs.user_factors))
+
+
+def test_the_receipt_counts_what_was_erased_where(shop: tuple[Workspace, Receipt]) -> None:
+    workspace, receipt = shop
+    assert receipt.erased["tables/events"] == 16 + 0 and receipt.erased["tables/identities"] == 2
+    assert receipt.erased["tables/messages"] == 1 and receipt.erased["tables/customers"] == 1
+    assert receipt.erased["quarantine"] == 1
+    assert {"models/profile", "models/recommend", "checkpoints/recommend"} <= receipt.erased.keys()
+    assert receipt.releases == {str(workspace.repository): [3, 4]} and receipt.unknown == 0
+    written = json.loads((workspace.root / "receipts" / "forget-0001.json").read_text())
+    assert written["erased"] == receipt.erased
+    assert f"W{GONE:05d}" not in json.dumps(written)
+
+
+def test_nothing_on_disk_names_them_but_tombstones_and_receipt(shop: tuple[Workspace, Receipt]) -> None:
+    workspace, receipt = shop
+    pseudonyms = [KEY.pseudonym("web", f"W{GONE:05d}"), KEY.pseudonym("app", f"A{GONE:05d}")]
+    for path in (p for p in workspace.root.rglob("*") if p.is_file()):
+        if path.name == "forgotten.json" or path.parent.name == "receipts":
+            continue
+        content = path.read_bytes()
+        if path.suffix == ".parquet":
+            content = pl.read_parquet(path).write_json().encode()
+        for name in (*pseudonyms, *receipt.customer_ids, f"W{GONE:05d}", f"A{GONE:05d}", f"p{GONE}@mail"):
+            assert name.encode() not in content, path
+
+
+def test_a_rollback_does_not_bring_them_back(shop: tuple[Workspace, Receipt]) -> None:
+    workspace, receipt = shop
+    assert [release.number for release in releases(workspace.repository)] == [4, 3]
+    made = rollback(workspace.repository)
+    folder = made.folder(workspace.repository, "recommend")
+    assert receipt.customer_ids[0].encode() not in (folder / "customers.safetensors").read_bytes()
+
+
+def test_tables_from_a_backup_are_read_without_them(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    ingest(write_raw(tmp_path / "raw", 12), workspace, KEY)
+    person = find_person(workspace, KEY, "app", "A00003")
+    backup = {path: path.read_bytes() for path in workspace.tables.rglob("*") if path.is_file()}
+    forget(workspace, KEY, "app", ["A00003"])
+    for path, content in backup.items():
+        path.write_bytes(content)
+    for table in ("events", "customers", "identities", "messages"):
+        ids = scan_table(workspace.tables, table).collect()["customer_id"]
+        assert ids.len() and not ids.is_in(list(person.customer_ids)).any()
+
+
+def test_the_same_files_again_bring_nothing_back(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    sources = write_raw(tmp_path / "raw", 12)
+    ingest(sources, workspace, KEY)
+    forget(workspace, KEY, "web", ["W00003"])
+    before = {table: rows(workspace, table) for table in SCHEMAS}
+    report = ingest(sources, workspace, KEY)
+    assert report.refused["forgotten"] == 2 + 5 + 12 + 1 and report.read == report.accepted + sum(
+        report.refused.values()
+    )
+    for table, frame in before.items():
+        assert rows(workspace, table).equals(frame), table
+    person = find_person(workspace, KEY, "web", "W00003")
+    assert (
+        person.customer_ids == () and places.traces([workspace.tables, workspace.quarantine], [person]) == []
+    )
+    quarantine = pl.read_parquet(workspace.quarantine / "refused.parquet")
+    assert not quarantine["raw"].str.contains("W00003|A00003|p3@").any() and quarantine.height == 11
+
+
+def test_forgetting_twice_and_an_unknown_id_are_no_mistakes(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    sources = write_raw(tmp_path / "raw", 12, without={5})
+    ingest(sources, workspace, KEY)
+    first = forget(workspace, KEY, "web", ["W00003", "W00005"])
+    again = forget(workspace, KEY, "web", ["W00003"])
+    assert first.unknown == 1 and again.erased == {} and again.customer_ids == first.customer_ids
+    assert len(Forgotten.read(workspace.root).tombstones) >= 2
+    # Who was unknown then stays unknown when their rows arrive later.
+    ingest(write_raw(tmp_path / "later", 12), workspace, KEY)
+    assert find_person(workspace, KEY, "web", "W00005").customer_ids == ()
+
+
+def test_a_kill_after_the_tombstones_is_finished_by_the_same_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    ingest(write_raw(tmp_path / "raw", 12), workspace, KEY)
+    theirs = find_person(workspace, KEY, "web", "W00003")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(places, "erase_tables", killed)
+        forget(workspace, KEY, "web", ["W00003"])
+    assert scan_table(workspace.tables, "events").collect().height == 11 * 16
+    assert places.traces([workspace.tables], [theirs])
+    assert forget(workspace, KEY, "web", ["W00003"]).erased["tables/events"] == 16
+    assert places.traces([workspace.tables], [theirs]) == []
+
+
+def test_a_trace_that_is_left_is_told(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    ingest(write_raw(tmp_path / "raw", 12), workspace, KEY)
+    workspace.reports.mkdir()
+    (customer_id,) = find_person(workspace, KEY, "web", "W00003").customer_ids
+    (workspace.reports / "note.txt").write_text(f"call {customer_id} back")
+    with pytest.raises(NotForgotten, match=r"note\.txt"):
+        forget(workspace, KEY, "web", ["W00003"])
+
+
+def test_an_order_of_ids_in_the_manifest_stays_true(shop: tuple[Workspace, Receipt]) -> None:
+    entry = read_snapshot(shop[0].tables)["tables"]["events"]
+    assert entry["rows"] == (PEOPLE - 1) * 16 == scan_table(shop[0].tables, "events").collect().height
+
+
+def test_subject_access_holds_everything_of_one_and_nothing_of_others(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    ingest(write_raw(tmp_path / "raw", PEOPLE), workspace, KEY)
+    learned(workspace)
+    held = subject_access(workspace, KEY, "app", "A00003")
+    assert {name: len(rows) for name, rows in held.tables.items()} == {
+        "customers": 1, "events": 16, "identities": 2, "messages": 1,
+    }  # fmt: skip
+    assert held.tables["messages"][0]["text"] == "where is my parcel number 3"
+    assert [row["raw"].split(",")[0] for row in held.refused] == ["W00003"]
+    assert {"models/profile", "models/recommend", "checkpoints/profiles/assignments.parquet"} <= set(
+        held.learned
+    )
+    assert len(held.learned["models/recommend"][0]["seen"]) > 0
+    held.write(tmp_path / "held.json")
+    assert (tmp_path / "held.json").stat().st_mode & 0o777 == 0o600
+    assert "number 4" not in (tmp_path / "held.json").read_text()
+    with pytest.raises(NothingHeld, match="source 'app'"):
+        subject_access(workspace, KEY, "app", "A99999")
+
+
+def test_ids_are_read_one_a_line_and_quoted_ones_as_json(tmp_path: Path) -> None:
+    file = tmp_path / "ids"
+    file.write_text('W1\r\n"two\\nlines"\n\n=cmd()\nW1\n', encoding="utf-8")
+    assert read_ids(str(file)) == ["W1", "two\nlines", "=cmd()"]
+    file.write_text('W1\n"broken\n', encoding="utf-8")
+    with pytest.raises(IdFileError, match="line 2"):
+        read_ids(str(file))
+    with pytest.raises(IdFileError, match="cannot be read"):
+        read_ids(str(tmp_path / "nowhere"))
