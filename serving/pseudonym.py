@@ -2,35 +2,76 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
 import os
 import secrets
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 KEY_FILE_VARIABLE = "SHOPSIGHT_KEY_FILE"
+FORMAT_VERSION = 2
+_READABLE_VERSIONS = (1, 2)  # 1 has no `renews`
 
 
 class PseudonymKeyError(RuntimeError):
-    """The key that pseudonymises customers' identifiers is missing or unreadable."""
+    """The key that pseudonymises customers' identifiers is missing, unreadable, or another one."""
 
 
 @dataclass(frozen=True)
 class PseudonymKey:
-    """A secret with the public name of the key, kept outside the repository and the workspace."""
+    """A secret with the public name of the key, kept outside the repository and the workspace.
+
+    renews: the key before it, if this one came by rotation. A pseudonym is then hashed once more, so that
+    stored ones can be renewed without the raw ids (docs/adr/0006-keys-are-renewed.md).
+    """
 
     key_id: str
-    secret: bytes
+    secret: bytes = field(repr=False)
+    renews: PseudonymKey | None = None
 
     def pseudonym(self, source: str, source_id: str) -> str:
         """Return 32 hexadecimal digits for one source's id (HMAC-SHA256, first 128 bits).
 
         The length prefix keeps ("ab", "c") and ("a", "bc") apart.
         """
-        message = f"{len(source)}:{source}:{source_id}".encode("utf-8", errors="surrogatepass")
-        return hmac.new(self.secret, message, hashlib.sha256).hexdigest()[:32]
+        return self.pseudonyms(source, [source_id])[0]
+
+    def pseudonyms(self, source: str, source_ids: Iterable[str]) -> list[str]:
+        """Return the pseudonyms of many ids of one source, in their order."""
+        if self.renews is not None:
+            return self._hashed(b"", self.renews.pseudonyms(source, source_ids))
+        prefix = f"{len(source)}:{source}:".encode("utf-8", errors="surrogatepass")
+        return self._hashed(prefix, source_ids)
+
+    def renewed(self, pseudonyms: Iterable[str], key_id: str) -> list[str]:
+        """Return what this key makes of pseudonyms that an earlier key made; raises PseudonymKeyError."""
+        if key_id == self.key_id:
+            return list(pseudonyms)
+        if self.renews is None:
+            raise PseudonymKeyError(f"key {self.key_id} does not come after key {key_id}")
+        return self._hashed(b"", self.renews.renewed(pseudonyms, key_id))
+
+    def as_of(self, key_id: str) -> PseudonymKey:
+        """Return this key or the one that it came from by rotation; raises PseudonymKeyError for others."""
+        key: PseudonymKey | None = self
+        while key is not None:
+            if key.key_id == key_id:
+                return key
+            key = key.renews
+        raise PseudonymKeyError(f"key {self.key_id} does not come after key {key_id}")
+
+    def _hashed(self, prefix: bytes, texts: Iterable[str]) -> list[str]:
+        start, answers = hmac.new(self.secret, prefix, hashlib.sha256), []
+        for text in texts:
+            digest = start.copy()
+            digest.update(text.encode("utf-8", errors="surrogatepass"))
+            answers.append(digest.hexdigest()[:32])
+        return answers
 
 
 def key_path() -> Path:
@@ -46,13 +87,18 @@ def load_key() -> PseudonymKey:
     path = key_path()
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        return PseudonymKey(key_id=raw["key_id"], secret=bytes.fromhex(raw["secret"]))
+        if raw.get("format_version", 1) not in _READABLE_VERSIONS:
+            raise PseudonymKeyError(
+                f"{path}: format_version is {raw['format_version']}, this reads up to {FORMAT_VERSION}; "
+                "update shopsight"
+            )
+        return _from_json(raw)
     except FileNotFoundError as error:
         raise PseudonymKeyError(
             f"no pseudonymisation key at {path}; make one with 'shopsight key create', "
             f"or name an existing one in ${KEY_FILE_VARIABLE}"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PseudonymKeyError(f"{path} is not a readable key file ({type(error).__name__})") from error
 
 
@@ -60,8 +106,48 @@ def create_key() -> Path:
     """Create a key that its owner alone can read and return its path; raises FileExistsError."""
     path = key_path()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    key = {"format_version": 1, "key_id": secrets.token_hex(4), "secret": secrets.token_hex(32)}
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        json.dump(key, stream)
+    _write(descriptor, _fresh(None))
     return path
+
+
+def rotate_key() -> PseudonymKey:
+    """Put a new key over the present one in the key file and return it; raises PseudonymKeyError.
+
+    The file is replaced in one step and keeps the earlier keys, without which nobody is found again. Two
+    rotations at once follow each other.
+    """
+    path = key_path()
+    load_key()
+    with path.with_name(path.name + ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        key = _fresh(load_key())
+        staged = path.with_name(f".{path.name}.new")
+        staged.unlink(missing_ok=True)
+        _write(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), key)
+        staged.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(folder)
+        os.close(folder)
+    return key
+
+
+def _fresh(renews: PseudonymKey | None) -> PseudonymKey:
+    return PseudonymKey(secrets.token_hex(4), secrets.token_bytes(32), renews)
+
+
+def _write(descriptor: int, key: PseudonymKey) -> None:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        json.dump({"format_version": FORMAT_VERSION, **_as_json(key)}, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _as_json(key: PseudonymKey) -> dict[str, Any]:
+    renews = None if key.renews is None else _as_json(key.renews)
+    return {"key_id": key.key_id, "secret": key.secret.hex(), "renews": renews}
+
+
+def _from_json(raw: dict[str, Any]) -> PseudonymKey:
+    renews = None if raw.get("renews") is None else _from_json(raw["renews"])
+    return PseudonymKey(raw["key_id"], bytes.fromhex(raw["secret"]), renews)

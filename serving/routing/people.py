@@ -45,7 +45,7 @@ class People:
 
     Whoever the repository's tombstones name (serving/forgotten.py) is nobody, from the moment they are
     written and in every release. `load_key` is asked at the first SOURCE lookup; `key_id` names the key that
-    training hashed with, "" accepts any.
+    training hashed with, "" accepts any; a key that was rotated since still finds everybody.
     """
 
     def __init__(self, folder: Path, load_key: Callable[[], PseudonymKey], key_id: str = "") -> None:
@@ -99,13 +99,14 @@ class People:
                 raise RequestError(
                     f"SOURCE cannot be looked up: {error}, then restart the server", "UNAVAILABLE"
                 ) from error
-            if self._key_id and key.key_id != self._key_id:
+            try:
+                self._key = key.as_of(self._key_id) if self._key_id else key
+            except PseudonymKeyError as error:
                 raise RequestError(
                     f"SOURCE cannot be looked up: the server holds key {key.key_id}, the release was made "
-                    f"with key {self._key_id}; start the server with that key",
+                    f"with key {self._key_id}; start the server with that key, or one rotated from it",
                     "UNAVAILABLE",
-                )
-            self._key = key
+                ) from error
         return self._key
 
 

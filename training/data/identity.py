@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from serving.pseudonym import PseudonymKey
+from serving.pseudonym import KEY_FILE_VARIABLE, PseudonymKey, PseudonymKeyError
 from training.data.linkage import Linkage, LinkageConfig, link
 from training.data.linkage.normalise import PERSON_FIELDS
 from training.data.sources import IngestError
@@ -48,10 +48,11 @@ def resolve(
     records: (source, source_id, ACCOUNT_FIELDS), one or several rows an account; seen: (source, source_id,
     first_seen) of every id in any file. An id without an account is a customer of its own. `previous` is the
     identities table of the last run, or an empty one: an account's customer keeps the oldest id that it
-    had, merges and splits close the old row (valid_to, merged_into) and open a new one. Raises IngestError
-    when `previous` was made with another key, because no known customer could be found again.
+    had, merges and splits close the old row (valid_to, merged_into) and open a new one. Pseudonyms that an
+    earlier key made are renewed. Raises IngestError when `previous` was made with a key that this one did
+    not come from by rotation, because no known customer could be found again.
     """
-    _check_key(previous, key)
+    previous = renew(previous, key)
     accounts = fold_accounts(records)
     times = pl.concat([seen["first_seen"].cast(_UTC), accounts["registered_at"].alias("first_seen")])
     as_of = times.max() or _EPOCH
@@ -97,13 +98,21 @@ def fold_accounts(records: pl.DataFrame) -> pl.DataFrame:
     return frame.group_by(_KEY, maintain_order=True).agg(*firsts, pl.col("registered_at").min())
 
 
-def _check_key(previous: pl.DataFrame, key: PseudonymKey) -> None:
-    others = previous.filter(pl.col("key_id") != key.key_id)
-    if others.height:
-        raise IngestError(
-            f"the workspace's identities were made with key {others['key_id'][0]}, this key is {key.key_id}; "
-            "use the first key ($SHOPSIGHT_KEY_FILE), or another workspace"
-        )
+def renew(identities: pl.DataFrame, key: PseudonymKey) -> pl.DataFrame:
+    """The identities with every pseudonym as `key` makes it; raises IngestError when it cannot."""
+    parts = [identities.clear()]
+    for (key_id,), part in identities.group_by("key_id"):
+        try:
+            pseudonyms = key.renewed(part["source_id"], str(key_id))
+        except PseudonymKeyError as error:
+            raise IngestError(
+                f"the workspace's identities were made with key {key_id}, this key is {key.key_id} and did "
+                f"not come from it by 'shopsight key rotate'; use that key or a later one "
+                f"(${KEY_FILE_VARIABLE}), or another workspace"
+            ) from error
+        renewed = pl.Series("source_id", pseudonyms, dtype=pl.String)
+        parts.append(part.with_columns(renewed, pl.lit(key.key_id).alias("key_id")))
+    return pl.concat(parts).sort("source", "source_id", "valid_from", "customer_id")
 
 
 def _all_ids(accounts: pl.DataFrame, seen: pl.DataFrame, key: PseudonymKey) -> pl.DataFrame:
@@ -111,9 +120,11 @@ def _all_ids(accounts: pl.DataFrame, seen: pl.DataFrame, key: PseudonymKey) -> p
     opened = accounts.select(*_KEY, pl.col("registered_at").alias("first_seen"))
     ids = pl.concat([opened, seen.select(*_KEY, pl.col("first_seen").cast(_UTC))])
     ids = ids.group_by(_KEY).agg(pl.col("first_seen").min())
-    pairs = zip(ids["source"].to_list(), ids["source_id"].to_list(), strict=True)
-    pseudonyms = [key.pseudonym(source, source_id) for source, source_id in pairs]
-    return ids.with_columns(pl.Series("pseudonym", pseudonyms, dtype=pl.String))
+    parts = [ids.clear().with_columns(pl.lit(None, dtype=pl.String).alias("pseudonym"))]
+    for (source,), part in ids.group_by("source"):
+        pseudonyms = key.pseudonyms(str(source), part["source_id"])
+        parts.append(part.with_columns(pl.Series("pseudonym", pseudonyms, dtype=pl.String)))
+    return pl.concat(parts)
 
 
 def _name_clusters(ids: pl.DataFrame, previous: pl.DataFrame, as_of: datetime) -> pl.DataFrame:

@@ -8,7 +8,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from training.data.linkage.comparisons import Encoded
+
 Rows = NDArray[np.int64]
+Keys = NDArray[np.uint64]
+Codes = NDArray[np.int64]
 
 # Each rule catches pairs that differ in what the others need; keys of a person alone come first.
 _PERSONAL = ("email", "phone", "loyalty", "gov_id")
@@ -32,6 +36,7 @@ _RULES: tuple[tuple[str, ...], ...] = (
     ("street", "postcode"),
     ("local_part", "family_start"),
 )  # fmt: skip
+_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
@@ -43,38 +48,65 @@ class Candidates:
     skipped_blocks: dict[str, int]
 
 
-def candidate_pairs(people: pl.DataFrame, max_block: int) -> Candidates:
+def candidate_pairs(encoded: Encoded, max_block: int) -> Candidates:
     """Pair the records that share a key; blocks above `max_block` are skipped (other rules are finer)."""
-    keys = people.with_columns(
-        pl.col("family").str.head(3).alias("family_start"),
-        pl.col("birth").str.head(4).alias("birth_year"),
-        pl.col("city").str.head(4).alias("city_start"),
-        pl.col("street").str.head(7).alias("street_start"),
-        pl.col("email").str.split("@").list.first().alias("local_part"),
-        # Sorted, so that swapped names meet.
-        _sorted_names(1).alias("initials"),
-        _sorted_names(3).alias("name_starts"),
-        _sorted_names(None).alias("names"),
-    )
-    found: list[Rows] = []
+    keys = _keys(encoded)
+    found: list[Rows] = [np.zeros(0, np.int64)]
     skipped: dict[str, int] = {}
     for rule in (*((key,) for key in _PERSONAL), *_RULES):
-        complete = keys.select(pl.all_horizontal(pl.col(c).is_not_null() for c in rule)).to_series()
-        rows = complete.arg_true().to_numpy().astype(np.int64)
-        if rows.size < 2:
-            continue
-        hashed = keys.select(pl.struct(rule).hash()).to_series().to_numpy()[rows]
-        pairs, num_skipped = _pairs_of_blocks(rows, hashed, max_block, people.height)
+        rows, hashed = _hashed([keys[name] for name in rule])
+        pairs, num_skipped = _pairs_of_blocks(rows, hashed, max_block, encoded.height)
         found.append(pairs)
         if num_skipped:
             skipped["+".join(rule)] = num_skipped
-    packed = np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
-    return Candidates(packed // people.height, packed % people.height, skipped)
+    packed = np.sort(np.concatenate(found))
+    packed = packed[np.concatenate(([True], packed[1:] != packed[:-1]))] if packed.size else packed
+    return Candidates(packed // max(encoded.height, 1), packed % max(encoded.height, 1), skipped)
 
 
-def _pairs_of_blocks(rows: Rows, keys: NDArray[np.uint64], max_block: int, height: int) -> tuple[Rows, int]:
+def _keys(encoded: Encoded) -> dict[str, Codes]:
+    """What the rules name, as numbers [n], -1 for nothing: equal numbers for equal texts."""
+    keys = {name: codes.astype(np.int64) for name, codes in encoded.codes.items()}
+    first = pl.col("text").str
+    keys["family_start"] = _derived(encoded, "family", first.head(3))
+    keys["birth_year"] = _derived(encoded, "birth", first.head(4))
+    keys["city_start"] = _derived(encoded, "city", first.head(4))
+    keys["street_start"] = _derived(encoded, "street", first.head(7))
+    keys["local_part"] = _derived(encoded, "email", first.split("@").list.first())
+    # Names are sorted, so that swapped ones meet.
+    keys["initials"] = _either_way(*(_derived(encoded, n, first.head(1)) for n in ("given", "family")))
+    keys["name_starts"] = _either_way(*(_derived(encoded, n, first.head(3)) for n in ("given", "family")))
+    keys["names"] = _either_way(keys["given"], keys["family"])
+    return keys
+
+
+def _derived(encoded: Encoded, name: str, part: pl.Expr) -> Codes:
+    """Numbers of a part of each text, worked out once for each distinct text."""
+    parts = pl.DataFrame({"text": encoded.texts[name]}, schema={"text": pl.String}).select(part)
+    numbers = parts.to_series().rank("dense").cast(pl.Int64).to_numpy()
+    return np.append(numbers, -1)[encoded.codes[name]]
+
+
+def _either_way(given: Codes, family: Codes) -> Codes:
+    low, high = np.minimum(given, family), np.maximum(given, family)
+    return np.where(low >= 0, low << 32 | high, -1)
+
+
+def _hashed(parts: list[Codes]) -> tuple[Rows, Keys]:
+    """The rows that have all parts, and one number for them: a rare collision makes a candidate too many."""
+    complete = np.logical_and.reduce([part >= 0 for part in parts])
+    rows = np.flatnonzero(complete)
+    hashed = np.zeros(rows.size, dtype=np.uint64)
+    for part in parts:
+        hashed = (hashed ^ (hashed >> np.uint64(29)) ^ part[rows].astype(np.uint64)) * _MIX
+    return rows, hashed
+
+
+def _pairs_of_blocks(rows: Rows, keys: Keys, max_block: int, height: int) -> tuple[Rows, int]:
     """Pairs within blocks of equal keys, packed as left * height + right."""
-    order = np.argsort(keys, kind="stable")
+    if rows.size < 2:
+        return np.zeros(0, np.int64), 0
+    order = np.argsort(keys)
     keys, rows = keys[order], rows[order]
     firsts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
     sizes = np.diff(np.append(firsts, keys.size))
@@ -85,12 +117,6 @@ def _pairs_of_blocks(rows: Rows, keys: NDArray[np.uint64], max_block: int, heigh
         same = np.flatnonzero(keys[distance:] == keys[:-distance])
         if not same.size:
             break
-        # A stable sort keeps rows of one block ascending, so left < right.
-        found.append(rows[same] * height + rows[same + distance])
+        one, other = rows[same], rows[same + distance]
+        found.append(np.minimum(one, other) * height + np.maximum(one, other))
     return np.concatenate(found), int((sizes > max_block).sum())
-
-
-def _sorted_names(length: int | None) -> pl.Expr:
-    given, family = pl.col("given").str.head(length or 99), pl.col("family").str.head(length or 99)
-    both = pl.min_horizontal(given, family) + " " + pl.max_horizontal(given, family)
-    return pl.when(given.is_not_null() & family.is_not_null()).then(both)

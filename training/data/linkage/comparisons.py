@@ -107,8 +107,8 @@ def _graded(name: str, words: list[str], a: NDArray[np.int32], b: NDArray[np.int
         return np.full(a.size, DIFFERENT[name], dtype=np.uint8)
     packed = np.minimum(a, b).astype(np.int64) * len(words) + np.maximum(a, b)
     distinct, inverse = np.unique(packed, return_inverse=True)
-    first = [words[i] for i in (distinct // len(words)).tolist()]
-    second = [words[i] for i in (distinct % len(words)).tolist()]
+    texts = np.array(words, dtype=object)
+    first, second = texts[distinct // len(words)].tolist(), texts[distinct % len(words)].tolist()
     graded: Levels = _GRADERS[name](first, second)[inverse]
     return graded
 
@@ -134,8 +134,10 @@ def _grade_name(first: list[str], second: list[str]) -> Levels:
         pl.min_horizontal(a.str.len_chars(), b.str.len_chars()).alias("shorter"),
     )
     prefix, shorter = facts["prefix"].to_numpy(), facts["shorter"].to_numpy()
-    short = (levels > 2) & prefix & ((shorter == 1) | (shorter >= 3))
-    levels[short | ((levels > 2) & same_nickname(first, second))] = SHORT_FORM
+    short = (levels > CLOSE) & prefix & ((shorter == 1) | (shorter >= 3))
+    unlike = np.flatnonzero((levels > CLOSE) & ~short)
+    short[unlike] = same_nickname([first[i] for i in unlike.tolist()], [second[i] for i in unlike.tolist()])
+    levels[short] = SHORT_FORM
     # One letter says too little to contradict a name that starts otherwise; it still does not agree.
     levels[facts["other_script"].to_numpy()] = 0
     return levels

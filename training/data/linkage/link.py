@@ -76,11 +76,10 @@ def link(records: pl.DataFrame, config: LinkageConfig | None = None) -> Linkage:
     equal results.
     """
     config = config or LinkageConfig()
-    people = normalise(records)
-    pairs = candidate_pairs(people, config.max_block)
+    encoded = encode(normalise(records))
+    pairs = candidate_pairs(encoded, config.max_block)
     if not pairs.left.size:
         return _unlinked(records.height, pairs.skipped_blocks)
-    encoded = encode(people)
     left, right = pairs.left, pairs.right
     steps = range(0, left.size, _BATCH_PAIRS)
     parts = [compare(encoded, left[i : i + _BATCH_PAIRS], right[i : i + _BATCH_PAIRS]) for i in steps]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 # One line a name: its long form, then what its bearers are called.
@@ -100,11 +101,11 @@ _MEMBERS = _members()
 
 def same_nickname(first: list[str], second: list[str]) -> NDArray[np.bool_]:
     """Whether each pair of folded names (by their first word) can be one name and its short form."""
-    none: frozenset[int] = frozenset()
-    return np.array(
-        [
-            not _MEMBERS.get(a.split(" ", 1)[0], none).isdisjoint(_MEMBERS.get(b.split(" ", 1)[0], none))
-            for a, b in zip(first, second, strict=True)
-        ],
-        dtype=bool,
-    )
+    words = pl.DataFrame({"a": first, "b": second}, schema={"a": pl.String, "b": pl.String})
+    words = words.select(pl.all().str.split(" ").list.first())
+    # Few names have a short form: those are looked at one by one.
+    both = words.select(pl.all_horizontal(pl.all().is_in(list(_MEMBERS)))).to_series()
+    found = np.zeros(len(first), dtype=bool)
+    for row, (a, b) in zip(both.arg_true(), words.filter(both).iter_rows(), strict=True):
+        found[row] = not _MEMBERS[a].isdisjoint(_MEMBERS[b])
+    return found
