@@ -71,13 +71,14 @@ title = "title"
 category_path = "category"
 """
 NUM_ITEMS = 24
+EVENTS = 4 + 12 + 1  # orders, taps, the message
 
 
 def write_raw(folder: Path, num_people: int, without: Collection[int] = ()) -> Path:
     """Write the raw files of people 0 … num_people - 1 but some, and return the sources file.
 
     Person p is account W<p> on the web and device A<p> in the app, with one mail address. One line a
-    person in orders.csv has no price and is refused.
+    person in orders.csv has a word for a price and is refused; EVENTS others become events.
     """
     folder.mkdir(parents=True)
     accounts, devices, orders, taps, chats = ["account,mail,name,since"], ["device,mail,since"], [], [], []
@@ -94,7 +95,7 @@ def write_raw(folder: Path, num_people: int, without: Collection[int] = ()) -> P
         accounts.append(",".join(lines))
         devices.append(f"A{person:05d},p{person}@mail.test,{since}")
         for n, item in enumerate(bought):
-            price = "" if n == 4 else f"{10 + int(item)}.50"
+            price = "dear" if n == 4 else f"{10 + int(item)}.50"
             orders.append(f"W{person:05d},o{person}-{n},i{item},1,{price},2025-0{2 + n}-{day:02d} 10:00:0{n}")
         for n, item in enumerate(seen):
             at = f"2025-0{2 + n % 6}-{day:02d} 11:{n:02d}:00"
