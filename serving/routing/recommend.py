@@ -44,7 +44,8 @@ class RecommendRouter:
     """Answers `recommend` rows; one call of the member for all rows of equal padded shape.
 
     Data: customers.safetensors with customer_id, user_factor float32 [n, f], seen_indptr int64 [n + 1],
-    seen_item int32, and optionally segment int32 [n] (-1: none); identities.safetensors; items.safetensors.
+    seen_item int32, and optionally segment int32 [n] (-1: none) and personalised uint8 [n] (0: this customer
+    forbids it, and gets what PERSONALISED = false gets); identities.safetensors; items.safetensors.
     preprocessing: event_weights, half_life_days (serving/routing/history.py), the settings of
     `Folder`, filter_viewed (whether seen_item, and what a history bought and kept, is left out) and key_id.
     Items that the release does not know are ignored in HISTORY_ITEM and EXCLUDE; an ALLOW of none but
@@ -90,6 +91,8 @@ class RecommendRouter:
     def _personal(self, row: Row, plan: Plan) -> Plan:
         history = self._history.read(row)
         person = self._people.row_of(row)
+        if not self._allows(person):
+            return plan
         seen, factor, segment = self._known(person)
         if self._filter_viewed:
             plan = replace(plan, exclude=np.unique(np.concatenate([plan.exclude, seen, history.bought])))
@@ -99,6 +102,10 @@ class RecommendRouter:
         if folded.any():
             return replace(plan, reason="folded_in", factor=folded)
         return replace(plan, reason="popular_in_segment", segment=segment) if segment >= 0 else plan
+
+    def _allows(self, person: int) -> bool:
+        arrays = self._people.arrays
+        return person == UNKNOWN or "personalised" not in arrays or bool(arrays["personalised"][person])
 
     def _known(self, person: int) -> tuple[Array, Array, int]:
         if person == UNKNOWN:

@@ -110,7 +110,8 @@ def _write_data(folder: Path, shop: Shop, trained: Trained) -> str:
     """Write the router's three data files; returns the id of the identities' key.
 
     seen_item are the items that a customer bought and kept, which the router leaves out where
-    preprocessing.filter_viewed says so; segment is the customer's, -1 without trained profiles.
+    preprocessing.filter_viewed says so; segment is the customer's, -1 without trained profiles; personalised
+    is 0 for who forbids personalisation, of whom nothing was learned.
     """
     end, known = shop.windows.end, trained.catalogue
     bought = shop.bought(end)
@@ -138,7 +139,8 @@ def _write_data(folder: Path, shop: Shop, trained: Trained) -> str:
         "user_factor": np.ascontiguousarray(trained.final.user_factors, dtype=np.float32),
         "seen_indptr": bought.indptr.astype(np.int64),
         "seen_item": bought.indices.astype(np.int32),
-        "segment": segment,
+        "segment": np.where(shop.personalised, segment, np.int32(-1)),
+        "personalised": shop.personalised.astype(np.uint8),
     }
     return write_people(folder, shop.workspace, known.customer_ids, arrays)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from training.data.tables import scan_table
+from training.privacy.consent import PERSONALISATION, forbidden, permitted
 from training.recommend import interactions, split
 from training.recommend.config import RecommendConfig
 from training.recommend.interactions import Catalogue
@@ -29,9 +30,12 @@ class Shop:
 
     @cached_property
     def events(self) -> pl.LazyFrame:
-        """The events with customer and item, in memory: several matrices are made of them."""
+        """The events with customer and item, in memory: several matrices are made of them.
+
+        What customers did who forbid personalisation is not among them.
+        """
         columns = ("event_id", "customer_id", "item_id", "event", "timestamp", "rating")
-        tied = scan_table(self.workspace.tables, "events").filter(
+        tied = permitted(self.workspace, "events", PERSONALISATION).filter(
             pl.col("customer_id").is_not_null(),
             pl.col("item_id").is_not_null(),
             pl.col("event").is_in(_KINDS),
@@ -47,6 +51,11 @@ class Shop:
     def known(self) -> Catalogue:
         """Every customer and item."""
         return interactions.catalogue(self.events, scan_table(self.workspace.tables, "customers"), self.items)
+
+    @cached_property
+    def personalised(self) -> NDArray[np.bool_]:
+        """Which customers of `known` allow personalisation, bool [customers]."""
+        return ~self.known.customer_ids.is_in(forbidden(self.workspace, PERSONALISATION)).to_numpy()
 
     @cached_property
     def windows(self) -> split.Windows:
