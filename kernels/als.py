@@ -36,8 +36,8 @@ def half_step(
 
     Args:
         rows: the observations, CSR (kernels/rows.py).
-        factors: the other side's, float32 or float16 [columns, f]. The answer has this dtype; arithmetic is
-            float32 throughout.
+        factors: the other side's [columns, f], float32, float16 or bfloat16. The answer has this dtype;
+            arithmetic is float32 throughout.
         unobserved_weight: weight of (x·y)² over all columns, at least 0.
         solver: "exact" (Cholesky of the primal or the dual, whichever is cheaper for the row) or "cg"
             (preconditioned conjugate gradients from `initial`, or from zeros).
@@ -63,13 +63,9 @@ def half_step(
         check_array(initial, factors.dtype.type, (rows.num_rows, factors.shape[1]), "initial")
     if gramian is not None:
         check_array(gramian, np.float64, (factors.shape[1],) * 2, "gramian")
-    answer = _body(backend).half_step(
-        rows, factors, unobserved_weight, solver, num_cg_steps, initial, gramian
+    return check_solved(
+        _body(backend).half_step(rows, factors, unobserved_weight, solver, num_cg_steps, initial, gramian)
     )
-    if not np.isfinite(answer.sum(dtype=np.float64)) and not np.isfinite(answer).all():
-        row = int(np.argwhere(~np.isfinite(answer))[0, 0])
-        raise DivergenceError(f"the factors of row {row} are not finite; raise the regularization")
-    return answer  # type: ignore[no-any-return]
 
 
 def alternate(
@@ -119,6 +115,14 @@ def alternate(
         if after_epoch is not None and after_epoch(epoch, partial(_result, training, epoch)):
             break
     return _result(training, first_epoch + num_epochs - 1)
+
+
+def check_solved(answer: Factors) -> Factors:
+    """The factors that were solved for; raises DivergenceError naming the first row that is not finite."""
+    if not np.isfinite(answer.sum(dtype=np.float64)) and not np.isfinite(answer).all():
+        row = int(np.argwhere(~np.isfinite(answer))[0, 0])
+        raise DivergenceError(f"the factors of row {row} are not finite; raise the regularization")
+    return answer
 
 
 def _result(training: Any, epoch: int) -> tuple[Factors, Factors]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.als import half_step
-from kernels.rows import Factors, Rows
+from kernels.als import check_solved, half_step
+from kernels.backend import resolve
+from kernels.rows import Factors, Rows, check_array, check_at_least, check_factors, check_rows
 
 
 def fold_in(
@@ -20,7 +21,40 @@ def fold_in(
     """The factors of new rows, one or many: the exact half step that training takes, on these rows alone.
 
     Shapes, dtypes and what it raises: `kernels.als.half_step`. `gramian` (factorsᵀ·factors, float64 [f, f])
-    spares the pass over all columns when few rows come at a time. The twin that runs beside Triton without
-    numba is `kernels.reference.fold_in`.
+    spares the pass over all columns. Where rows come again and again, `FoldIn` keeps more than that. The twin
+    that runs beside Triton without numba is `kernels.reference.fold_in`.
     """
     return half_step(rows, factors, unobserved_weight, solver="exact", gramian=gramian, backend=backend)
+
+
+class FoldIn:
+    """Factors kept on the backend, in their Gramian's eigenbasis, to fold in rows as they come.
+
+    Keeping them takes columns · f floats there. A call costs what its rows cost: it neither copies the
+    factors nor passes over them. Later changes of `factors` are not seen.
+    """
+
+    def __init__(
+        self,
+        factors: Factors,
+        unobserved_weight: float,
+        *,
+        gramian: NDArray[np.float64] | None = None,
+        backend: str = "auto",
+    ) -> None:
+        """Arguments and what it raises: `kernels.als.half_step`."""
+        check_factors(factors)
+        check_at_least(unobserved_weight, 0, "unobserved_weight")
+        if gramian is not None:
+            check_array(gramian, np.float64, (factors.shape[1],) * 2, "gramian")
+        if resolve(backend).name == "cuda":
+            from kernels.cuda.fold_in import KeptFactors
+        else:
+            from kernels.cpu.fold_in import KeptFactors  # type: ignore[assignment]
+        self._num_columns = len(factors)
+        self._kept = KeptFactors(factors, unobserved_weight, gramian)
+
+    def solve(self, rows: Rows) -> Factors:
+        """The factors of `rows` [rows, f], in the storage type, equal to `fold_in`'s; raises the same."""
+        check_rows(rows, self._num_columns)
+        return check_solved(self._kept.solve(rows))

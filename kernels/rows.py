@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
-Factors = NDArray[Any]  # float32 or float16
+Factors = NDArray[Any]  # in one of STORAGES
+STORAGES = ("float32", "float16", "bfloat16")  # bfloat16 is that of ml_dtypes; arithmetic is always float32
 
 
 class Rows(NamedTuple):
@@ -74,11 +75,10 @@ def check_csr(indptr: Int64, indices: Int32, num_columns: int, name: str) -> Non
 
 
 def check_factors(factors: Factors, name: str = "factors") -> None:
-    """Raise unless `factors` is a finite float32 or float16 matrix, C-contiguous, of at least one column."""
-    if not isinstance(factors, np.ndarray) or factors.dtype not in (np.float32, np.float16):
-        raise TypeError(
-            f"{name}: must be a float32 or float16 array, not {getattr(factors, 'dtype', type(factors))}"
-        )
+    """Raise unless `factors` is a finite matrix in one of STORAGES, C-contiguous, of at least one column."""
+    if not isinstance(factors, np.ndarray) or factors.dtype.name not in STORAGES:
+        found = getattr(factors, "dtype", type(factors))
+        raise TypeError(f"{name}: must be a {', '.join(STORAGES[:-1])} or {STORAGES[-1]} array, not {found}")
     if factors.ndim != 2 or factors.shape[1] == 0:
         raise ValueError(f"{name}: shape {factors.shape} must be (rows, factors) with at least one factor")
     if not factors.flags.c_contiguous:

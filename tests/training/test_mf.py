@@ -8,8 +8,11 @@ from scipy import sparse
 
 from kernels.als import DivergenceError
 from training.recommend import mf_fitting
+from training.recommend.factor_store import InMemory
 from training.recommend.mf import MatrixFactorization, MFConfig
+from training.recommend.mf_epochs import Fitted
 from training.recommend.mf_files import read_state
+from training.recommend.mf_validation import validate
 
 CONFIG = MFConfig(num_factors=12, num_epochs=6, regularization=0.01, backend="cpu")
 
@@ -157,7 +160,7 @@ def test_a_checkpoint_of_other_data_is_not_resumed(shop, tmp_path):
 
 def test_training_stops_when_validation_no_longer_rises_and_keeps_the_best(shop, monkeypatch):
     figures = iter([0.1, 0.4, 0.3, 0.2, 0.1, 0.9])
-    monkeypatch.setattr(mf_fitting, "validate", lambda *_: (0.0, next(figures)))
+    monkeypatch.setattr(mf_fitting, "validate", lambda *_: {"recall": 0.0, "ndcg": next(figures)})
     config = MFConfig(num_factors=4, num_epochs=6, patience=3, backend="cpu")
     model = MatrixFactorization(config).fit(shop[0], validation=shop[1])
     assert len(model.history) == 5
@@ -169,10 +172,9 @@ def test_training_stops_when_validation_no_longer_rises_and_keeps_the_best(shop,
 
 
 def test_validation_figures_are_those_of_a_full_ranking(shop, fitted):
-    state = mf_fitting.Fitted(
-        fitted.user_factors, fitted.item_factors, np.zeros(400, np.float32), np.zeros(120, np.float32)
-    )
-    recall, ndcg = mf_fitting.validate(state, shop[0], shop[1], CONFIG)
+    stores = InMemory(fitted.user_factors), InMemory(fitted.item_factors)
+    state = Fitted(*stores, np.zeros(400, np.float32), np.zeros(120, np.float32))
+    recall, ndcg = validate(state, shop[0], shop[1], CONFIG).values()
     scores = fitted.user_factors.astype(np.float64) @ fitted.item_factors.T.astype(np.float64)
     scores[shop[0].nonzero()] = -np.inf
     recalls, ndcgs = [], []
@@ -221,7 +223,7 @@ def test_half_precision_storage_recommends_almost_the_same(shop, fitted):
 def test_the_memory_plan_comes_first(shop):
     lines: list[str] = []
     MatrixFactorization(CONFIG).fit(shop[0], progress=lines.append)
-    assert lines[0].startswith("memory plan: interactions")
+    assert lines[0].startswith("memory plan: all in core")
 
 
 def test_bad_input_is_refused_by_name(shop, fitted):
@@ -245,5 +247,5 @@ def test_bad_input_is_refused_by_name(shop, fitted):
 
 def test_divergence_names_the_epoch(shop):
     config = MFConfig(num_factors=4, num_epochs=3, alpha=3e38, regularization=1e-30, backend="cpu")
-    with pytest.raises(DivergenceError, match=r"epoch 0: .*not positive definite"):
+    with pytest.raises(DivergenceError, match=r"epoch 1: .*not positive definite"):
         MatrixFactorization(config).fit(shop[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,15 +12,21 @@ from scipy import sparse
 
 from kernels import backend as backends
 from kernels.als import DivergenceError
-from kernels.fold_in import fold_in
 from kernels.rows import Factors, Float32, Int32
-from kernels.topk import topk
-from training.recommend.memory import plan_memory
+from training.recommend.factor_store import InMemory, gramian_of
+from training.recommend.half_steps import Fixed, extended
+from training.recommend.memory import gib, plan_memory
+from training.recommend.mf_epochs import ByBlocks, Epochs, Fitted, InCore, Progress
 from training.recommend.mf_files import read_state, write_state
-from training.recommend.mf_fitting import Fitted, fit_factors
-from training.recommend.objective import MFConfig, canonical, rows_of
+from training.recommend.mf_fitting import BIASES, FACTORS, fit_factors, fitted_from
+from training.recommend.mf_input import checked_input, checked_matrix, row_numbers
+from training.recommend.mf_rows import new_row_numbers, with_interactions, with_rows
+from training.recommend.objective import MFConfig
+from training.recommend.retrieval import best_items, directions, item_blocks
+from training.recommend.staleness import Staleness, item_error
+from training.recommend.standing_items import StandingItems
 
-Progress = Callable[[str], None]
+_MATRIX = {"data": np.float32, "indices": np.int32, "indptr": np.int64}
 
 
 class MatrixFactorization:
@@ -29,6 +35,8 @@ class MatrixFactorization:
     After `fit`: user_factors [users, f] and item_factors [items, f] in the storage type, user_bias and
     item_bias float32 (zeros unless ratings are explicit), mean float, history (what `validation` said,
     epoch by epoch) and user_items, the canonical matrix that `recommend` masks and `explain` cites.
+    Factors that were fitted in files, or loaded, are mapped into memory, from where the system may take
+    them back while they are not in use.
     """
 
     user_factors: Factors
@@ -38,10 +46,15 @@ class MatrixFactorization:
     mean: float
     history: list[dict[str, float]]
     user_items: sparse.csr_matrix
+    _standing: StandingItems
+    _num_changed: int
+    _error: float | None
 
     def __init__(self, config: MFConfig | None = None) -> None:
         self.config = config or MFConfig()
-        self._gramian: NDArray[np.float64] | None = None
+
+    def __getattr__(self, name: str) -> object:
+        raise AttributeError(f"{name}: there is none before fit or load")
 
     def fit(
         self,
@@ -56,26 +69,36 @@ class MatrixFactorization:
         With `validation` (CSR of held-out items, same shape) training stops once its figure no longer
         rises, and the best epoch's factors are kept. With `checkpoint`, a folder, the state is written every
         `check_every` epochs and an interrupted fit of the same data and settings goes on from there to
-        the same bits. The first progress line is the memory plan.
+        the same bits. The first progress line is the memory plan: what the device's memory, or
+        `memory_limit_gib`, does not hold at once is fitted by blocks of rows, with the factors in the host's
+        memory or, where that is too small too, in nameless files in `checkpoint` (else in TMPDIR).
 
-        Raises: TypeError or ValueError naming what is wrong with the input; MemoryError when the plan does
-        not fit; DivergenceError naming the epoch; BackendUnavailable.
+        Raises: TypeError or ValueError naming what is wrong with the input; MemoryError naming the least
+        limit where not even blocks fit; OSError where files find no room; DivergenceError naming the epoch;
+        BackendUnavailable.
         """
         say = progress or _silent
-        matrix = canonical(user_items)
-        if 0 in matrix.shape:
-            raise ValueError(f"user_items: shape {matrix.shape} has no users or no items")
-        held_out = None if validation is None else canonical(validation, "validation")
-        if held_out is not None and held_out.shape != matrix.shape:
-            raise ValueError(f"validation: shape {held_out.shape} must be user_items' {matrix.shape}")
-        backend = backends.resolve(self.config.backend)
-        plan = plan_memory(matrix.shape[0], matrix.shape[1], matrix.nnz, self.config, backend)
+        matrix, held_out = checked_input(user_items, validation)
+        config = self.config
+        backend = backends.resolve(config.backend)
+        plan = plan_memory(matrix.shape, matrix.nnz, config, backend, validation is not None)
         say(f"{plan}, on {backend.description}")
         if not plan.fits:
-            raise MemoryError(f"{plan}: it does not fit; take fewer factors or storage='float16'")
-        self._take(fit_factors(matrix, self.config, held_out, checkpoint, say), matrix)
-        # users end as the fold-in of their rows, so that serving, which folds in, agrees with training
-        self.user_factors, self.user_bias = self._fold_in(matrix)
+            raise MemoryError(
+                f"{plan}: not even blocks fit; the host needs {gib(plan.least_limit_bytes)} for them "
+                "(memory_limit_gib), or take fewer factors or storage='float16'"
+            )
+        scratch: Path | None = None
+        epochs: Epochs
+        if plan.home == "device":
+            epochs = InCore(matrix, config)
+        else:
+            if plan.home == "disk":
+                scratch = checkpoint or Path(tempfile.gettempdir())
+                scratch.mkdir(parents=True, exist_ok=True)
+            epochs = ByBlocks(matrix, config, plan.room_bytes, scratch)
+            say(str(epochs))
+        self._take(fit_factors(epochs, matrix, config, held_out, checkpoint, scratch, say), matrix)
         return self
 
     def recommend(
@@ -90,155 +113,138 @@ class MatrixFactorization:
         `users` are row numbers of the fitted matrix. Seen items are left out unless `filter_viewed` is
         false. Slots without an item have index -1 and score -inf.
         """
-        rows = self._rows(users)
-        indptr, indices = None, None
-        if filter_viewed:
-            seen = self.user_items[rows]
-            indptr, indices = seen.indptr.astype(np.int64), seen.indices.astype(np.int32)
-        banned = None if exclude_items is None else np.asarray(exclude_items, dtype=np.int32)
-        x, y = self.retrieval_factors()
-        ids, scores = topk(
-            x[rows],
-            y,
+        rows = row_numbers(users, len(self.user_factors), "users")
+        num_items = len(self.item_factors)
+        banned = None
+        if exclude_items is not None:
+            banned = row_numbers(exclude_items, num_items, "exclude_items").astype(np.int32)
+        ids, scores = best_items(
+            extended(self.user_factors[rows], self.config),
+            item_blocks(InMemory(self.item_factors), self.config, self.item_bias),
+            num_items,
             k,
-            exclude_indptr=indptr,
-            exclude_indices=indices,
+            self.config.backend,
+            seen=self.user_items[rows] if filter_viewed else None,
             exclude_items=banned,
-            backend=self.config.backend,
         )
         return ids, scores + np.float32(self.mean) + self.user_bias[rows, None]
 
     def retrieval_factors(self) -> tuple[Factors, Factors]:
         """Factors whose inner product ranks items: with explicit ratings, the item's bias as one more."""
-        if self.config.objective != "explicit":
-            return self.user_factors, self.item_factors
-        one = np.ones((len(self.user_factors), 1), self.user_factors.dtype)
-        bias = self.item_bias[:, None].astype(self.item_factors.dtype)
-        return np.hstack([self.user_factors, one]), np.hstack([self.item_factors, bias])
+        items = extended(self.item_factors, self.config, self.item_bias)
+        return extended(self.user_factors, self.config), items
 
     def similar_items(self, items: ArrayLike, k: int = 10) -> tuple[Int32, Float32]:
         """The k items nearest to each by cosine, without itself: (indices [n, k], cosines [n, k])."""
-        wanted = np.atleast_1d(np.asarray(items, dtype=np.int64))
-        y = self.item_factors.astype(np.float32)
-        y /= np.maximum(np.linalg.norm(y, axis=1, keepdims=True), np.float32(1e-12))
-        own = np.arange(len(wanted) + 1, dtype=np.int64)
-        return topk(
-            y[wanted],
-            y,
+        num_items = len(self.item_factors)
+        wanted = row_numbers(items, num_items, "items")
+        pattern = (np.ones(len(wanted), np.float32), wanted, np.arange(len(wanted) + 1))
+        return best_items(
+            directions(self.item_factors[wanted]),
+            item_blocks(InMemory(self.item_factors), self.config, turn=directions),
+            num_items,
             k,
-            exclude_indptr=own,
-            exclude_indices=wanted.astype(np.int32),
-            backend=self.config.backend,
+            self.config.backend,
+            seen=sparse.csr_matrix(pattern, shape=(len(wanted), num_items)),
         )
 
     def explain(self, user: int, item: int, num_reasons: int = 10) -> tuple[float, list[tuple[int, float]]]:
         """A score and what each seen item adds to it, largest first (Hu et al. 2008, section 5).
 
-        The parts of all seen items sum to the score, less mean and biases when ratings are explicit.
+        The parts of all seen items sum to the score; with explicit ratings to the user's part of it: without
+        the ratings' mean and the item's bias.
         """
-        row = self.user_items[int(self._rows([user])[0])]
-        rows = rows_of(row, self.config, self.item_bias if self.config.objective == "explicit" else None)
-        y = self.item_factors.astype(np.float64)
-        observed = y[rows.indices]
-        system = self.config.missing_weight * self.gramian() + (observed.T * rows.weight) @ observed
-        system[np.diag_indices_from(system)] += rows.regularization[0]
-        parts = rows.target * (observed @ np.linalg.solve(system, y[item]))
+        row = int(row_numbers(user, len(self.user_factors), "user")[0])
+        scored = int(row_numbers(item, len(self.item_factors), "item")[0])
+        seen, parts = self._standing.explain(self.user_items[row], scored)
         order = np.argsort(-parts, kind="stable")[:num_reasons]
-        return float(parts.sum()), [(int(rows.indices[i]), float(parts[i])) for i in order]
+        return float(parts.sum()), [(int(seen[i]), float(parts[i])) for i in order]
 
     def fold_in(self, user_items: sparse.csr_matrix) -> Factors:
-        """Factors [rows, f] of users not seen in training, from their interactions (CSR [rows, items])."""
-        factors, _ = self._fold_in(canonical(user_items))
+        """Factors [rows, f] of users not seen in training, from their interactions (CSR [rows, items]).
+
+        The first call takes the item factors to the device, where they stay for the next ones.
+        """
+        factors, _ = self._standing.fold_in(checked_matrix(user_items))
         return factors
 
     def partial_fit(self, user_items: sparse.csr_matrix, users: ArrayLike) -> MatrixFactorization:
-        """Refit these users to their new rows against the items as they are; returns self.
+        """Refit these users to their new rows, by the exact half step against the items as they stand.
 
         `user_items` has one row for each of `users`; numbers beyond the last user add users, and must
-        follow it without a gap. Items move only in `fit`: refit once a tenth of the interactions is new.
+        follow it without a gap. Items move only in `fit`: `staleness` says when that is due. Returns self.
         """
-        rows = np.asarray(users, dtype=np.int64)
-        fresh = canonical(user_items)
+        fresh = checked_matrix(user_items)
+        rows, num_users = new_row_numbers(users, len(self.user_factors))
         if fresh.shape != (len(rows), len(self.item_factors)):
             raise ValueError(f"user_items: shape {fresh.shape} must be {(len(rows), len(self.item_factors))}")
-        if len(np.unique(rows)) != len(rows) or (len(rows) and rows.min() < 0):
-            raise ValueError("users: must be distinct row numbers, not negative")
-        num_users = max(len(self.user_factors), int(rows.max(initial=-1)) + 1)
-        added = np.arange(len(self.user_factors), num_users)
-        if not np.isin(added, rows).all():
-            raise ValueError(f"users: new users must follow {len(self.user_factors) - 1} without a gap")
-        factors, bias = self._fold_in(fresh)
-        self.user_factors = np.vstack(
-            [self.user_factors, np.zeros((len(added), factors.shape[1]), factors.dtype)]
-        )
-        self.user_bias = np.concatenate([self.user_bias, np.zeros(len(added), np.float32)])
-        self.user_factors[rows], self.user_bias[rows] = factors, bias
-        source = np.arange(num_users)
-        source[rows] = num_users + np.arange(len(rows))
-        padding = sparse.csr_matrix((len(added), fresh.shape[1]), dtype=np.float32)
-        self.user_items = sparse.vstack([self.user_items, padding, fresh], format="csr")[source]
+        self._error_of_fit()  # while it can still be measured
+        factors, bias = self._standing.fold_in(fresh)
+        self.user_factors = with_rows(self.user_factors, rows, factors, num_users)
+        self.user_bias = with_rows(self.user_bias, rows, bias, num_users)
+        self.user_items, num_changed = with_interactions(self.user_items, rows, fresh, num_users)
+        self._num_changed += num_changed
         return self
+
+    def staleness(self) -> Staleness:
+        """What the items, which stood still through every `partial_fit`, have come to cost since the fit.
+
+        Its text says whether to fit again. Costs a half step of at most 256 items.
+        """
+        at_fit = self._error_of_fit()
+        error = max(0.0, self._item_error() - at_fit) if self._num_changed else 0.0
+        return Staleness(self._num_changed / max(1, self.user_items.nnz), error)
 
     def gramian(self) -> NDArray[np.float64]:
         """item_factorsᵀ·item_factors in float64 [f, f]: with it, folding in needs no pass over all items."""
-        if self._gramian is None:
-            y = self.item_factors.astype(np.float64)
-            self._gramian = y.T @ y
-        return self._gramian
+        return self._standing.gramian
 
     def save(self, folder: Path) -> None:
         """Write factors, biases and the fitted matrix (safetensors) and the settings (JSON) into `folder`."""
-        tensors = {
-            "user_factors": self.user_factors,
-            "item_factors": self.item_factors,
-            "user_bias": self.user_bias,
-            "item_bias": self.item_bias,
-            "user_items_indptr": self.user_items.indptr.astype(np.int64),
-            "user_items_indices": self.user_items.indices.astype(np.int32),
-            "user_items_data": self.user_items.data,
+        tensors = {name: getattr(self, name) for name in FACTORS + BIASES}
+        for part, dtype in _MATRIX.items():
+            tensors[f"user_items_{part}"] = getattr(self.user_items, part).astype(dtype, copy=False)
+        facts = {
+            "config": asdict(self.config),
+            "mean": self.mean,
+            "history": self.history,
+            "num_changed": self._num_changed,
+            "error_of_fit": self._error_of_fit(),
         }
-        facts = {"config": asdict(self.config), "mean": self.mean, "history": self.history}
         write_state(Path(folder), tensors, facts)
 
     @classmethod
     def load(cls, folder: Path) -> MatrixFactorization:
         """The factorisation that `save` wrote; raises FileNotFoundError or ValueError naming the file."""
         tensors, facts = read_state(Path(folder))
-        model = cls(MFConfig(**facts["config"]))
-        fitted = Fitted.from_tensors(tensors, facts)
-        shape = len(fitted.user_factors), len(fitted.item_factors)
-        parts = (tensors[f"user_items_{part}"] for part in ("data", "indices", "indptr"))
-        model._take(fitted, sparse.csr_matrix(tuple(parts), shape=shape))
+        try:
+            model = cls(MFConfig(**facts["config"]))
+            fitted = fitted_from(tensors, facts)
+            parts = tuple(tensors[f"user_items_{part}"].array() for part in _MATRIX)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{folder}: holds no saved factorisation of this release ({error})") from None
+        shape = fitted.user_factors.shape[0], fitted.item_factors.shape[0]
+        model._take(fitted, sparse.csr_matrix(parts, shape=shape))
+        model._num_changed, model._error = facts.get("num_changed", 0), facts.get("error_of_fit")
         return model
 
-    def _fold_in(self, matrix: sparse.csr_matrix) -> tuple[Factors, Float32]:
-        if matrix.shape[1] != len(self.item_factors):
-            raise ValueError(f"user_items: {matrix.shape[1]} columns must be {len(self.item_factors)} items")
-        if self.config.objective != "explicit":
-            rows = rows_of(matrix, self.config)
-            weight = self.config.missing_weight
-            factors = fold_in(
-                rows, self.item_factors, weight, gramian=self.gramian(), backend=self.config.backend
-            )
-            return factors, np.zeros(len(factors), np.float32)
-        matrix = matrix.copy()
-        matrix.data -= np.float32(self.mean)
-        one = np.ones((len(self.item_factors), 1), self.item_factors.dtype)
-        rows = rows_of(matrix, self.config, self.item_bias)
-        both = fold_in(rows, np.hstack([self.item_factors, one]), 0.0, backend=self.config.backend)
-        return np.ascontiguousarray(both[:, :-1]), both[:, -1].astype(np.float32)
-
     def _take(self, fitted: Fitted, matrix: sparse.csr_matrix) -> None:
-        self.user_factors, self.item_factors = fitted.user_factors, fitted.item_factors
+        self.user_factors, self.item_factors = fitted.user_factors.array(), fitted.item_factors.array()
         self.user_bias, self.item_bias = fitted.user_bias, fitted.item_bias
         self.mean, self.history, self.user_items = fitted.mean, fitted.history, matrix
-        self._gramian = None
+        self._standing = StandingItems(self.item_factors, self.item_bias, self.mean, self.config)
+        self._num_changed, self._error = 0, None
 
-    def _rows(self, users: ArrayLike) -> NDArray[np.int64]:
-        rows = np.atleast_1d(np.asarray(users, dtype=np.int64))
-        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self.user_factors)):
-            raise ValueError(f"users: every row must lie in 0..{len(self.user_factors) - 1}")
-        return rows
+    def _error_of_fit(self) -> float:
+        if self._error is None:
+            self._error = self._item_error()
+        return self._error
+
+    def _item_error(self) -> float:
+        users = InMemory(self.user_factors)
+        gramian = gramian_of(users) if self.config.missing_weight else None
+        fixed = Fixed(users, self.user_bias, self.mean, gramian)
+        return item_error(self.user_items, fixed, self.item_factors, self.item_bias, self.config)
 
 
 def _silent(_: str) -> None:

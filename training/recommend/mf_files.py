@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors.numpy import load_file, save_file
+from training.recommend.factor_store import InFile
+from training.recommend.tensor_file import Tensors, read_tensors, sha256_of_file, write_tensors
 
-Tensors = dict[str, np.ndarray[Any, Any]]
 FORMAT_VERSION = 1
 INDEX = "model.json"
 
@@ -20,10 +18,8 @@ def write_state(folder: Path, tensors: Tensors, facts: dict[str, Any]) -> None:
     """Write tensors under a name made of their hash, then point `model.json` at them by one rename."""
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / "tensors.partial"
-    save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, partial)
-    digest = hashlib.sha256(partial.read_bytes()).hexdigest()
+    digest = write_tensors(partial, tensors)
     name = f"factors-{digest[:16]}.safetensors"
-    _sync(partial)
     partial.replace(folder / name)
     index = {"format_version": FORMAT_VERSION, "tensors": name, "sha256": digest, **facts}
     partial = folder / f"{INDEX}.partial"
@@ -36,7 +32,7 @@ def write_state(folder: Path, tensors: Tensors, facts: dict[str, Any]) -> None:
             old.unlink()
 
 
-def read_state(folder: Path) -> tuple[Tensors, dict[str, Any]]:
+def read_state(folder: Path) -> tuple[dict[str, InFile], dict[str, Any]]:
     """What `write_state` wrote; raises FileNotFoundError or ValueError naming file, fault and remedy."""
     path = folder / INDEX
     if not path.is_file():
@@ -46,14 +42,14 @@ def read_state(folder: Path) -> tuple[Tensors, dict[str, Any]]:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         name, digest, version = facts["tensors"], facts["sha256"], facts["format_version"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not an index of a factorisation ({error}); save the model again") from None
     if version != FORMAT_VERSION:
         raise ValueError(f"{path}: format_version {version}, this release reads {FORMAT_VERSION}; fit again")
     tensors_path = folder / Path(name).name
-    if not tensors_path.is_file() or hashlib.sha256(tensors_path.read_bytes()).hexdigest() != digest:
+    if not tensors_path.is_file() or sha256_of_file(tensors_path) != digest:
         raise ValueError(f"{tensors_path}: missing or not what {path} names by SHA-256; save the model again")
-    return load_file(tensors_path), facts
+    return read_tensors(tensors_path), facts
 
 
 def _sync(path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from kernels.als import SOLVERS
-from kernels.rows import Float32, Rows
+from kernels.rows import STORAGES, Float32, Rows
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,10 @@ class MFConfig:
         λ (n + unobserved_weight · columns)^ν.
     alpha: multiplies every value of user_items.
     check_every: epochs between two validations or checkpoints. patience: validations without a better
-        figure before training stops. storage: "float32" or "float16" factors; arithmetic is float32.
+        figure before training stops. storage: "float32", "float16" or "bfloat16" factors; arithmetic is
+        float32.
+    memory_limit_gib: most memory of the device that a fit takes beyond what the process holds before it; 0
+        stands for what the device has. What does not fit at once is fitted by blocks.
     """
 
     num_factors: int = 64
@@ -36,7 +39,7 @@ class MFConfig:
     solver: str = "exact"
     num_cg_steps: int = 3
     initial_deviation: float = 0.1
-    storage: Literal["float32", "float16"] = "float32"
+    storage: Literal["float32", "float16", "bfloat16"] = "float32"
     validation_metric: Literal["recall", "ndcg"] = "ndcg"
     validation_k: int = 20
     validation_users: int = 10_000
@@ -44,20 +47,21 @@ class MFConfig:
     patience: int = 3
     seed: int = 0
     backend: str = "auto"
+    memory_limit_gib: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("num_factors", "num_epochs", "num_cg_steps", "validation_k", "check_every", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
-        for name in ("unobserved_weight", "regularization", "alpha", "initial_deviation"):
+        for name in ("unobserved_weight", "regularization", "alpha", "initial_deviation", "memory_limit_gib"):
             if not (np.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"{name}={getattr(self, name)}: must be finite and not negative")
         if self.objective not in ("observed", "confidence", "explicit"):
             raise ValueError(f"objective={self.objective!r}: must be observed, confidence or explicit")
         if self.solver not in SOLVERS:
             raise ValueError(f"solver={self.solver!r}: must be one of {', '.join(SOLVERS)}")
-        if self.storage not in ("float32", "float16"):
-            raise ValueError(f"storage={self.storage!r}: must be float32 or float16")
+        if self.storage not in STORAGES:
+            raise ValueError(f"storage={self.storage!r}: must be one of {', '.join(STORAGES)}")
 
     @property
     def missing_weight(self) -> float:

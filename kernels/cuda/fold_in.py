@@ -1,0 +1,39 @@
+"""Factors kept on the GPU for folding in."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.cuda import als, runtime
+from kernels.cuda.layout import Layout, to_device, to_host
+from kernels.cuda.plan import load_interactions
+from kernels.rows import Factors, Rows
+
+
+class KeptFactors:
+    """The contract is `kernels.fold_in.FoldIn`; the host has `factors` for rows that float32 cannot solve."""
+
+    def __init__(
+        self, factors: Factors, unobserved_weight: float, gramian: NDArray[np.float64] | None
+    ) -> None:
+        self._device, self._layout = runtime.device(), Layout.of(factors)
+        self._host, self._unobserved_weight = factors, unobserved_weight
+        y = to_device(self._device, self._layout, factors)
+        self._rotation, self._spectrum = als.eigenbasis(
+            self._device, self._layout, y, unobserved_weight, gramian
+        )
+        self._back = self._device.xp.ascontiguousarray(self._rotation.T)
+        self._rotated = als.rotate(self._device, self._layout, y, self._rotation)
+
+    def solve(self, rows: Rows) -> Factors:
+        """The rows' factors, turned back; only the rows go to the device and only the answer comes back."""
+        device, layout = self._device, self._layout
+        side = load_interactions(device, layout, rows, use_cg=False)
+        x = device.xp.zeros((side.num_rows, layout.stored), layout.dtype)
+        failed = device.xp.zeros(side.num_rows, np.int8)
+        als.solve_rows(device, layout, side, self._rotated, self._spectrum, x, failed, 0)
+        solved = to_host(device, layout, als.rotate(device, layout, x, self._back))
+        for row in np.flatnonzero(failed if device.xp is np else failed.get()):
+            solved[row] = als._solve_carefully(rows, int(row), self._host, self._unobserved_weight)
+        return solved

@@ -1,0 +1,47 @@
+"""Rows of a fitted factorisation replaced or added, as `partial_fit` does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+from training.recommend.mf_input import row_numbers
+
+Array = np.ndarray[Any, Any]
+
+
+def new_row_numbers(users: ArrayLike, num_users: int) -> tuple[NDArray[np.int64], int]:
+    """Distinct rows, those beyond `num_users` without a gap; and how many users there are then."""
+    rows = row_numbers(users, 2**31, "users")
+    if len(np.unique(rows)) != len(rows):
+        raise ValueError("users: must be distinct row numbers")
+    total = max(num_users, int(rows.max(initial=-1)) + 1)
+    if total - num_users != np.count_nonzero(rows >= num_users):
+        raise ValueError(f"users: new users must follow {num_users - 1} without a gap")
+    return rows, total
+
+
+def with_rows(values: Array, rows: NDArray[np.int64], fresh: Array, num_rows: int) -> Array:
+    """`values` with these rows replaced, in place unless rows are added."""
+    if num_rows > len(values):
+        added = np.zeros((num_rows - len(values), *values.shape[1:]), values.dtype)
+        values = np.concatenate([values, added])
+    values[rows] = fresh
+    return values
+
+
+def with_interactions(
+    matrix: sparse.csr_matrix, rows: NDArray[np.int64], fresh: sparse.csr_matrix, num_rows: int
+) -> tuple[sparse.csr_matrix, int]:
+    """`matrix` with these rows replaced, and how many entries are new, other than before, or gone."""
+    added = num_rows - matrix.shape[0]
+    known = np.flatnonzero(rows < matrix.shape[0])
+    num_changed = int((matrix[rows[known]] != fresh[known]).nnz)
+    num_changed += int(fresh[np.flatnonzero(rows >= matrix.shape[0])].nnz)
+    source = np.arange(num_rows)
+    source[rows] = num_rows + np.arange(len(rows))
+    padding = sparse.csr_matrix((added, matrix.shape[1]), dtype=np.float32)
+    return sparse.vstack([matrix, padding, fresh], format="csr")[source], num_changed
