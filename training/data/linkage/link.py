@@ -23,6 +23,7 @@ from training.data.linkage.comparisons import (
 from training.data.linkage.fellegi_sunter import FellegiSunter, estimate
 from training.data.linkage.households import judge, used_by_several
 from training.data.linkage.normalise import normalise
+from training.data.linkage.threshold import Choice, choose_threshold, estimated_curve
 
 Rows = NDArray[np.int64]
 Pattern = NDArray[np.int64]
@@ -36,9 +37,12 @@ _KEYS = ("loyalty", "gov_id", "email", "phone")
 
 @dataclass(frozen=True)
 class LinkageConfig:
-    """`threshold`: the least probability of a match that joins two records; `max_block`: see blocking.py."""
+    """threshold: the least probability of a match that joins two records, None to choose it by the expected
+    precision and recall (threshold.py); min_precision: what that choice keeps to; max_block: blocking.py.
+    """
 
-    threshold: float = 0.99
+    threshold: float | None = None
+    min_precision: float = 0.9999
     max_block: int = 60
 
 
@@ -47,7 +51,8 @@ class Linkage:
     """Scored pairs (left < right) and the clusters that they make at the configured threshold.
 
     clusters: [n] numbers from 0 by first record; rule, score: [n], the strongest edge of each record inside
-    its cluster ("single" with 1.0 for a record alone); apart: pairs that cannot be one person.
+    its cluster ("single" with 1.0 for a record alone); apart: pairs that cannot be one person; choice: the
+    threshold, why, and the expected curve.
     """
 
     left: Rows
@@ -58,6 +63,7 @@ class Linkage:
     clusters: Rows
     rule: NDArray[np.str_]
     score: NDArray[np.float64]
+    choice: Choice
     model: FellegiSunter | None = None
     skipped_blocks: dict[str, int] = field(default_factory=dict)
 
@@ -79,7 +85,7 @@ def link(records: pl.DataFrame, config: LinkageConfig | None = None) -> Linkage:
     encoded = encode(normalise(records))
     pairs = candidate_pairs(encoded, config.max_block)
     if not pairs.left.size:
-        return _unlinked(records.height, pairs.skipped_blocks)
+        return _unlinked(records.height, config, pairs.skipped_blocks)
     left, right = pairs.left, pairs.right
     steps = range(0, left.size, _BATCH_PAIRS)
     parts = [compare(encoded, left[i : i + _BATCH_PAIRS], right[i : i + _BATCH_PAIRS]) for i in steps]
@@ -95,9 +101,16 @@ def link(records: pl.DataFrame, config: LinkageConfig | None = None) -> Linkage:
     rule = _deterministic(pattern)
     probability = np.where(rule != "linkage", np.maximum(probability, 0.9999), probability)
     probability[verdicts.apart | verdicts.unsupported] = 0.0
+    choice = _choice(probability, config)
     return _clustered(
-        records.height, left, right, probability, rule, verdicts.apart, model, config, pairs.skipped_blocks
+        records.height, left, right, probability, rule, verdicts.apart, model, choice, pairs.skipped_blocks
     )
+
+
+def _choice(probability: NDArray[np.float64], config: LinkageConfig) -> Choice:
+    if config.threshold is None:
+        return choose_threshold(probability, config.min_precision)
+    return Choice(config.threshold, "set in the configuration", estimated_curve(probability))
 
 
 def _deterministic(pattern: Pattern) -> NDArray[np.str_]:
@@ -136,10 +149,10 @@ def _clustered(
     pair_rule: NDArray[np.str_],
     apart: NDArray[np.bool_],
     model: FellegiSunter,
-    config: LinkageConfig,
+    choice: Choice,
     skipped: dict[str, int],
 ) -> Linkage:
-    strong = probability >= config.threshold
+    strong = probability >= choice.threshold
     enemies = left[apart], right[apart]
     clusters = cluster(height, left[strong], right[strong], probability[strong], enemies)
     inside = strong & (clusters[left] == clusters[right])
@@ -161,12 +174,13 @@ def _clustered(
         clusters,
         rule,
         score,
+        choice,
         model,
         skipped,
     )
 
 
-def _unlinked(height: int, skipped: dict[str, int]) -> Linkage:
+def _unlinked(height: int, config: LinkageConfig, skipped: dict[str, int]) -> Linkage:
     none = np.zeros(0, dtype=np.int64)
     single = np.full(height, "single", dtype="<U8")
     return Linkage(
@@ -178,6 +192,7 @@ def _unlinked(height: int, skipped: dict[str, int]) -> Linkage:
         np.arange(height),
         single,
         np.ones(height),
+        _choice(np.zeros(0), config),
         None,
         skipped,
     )

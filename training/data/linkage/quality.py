@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from training.data.linkage.link import Linkage
+from training.data.linkage.threshold import THRESHOLDS
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def pairwise_quality(found: ArrayLike, truth: ArrayLike) -> LinkageQuality:
 def curve(linkage: Linkage, truth: ArrayLike, thresholds: NDArray[np.float64] | None = None) -> pl.DataFrame:
     """Return precision, recall and f1 of the clusters at each threshold of the match probability."""
     if thresholds is None:
-        thresholds = np.array([0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 0.999999])
+        thresholds = np.array(THRESHOLDS)
     rows = []
     for threshold in thresholds.tolist():
         quality = pairwise_quality(linkage.clusters_at(threshold), truth)
