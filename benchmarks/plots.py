@@ -14,7 +14,7 @@ from matplotlib import pyplot
 def plot_ratios(rows: list[dict[str, Any]], path: Path) -> None:
     """Horizontal bars of ratio (ours against each peer), and cost against size where rows carry it."""
     compared = [row for row in rows if row["metric"] != "growth"]
-    sized = [row for row in rows if "num_interactions" in row["details"] and row["metric"] == "growth"]
+    sized = [row for row in rows if row["metric"] == "growth" and _size(row) is not None]
     figure, axes = pyplot.subplots(
         1, 2 if sized else 1, figsize=(14 if sized else 9, 1.2 + 0.32 * len(compared)), squeeze=False
     )
@@ -38,12 +38,16 @@ def plot_ratios(rows: list[dict[str, Any]], path: Path) -> None:
 
 def _plot_growth(axis: Any, rows: list[dict[str, Any]]) -> None:
     for case in dict.fromkeys(row["case"] for row in rows):
-        points = sorted(
-            (row["details"]["num_interactions"], row["ours"]) for row in rows if row["case"] == case
-        )
+        points = sorted((_size(row)[1], row["ours"]) for row in rows if row["case"] == case)
         axis.plot(*zip(*points, strict=True), marker="o", label=case)
-    axis.set_xlabel("interactions")
+    axis.set_xlabel(_size(rows[0])[0])
     axis.set_ylabel("seconds")
     axis.set_xlim(left=0)
     axis.set_ylim(bottom=0)
     axis.legend()
+
+
+def _size(row: dict[str, Any]) -> tuple[str, int] | None:
+    """What a row's time grows with, and how many of it there were: details of the form num_<what>."""
+    found = (name for name in ("num_interactions", "num_records") if name in row["details"])
+    return next(((name.removeprefix("num_"), row["details"][name]) for name in found), None)

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from benchmarks.febrl import FEBRL, febrl
 from serving.pseudonym import PseudonymKey
 from training.data.identity import Resolution, resolve
 from training.data.linkage import curve, link, pairwise_quality
@@ -20,7 +21,6 @@ from training.data.sources import IngestError, load_sources
 from training.data.tables import SCHEMAS
 
 KEY = PseudonymKey("test", b"k" * 32)
-FEBRL = Path(__file__).parents[3] / "shared" / "data" / "febrl"
 NOTHING = pl.DataFrame(schema=SCHEMAS["identities"])
 NO_SEEN = pl.DataFrame(
     schema={"source": pl.String, "source_id": pl.String, "first_seen": pl.Datetime("us", "UTC")}
@@ -224,23 +224,3 @@ def test_febrl_is_linked_without_labels(names: tuple[str, ...], with_number: boo
     assert pairwise_quality(linkage.clusters, truth).f1 >= 0.995
     by_threshold = curve(linkage, truth)
     assert by_threshold["recall"].is_sorted(descending=True)
-
-
-def febrl(names: tuple[str, ...]) -> tuple[pl.DataFrame, np.ndarray]:
-    parts = [pl.read_csv(FEBRL / f"{name}.csv.gz", infer_schema=False) for name in names]
-    frame = pl.concat([p.rename({c: c.strip() for c in p.columns}) for p in parts])
-    frame = frame.with_columns(pl.all().str.strip_chars()).with_columns(
-        pl.when(pl.all() != "").then(pl.all())
-    )
-    number = frame["rec_id"].str.extract(r"rec-(\d+)-").cast(pl.Int64).to_numpy()
-    records = frame.select(
-        "given_name",
-        pl.col("surname").alias("family_name"),
-        pl.col("date_of_birth").str.to_date("%Y%m%d", strict=False).alias("birth_date"),
-        pl.concat_str("street_number", "address_1", separator=" ", ignore_nulls=True).alias("street"),
-        pl.col("suburb").alias("city"),
-        "postcode",
-        "state",
-        pl.col("soc_sec_id").alias("gov_id"),
-    )
-    return records, number
