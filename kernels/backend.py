@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -81,25 +82,49 @@ def polars_engine(requested: str = "auto") -> Any:
 
 
 def estimators(requested: str = "auto") -> SimpleNamespace:
-    """Estimators with scikit-learn's shape (KMeans, PCA, TruncatedSVD, NearestNeighbors):
-    cuML's classes on the GPU, scikit-learn's on the CPU. cuML's PCA takes no `random_state`.
+    """Estimators with scikit-learn's shape (KMeans, HDBSCAN, PCA, TruncatedSVD, NearestNeighbors):
+    cuML's classes on the GPU, scikit-learn's on the CPU.
+
+    They share names but not every argument: cuML's PCA takes no `random_state`, its KMeans starts otherwise.
+    tests/kernels/test_estimators.py holds every call of ours to what both accept.
     """
     if resolve(requested).name == "cpu":
-        from sklearn.cluster import KMeans
+        from sklearn.cluster import HDBSCAN, KMeans
         from sklearn.decomposition import PCA, TruncatedSVD
         from sklearn.neighbors import NearestNeighbors
 
         library = "scikit-learn"
+        hdbscan: Any = partial(HDBSCAN, copy=True)  # cuML's always copies, and takes no such argument
     else:
         _require("cuml", "the cuda backend needs cuML for estimators")
-        from cuml.cluster import KMeans
+        from cuml.cluster import HDBSCAN, KMeans
         from cuml.decomposition import PCA, TruncatedSVD
         from cuml.neighbors import NearestNeighbors
 
-        library = "cuML"
+        library, hdbscan = "cuML", HDBSCAN
     return SimpleNamespace(
-        library=library, KMeans=KMeans, PCA=PCA, TruncatedSVD=TruncatedSVD, NearestNeighbors=NearestNeighbors
+        library=library,
+        KMeans=KMeans,
+        HDBSCAN=hdbscan,
+        PCA=PCA,
+        TruncatedSVD=TruncatedSVD,
+        NearestNeighbors=NearestNeighbors,
     )
+
+
+def umap(requested: str = "auto") -> Any:
+    """The UMAP class: cuML's on the GPU, umap-learn's on the CPU, None where that extra is not installed.
+
+    Apart from `estimators`, because umap-learn takes some fifteen seconds to import.
+    """
+    if resolve(requested).name == "cuda":
+        _require("cuml", "the cuda backend needs cuML for UMAP")
+        from cuml.manifold import UMAP
+    elif importlib.util.find_spec("umap") is None:
+        return None
+    else:
+        from umap import UMAP
+    return UMAP
 
 
 def _require(module: str, need: str) -> None:

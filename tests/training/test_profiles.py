@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,14 @@ from training import profiles
 from training.checkpoints import NotTrained
 from training.goldens import member
 from training.profiles.checkpoint import load
+from training.profiles.choosing import choose_number
 from training.profiles.config import ProfilesConfig
 from training.profiles.exporter import synthetic_rows
-from training.profiles.graph import write_segment_graph
+from training.profiles.feature_list import shop_features
 from training.profiles.matching import match_segments
 from training.profiles.scaling import fit_scaling
-from training.profiles.segments import TooFewCustomers, choose_number, fit_segments
-from training.profiles.spec import FeatureSpec, shop_features
+from training.profiles.segments import NotFinite, TooFewCustomers, fit_segments
+from training.profiles.spec import FeatureSpec
 from training.workspace import Workspace
 
 CONFIG = ProfilesConfig(num_bootstraps=3, max_segments=5)
@@ -135,7 +137,7 @@ def test_contracts_verify_and_goldens_cover_newcomers(trained: tuple[Workspace, 
     for name in ("segment", "profile"):
         ModelContract.read(models / name).verify_files(models / name)
     names = [t.data[0] for g in read_goldens(models / "profile") for t in g.answer if t.name == "SEGMENT"]
-    assert "Newcomers" in names and len(names) >= 2
+    assert "Hardly known customers" in names and len(names) >= 2
 
 
 def test_evaluate_repeats_the_figures_of_training(trained: tuple[Workspace, dict[str, Any]]) -> None:
@@ -153,8 +155,9 @@ def test_keys_keep_their_meaning_when_trained_again_on_more(tmp_path: Path) -> N
     second = load(Workspace(tmp_path)).assigned
     both = first.join(second, on="customer_id", suffix="_new").filter(pl.col("key") != "newcomers")
     assert (both["key"] == both["key_new"]).mean() > 0.9
-    stayed = sum(m["num_customers"] for m in metrics["migration"] if m["from"] == m["to"])
-    assert stayed > 0.9 * first.height
+    moves = metrics["migration"]["since_last_training"]
+    assert moves["stayed_share"] > 0.9
+    assert sum(map(sum, moves["counts"])) == second.height
 
 
 def test_a_segment_that_is_new_gets_a_key_that_was_never_used() -> None:
@@ -164,7 +167,6 @@ def test_a_segment_that_is_new_gets_a_key_that_was_never_used() -> None:
     match = match_segments(now, [1.0, 5.0, 9.0], earlier, used_keys=["S1", "S2", "S3"])
     assert match.keys == ["S1", "S3", "S4"]
     assert match.order == [1, 0, 2]
-    assert {"from": "S3", "to": "S3", "num_customers": 30} in match.migration
 
 
 def test_a_first_training_orders_segments_by_value() -> None:
@@ -174,7 +176,8 @@ def test_a_first_training_orders_segments_by_value() -> None:
 
 
 def _two_channel_spec() -> FeatureSpec:
-    return FeatureSpec(shop_features(("web",), ("Books",)), ("web",), ("Books",), "EUR", 30.0)
+    features = shop_features(("web",), ("Books",), (30.0,))
+    return FeatureSpec(features, ("web",), ("Books",), (), "EUR", (30.0,))
 
 
 def test_a_share_of_few_events_moves_little_and_a_missing_one_not_at_all() -> None:
@@ -226,11 +229,50 @@ def test_export_without_training_says_what_to_do(tmp_path: Path) -> None:
         profiles.export(write_shop(tmp_path, []), CONFIG)
 
 
-@pytest.mark.filterwarnings("ignore:invalid value", "ignore:Number of distinct clusters")
-def test_identical_customers_do_not_break_the_fit(tmp_path: Path) -> None:
+def _fit(raw: np.ndarray[Any, Any], **settings: Any) -> Any:
+    raw[:, _two_channel_spec().index("num_events")] = 9
+    return fit_segments(raw, _two_channel_spec(), replace(CONFIG, **settings), _silent)
+
+
+def test_customers_who_are_all_alike_are_refused_with_the_remedy() -> None:
+    raw = np.ones((40, len(_two_channel_spec().features)), dtype=np.float32)
+    with pytest.raises(TooFewCustomers, match="behave in 1 different ways, 3 segments need 3"):
+        _fit(raw)
+
+
+def test_no_more_segments_are_tried_than_there_are_ways_to_behave() -> None:
     spec = _two_channel_spec()
-    raw = np.ones((40, len(spec.features)), dtype=np.float32)
-    raw[:, spec.index("num_events")] = 9
-    model, _ = fit_segments(raw, spec, replace(CONFIG, num_segments=3), _silent)
-    write_segment_graph(model, tmp_path / "model.onnx")
-    assert np.isfinite(model.assign(raw)[1]).all()
+    raw = np.ones((60, len(spec.features)), dtype=np.float32)
+    raw[:, spec.index("num_messages")] = np.arange(60) % 4
+    _, tried = _fit(raw, max_segments=9)
+    assert [row["num_segments"] for row in tried] == [3, 4]
+    with pytest.raises(TooFewCustomers, match="4 different ways, 7 segments need 7"):
+        _fit(raw, num_segments=7)
+
+
+@pytest.mark.parametrize("wanted", [11, 400])
+def test_more_segments_than_customers_allow_are_refused(wanted: int) -> None:
+    raw = np.random.default_rng(0).random((20, len(_two_channel_spec().features))).astype(np.float32)
+    with pytest.raises(TooFewCustomers, match=f"{wanted} segments need {2 * wanted}"):
+        _fit(raw, num_segments=wanted)
+
+
+def test_an_infinite_feature_is_refused_by_name() -> None:
+    spec = _two_channel_spec()
+    raw = np.random.default_rng(0).random((20, len(spec.features))).astype(np.float32)
+    raw[3:5, spec.index("monetary_total")] = np.inf
+    with pytest.raises(NotFinite, match="monetary_total is infinite for 2 customers"):
+        _fit(raw)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"half_lives_days": ()}, {"half_lives_days": (0.0,)}, {"half_lives_days": (7.0, 7.0)},
+        {"num_segments": 1}, {"min_segments": 1}, {"min_segments": 5, "max_segments": 4}, {"variance": 0.0},
+        {"migration_days": -1}, {"prior_events": 0.0},
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_refused_with_their_value(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=re.escape(str(next(iter(settings.values()))))):
+        ProfilesConfig(**settings)

@@ -18,13 +18,14 @@ from training.profiles.segments import SegmentModel
 from training.profiles.spec import FeatureSpec
 from training.workspace import Workspace
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FAMILY = "profiles"
 
 _ARRAYS = "segment.safetensors"
 _STATE = "profiles.json"
 _ASSIGNED = "assignments.parquet"
 _POINTS = "points.parquet"
+_FEATURES = "features.parquet"
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Trained:
     """A trained profile model.
 
     segments: as describe.Segment.as_dict, in the order of the served ids. assigned: customer_id, segment
-    int64, key, name, one row a customer. points: a sample of customers, pc1 and pc2 float32 with segment
-    and name, for a plot. used_keys: every key ever given, so that none is given twice.
+    int64, key, name, one row a customer. points: a sample of customers, customer_id, x and y float32 with
+    segment and name, for a plot. used_keys: every key ever given, so that none is given twice.
     """
 
     model: SegmentModel
@@ -47,8 +48,8 @@ class Trained:
     config: dict[str, Any]
 
 
-def save(workspace: Workspace, trained: Trained) -> None:
-    """Replace `checkpoints/profiles` in one step."""
+def save(workspace: Workspace, trained: Trained, features: pl.DataFrame) -> None:
+    """Replace `checkpoints/profiles` in one step; features as features.compute gave them."""
     model = trained.model
     arrays = {f"scaling.{name}": array for name, array in model.scaling.as_arrays().items()}
     arrays |= {"components": model.components, "offset": model.offset, "centres": model.centres}
@@ -56,6 +57,7 @@ def save(workspace: Workspace, trained: Trained) -> None:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / _ARRAYS)
         trained.assigned.write_parquet(folder / _ASSIGNED)
         trained.points.write_parquet(folder / _POINTS)
+        features.write_parquet(folder / _FEATURES)
         write_json(folder / METRICS_FILE, trained.metrics)
         write_json(
             folder / _STATE,
@@ -97,3 +99,13 @@ def load(workspace: Workspace) -> Trained:
         metrics=read_json(folder / METRICS_FILE),
         config=state["config"],
     )
+
+
+def load_features(workspace: Workspace) -> pl.DataFrame:
+    """Read the features that were trained on: customer_id and one Float32 column each, sorted.
+
+    What is served and evaluated is these very numbers: the language model that read the messages for them
+    may have been trained again since.
+    """
+    read_state(workspace, FAMILY, _STATE, FORMAT_VERSION)
+    return pl.read_parquet(folder_of(workspace, FAMILY) / _FEATURES)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class ProfilesConfig:
     """How customers are measured and grouped.
 
-    half_life_days: age at which an event counts half in recency-weighted counts.
+    half_lives_days: ages at which an event counts half, one recency-weighted count for each.
     max_channels, max_categories: the most frequent ones get shares of their own, the rest share "other".
+    max_intents: the most frequent intents of messages that get a share of their own.
     min_events: customers with fewer events are put aside as newcomers instead of guessed at.
     well_known_events: segments are formed by customers with at least so many events, where there are enough
         of them; everyone else but the newcomers is assigned to what those formed.
@@ -20,12 +21,17 @@ class ProfilesConfig:
         of what and how; segments say who customers are, a value model says what they are worth.
     variance: share of the variance that the principal components keep.
     num_segments: 0 chooses between min_segments and max_segments by stability and silhouette.
-    num_bootstraps: resamples that stability is measured on; sample_size: most customers used to choose.
+    num_bootstraps: resamples that stability is measured on; sample_size: most customers used to choose, and
+        to look for dense groups.
+    migration_days: how long before the last event customers are measured too, to see who changed segment;
+        0 for not at all.
+    draw_umap: whether UMAP draws the picture of customers, where it is installed.
     """
 
-    half_life_days: float = 30.0
+    half_lives_days: tuple[float, ...] = (7.0, 30.0, 90.0)
     max_channels: int = 8
     max_categories: int = 12
+    max_intents: int = 8
     min_events: int = 3
     well_known_events: int = 10
     prior_events: float = 3.0
@@ -36,15 +42,23 @@ class ProfilesConfig:
     max_segments: int = 9
     num_bootstraps: int = 5
     sample_size: int = 6_000
+    migration_days: int = 90
+    draw_umap: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.half_life_days <= 0:
-            raise ValueError(f"half_life_days is {self.half_life_days}; it must be above 0")
+        if not self.half_lives_days or min(self.half_lives_days) <= 0:
+            raise ValueError(f"half_lives_days is {self.half_lives_days}; give at least one, all above 0")
+        if len(set(self.half_lives_days)) < len(self.half_lives_days):
+            raise ValueError(f"half_lives_days is {self.half_lives_days}; each may stand there once")
         if self.prior_events <= 0:
             raise ValueError(f"prior_events is {self.prior_events}; it must be above 0")
         if not 0 < self.variance <= 1:
             raise ValueError(f"variance is {self.variance}; it must be above 0 and at most 1")
+        if self.migration_days < 0:
+            raise ValueError(f"migration_days is {self.migration_days}; it must be at least 0")
+        if self.num_segments not in (0, *range(2, 1000)):
+            raise ValueError(f"num_segments is {self.num_segments}; give 0 to choose, or at least 2")
         if not 2 <= self.min_segments <= self.max_segments:
             raise ValueError(
                 f"min_segments is {self.min_segments} and max_segments {self.max_segments}; "

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from training.profiles.clusters import Int64
+from training.profiles.naming import choose_parts, distinct
 from training.profiles.scaling import Float32, Scaling, bend
-from training.profiles.segments import Int64, SegmentModel
+from training.profiles.segments import SegmentModel
 from training.profiles.spec import Feature, FeatureSpec
 
-NEWCOMERS = "Newcomers"
-_NAME_TRAITS = 2
+NEWCOMERS = "Hardly known customers"
 _TOLD_TRAITS = 5
-_SMALL_EFFECT = 0.2  # Cohen's convention: below it, nobody would notice
+_ABOUT_AS_LARGE = 0.9
+_SMALL_EFFECT, _LARGE_EFFECT = 0.2, 0.8  # Cohen's conventions: below the first, nobody would notice
+_LACKING = 0.7  # what somebody does says more in a name than what they leave out
 
 
 @dataclass(frozen=True)
@@ -22,8 +27,9 @@ class Trait:
     """One thing that sets a segment apart.
 
     effect: difference of the segment's mean from everyone else's, in standard deviations of all customers,
-    on the transformed scale (Cohen's d). inside and outside: means of the raw
-    values that are present, None where none is.
+    on the transformed scale (Cohen's d). inside and outside: what is typical of the values that are present:
+    their mean, for what is counted or measured their mean on the logarithmic scale; None where there is
+    none. words: what its customers do, as in "they …".
     """
 
     feature: str
@@ -35,7 +41,10 @@ class Trait:
 
 @dataclass(frozen=True)
 class Segment:
-    """One segment as a marketer reads it; `key` keeps its meaning when the models are trained again."""
+    """One segment as a marketer reads it; `key` keeps its meaning when the models are trained again.
+
+    name_parts: what the name was made of, by which the next training knows whether it still fits.
+    """
 
     key: str
     name: str
@@ -44,37 +53,59 @@ class Segment:
     size_share: float
     value_share: float
     traits: tuple[Trait, ...] = field(default=())
+    name_parts: tuple[str, ...] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-ready data."""
         return asdict(self)
 
 
-def describe(model: SegmentModel, raw: Float32, segment: Int64, keys: list[str]) -> list[Segment]:
+def describe(
+    model: SegmentModel,
+    raw: Float32,
+    segment: Int64,
+    keys: Sequence[str],
+    earlier_parts: Mapping[str, Sequence[str]] | None = None,
+) -> list[Segment]:
     """Describe every segment of raw features float32 [rows, features] with their segment int64 [rows].
 
-    `keys` has one stable key a cluster. The newcomers come last, with the key "newcomers".
+    `keys` has one stable key a cluster. A segment that had a name before (`earlier_parts`: what it was made
+    of, by key) keeps it while everything that it says still sets the segment apart. Customers of whom too
+    little is known come last, with the key "newcomers".
     """
     spending = np.nan_to_num(raw[:, model.spec.index("monetary_total")])
-    total = max(float(spending.sum()), 1e-9)
-    bent = _standardised(raw, model.scaling)
-    told: list[Segment] = []
-    for number, key in enumerate(keys):
-        inside = segment == number
-        traits = _traits(raw, bent, inside, segment < model.num_clusters, model.spec)
-        told.append(
-            Segment(
-                key=key,
-                name=_name(traits, {other.name for other in told}),
-                description="",
-                num_customers=int(inside.sum()),
-                size_share=float(inside.mean()) if len(inside) else 0.0,
-                value_share=float(spending[inside].sum()) / total,
-                traits=tuple(traits[:_TOLD_TRAITS]),
-            )
-        )
-    told = [_with_description(one, model.spec) for one in told]
-    return [*told, _newcomers(model, segment, spending, total)]
+    standard = _standardised(raw, model.scaling)
+    known = segment < model.num_clusters
+    traits = [_traits(raw, standard, segment == c, known, model.spec) for c in range(len(keys))]
+    named = _named(traits, model.spec, keys, earlier_parts or {})
+    told = [
+        _sized(Segment(key, name, "", 0, 0.0, 0.0, told, parts), segment == number, spending)
+        for number, (key, told, (name, parts)) in enumerate(zip(keys, traits, named, strict=True))
+    ]
+    newcomers = Segment("newcomers", NEWCOMERS, "", 0, 0.0, 0.0)
+    last = _sized(newcomers, segment == model.num_clusters, spending)
+    few = (
+        f"{last.num_customers:,} customers, {last.size_share:.0%} of all, with fewer than {model.min_events} "
+        "events: too little is known of them to say more."
+    )
+    return [*(_with_description(one, model.spec) for one in told), replace(last, description=few)]
+
+
+def figure(value: float | None, feature: Feature, currency: str | None) -> str:
+    """Write a raw value of a feature as people read it; its label says what it counts."""
+    if value is None:
+        return "nothing"
+    match feature.unit:
+        case "share":
+            return f"{value:.0%}"
+        case "percentile":
+            return f"{value * 100:.0f} of 100"
+        case "money":
+            return f"{value:,.{0 if value >= 100 else 2}f} {currency or ''}".rstrip()
+        case "days":
+            return f"{value:,.0f}"
+        case _:
+            return f"{value:,.{0 if value >= 10 else 1}f}"
 
 
 def _standardised(raw: Float32, scaling: Scaling) -> Float32:
@@ -83,107 +114,97 @@ def _standardised(raw: Float32, scaling: Scaling) -> Float32:
 
 
 def _traits(
-    raw: Float32, bent: Float32, inside: np.ndarray[Any, Any], known: np.ndarray[Any, Any], spec: FeatureSpec
-) -> list[Trait]:
+    raw: Float32, standard: Float32, inside: NDArray[np.bool_], known: NDArray[np.bool_], spec: FeatureSpec
+) -> tuple[Trait, ...]:
     """Return what stands out, the largest effect first, one trait a topic."""
     outside = known & ~inside
     if not inside.any() or not outside.any():
-        return []
-    effect = bent[inside].mean(axis=0) - bent[outside].mean(axis=0)
-    traits: list[Trait] = []
-    topics: set[str] = set()
-    for index in np.argsort(-np.abs(effect), kind="stable"):
-        feature = spec.features[index]
-        topic = _topic(feature)
-        if topic in topics or abs(effect[index]) < _SMALL_EFFECT:
-            continue
-        topics.add(topic)
-        traits.append(
-            Trait(
-                feature=feature.name,
-                effect=round(float(effect[index]), 3),
-                inside=_mean(raw[inside, index]),
-                outside=_mean(raw[outside, index]),
-                words=feature.high if effect[index] > 0 else feature.low,
-            )
-        )
-    return traits
+        return ()
+    effect = standard[inside].mean(axis=0) - standard[outside].mean(axis=0)
+    topics: dict[str, list[Trait]] = {}
+    for index, feature in enumerate(spec.features):
+        here, there = (_typical(raw[rows, index], feature) for rows in (inside, outside))
+        # Imputed values can turn an effect against the figures that would be told with it.
+        told = here is not None and there is not None and (here - there) * effect[index] > 0
+        if abs(effect[index]) >= _SMALL_EFFECT and told:
+            words = feature.high if effect[index] > 0 else feature.low
+            trait = Trait(feature.name, round(float(effect[index]), 3), here, there, words)
+            topics.setdefault(feature.topic, []).append(trait)
+    chosen = [_foremost(traits) for traits in topics.values()]
+    return tuple(sorted(chosen, key=lambda trait: -abs(trait.effect)))
 
 
-def _topic(feature: Feature) -> str:
-    # Spending on a category and looking at it are one topic; so are all counts of activity.
-    return feature.name.partition(".")[2] or feature.group
+def _foremost(traits: Sequence[Trait]) -> Trait:
+    """Of one topic, the first whose effect is about the largest: plain features stand before derived ones."""
+    largest = max(abs(trait.effect) for trait in traits)
+    return next(trait for trait in traits if abs(trait.effect) >= _ABOUT_AS_LARGE * largest)
 
 
-def _name(traits: list[Trait], taken: set[str]) -> str:
-    if not traits:
-        return "Everyone" if "Everyone" not in taken else f"Everyone ({len(taken) + 1})"
-    # What somebody does says more in a name than what they leave out.
-    telling = sorted(traits, key=lambda t: -abs(t.effect) * (1.0 if t.effect > 0 else 0.5))
-    for count in range(_NAME_TRAITS, len(telling) + 1):
-        name = _capital(", ".join(trait.words for trait in telling[:count]))
-        if name not in taken:
-            return name
-    name = _capital(", ".join(trait.words for trait in telling[:_NAME_TRAITS]))
-    return name if name not in taken else f"{name} ({len(taken) + 1})"
+def _named(
+    traits: Sequence[Sequence[Trait]],
+    spec: FeatureSpec,
+    keys: Sequence[str],
+    earlier_parts: Mapping[str, Sequence[str]],
+) -> list[tuple[str, tuple[str, ...]]]:
+    named: list[tuple[str, tuple[str, ...]]] = []
+    for key, own in zip(keys, traits, strict=True):
+        taken = {name for name, _ in named} | {NEWCOMERS}
+        telling = _telling(own, spec)
+        kept = tuple(earlier_parts.get(key, ()))
+        fits = bool(kept) and set(kept) <= {part for part, _ in telling} and distinct(kept, ()) not in taken
+        parts = kept if fits else choose_parts(telling, taken)
+        named.append((distinct(parts, taken), parts))
+    return named
+
+
+def _telling(traits: Sequence[Trait], spec: FeatureSpec) -> list[tuple[str, float]]:
+    """Return what traits give to a name with how much each weighs, the heaviest first."""
+    found = []
+    for trait in traits:
+        feature = spec.features[spec.index(trait.feature)]
+        part = feature.name_high if trait.effect > 0 else feature.name_low
+        if part:
+            found.append((part, abs(trait.effect) * (1.0 if trait.effect > 0 else _LACKING)))
+    return sorted(found, key=lambda pair: -pair[1])
+
+
+def _sized(segment: Segment, inside: NDArray[np.bool_], spending: Float32) -> Segment:
+    return replace(
+        segment,
+        num_customers=int(inside.sum()),
+        size_share=float(inside.mean()) if len(inside) else 0.0,
+        value_share=float(spending[inside].sum()) / max(float(spending.sum()), 1e-9),
+        traits=segment.traits[:_TOLD_TRAITS],
+    )
 
 
 def _with_description(segment: Segment, spec: FeatureSpec) -> Segment:
-    told = [_sentence_part(trait, spec) for trait in segment.traits]
-    numbers = (
-        f"{segment.num_customers:,} customers ({segment.size_share:.0%}) "
-        f"with {segment.value_share:.0%} of all spending."
-    )
-    apart = f" Against everyone else: {'; '.join(told)}." if told else " Nothing sets them apart."
-    return Segment(**{**_shallow(segment), "description": numbers + apart})
+    worth = f", with {segment.value_share:.0%} of the spending" if segment.value_share else ""
+    sentences = [f"{segment.num_customers:,} customers, {segment.size_share:.0%} of all{worth}."]
+    striking = [t for t in segment.traits if abs(t.effect) >= _LARGE_EFFECT]
+    others = [t for t in segment.traits if abs(t.effect) < _LARGE_EFFECT]
+    if striking:
+        sentences.append(f"What strikes most: they {_listed(striking, spec)}.")
+    if others:
+        sentences.append(f"They {'also ' if striking else ''}{_listed(others, spec)}.")
+    if not segment.traits:
+        sentences.append("Nothing sets them apart from everyone else.")
+    return replace(segment, description=" ".join(sentences))
 
 
-def _newcomers(model: SegmentModel, segment: Int64, spending: Float32, total: float) -> Segment:
-    inside = segment == model.num_clusters
-    share = float(inside.mean()) if len(inside) else 0.0
-    return Segment(
-        key="newcomers",
-        name=NEWCOMERS,
-        description=(
-            f"{int(inside.sum()):,} customers ({share:.0%}) with fewer than {model.min_events} events: "
-            "too little is known of them to say more."
-        ),
-        num_customers=int(inside.sum()),
-        size_share=share,
-        value_share=float(spending[inside].sum()) / total,
-    )
+def _listed(traits: Sequence[Trait], spec: FeatureSpec) -> str:
+    told = []
+    for trait in traits:
+        feature = spec.features[spec.index(trait.feature)]
+        inside, outside = (figure(v, feature, spec.currency) for v in (trait.inside, trait.outside))
+        told.append(f"{trait.words} ({feature.label}: {inside}, others {outside})")
+    return told[0] if len(told) == 1 else f"{', '.join(told[:-1])} and {told[-1]}"
 
 
-def _shallow(segment: Segment) -> dict[str, Any]:
-    return {name: getattr(segment, name) for name in Segment.__dataclass_fields__}
-
-
-def _sentence_part(trait: Trait, spec: FeatureSpec) -> str:
-    feature = spec.features[spec.index(trait.feature)]
-    inside, outside = (_figure(v, feature, spec.currency) for v in (trait.inside, trait.outside))
-    return f"{trait.words} ({feature.label}: {inside} against {outside}, effect {trait.effect:+.1f})"
-
-
-def _figure(value: float | None, feature: Feature, currency: str | None) -> str:
-    if value is None:
-        return "none"
-    match feature.unit:
-        case "share":
-            return f"{value:.0%}"
-        case "percentile":
-            return f"{value * 100:.0f} of 100"
-        case "money":
-            return f"{value:,.2f} {currency or ''}".rstrip()
-        case "days":
-            return f"{value:,.0f} days"
-        case _:
-            return f"{value:,.1f}"
-
-
-def _mean(values: Float32) -> float | None:
-    present = values[np.isfinite(values)]
-    return float(present.mean(dtype=np.float64)) if len(present) else None
-
-
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]
+def _typical(values: Float32, feature: Feature) -> float | None:
+    present = values[np.isfinite(values)].astype(np.float64)
+    if not len(present):
+        return None
+    if feature.transform == "log1p":
+        return float(np.expm1(np.log1p(np.maximum(present, 0.0)).mean()))
+    return float(present.mean())

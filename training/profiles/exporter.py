@@ -16,9 +16,9 @@ from training.data.tables import snapshot_sha256
 from training.export import model_folder, write_contract
 from training.goldens import golden, member, session
 from training.lookup import write_people
-from training.profiles.checkpoint import Trained, load
+from training.profiles.checkpoint import Trained, load, load_features
 from training.profiles.config import ProfilesConfig
-from training.profiles.features import compute_features, feature_matrix
+from training.profiles.features import feature_matrix
 from training.profiles.graph import MAX_BATCH_SIZE, write_segment_graph
 from training.profiles.scaling import Float32
 from training.profiles.segments import SegmentModel
@@ -35,7 +35,7 @@ def export(workspace: Workspace, config: ProfilesConfig) -> list[Path]:
         raise NotTrained(
             f"{workspace.tables} changed since profiles were trained; run 'shopsight train profiles'"
         )
-    features = compute_features(workspace, trained.model.spec, trained.as_of)
+    features = load_features(workspace)
     raw = feature_matrix(features)
     examples = synthetic_rows(trained.model, raw)
     with model_folder(workspace, "segment") as folder:

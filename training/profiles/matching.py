@@ -13,11 +13,10 @@ _SAME = 0.3  # Jaccard index from which two segments count as one that moved
 
 @dataclass(frozen=True)
 class Match:
-    """The new segments' order and keys, and how customers moved between the earlier segments and these."""
+    """The new segments' order (cluster numbers) and, in that order, their keys."""
 
     order: list[int]
     keys: list[str]
-    migration: list[dict[str, object]]
 
 
 def match_segments(
@@ -32,7 +31,8 @@ def match_segments(
     """
     by_value = sorted(range(len(value)), key=lambda cluster: (-value[cluster], cluster))
     if previous is None or previous.is_empty():
-        return Match(by_value, [f"S{i + 1}" for i in range(len(value))], [])
+        first = max((int(key[1:]) for key in used_keys if key[1:].isdigit()), default=0) + 1
+        return Match(by_value, [f"S{first + i}" for i in range(len(value))])
     both = segment.join(previous.select("customer_id", "key"), on="customer_id")
     kept = _best_pairs(both, len(value))
     number = max((int(key[1:]) for key in used_keys if key[1:].isdigit()), default=0)
@@ -43,8 +43,7 @@ def match_segments(
             number += 1
             order.append(cluster)
             keys.append(f"S{number}")
-    names = dict(zip(order, keys, strict=True))
-    return Match(order, keys, _migration(both, names))
+    return Match(order, keys)
 
 
 def _best_pairs(both: pl.DataFrame, num_clusters: int) -> dict[int, str]:
@@ -59,11 +58,3 @@ def _best_pairs(both: pl.DataFrame, num_clusters: int) -> dict[int, str]:
     jaccard = shared / np.maximum(new_size[:, None] + old_size[None, :] - shared, 1)
     rows, columns = linear_sum_assignment(-jaccard)
     return {int(r): old_keys[c] for r, c in zip(rows, columns, strict=True) if jaccard[r, c] >= _SAME}
-
-
-def _migration(both: pl.DataFrame, names: dict[int, str]) -> list[dict[str, object]]:
-    moved = both.group_by("key", "segment").len().sort("key", "segment")
-    return [
-        {"from": key, "to": names.get(cluster, "newcomers"), "num_customers": count}
-        for key, cluster, count in moved.iter_rows()
-    ]

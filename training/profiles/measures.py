@@ -1,4 +1,7 @@
-"""How each feature is measured: Polars expressions over one customer's events before a given time."""
+"""How each feature is measured: Polars expressions over what customers did before a given time.
+
+Only expressions that Polars' cuDF engine runs too: no filter, difference or sort inside an aggregation.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,20 @@ from datetime import datetime
 
 import polars as pl
 
-from training.profiles.spec import DAYPARTS, OTHER
+from training.profiles.spec import OTHER, recent
 
 # What a customer did; exposures are what the shop did.
 OWN_EVENTS = ("view", "cart", "purchase", "return", "rating", "review", "search", "message")
+KEY = "customer_id"
 
-_KEY = "customer_id"
+_VIEWED = pl.col("event") == "view"
+_BOUGHT = pl.col("event") == "purchase"
 
 
 def customer_events(events: pl.LazyFrame, as_of: datetime) -> pl.LazyFrame:
     """Keep what known customers did before `as_of`; everything measured goes through here."""
     return events.filter(
-        pl.col(_KEY).is_not_null(), pl.col("timestamp") < as_of, pl.col("event").is_in(OWN_EVENTS)
+        pl.col(KEY).is_not_null(), pl.col("timestamp") < as_of, pl.col("event").is_in(OWN_EVENTS)
     )
 
 
@@ -30,128 +35,142 @@ def top_level() -> pl.Expr:
 def described_events(
     events: pl.LazyFrame, items: pl.LazyFrame, *, as_of: datetime, currency: str | None
 ) -> pl.LazyFrame:
-    """Events before `as_of` with amount, category, and the item's price percentile in its category.
+    """Events before `as_of` with what they say of prices and categories.
 
-    The percentile ranks the mean prices that events before `as_of` show: the price in the items table is
-    today's and would leak, so it stands in only for items without any priced event.
+    Adds age_days; amount (paid for the line), saved (the discount), discounted; category; the item's price
+    percentile in its category and its price against the category's median; and usual_discount, the share
+    of the item's other lines that had a discount. An item's price is the mean that events before `as_of`
+    show: the catalogue's is today's, and would leak.
     """
     price = pl.col("price").cast(pl.Float64)
     in_currency = pl.col("currency").is_null() | (pl.col("currency") == pl.lit(currency, dtype=pl.String))
-    known = customer_events(events, as_of).with_columns(
-        price=pl.when(in_currency).then(price), quantity=pl.col("quantity").fill_null(1).abs()
+    known = customer_events(events, as_of).select(
+        KEY, "item_id", "event", "channel", "timestamp", "session_id", "order_id", "rating",
+        price=pl.when(in_currency).then(price),
+        quantity=pl.col("quantity").fill_null(1).abs(),
+        discount=pl.col("discount").cast(pl.Float64).fill_null(0.0),
+        age_days=(pl.lit(as_of) - pl.col("timestamp")).dt.total_seconds() / 86_400,
+    )  # fmt: skip
+    gross = pl.col("price") * pl.col("quantity")
+    known = known.with_columns(
+        saved=pl.when(_BOUGHT).then(pl.min_horizontal(pl.col("discount").clip(lower_bound=0.0), gross)),
+        discounted=_BOUGHT & (pl.col("discount") > 0),
+    ).with_columns(amount=gross - pl.col("saved").fill_null(0.0))
+    others = pl.col("item_lines") - 1
+    usual = (pl.col("item_discounted") - pl.col("discounted").cast(pl.Int64)) / others
+    return known.join(_item_facts(known, items), on="item_id", how="left").with_columns(
+        usual_discount=pl.when(_BOUGHT & (others > 0)).then(usual)
     )
-    seen_price = known.group_by("item_id").agg(seen_price=pl.col("price").mean())
-    facts = (
-        items.select("item_id", "category_path", list_price=pl.col("price").cast(pl.Float64))
-        .join(seen_price, on="item_id", how="full", coalesce=True)
-        .with_columns(level=pl.coalesce("seen_price", "list_price"), category=top_level())
+
+
+def _item_facts(known: pl.LazyFrame, items: pl.LazyFrame) -> pl.LazyFrame:
+    seen = known.group_by("item_id").agg(
+        level=pl.col("price").mean(),
+        item_lines=_BOUGHT.sum().cast(pl.Int64),
+        item_discounted=pl.col("discounted").sum().cast(pl.Int64),
     )
     rank = pl.col("level").rank("average").over("category_path") - 0.5
-    percentile = rank / pl.col("level").count().over("category_path")
-    facts = facts.select("item_id", "category", price_percentile=percentile)
-    return known.join(facts, on="item_id", how="left").with_columns(
-        amount=pl.col("price") * pl.col("quantity")
+    return (
+        seen.filter(pl.col("item_id").is_not_null())
+        .join(items.select("item_id", "category_path", category=top_level()), on="item_id", how="left")
+        .with_columns(
+            price_percentile=rank / pl.col("level").count().over("category_path"),
+            median_price=pl.col("level").median().over("category_path"),
+        )
+        .select("item_id", "category", "price_percentile", "median_price", "item_lines", "item_discounted")
     )
 
 
 def activity(
-    events: pl.LazyFrame, *, as_of: datetime, half_life_days: float, channels: Sequence[str]
+    events: pl.LazyFrame, *, half_lives_days: Sequence[float], channels: Sequence[str]
 ) -> pl.LazyFrame:
-    """Counts, tenure and the shares of channels and times of day, over all events; times are UTC."""
-    age = _days_before(as_of, "timestamp")
-    part = pl.col("timestamp").dt.hour() // (24 // len(DAYPARTS))
-    viewed = pl.col("event") == "view"
-    return events.group_by(_KEY).agg(
+    """Counts, tenure and the shares of channels, over all events."""
+    channel = pl.col("channel").fill_null(OTHER)
+    age = pl.col("age_days")
+    return events.group_by(KEY).agg(
         age.max().alias("tenure_days"),
         age.min().alias("inactive_days"),
         pl.len().alias("num_events"),
-        viewed.sum().alias("num_views"),
+        _VIEWED.sum().alias("num_views"),
         (pl.col("event") == "cart").sum().alias("num_carts"),
-        pl.when(viewed).then(_decay(age, half_life_days)).sum().alias("recent_views"),
-        pl.col("price_percentile").filter(viewed).mean().alias("viewed_price_percentile"),
+        (pl.col("event") == "return").sum().alias("num_returns"),
+        pl.when(_VIEWED).then(pl.col("price_percentile")).mean().alias("viewed_price_percentile"),
         pl.col("rating").mean().alias("rating_mean"),
-        (pl.col("timestamp").dt.weekday() >= 6).mean().alias("weekend_share"),
-        *[(part == i).mean().alias(f"hour_share.{name}") for i, (name, _) in enumerate(DAYPARTS)],
         *[
-            (pl.col("channel") == name).fill_null(False).mean().alias(f"channel_share.{name}")
-            for name in channels
+            pl.when(_VIEWED).then(_decay(age, days)).sum().alias(recent("recent_views", days))
+            for days in half_lives_days
         ],
-        (~pl.col("channel").is_in(channels)).fill_null(True).mean().alias(f"channel_share.{OTHER}"),
+        *[(channel == name).mean().alias(f"channel_share.{name}") for name in channels],
+        (~channel.is_in([*channels])).mean().alias(f"channel_share.{OTHER}"),
     )
 
 
-def purchases(events: pl.LazyFrame, *, as_of: datetime, half_life_days: float) -> pl.LazyFrame:
-    """Recency, frequency and money of purchases; an order without an id is what was bought in one session."""
-    bought = events.filter(pl.col("event") == "purchase")
-    day = pl.col("timestamp").dt.date().cast(pl.String)
-    age = _days_before(as_of, "timestamp")
-    measured = bought.group_by(_KEY).agg(
-        age.min().alias("recency_days"),
-        pl.coalesce("order_id", "session_id", day).n_unique().alias("frequency"),
-        pl.col("amount").sum().alias("monetary_total"),
-        pl.len().alias("num_purchases"),
-        _decay(age, half_life_days).sum().alias("recent_purchases"),
-        (pl.col("discount").cast(pl.Float64) > 0).fill_null(False).mean().alias("discount_share"),
-        pl.col("price_percentile").mean(),
+def purchases(events: pl.LazyFrame, *, half_lives_days: Sequence[float]) -> pl.LazyFrame:
+    """Recency, frequency and money of purchases, and what prices and discounts do to them."""
+    age = pl.col("age_days")
+    cut, quantity = pl.col("discounted"), pl.col("quantity")
+    measured = (
+        events.filter(_BOUGHT)
+        .group_by(KEY)
+        .agg(
+            age.min().alias("recency_days"),
+            pl.col("amount").sum().alias("monetary_total"),
+            pl.len().alias("num_purchases"),
+            *[_decay(age, days).sum().alias(recent("recent_purchases", days)) for days in half_lives_days],
+            cut.mean().alias("discount_share"),
+            (cut.cast(pl.Float64) - pl.col("usual_discount")).mean().alias("discount_lift"),
+            pl.when(cut).then(pl.col("saved")).sum().alias("_saved"),
+            pl.when(cut).then(pl.col("saved") + pl.col("amount")).sum().alias("_before_saving"),
+            pl.when(cut).then(quantity).mean().alias("_pieces_discounted"),
+            pl.when(~cut).then(quantity).mean().alias("_pieces_full"),
+            pl.col("price_percentile").mean(),
+            (pl.col("price") / pl.col("median_price")).mean().alias("price_to_median"),
+        )
     )
     return measured.with_columns(
-        monetary_mean=pl.col("monetary_total") / pl.col("frequency"),
-        basket_size=pl.col("num_purchases") / pl.col("frequency"),
+        discount_depth=ratio("_saved", "_before_saving"),
+        discount_quantity=ratio("_pieces_discounted", "_pieces_full"),
     )
 
 
-def returns(events: pl.LazyFrame) -> pl.LazyFrame:
-    """Count the lines that were sent back."""
-    sent_back = events.filter(pl.col("event") == "return")
-    return sent_back.group_by(_KEY).agg(num_returns=pl.len())
+def tastes(events: pl.LazyFrame, *, categories: Sequence[str]) -> pl.LazyFrame:
+    """Each category's share of spending and of views, and how evenly both are spread over the categories."""
+    category = pl.col("category")
+    named = pl.when(category.is_in([*categories])).then(category).otherwise(pl.lit(OTHER))
+    counted = events.group_by(KEY, category=named).agg(
+        spend=pl.when(_BOUGHT).then(pl.col("amount")).sum(), lines=_BOUGHT.sum(), view=_VIEWED.sum()
+    )
+    sums = {
+        f"{kind}_share.{name}": pl.when(category == name).then(pl.col(kind)).sum()
+        for kind in ("spend", "view")
+        for name in (*categories, OTHER)
+    }
+    summed = counted.group_by(KEY).agg(
+        pl.col("spend", "view").sum().name.prefix("_"),
+        evenness("lines", len(categories) + 1).alias("category_evenness"),
+        evenness("view", len(categories) + 1).alias("viewed_category_evenness"),
+        **sums,
+    )
+    shares = [ratio(name, f"_{name.partition('_')[0]}").alias(name) for name in sums]
+    return summed.select(KEY, "category_evenness", "viewed_category_evenness", *shares)
 
 
-_IN_A_VISIT = ("view", "cart", "search", "purchase")
+def evenness(count: str, num_kinds: int) -> pl.Expr:
+    """Entropy of counts over a group's rows, as a share of what so many counts could reach at most.
 
-
-def sessions(events: pl.LazyFrame) -> pl.LazyFrame:
-    """Number and mean length of sessions; events without a session id tell nothing about sessions.
-
-    Ratings and returns carry the id of the visit that they look back on, days later: they are no part of it.
+    0 where all counts are of one kind, 1 where they spread as evenly as they can over the `num_kinds` that
+    there are (Pielou, 1966); null for fewer than two counts.
     """
-    lasted = (pl.col("timestamp").max() - pl.col("timestamp").min()).dt.total_seconds() / 60
-    by_session = (
-        events.filter(pl.col("session_id").is_not_null(), pl.col("event").is_in(_IN_A_VISIT))
-        .group_by(_KEY, "session_id")
-        .agg(events=pl.len(), minutes=lasted)
-    )
-    return by_session.group_by(_KEY).agg(
-        num_sessions=pl.len(),
-        session_events=pl.col("events").mean(),
-        session_minutes=pl.col("minutes").mean(),
-    )
+    number = pl.col(count).cast(pl.Float64)
+    total = number.sum()
+    entropy = total.log() - pl.when(number > 0).then(number * number.log()).sum() / total
+    most = pl.min_horizontal(total, pl.lit(float(num_kinds))).log()
+    return pl.when(most > 0).then((entropy / most).clip(0.0, 1.0))
 
 
-def category_shares(
-    events: pl.LazyFrame, *, event: str, weight: pl.Expr, prefix: str, categories: Sequence[str]
-) -> pl.LazyFrame:
-    """Each category's share of a weight summed over one kind of event; the others are `<prefix>.(other)`."""
-    chosen = events.filter(pl.col("event") == event).select(_KEY, "category", weight=weight)
-    total = pl.col("weight").sum()
-    parts = [
-        pl.col("weight").filter(pl.col("category") == name).sum().alias(f"{prefix}.{name}")
-        for name in categories
-    ]
-    inside = pl.col("category").is_in(categories).fill_null(False)
-    parts.append(pl.col("weight").filter(~inside).sum().alias(f"{prefix}.{OTHER}"))
-    summed = chosen.group_by(_KEY).agg(total.alias("_total"), *parts)
-    share = pl.exclude(_KEY, "_total") / pl.col("_total")
-    return summed.filter(pl.col("_total") > 0).select(_KEY, share)
-
-
-def messages_written(messages: pl.LazyFrame, as_of: datetime) -> pl.LazyFrame:
-    """Count the messages of known customers before `as_of`."""
-    written = messages.filter(pl.col(_KEY).is_not_null(), pl.col("timestamp") < as_of)
-    return written.group_by(_KEY).agg(num_messages=pl.len())
-
-
-def _days_before(as_of: datetime, column: str) -> pl.Expr:
-    return (pl.lit(as_of) - pl.col(column)).dt.total_seconds() / 86_400
+def ratio(part: str, whole: str) -> pl.Expr:
+    """One column over another; null where the whole is not above 0."""
+    return pl.when(pl.col(whole) > 0).then(pl.col(part) / pl.col(whole))
 
 
 def _decay(age_days: pl.Expr, half_life_days: float) -> pl.Expr:

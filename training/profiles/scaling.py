@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.profiles.spec import TASTE_GROUPS, TIME_GROUPS, VOLUME_GROUPS, FeatureSpec
+from training.profiles.feature_list import DETAIL_GROUPS, TASTE_GROUPS, TIME_GROUPS, VOLUME_GROUPS
+from training.profiles.spec import FeatureSpec
 
 Float32 = NDArray[np.float32]
 
@@ -90,7 +91,7 @@ def fit_scaling(raw: Float32, spec: FeatureSpec, *, prior_events: float, volume_
     scale = np.where(varies, spread, 1.0).astype(np.float32)
     centre = filled.mean(axis=0, dtype=np.float64).astype(np.float32)
     tastes = any(v and f.group in TASTE_GROUPS for v, f in zip(varies, spec.features, strict=True))
-    minor = VOLUME_GROUPS if tastes else TIME_GROUPS
+    minor = DETAIL_GROUPS | (VOLUME_GROUPS if tastes else TIME_GROUPS)
     weight = np.array([volume_weight if f.group in minor else 1.0 for f in spec.features]) * varies
     learned = {"fill": fill, "centre": centre, "scale": scale, "weight": weight.astype(np.float32)}
     return Scaling(**{**draft.as_arrays(), **learned})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -12,56 +13,73 @@ from kernels.backend import estimators
 from serving.contract import METRICS_FILE, write_json
 from training.bootstrap import interval
 from training.checkpoints import NotTrained, folder_of
-from training.data.tables import scan_table, snapshot_sha256
-from training.profiles.checkpoint import FAMILY, Trained, load, save
+from training.data.tables import snapshot_sha256
+from training.profiles.checkpoint import FAMILY, Trained, load, load_features, save
+from training.profiles.choosing import RULE
+from training.profiles.clusters import Int64
 from training.profiles.config import ProfilesConfig
+from training.profiles.dense_groups import find_dense_groups
 from training.profiles.describe import describe
-from training.profiles.features import compute_features, end_of_data, feature_matrix, fit_spec
+from training.profiles.features import Tables, compute, end_of_data, feature_matrix, fit_spec
 from training.profiles.matching import Match, match_segments
+from training.profiles.migration import migrate
+from training.profiles.opinions import read_messages
+from training.profiles.picture import draw
 from training.profiles.scaling import Float32
-from training.profiles.segments import Int64, Progress, SegmentModel, fit_segments
+from training.profiles.segments import Progress, SegmentModel, fit_segments
 
 _POINTS = 3_000
 _SILHOUETTE_SAMPLE = 3_000
 PROTOCOL = (
     "stability: median adjusted Rand index between the segments and those of bootstrap resamples of the same "
     "customers; silhouette: mean over a sample of customers in the projected space, 95 % bootstrap interval "
-    "over customers; newcomers are left out of both"
+    f"over customers; newcomers are left out of both; number of segments: {RULE}"
 )
 
 
 def train(workspace: Any, config: ProfilesConfig, progress: Progress) -> dict[str, Any]:
     """Train on everything in the tables and replace checkpoints/profiles; returns the metrics."""
     as_of = end_of_data(workspace)
-    tables = {name: scan_table(workspace.tables, name) for name in ("events", "items")}
-    spec = fit_spec(tables["events"], tables["items"], as_of=as_of, config=config)
-    features = compute_features(workspace, spec, as_of)
+    tables = Tables.of(workspace, read_messages(workspace, as_of, progress))
+    spec = fit_spec(tables, as_of=as_of, config=config)
+    features = compute(tables, spec, as_of)
     raw = feature_matrix(features)
     progress(f"measured {len(spec.names)} features of {len(raw):,} customers as of {as_of:%Y-%m-%d %H:%M}")
     model, tried = fit_segments(raw, spec, config, progress)
-    match = _matched(workspace, model, features["customer_id"], raw)
+    earlier = _earlier(workspace)
+    match = _matched(earlier, model, features["customer_id"], raw)
     model = model.reordered(np.array(match.order))
     segment, _ = model.assign(raw)
-    described = [one.as_dict() for one in describe(model, raw, segment, match.keys)]
+    parts = {s["key"]: s["name_parts"] for s in earlier.segments} if earlier else {}
+    described = [one.as_dict() for one in describe(model, raw, segment, match.keys, parts)]
     progress(f"{model.num_clusters} segments with {estimators().library}")
+    points, picture = _points(model, features["customer_id"], raw, segment, described, config)
     trained = Trained(
         model=model,
         segments=described,
         assigned=_assigned(features["customer_id"], segment, described),
-        points=_points(model, raw, segment, described, config.seed),
-        used_keys=_used_keys(workspace, match.keys),
+        points=points,
+        used_keys=_used_keys(earlier, match.keys),
         as_of=as_of,
         data_sha256=snapshot_sha256(workspace.tables),
         metrics={},
         config=asdict(config),
     )
-    metrics = _metrics(trained, raw, segment, tried, match)
-    save(workspace, Trained(**{**_fields(trained), "metrics": metrics}))
+    known = segment < model.num_clusters
+    metrics = _metrics(trained, raw, segment, tried) | {
+        "picture": picture,
+        "dense_groups": find_dense_groups(model.project(raw[known]), segment[known], config),
+        "migration": {
+            "since_last_training": _since_last_training(trained, earlier),
+            "over_time": _over_time(trained, tables, config),
+        },
+    }
+    save(workspace, Trained(**{**_fields(trained), "metrics": metrics}), features)
     return metrics
 
 
 def evaluate(workspace: Any, config: ProfilesConfig) -> dict[str, Any]:
-    """Measure the trained segments on today's tables again and rewrite their metrics.
+    """Measure the trained segments on the customers they were trained on again and rewrite their metrics.
 
     Raises NotTrained when there is no model, or when the tables changed since: a segment's share and
     silhouette are then those of other customers.
@@ -71,8 +89,7 @@ def evaluate(workspace: Any, config: ProfilesConfig) -> dict[str, Any]:
         raise NotTrained(
             f"{workspace.tables} changed since profiles were trained; run 'shopsight train {FAMILY}'"
         )
-    features = compute_features(workspace, trained.model.spec, trained.as_of)
-    raw = feature_matrix(features)
+    raw = feature_matrix(load_features(workspace))
     segment, _ = trained.model.assign(raw)
     metrics = dict(trained.metrics) | {
         "silhouette": _silhouette_interval(trained.model, raw, segment, config.seed)
@@ -81,7 +98,14 @@ def evaluate(workspace: Any, config: ProfilesConfig) -> dict[str, Any]:
     return metrics
 
 
-def _matched(workspace: Any, model: SegmentModel, customer_ids: pl.Series, raw: Float32) -> Match:
+def _earlier(workspace: Any) -> Trained | None:
+    try:
+        return load(workspace)
+    except NotTrained:
+        return None
+
+
+def _matched(earlier: Trained | None, model: SegmentModel, customer_ids: pl.Series, raw: Float32) -> Match:
     segment, _ = model.assign(raw)
     spending = np.nan_to_num(raw[:, model.spec.index("monetary_total")])
     activity = np.nan_to_num(raw[:, model.spec.index("num_events")])
@@ -90,19 +114,14 @@ def _matched(workspace: Any, model: SegmentModel, customer_ids: pl.Series, raw: 
         float(worth[segment == c].mean()) if (segment == c).any() else 0.0 for c in range(model.num_clusters)
     ]
     frame = pl.DataFrame({"customer_id": customer_ids, "segment": segment})
-    try:
-        earlier = load(workspace)
-    except NotTrained:
+    if earlier is None:
         return match_segments(frame, value, None, [])
     return match_segments(frame, value, earlier.assigned, earlier.used_keys)
 
 
-def _used_keys(workspace: Any, keys: list[str]) -> list[str]:
-    try:
-        earlier = load(workspace).used_keys
-    except NotTrained:
-        earlier = []
-    return [*earlier, *(key for key in keys if key not in earlier)]
+def _used_keys(earlier: Trained | None, keys: list[str]) -> list[str]:
+    used = earlier.used_keys if earlier else []
+    return [*used, *(key for key in keys if key not in used)]
 
 
 def _assigned(customer_ids: pl.Series, segment: Int64, described: list[dict[str, Any]]) -> pl.DataFrame:
@@ -115,24 +134,53 @@ def _assigned(customer_ids: pl.Series, segment: Int64, described: list[dict[str,
 
 
 def _points(
-    model: SegmentModel, raw: Float32, segment: Int64, described: list[dict[str, Any]], seed: int
-) -> pl.DataFrame:
+    model: SegmentModel,
+    customer_ids: pl.Series,
+    raw: Float32,
+    segment: Int64,
+    described: list[dict[str, Any]],
+    config: ProfilesConfig,
+) -> tuple[pl.DataFrame, str]:
     known = np.flatnonzero(segment < model.num_clusters)
-    chosen = np.sort(np.random.default_rng(seed).permutation(known)[:_POINTS])
-    projected = model.project(raw[chosen])
-    second = projected[:, 1] if projected.shape[1] > 1 else np.zeros(len(chosen), dtype=np.float32)
-    return pl.DataFrame({
-        "pc1": projected[:, 0],
-        "pc2": second,
+    chosen = np.sort(np.random.default_rng(config.seed).permutation(known)[:_POINTS])
+    place, picture = draw(model.project(raw[chosen]), config)
+    frame = pl.DataFrame({
+        "customer_id": customer_ids[chosen],
+        "x": place[:, 0],
+        "y": place[:, 1],
         "segment": segment[chosen],
         "name": [described[s]["name"] for s in segment[chosen]],
     })  # fmt: skip
+    return frame, picture
 
 
-def _metrics(
-    trained: Trained, raw: Float32, segment: Int64, tried: list[dict[str, Any]], match: Match
-) -> dict[str, Any]:
+def _since_last_training(trained: Trained, earlier: Trained | None) -> dict[str, Any] | None:
+    if earlier is None:
+        return None
+    names = {s["key"]: s["name"] for s in [*trained.segments[:-1], *earlier.segments[:-1]]}
+    names |= {s["key"]: s["name"] for s in trained.segments}  # today's name wins, newcomers stand last
+    before, after = f"in the training of {earlier.as_of:%-d %B %Y}", f"in that of {trained.as_of:%-d %B %Y}"
+    return migrate(earlier.assigned, trained.assigned, names, before=before, after=after).as_dict()
+
+
+def _over_time(trained: Trained, tables: Tables, config: ProfilesConfig) -> dict[str, Any] | None:
+    """The same segments at two dates: customers as they were `migration_days` before the last event."""
+    if not config.migration_days:
+        return None
+    then = trained.as_of - timedelta(days=config.migration_days)
+    features = compute(tables, trained.model.spec, then)
+    if features.is_empty():
+        return None
+    segment, _ = trained.model.assign(feature_matrix(features))
+    assigned = _assigned(features["customer_id"], segment, trained.segments)
+    names = {s["key"]: s["name"] for s in trained.segments}
+    before, after = f"on {then:%-d %B %Y}", f"on {trained.as_of:%-d %B %Y}"
+    return migrate(assigned, trained.assigned, names, before=before, after=after).as_dict()
+
+
+def _metrics(trained: Trained, raw: Float32, segment: Int64, tried: list[dict[str, Any]]) -> dict[str, Any]:
     chosen = next(row for row in tried if row["chosen"])
+    measured = {trained.model.spec.names[i] for i in np.flatnonzero(np.isfinite(raw).any(axis=0))}
     return {
         "protocol": PROTOCOL,
         "data_sha256": trained.data_sha256,
@@ -140,6 +188,7 @@ def _metrics(
         "library": estimators().library,
         "num_customers": len(raw),
         "num_features": raw.shape[1],
+        "features_without_data": [name for name in trained.model.spec.names if name not in measured],
         "num_segments": trained.model.num_clusters,
         "num_newcomers": int((segment == trained.model.num_clusters).sum()),
         "stability": chosen["stability"],
@@ -149,7 +198,6 @@ def _metrics(
             {k: s[k] for k in ("key", "name", "description", "num_customers", "size_share", "value_share")}
             for s in trained.segments
         ],
-        "migration": match.migration,
     }
 
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from serving.contract import METRICS_FILE, write_json
 from training.checkpoints import NotTrained, folder_of
-from training.data.tables import scan_table, snapshot_sha256
+from training.data.tables import snapshot_sha256
 from training.profiles.checkpoint import load as load_profiles
 from training.profiles.config import ProfilesConfig
-from training.profiles.features import compute_features, feature_matrix, fit_spec
+from training.profiles.features import Tables, compute, feature_matrix, fit_spec
 from training.profiles.segments import TooFewCustomers, fit_segments
 from training.recommend.checkpoint import FAMILY, Choice, load
 from training.recommend.config import RecommendConfig
@@ -98,9 +98,9 @@ def _segments_before(shop: Shop) -> NDArray[np.int64] | None:
         **(trained.config | {"num_segments": trained.model.num_clusters, "num_bootstraps": 1})
     )
     at = shop.windows.test
-    events = scan_table(shop.workspace.tables, "events")
-    spec = fit_spec(events, shop.items, as_of=at, config=config)
-    features = compute_features(shop.workspace, spec, at)
+    tables = Tables.of(shop.workspace)
+    spec = fit_spec(tables, as_of=at, config=config)
+    features = compute(tables, spec, at)
     raw = feature_matrix(features)
     try:
         model, _ = fit_segments(raw, spec, config, lambda _: None)

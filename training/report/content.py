@@ -39,24 +39,6 @@ def customer_cards(workspace: Workspace) -> list[dict[str, str]]:
     return [{"value": value, "label": label} for value, label in cards]
 
 
-def segments(workspace: Workspace) -> dict[str, Any]:
-    """Return the segments in words, with a plot of customers, when profiles were trained."""
-    from training import profiles
-    from training.checkpoints import NotTrained
-
-    try:
-        trained = profiles.load(workspace)
-    except NotTrained:
-        return {"segments": [], "segment_plot": ""}
-    points = trained.points
-    names = [segment["name"] for segment in trained.segments]
-    shown = [name for name in names if name in set(points["name"])]
-    place = {name: position for position, name in enumerate(shown)}
-    groups = points["name"].replace_strict(place, return_dtype=pl.Int64).to_numpy()
-    plot = figures.scatter(points.select("pc1", "pc2").to_numpy(), groups, shown) if points.height else ""
-    return {"segments": trained.segments, "segment_plot": plot}
-
-
 def sales(workspace: Workspace) -> dict[str, Any]:
     """Return revenue over time and per category, and the best sellers."""
     sold = scan_table(workspace.tables, "events").filter(pl.col("event").is_in(["purchase", "return"]))

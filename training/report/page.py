@@ -12,7 +12,8 @@ import jinja2
 import polars as pl
 
 from training.data.tables import read_snapshot, scan_table
-from training.report.content import customer_cards, messages, sales, segments
+from training.report.content import customer_cards, messages, sales
+from training.report.segments import segments
 from training.scoring import Row
 from training.workspace import Workspace
 

@@ -1,0 +1,91 @@
+"""How many segments the data bear out: those that come back on other customers and lie apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import adjusted_rand_score, confusion_matrix, silhouette_score
+
+from training.profiles.clusters import Int64, kmeans, nearest
+from training.profiles.config import ProfilesConfig
+from training.profiles.scaling import Float32
+
+_SILHOUETTE_SAMPLE = 3_000
+_STABILITY_SLACK, _SILHOUETTE_SLACK = 0.05, 0.005
+_COMES_BACK = 0.75  # Hennig's bound: a cluster whose mean Jaccard index is below is no stable pattern
+RULE = (
+    f"of the numbers whose stability (adjusted Rand index) is within {_STABILITY_SLACK} of the best, those "
+    f"of which every segment comes back on resampled customers (mean Jaccard index at least {_COMES_BACK}), "
+    f"where there are any; of these, those whose silhouette is within {_SILHOUETTE_SLACK} of the best; of "
+    "these, the largest"
+)
+
+
+def choose_number(
+    points: Float32, config: ProfilesConfig, progress: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Try numbers of segments on points float32 [n, c] and mark the one to use, by RULE.
+
+    Each row has num_segments; stability and stability_min, median and least adjusted Rand index between the
+    segments of all points and those found on bootstrap resamples; jaccard_min, of the segment that comes
+    back least, the mean over resamples of the Jaccard index with its best match (Hennig, 2007); silhouette
+    (Rousseeuw, 1987); chosen.
+    """
+    num_distinct = len(np.unique(points, axis=0))
+    highest = min(config.max_segments, num_distinct, max(config.min_segments, len(points) // 2))
+    numbers = [config.num_segments] if config.num_segments else range(config.min_segments, highest + 1)
+    tried: list[dict[str, Any]] = []
+    for number in numbers:
+        labels = nearest(points, kmeans(points, number, config.seed))
+        rand, jaccard = _come_back(points, labels, number, config)
+        tried.append({
+            "num_segments": number,
+            "stability": float(np.median(rand)),
+            "stability_min": float(np.min(rand)),
+            "jaccard_min": float(jaccard.mean(axis=0).min()),
+            "silhouette": _silhouette(points, labels, config.seed),
+            "chosen": False,
+        })  # fmt: skip
+        progress(
+            f"{number} segments: stability {tried[-1]['stability']:.2f}, least stable segment "
+            f"{tried[-1]['jaccard_min']:.2f}, silhouette {tried[-1]['silhouette']:.3f}"
+        )
+    _best(tried)["chosen"] = True
+    return tried
+
+
+def _best(tried: list[dict[str, Any]]) -> dict[str, Any]:
+    best = max(row["stability"] for row in tried)
+    stable = [row for row in tried if row["stability"] >= best - _STABILITY_SLACK]
+    stable = [row for row in stable if row["jaccard_min"] >= _COMES_BACK] or stable
+    furthest = max(float(row["silhouette"]) for row in stable)
+    return [row for row in stable if row["silhouette"] >= furthest - _SILHOUETTE_SLACK][-1]
+
+
+def _come_back(
+    points: Float32, labels: Int64, number: int, config: ProfilesConfig
+) -> tuple[list[float], np.ndarray[Any, Any]]:
+    """Return the adjusted Rand index and, per segment, the Jaccard index of its best match, per resample."""
+    rng = np.random.default_rng([config.seed, number])
+    rand, jaccard = [], []
+    for _ in range(config.num_bootstraps):
+        resample = points[rng.integers(0, len(points), len(points))]
+        again = nearest(points, kmeans(resample, number, int(rng.integers(2**31)), restarts=3))
+        rand.append(float(adjusted_rand_score(labels, again)))
+        shared = confusion_matrix(labels, again, labels=np.arange(number))
+        together = shared.sum(axis=1)[:, None] + shared.sum(axis=0)[None, :] - shared
+        jaccard.append((shared / np.maximum(together, 1)).max(axis=1))
+    return rand, np.array(jaccard)
+
+
+def _silhouette(points: Float32, labels: Int64, seed: int) -> float:
+    num_found = len(np.unique(labels))
+    if not 1 < num_found < len(points):
+        return 0.0
+    size = min(_SILHOUETTE_SAMPLE, len(points))
+    chosen = np.random.default_rng(seed).permutation(len(points))[:size]
+    if len(np.unique(labels[chosen])) < 2:
+        return 0.0
+    return float(silhouette_score(points[chosen], labels[chosen]))

@@ -1,0 +1,91 @@
+"""How customers moved between segments: from one training to the next, or from one day to a later one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+ABSENT = "absent"
+_TOLD_MOVES = 3
+_WORTH_TELLING = 0.05  # of the customers of the segment that they left
+
+
+@dataclass(frozen=True)
+class Migration:
+    """Counts of customers by their segment before and after.
+
+    before, after: when, in words. segments: {key, name} of every segment of either time; the last one is
+    "absent": customers who were not there. counts[i][j]: customers who went from segment i to segment j.
+    stayed_share: of the customers there at both times, how many kept their segment, None where there is none.
+    words: the same, told.
+    """
+
+    before: str
+    after: str
+    segments: tuple[dict[str, str], ...]
+    counts: tuple[tuple[int, ...], ...]
+    stayed_share: float | None
+    words: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON-ready data."""
+        return asdict(self)
+
+
+def migrate(
+    earlier: pl.DataFrame, later: pl.DataFrame, names: Mapping[str, str], *, before: str, after: str
+) -> Migration:
+    """Count how customers moved between two frames of customer_id and key (the segment's stable key).
+
+    names: the name of every key that either frame has, in the order in which they shall stand.
+    """
+    keys = [*names, ABSENT]
+    both = earlier.select("customer_id", "key").join(
+        later.select("customer_id", "key"), on="customer_id", how="full", coalesce=True, suffix="_later"
+    )
+    moved = both.select(pl.col("key", "key_later").fill_null(ABSENT)).group_by("key", "key_later").len()
+    counts = np.zeros((len(keys), len(keys)), dtype=np.int64)
+    for old, new, rows in moved.iter_rows():
+        counts[keys.index(old), keys.index(new)] = rows
+    there = counts[:-1, :-1]
+    stayed = float(np.trace(there) / there.sum()) if there.sum() else None
+    told = [*names.values(), "Not there"]
+    return Migration(
+        before=before,
+        after=after,
+        segments=tuple({"key": key, "name": name} for key, name in zip(keys, told, strict=True)),
+        counts=tuple(tuple(int(n) for n in row) for row in counts),
+        stayed_share=stayed,
+        words=_words(counts, told, stayed, before, after),
+    )
+
+
+def _words(
+    counts: np.ndarray[Any, Any], names: list[str], stayed: float | None, before: str, after: str
+) -> str:
+    if stayed is None:
+        return f"No customer was there both {before} and {after}."
+    sentences = [
+        f"Of the {counts[:-1, :-1].sum():,} customers there both {before} and {after}, {stayed:.0%} kept "
+        "their segment."
+    ]
+    moves = counts[:-1, :-1] * (1 - np.eye(len(names) - 1, dtype=np.int64))
+    left = counts[:-1, :-1].sum(axis=1)
+    largest = sorted(zip(*np.nonzero(moves), strict=True), key=lambda at: -moves[at])
+    told = [
+        f"{moves[old, new]:,} went from “{names[old]}” to “{names[new]}” "
+        f"({moves[old, new] / left[old]:.0%} of the former)"
+        for old, new in largest
+        if moves[old, new] >= _WORTH_TELLING * left[old]
+    ][:_TOLD_MOVES]
+    if told:
+        sentences.append(f"The largest moves: {'; '.join(told)}.")
+    if counts[-1, :-1].sum():
+        sentences.append(f"{counts[-1, :-1].sum():,} customers are new.")
+    if counts[:-1, -1].sum():
+        sentences.append(f"{counts[:-1, -1].sum():,} are no longer there.")
+    return " ".join(sentences)

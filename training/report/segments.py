@@ -1,0 +1,107 @@
+"""What the page says of segments: in words, in numbers, why so many, and who moved between them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from training.report import figures, segment_figures
+from training.workspace import Workspace
+
+
+def segments(workspace: Workspace) -> dict[str, Any]:
+    """Return the section on segments; an empty list of segments when no profiles were trained."""
+    from training import profiles
+    from training.checkpoints import NotTrained
+
+    try:
+        trained = profiles.load(workspace)
+    except NotTrained:
+        return {"segments": [], "segment_detail": None}
+    metrics = trained.metrics
+    return {
+        "segments": trained.segments,
+        "segment_detail": {
+            "plot": _plot(trained.points, [segment["name"] for segment in trained.segments]),
+            "picture": metrics["picture"],
+            "traits": _traits(trained.segments, trained.model.spec),
+            "choice": _choice(metrics["tried"]),
+            "choice_plot": segment_figures.choice(metrics["tried"]) if len(metrics["tried"]) > 1 else "",
+            "dense_groups": _dense_groups(metrics["dense_groups"], trained.segments),
+            "moves": [_moves(moves) for moves in metrics["migration"].values() if moves],
+        },
+    }
+
+
+def _plot(points: pl.DataFrame, names: list[str]) -> str:
+    if points.is_empty():
+        return ""
+    shown = [name for name in names if name in set(points["name"])]
+    place = {name: position for position, name in enumerate(shown)}
+    groups = points["name"].replace_strict(place, return_dtype=pl.Int64).to_numpy()
+    return figures.scatter(points.select("x", "y").to_numpy(), groups, shown)
+
+
+def _traits(segments: list[dict[str, Any]], spec: Any) -> list[dict[str, Any]]:
+    from training.profiles.describe import figure
+
+    rows = []
+    for segment in segments:
+        for trait in segment["traits"]:
+            feature = spec.features[spec.index(trait["feature"])]
+            inside, outside = (figure(trait[side], feature, spec.currency) for side in ("inside", "outside"))
+            rows.append({
+                "segment": segment["name"] if trait is segment["traits"][0] else "",
+                "label": feature.label,
+                "inside": inside,
+                "outside": outside,
+                "effect": f"{trait['effect']:+.1f}",
+            })  # fmt: skip
+    return rows
+
+
+def _choice(tried: list[dict[str, Any]]) -> dict[str, Any]:
+    chosen = next(row for row in tried if row["chosen"])
+    keys = ("stability", "jaccard_min", "silhouette")
+    rows = [
+        {"number": row["num_segments"], "chosen": row["chosen"], **{k: f"{row[k]:.2f}" for k in keys}}
+        for row in tried
+    ]
+    if len(tried) == 1:
+        sentence = f"{chosen['num_segments']} groups were asked for."
+    else:
+        sentence = (
+            f"{tried[0]['num_segments']} to {tried[-1]['num_segments']} groups were tried. With "
+            f"{chosen['num_segments']} the same groups come back when the customers are drawn again "
+            f"(agreement {chosen['stability']:.2f} of 1), also the one that comes back least "
+            f"({chosen['jaccard_min']:.2f} of 1), and they lie as far apart as with any number that is as "
+            f"stable ({chosen['silhouette']:.2f}; 0 would be no distance at all)."
+        )
+    return {"rows": rows, "sentence": sentence}
+
+
+def _dense_groups(found: dict[str, Any], segments: list[dict[str, Any]]) -> str:
+    if not found["groups"]:
+        return (
+            "No part of the customers crowds together by itself: the groups above divide people who pass "
+            "into one another."
+        )
+    crowds = [
+        f"{group['share']:.0%} ({group['share_in_segment']:.0%} of these are "
+        f"“{segments[group['segment']]['name']}”)"
+        for group in found["groups"][:4]
+    ]
+    return (
+        f"Customers who stand close together by themselves: {'; '.join(crowds)}. "
+        f"{found['noise_share']:.0%} lie between such crowds."
+    )
+
+
+def _moves(moves: dict[str, Any]) -> dict[str, str]:
+    counts = np.array(moves["counts"])
+    names = [segment["name"] for segment in moves["segments"]]
+    plot = segment_figures.migration(counts, names) if counts[:-1, :-1].any() else ""
+    title = f"From {moves['before'].removeprefix('on ')} to {moves['after'].removeprefix('on ')}"
+    return {"title": title, "words": moves["words"], "plot": plot}
