@@ -68,6 +68,17 @@ def half_step(
     )
 
 
+def gramian(factors: Factors) -> NDArray[np.float64]:
+    """factorsᵀ·factors, float64 [f, f], on the CPU: to keep for folding in, or to sum over blocks of factors.
+
+    Shapes, dtypes and what it raises: `half_step`.
+    """
+    from kernels.cpu.als import gramian_of
+
+    check_factors(factors)
+    return gramian_of(factors.astype(np.float32, copy=False))
+
+
 def alternate(
     user_rows: Rows,
     item_rows: Rows,

@@ -14,11 +14,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.als import gramian
 from kernels.rows import Factors
 
 SLAB_BYTES = 4 * 2**20  # of one read or write
 _GAP_BYTES = 64 * 2**10  # rows that lie closer are read together: a read costs about as much as these bytes
-_GRAMIAN_ROWS = 2048
 
 
 class FactorStore(Protocol):
@@ -147,11 +147,10 @@ def rows_of_slab(store: FactorStore) -> int:
 
 
 def gramian_of(store: FactorStore) -> NDArray[np.float64]:
-    """Factorsᵀ·factors [f, f], summed in float64 over blocks that are multiplied in float32."""
+    """Factorsᵀ·factors [f, f], summed in float64 over blocks."""
     total = np.zeros((store.shape[1],) * 2)
-    for begin in range(0, store.shape[0], _GRAMIAN_ROWS):
-        block = store.read(begin, min(begin + _GRAMIAN_ROWS, store.shape[0])).astype(np.float32, copy=False)
-        total += block.T @ block
+    for _, block in slabs(store):
+        total += gramian(block)
     return total
 
 

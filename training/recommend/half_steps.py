@@ -16,7 +16,7 @@ from kernels.als import half_step
 from kernels.blocks import cut_rows
 from kernels.rows import Factors, Float32, Int32, Rows
 from training.recommend.factor_store import FactorStore
-from training.recommend.memory import BlockCosts, gib
+from training.recommend.memory import BlockCosts, readable
 from training.recommend.objective import MFConfig, rows_of
 
 
@@ -61,6 +61,8 @@ def solve_at_once(
     initial: tuple[Factors, Float32] | None = None,
 ) -> tuple[Factors, Float32]:
     """Factors and bias of every row of `matrix`; exact, unless an `initial` is given for `config.solver`."""
+    if config.solver == "exact":
+        initial = None
     solved = half_step(
         observations(matrix, config, fixed),
         extended(fixed.factors.array(), config),
@@ -110,7 +112,7 @@ class BlockedSide:
         bias = np.zeros(self._matrix.shape[0], np.float32)
         for begin, end in pairwise(self._edges.tolist()):
             start = None
-            if initial is not None:
+            if initial is not None and self._config.solver != "exact":
                 start = initial[0].read(begin, end), initial[1][begin:end]
             try:
                 factors, bias[begin:end] = self._solve_block(begin, end, fixed, start)
@@ -143,7 +145,7 @@ class BlockedSide:
         if self._costs.need(1, part.nnz, 0) > self._room_bytes:
             raise MemoryError(
                 f"{self._name} {row} has {part.nnz} interactions, which do not fit the "
-                f"{gib(self._room_bytes)} of a block; raise memory_limit_gib, or drop what touches everything"
+                f"{readable(self._room_bytes)} of a block; raise memory_limit_gib, or drop this {self._name}"
             )
         rows = observations(part, self._config, fixed)
         width = self._room_bytes - self._costs.need(1, part.nnz, 0)

@@ -17,7 +17,7 @@ from training.recommend.objective import MFConfig
 Home = Literal["device", "memory", "disk"]
 GIB = 2**30
 _USABLE = 0.9  # of a limit: allocators keep some of what is given back to them
-_SLABS_BYTES = 16 * 2**20  # what reading, writing and hashing go through
+_SLABS_BYTES = 12 * 2**20  # what reading, writing and hashing go through
 _CUDA_WORKSPACE_BYTES = 256 * 2**20  # partial systems of long rows
 _LEAST_COLUMNS = 1024  # a block with room for fewer would mostly wait
 
@@ -33,11 +33,13 @@ class BlockCosts:
     @classmethod
     def of(cls, config: MFConfig) -> BlockCosts:
         """What the half steps of these settings take, on the host and the device together."""
-        width, element = _width(config), _element_bytes(config)
+        # as taken from where they live, in float32 where that is something else, and turned
+        taken = _width(config) * (_element_bytes(config) + (4 if config.storage == "float32" else 8))
+        start = 0 if config.solver == "exact" else taken
         return cls(
-            row_bytes=width * (8 + 2 * element) + 96,
+            row_bytes=taken + start + 4 * _width(config) + 64,
             entry_bytes=48,
-            column_bytes=width * (8 + 2 * element) + 64,
+            column_bytes=taken + 64,
         )
 
     def need(self, num_rows: int, num_entries: int, num_columns: int) -> int:
@@ -54,7 +56,8 @@ class BlockCosts:
 class MemoryPlan:
     """Bytes: of all at once, by what they hold; by blocks, what is kept and the room of one block.
 
-    limit_bytes is the device's (on a GPU the host's own memory is a second limit); None where unknown.
+    limit_bytes is the device's, None where unknown; least_limit_bytes the smallest under which blocks fit. On
+    a GPU the host's own memory is a second limit.
     """
 
     home: Home
@@ -65,6 +68,7 @@ class MemoryPlan:
     kept_bytes: int
     room_bytes: int
     least_room_bytes: int
+    least_limit_bytes: int
 
     @property
     def in_core_bytes(self) -> int:
@@ -76,21 +80,17 @@ class MemoryPlan:
         """Whether all fits at once, or what must be kept leaves room for blocks."""
         return self.home == "device" or self.room_bytes >= self.least_room_bytes
 
-    @property
-    def least_limit_bytes(self) -> int:
-        """The smallest limit of the host under which this fit would run."""
-        return math.ceil((self.kept_bytes + self.least_room_bytes) / _USABLE)
-
     def __str__(self) -> str:
-        limit = "an unknown limit" if self.limit_bytes is None else gib(self.limit_bytes)
-        parts = f"interactions {gib(self.interactions_bytes)}, factors {gib(self.factors_bytes)}"
-        total = f"{gib(self.in_core_bytes)} of {limit} ({parts}, working {gib(self.working_bytes)})"
+        limit = "an unknown limit" if self.limit_bytes is None else readable(self.limit_bytes)
+        parts = f"interactions {readable(self.interactions_bytes)}, factors {readable(self.factors_bytes)}"
+        total = f"{readable(self.in_core_bytes)} of {limit} ({parts}, working {readable(self.working_bytes)})"
         if self.home == "device":
             return f"memory plan: all in core, {total}"
         where = "host memory" if self.home == "memory" else "files"
+        kept, room = readable(self.kept_bytes), readable(max(0, self.room_bytes))
         return (
             f"memory plan: by blocks, since all at once would take {total}; factors in {where}, "
-            f"{gib(self.kept_bytes)} kept in host memory, up to {gib(max(0, self.room_bytes))} a block"
+            f"{kept} kept in host memory, up to {room} a block"
         )
 
 
@@ -113,7 +113,7 @@ def plan_memory(
     host = math.inf if host_bytes is None else _USABLE * host_bytes
     num_rows, longer = sum(shape), max(shape)
     factors = num_rows * config.num_factors * _element_bytes(config)
-    matrices = 16 * num_interactions + 40 * num_rows  # user_items and its transpose
+    matrices = 16 * num_interactions + 32 * num_rows  # user_items and its transpose
     both_rows = 24 * num_interactions + 20 * num_rows  # what the kernels take of them
     turned = num_rows * _width(config) * (4 + _element_bytes(config)) + longer * _width(config) * 4
     if on_cpu:  # with what making the kernels' rows takes, and a second copy of the factors
@@ -123,11 +123,13 @@ def plan_memory(
         interactions, working = both_rows, turned + _CUDA_WORKSPACE_BYTES
         host_need = matrices + both_rows + 3 * factors
     home: Home = "device"
-    kept, room = 0, math.inf
+    kept, room, least = 0, math.inf, BlockCosts.of(config).least_bytes
+    least_limit = least * 4 / 3  # a quarter of a small GPU is left to long rows
     if interactions + factors + working > device or host_need > host:
         kept = matrices + 8 * longer + _SLABS_BYTES
         stored = factors * (1 + keeps_best)
-        home = "memory" if kept + stored + host / 8 <= host else "disk"
+        least_limit = kept + least if on_cpu else least_limit
+        home = "memory" if kept + stored + max(least, host / 8) <= host else "disk"
         kept += stored if home == "memory" else 0
         room = min(host - kept, math.inf if on_cpu else device - min(_CUDA_WORKSPACE_BYTES, device / 4))
     return MemoryPlan(
@@ -138,13 +140,14 @@ def plan_memory(
         working,
         kept,
         int(min(room, 2**62)),
-        BlockCosts.of(config).least_bytes,
+        least,
+        math.ceil(least_limit / _USABLE),
     )
 
 
-def gib(num_bytes: int) -> str:
+def readable(num_bytes: int) -> str:
     """As people read it."""
-    return f"{num_bytes / GIB:.2f} GiB"
+    return f"{num_bytes / GIB:.2f} GiB" if num_bytes >= GIB else f"{num_bytes / 2**20:.1f} MiB"
 
 
 def _width(config: MFConfig) -> int:

@@ -15,7 +15,7 @@ from kernels.als import DivergenceError
 from kernels.rows import Factors, Float32, Int32
 from training.recommend.factor_store import InMemory, gramian_of
 from training.recommend.half_steps import Fixed, extended
-from training.recommend.memory import gib, plan_memory
+from training.recommend.memory import plan_memory, readable
 from training.recommend.mf_epochs import ByBlocks, Epochs, Fitted, InCore, Progress
 from training.recommend.mf_files import read_state, write_state
 from training.recommend.mf_fitting import BIASES, FACTORS, fit_factors, fitted_from
@@ -85,8 +85,8 @@ class MatrixFactorization:
         say(f"{plan}, on {backend.description}")
         if not plan.fits:
             raise MemoryError(
-                f"{plan}: not even blocks fit; the host needs {gib(plan.least_limit_bytes)} for them "
-                "(memory_limit_gib), or take fewer factors or storage='float16'"
+                f"{plan}: not even blocks fit; they need a limit (memory_limit_gib) of "
+                f"{readable(plan.least_limit_bytes)}; or take fewer factors or storage='float16'"
             )
         scratch: Path | None = None
         epochs: Epochs
