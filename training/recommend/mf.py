@@ -47,7 +47,7 @@ class MatrixFactorization:
     history: list[dict[str, float]]
     user_items: sparse.csr_matrix
     _standing: StandingItems
-    _num_changed: int
+    _num_new: int
     _error: float | None
 
     def __init__(self, config: MFConfig | None = None) -> None:
@@ -182,8 +182,8 @@ class MatrixFactorization:
         factors, bias = self._standing.fold_in(fresh)
         self.user_factors = with_rows(self.user_factors, rows, factors, num_users)
         self.user_bias = with_rows(self.user_bias, rows, bias, num_users)
-        self.user_items, num_changed = with_interactions(self.user_items, rows, fresh, num_users)
-        self._num_changed += num_changed
+        self.user_items, num_new = with_interactions(self.user_items, rows, fresh, num_users)
+        self._num_new += num_new
         return self
 
     def staleness(self) -> Staleness:
@@ -192,8 +192,8 @@ class MatrixFactorization:
         Its text says whether to fit again. Costs a half step of at most 256 items.
         """
         at_fit = self._error_of_fit()
-        error = max(0.0, self._item_error() - at_fit) if self._num_changed else 0.0
-        return Staleness(self._num_changed / max(1, self.user_items.nnz), error)
+        error = max(0.0, self._item_error() - at_fit) if self._num_new else 0.0
+        return Staleness(self._num_new / max(1, self.user_items.nnz), error)
 
     def gramian(self) -> NDArray[np.float64]:
         """item_factorsᵀ·item_factors in float64 [f, f]: with it, folding in needs no pass over all items."""
@@ -208,7 +208,7 @@ class MatrixFactorization:
             "config": asdict(self.config),
             "mean": self.mean,
             "history": self.history,
-            "num_changed": self._num_changed,
+            "num_new": self._num_new,
             "error_of_fit": self._error_of_fit(),
         }
         write_state(Path(folder), tensors, facts)
@@ -225,7 +225,7 @@ class MatrixFactorization:
             raise ValueError(f"{folder}: holds no saved factorisation of this release ({error})") from None
         shape = fitted.user_factors.shape[0], fitted.item_factors.shape[0]
         model._take(fitted, sparse.csr_matrix(parts, shape=shape))
-        model._num_changed, model._error = facts.get("num_changed", 0), facts.get("error_of_fit")
+        model._num_new, model._error = facts.get("num_new", 0), facts.get("error_of_fit")
         return model
 
     def _take(self, fitted: Fitted, matrix: sparse.csr_matrix) -> None:
@@ -233,7 +233,7 @@ class MatrixFactorization:
         self.user_bias, self.item_bias = fitted.user_bias, fitted.item_bias
         self.mean, self.history, self.user_items = fitted.mean, fitted.history, matrix
         self._standing = StandingItems(self.item_factors, self.item_bias, self.mean, self.config)
-        self._num_changed, self._error = 0, None
+        self._num_new, self._error = 0, None
 
     def _error_of_fit(self) -> float:
         if self._error is None:

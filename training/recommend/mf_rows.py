@@ -36,12 +36,11 @@ def with_rows(values: Array, rows: NDArray[np.int64], fresh: Array, num_rows: in
 def with_interactions(
     matrix: sparse.csr_matrix, rows: NDArray[np.int64], fresh: sparse.csr_matrix, num_rows: int
 ) -> tuple[sparse.csr_matrix, int]:
-    """`matrix` with these rows replaced, and how many entries are new, other than before, or gone."""
-    added = num_rows - matrix.shape[0]
-    known = np.flatnonzero(rows < matrix.shape[0])
-    num_changed = int((matrix[rows[known]] != fresh[known]).nnz)
-    num_changed += int(fresh[np.flatnonzero(rows >= matrix.shape[0])].nnz)
+    """`matrix` with these rows replaced, and how many of the fresh entries were not there with this value."""
+    padding = sparse.csr_matrix((num_rows - matrix.shape[0], matrix.shape[1]), dtype=np.float32)
+    grown = sparse.vstack([matrix, padding], format="csr")
+    present = sparse.csr_matrix((np.ones_like(fresh.data), fresh.indices, fresh.indptr), shape=fresh.shape)
+    num_new = int(present.multiply(grown[rows] != fresh).nnz)
     source = np.arange(num_rows)
     source[rows] = num_rows + np.arange(len(rows))
-    padding = sparse.csr_matrix((added, matrix.shape[1]), dtype=np.float32)
-    return sparse.vstack([matrix, padding, fresh], format="csr")[source], num_changed
+    return sparse.vstack([grown, fresh], format="csr")[source], num_new

@@ -1,4 +1,14 @@
-"""How stale the items of a factorisation have become since the fit, and whether it is time to fit again."""
+"""How stale the items of a factorisation have become since the fit, and whether it is time to fit again.
+
+What a full fit would gain is about twice the error told here, which is that of a single half step. Seen for
+3000 users and 800 items, 24 factors, when a share of the users gets new rows (recall@20 of those users):
+
+    users | same tastes: error, full fit lowers by, recall | tastes drift for half the items: the same
+      10% |   0.6%   1.3%   .303 standing  .282 fitted     |    0.8%   2.0%   .128 standing  .143 fitted
+      20% |   1.2%   2.6%   .306           .287            |    1.8%   4.8%   .122           .193
+      40% |   2.1%   5.0%   .311           .295            |    5.2%  12.1%   .130           .255
+      80% |   4.4%  10.0%   .305           .293            |   15.9%  28.8%   .125           .276
+"""
 
 from __future__ import annotations
 
@@ -11,17 +21,17 @@ from kernels.rows import Factors, Float32
 from training.recommend.half_steps import Fixed, extended, normal_equations, observations
 from training.recommend.objective import MFConfig
 
-REFIT_ERROR = 0.05
-REFIT_SHARE = 0.2
+REFIT_ERROR = 0.03
+REFIT_SHARE = 0.5
 _NUM_SAMPLED = 256
 
 
 @dataclass(frozen=True)
 class Staleness:
-    """new_share: interactions added, changed or taken away since the fit, as a share of those there are now.
+    """new_share: interactions added or changed since the fit, as a share of those there are now.
 
-    error: what the standing items cost, as a share of what items explain: how much further the objective
-    would fall in one half step of the items, less the same figure right after the fit.
+    error: what the standing items cost: by how much one half step of the items would lower the objective, as
+    a share of all that the moved items explain, less the same figure right after the fit.
     """
 
     new_share: float
@@ -29,7 +39,7 @@ class Staleness:
 
     @property
     def should_refit(self) -> bool:
-        """Whether error passes REFIT_ERROR, or new_share, which sees what no sample may, REFIT_SHARE."""
+        """Whether error passes REFIT_ERROR or, as a precaution, new_share passes REFIT_SHARE."""
         return self.error > REFIT_ERROR or self.new_share > REFIT_SHARE
 
     def __str__(self) -> str:
@@ -70,7 +80,7 @@ def item_error(
         )
         lost += weights[number] * float((stood - moved) @ system @ (stood - moved))
         explained += weights[number] * float(moved @ right)
-    return lost / explained if explained > 0 else 0.0
+    return float(lost / explained) if explained > 0 else 0.0
 
 
 def _sampled(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
