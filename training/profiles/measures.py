@@ -53,7 +53,9 @@ def described_events(
     )  # fmt: skip
     gross = pl.col("price") * pl.col("quantity")
     known = known.with_columns(
-        saved=pl.when(_BOUGHT).then(pl.min_horizontal(pl.col("discount").clip(lower_bound=0.0), gross)),
+        saved=pl.when(_BOUGHT & gross.is_not_null()).then(
+            pl.min_horizontal(pl.col("discount").clip(lower_bound=0.0), gross)
+        ),
         discounted=_BOUGHT & (pl.col("discount") > 0),
     ).with_columns(amount=gross - pl.col("saved").fill_null(0.0))
     others = pl.col("item_lines") - 1

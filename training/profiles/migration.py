@@ -85,7 +85,7 @@ def _words(
     if told:
         sentences.append(f"The largest moves: {'; '.join(told)}.")
     if counts[-1, :-1].sum():
-        sentences.append(f"{counts[-1, :-1].sum():,} customers are new.")
+        sentences.append(f"New since: {counts[-1, :-1].sum():,}.")
     if counts[:-1, -1].sum():
-        sentences.append(f"{counts[:-1, -1].sum():,} are no longer there.")
+        sentences.append(f"No longer there: {counts[:-1, -1].sum():,}.")
     return " ".join(sentences)
