@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import sparse
 
 from kernels.als import DivergenceError
-from training.recommend import mf_fitting
+from kernels.backend import BackendUnavailable, available
+from kernels.fold_in import FoldIn
+from training.recommend import mf_fitting, standing_items
 from training.recommend.factor_store import InMemory
 from training.recommend.mf import MatrixFactorization, MFConfig
 from training.recommend.mf_epochs import Fitted
@@ -76,12 +80,12 @@ def test_an_explanation_sums_to_the_score(shop, objective):
     )
     model = MatrixFactorization(config).fit(ratings)
     score, reasons = model.explain(7, 20, num_reasons=100)
-    expected = float(model.user_factors[7] @ model.item_factors[20])
-    if objective == "explicit":  # the user's bias is solved together with the factors
-        assert {item for item, _ in reasons} == set(ratings[7].indices.tolist())
-    else:
-        assert score == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    # the user's bias is solved together with the factors, and is zero unless ratings are explicit
+    expected = float(model.user_factors[7] @ model.item_factors[20] + model.user_bias[7])
+    assert score == pytest.approx(expected, rel=1e-3, abs=1e-5)
     assert sum(part for _, part in reasons) == pytest.approx(score)
+    assert {item for item, _ in reasons} == set(ratings[7].indices.tolist())
+    assert [part for _, part in reasons] == sorted((part for _, part in reasons), reverse=True)
 
 
 def test_folding_a_known_user_in_gives_the_factors_of_training(shop, fitted):
@@ -213,10 +217,10 @@ def test_explicit_ratings_recover_a_low_rank_table_with_biases():
     np.testing.assert_allclose(scores[0], np.sort(predicted[0])[::-1][:3], rtol=1e-3)
 
 
-def test_half_precision_storage_recommends_almost_the_same(shop, fitted):
-    config = MFConfig(num_factors=12, num_epochs=6, regularization=0.01, storage="float16", backend="cpu")
-    half = MatrixFactorization(config).fit(shop[0], validation=shop[1])
-    assert half.user_factors.dtype == np.float16
+@pytest.mark.parametrize("storage", ["float16", "bfloat16"])
+def test_half_precision_storage_recommends_almost_the_same(shop, fitted, storage):
+    half = MatrixFactorization(replace(CONFIG, storage=storage)).fit(shop[0], validation=shop[1])
+    assert half.user_factors.dtype.name == storage
     assert half.history[-1]["ndcg"] == pytest.approx(fitted.history[-1]["ndcg"], abs=0.02)
 
 
@@ -241,8 +245,109 @@ def test_bad_input_is_refused_by_name(shop, fitted):
         fitted.recommend([0], k=121)
     with pytest.raises(ValueError, match=r"columns must be 120 items"):
         fitted.fold_in(shop[0][:, :5])
-    with pytest.raises(ValueError, match=r"num_factors=0"):
-        MFConfig(num_factors=0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"num_factors": 0}, r"num_factors=0: must be at least 1"),
+        ({"regularization": -0.1}, r"regularization=-0.1: must be finite and not negative"),
+        ({"unobserved_weight": np.nan}, r"unobserved_weight=nan"),
+        ({"memory_limit_gib": -1}, r"memory_limit_gib=-1"),
+        ({"storage": "float64"}, r"storage='float64': must be one of float32, float16, bfloat16"),
+        ({"solver": "lu"}, r"solver='lu'"),
+        ({"objective": "bpr"}, r"objective='bpr'"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(setting, words):
+    with pytest.raises(ValueError, match=words):
+        MFConfig(**setting)
+
+
+def test_numbers_of_rows_are_whole_and_exist(fitted):
+    with pytest.raises(TypeError, match=r"users: must be row numbers.*float64"):
+        fitted.recommend([1.5])
+    with pytest.raises(ValueError, match=r"exclude_items: every row must lie in 0..119, not 120"):
+        fitted.recommend([1], exclude_items=[3, 120])
+    with pytest.raises(ValueError, match=r"items: every row must lie in 0..119, not -1"):
+        fitted.similar_items([-1])
+    with pytest.raises(ValueError, match=r"item: every row must lie in 0..119"):
+        fitted.explain(0, 120)
+    with pytest.raises(ValueError, match=r"k=0: must lie between 1 and the number of items, 120"):
+        fitted.recommend([0], k=0)
+    with pytest.raises(ValueError, match=r"k=121"):
+        fitted.similar_items([0], k=121)
+
+
+def test_matrices_that_are_none_are_refused_by_name(shop):
+    def fit(matrix, **arguments):
+        MatrixFactorization(CONFIG).fit(matrix, **arguments)
+
+    with pytest.raises(TypeError, match=r"user_items: must be a scipy CSR matrix, not ndarray"):
+        fit(np.ones((3, 4)))
+    with pytest.raises(TypeError, match=r"user_items: values of dtype complex128 must be numbers"):
+        fit(shop[0].astype(np.complex128))
+    with pytest.raises(ValueError, match=r"user_items: shape \(0, 5\) has no users or no items"):
+        fit(sparse.csr_matrix((0, 5)))
+    infinite = shop[1].copy()
+    infinite.data[0] = np.inf
+    with pytest.raises(ValueError, match=r"validation: row 0 has a NaN or infinite value"):
+        fit(shop[0], validation=infinite)
+    with pytest.raises(ValueError, match=r"validation: holds no interaction"):
+        fit(shop[0], validation=sparse.csr_matrix(shop[0].shape, dtype=np.float32))
+    outside = shop[0].copy()
+    outside.indices[5] = 120
+    with pytest.raises(ValueError, match=r"user_items: column 120 lies outside 0..119"):
+        fit(outside)
+    falling = shop[0].copy()
+    falling.indptr[3] = 1
+    with pytest.raises(ValueError, match=r"user_items: indptr must rise"):
+        fit(falling)
+
+
+def test_unsorted_rows_and_duplicates_mean_what_they_say(shop, fitted):
+    matrix = shop[0].tocoo()
+    order = np.random.default_rng(0).permutation(matrix.nnz)
+    halves = np.repeat(matrix.data[order] / 2, 2)
+    rows, columns = (np.repeat(part[order], 2) for part in (matrix.row, matrix.col))
+    by_row = np.argsort(rows, kind="stable")
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=400))])
+    unsorted = sparse.csr_matrix((halves[by_row], columns[by_row], indptr), matrix.shape)
+    assert not unsorted.has_sorted_indices
+    again = MatrixFactorization(CONFIG).fit(unsorted, validation=shop[1])
+    np.testing.assert_array_equal(again.item_factors, fitted.item_factors)
+    assert unsorted.nnz == 2 * matrix.nnz  # the caller's matrix stays as it was
+
+
+def test_a_backend_that_is_not_there_is_told_with_the_remedy(shop):
+    if len(available()) > 1:
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(BackendUnavailable, match="remedy"):
+        MatrixFactorization(replace(CONFIG, backend="cuda")).fit(shop[0])
+
+
+def test_before_a_fit_there_is_nothing_to_ask():
+    with pytest.raises(AttributeError, match="before fit or load"):
+        MatrixFactorization().recommend([0])
+
+
+def test_folding_in_takes_the_items_to_the_backend_once(shop, monkeypatch):
+    model = MatrixFactorization(CONFIG).fit(shop[0])
+    made = []
+
+    class Counted(FoldIn):
+        def __init__(self, *arguments, **options):
+            made.append(1)
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(standing_items, "FoldIn", Counted)
+    for user in range(5):
+        model.fold_in(shop[0][user])
+        model.partial_fit(shop[0][user], [user])
+    assert len(made) == 1
+    model.fit(shop[1])
+    np.testing.assert_allclose(model.fold_in(shop[1][:3]), model.user_factors[:3], rtol=1e-4, atol=1e-5)
+    assert len(made) == 2, "new items are taken anew"
 
 
 def test_divergence_names_the_epoch(shop):
