@@ -23,7 +23,7 @@ from training.recommend.half_steps import BlockedSide, Fixed
 from training.recommend.memory import GIB, BlockCosts, plan_memory
 from training.recommend.mf import MatrixFactorization, MFConfig
 from training.recommend.mf_epochs import ByBlocks, InCore
-from training.recommend.mf_fitting import fit_factors
+from training.recommend.mf_fitting import run_epochs
 from training.recommend.objective import canonical
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +46,7 @@ def skewed():
 
 
 def fitted(epochs, matrix, config, folder=None, validation=None):
-    return fit_factors(epochs, matrix, config, validation, None, folder, lambda _: None)
+    return run_epochs(epochs, matrix, config, validation, None, folder, lambda _: None)
 
 
 def room_for(config, num_columns):

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import sparse
 
-from kernels import backend as backends
 from kernels.als import DivergenceError
 from kernels.rows import Factors, Float32, Int32
 from training.recommend.factor_store import InMemory, gramian_of
 from training.recommend.half_steps import Fixed, extended
-from training.recommend.memory import plan_memory, readable
-from training.recommend.mf_epochs import ByBlocks, Epochs, Fitted, InCore, Progress
+from training.recommend.mf_epochs import Fitted, Progress
 from training.recommend.mf_files import read_state, write_state
 from training.recommend.mf_fitting import BIASES, FACTORS, fit_factors, fitted_from
 from training.recommend.mf_input import checked_input, checked_matrix, row_numbers
@@ -77,28 +74,8 @@ class MatrixFactorization:
         limit where not even blocks fit; OSError where files find no room; DivergenceError naming the epoch;
         BackendUnavailable.
         """
-        say = progress or _silent
         matrix, held_out = checked_input(user_items, validation)
-        config = self.config
-        backend = backends.resolve(config.backend)
-        plan = plan_memory(matrix.shape, matrix.nnz, config, backend, validation is not None)
-        say(f"{plan}, on {backend.description}")
-        if not plan.fits:
-            raise MemoryError(
-                f"{plan}: not even blocks fit; they need a limit (memory_limit_gib) of "
-                f"{readable(plan.least_limit_bytes)}; or take fewer factors or storage='float16'"
-            )
-        scratch: Path | None = None
-        epochs: Epochs
-        if plan.home == "device":
-            epochs = InCore(matrix, config)
-        else:
-            if plan.home == "disk":
-                scratch = checkpoint or Path(tempfile.gettempdir())
-                scratch.mkdir(parents=True, exist_ok=True)
-            epochs = ByBlocks(matrix, config, plan.room_bytes, scratch)
-            say(str(epochs))
-        self._take(fit_factors(epochs, matrix, config, held_out, checkpoint, scratch, say), matrix)
+        self._take(fit_factors(matrix, self.config, held_out, checkpoint, progress or _silent), matrix)
         return self
 
     def recommend(
@@ -194,10 +171,6 @@ class MatrixFactorization:
         at_fit = self._error_of_fit()
         error = max(0.0, self._item_error() - at_fit) if self._num_new else 0.0
         return Staleness(self._num_new / max(1, self.user_items.nnz), error)
-
-    def gramian(self) -> NDArray[np.float64]:
-        """item_factorsᵀ·item_factors in float64 [f, f]: with it, folding in needs no pass over all items."""
-        return self._standing.gramian
 
     def save(self, folder: Path) -> None:
         """Write factors, biases and the fitted matrix (safetensors) and the settings (JSON) into `folder`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from kernels.backend import resolve
 from training.recommend.factor_store import FactorStore, bytes_of, rows_of_slab
-from training.recommend.mf_epochs import Epochs, Fitted, Progress, new_store
+from training.recommend.memory import plan_memory, readable
+from training.recommend.mf_epochs import ByBlocks, Epochs, Fitted, InCore, Progress, new_store
 from training.recommend.mf_files import INDEX, read_state, write_state
 from training.recommend.mf_validation import validate
 from training.recommend.objective import MFConfig
@@ -22,6 +25,33 @@ FACTORS, BIASES = ("user_factors", "item_factors"), ("user_bias", "item_bias")
 
 
 def fit_factors(
+    matrix: sparse.csr_matrix,
+    config: MFConfig,
+    validation: sparse.csr_matrix | None,
+    checkpoint: Path | None,
+    say: Progress,
+) -> Fitted:
+    """`MatrixFactorization.fit` on canonical matrices: says the memory plan, then runs epochs that fit."""
+    backend = resolve(config.backend)
+    plan = plan_memory(matrix.shape, matrix.nnz, config, backend, validation is not None)
+    say(f"{plan}, on {backend.description}")
+    if not plan.fits:
+        raise MemoryError(
+            f"{plan}: not even blocks fit; they need a limit (memory_limit_gib) of "
+            f"{readable(plan.least_limit_bytes)}; or take fewer factors or storage='float16'"
+        )
+    if plan.home == "device":
+        return run_epochs(InCore(matrix, config), matrix, config, validation, checkpoint, None, say)
+    scratch = None
+    if plan.home == "disk":
+        scratch = checkpoint or Path(tempfile.gettempdir())
+        scratch.mkdir(parents=True, exist_ok=True)
+    blocks = ByBlocks(matrix, config, plan.room_bytes, scratch)
+    say(str(blocks))
+    return run_epochs(blocks, matrix, config, validation, checkpoint, scratch, say)
+
+
+def run_epochs(
     epochs: Epochs,
     matrix: sparse.csr_matrix,
     config: MFConfig,
@@ -30,7 +60,7 @@ def fit_factors(
     scratch: Path | None,
     say: Progress,
 ) -> Fitted:
-    """Run the epochs of `MatrixFactorization.fit` on a canonical matrix; `scratch` takes the factors."""
+    """The fitted state, after epochs from the start or the checkpoint; `scratch` takes factors in files."""
     fingerprint = "" if checkpoint is None else _fingerprint(matrix, config, validation)
     resumed = None if checkpoint is None else _resume(checkpoint, fingerprint, say)
     state, best, epoch = resumed or _start(matrix, config, scratch)

@@ -34,11 +34,6 @@ class StandingItems:
     def __init__(self, factors: Factors, bias: Float32, mean: float, config: MFConfig) -> None:
         self._factors, self._bias, self._mean, self._config = factors, bias, mean, config
 
-    @cached_property
-    def gramian(self) -> NDArray[np.float64]:
-        """The factors' transpose times the factors, float64 [f, f]."""
-        return gramian_of(InMemory(self._factors))
-
     def fold_in(self, matrix: sparse.csr_matrix) -> tuple[Factors, Float32]:
         """Factors and bias of the rows of `matrix` (canonical, [rows, items]), by the exact half step."""
         config = self._config
@@ -62,8 +57,9 @@ class StandingItems:
 
     @cached_property
     def _fixed(self) -> Fixed:
-        gramian = self.gramian if self._config.missing_weight else None
-        return Fixed(InMemory(self._factors), self._bias, self._mean, gramian)
+        items = InMemory(self._factors)
+        gramian = gramian_of(items) if self._config.missing_weight else None
+        return Fixed(items, self._bias, self._mean, gramian)
 
     @cached_property
     def _session(self) -> FoldIn:
