@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from serving.durable import write_text
+from serving.pseudonym import PseudonymKey
 
 FORGOTTEN_FILE = "forgotten.json"
 FORMAT_VERSION = 1
@@ -72,6 +73,10 @@ class Forgotten:
         """All tombstones of both, in order, each once."""
         return Forgotten(dict.fromkeys((*self.tombstones, *others.tombstones)))
 
+    def renewed(self, key: PseudonymKey) -> Forgotten:
+        """The same people as `key` names them, if it came by rotation; raises PseudonymKeyError."""
+        return Forgotten(_renewed(stone, key) for stone in self.tombstones)
+
 
 class ForgottenWatch:
     """The tombstones of a repository as they are now: read again only when the file was replaced."""
@@ -92,6 +97,12 @@ class ForgottenWatch:
             self._forgotten = Forgotten.read(self._folder)
             self._seen = stamp
         return self._forgotten
+
+
+def _renewed(stone: Tombstone, key: PseudonymKey) -> Tombstone:
+    sources, pseudonyms = [s for s, _ in stone.pseudonyms], [p for _, p in stone.pseudonyms]
+    pairs = zip(sources, key.renewed(pseudonyms, stone.key_id), strict=True)
+    return replace(stone, pseudonyms=tuple(pairs), key_id=key.key_id)
 
 
 def _tombstone(raw: dict[str, object]) -> Tombstone:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 import serving.cli
 import training.privacy.cli
+import training.privacy.key_cli
 
 app = typer.Typer(
     name="shopsight",
@@ -21,9 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 data_app = typer.Typer(help="The synthetic shop, and adapters for public data sets.", no_args_is_help=True)
-key_app = typer.Typer(help="The key that pseudonymises customers' identifiers.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-app.add_typer(key_app, name="key")
+app.add_typer(training.privacy.key_cli.app, name="key")
 app.add_typer(serving.cli.app)
 app.add_typer(training.privacy.cli.app)
 
@@ -118,17 +118,6 @@ def data_adapt(
 
     sources = adapt(name, path, out)
     Console().print(f"wrote {sources}; next: shopsight ingest {sources}")
-
-
-@key_app.command("create")
-def key_create() -> None:
-    """Make the pseudonymisation key under your configuration folder, or where $SHOPSIGHT_KEY_FILE says.
-
-    Example: shopsight key create
-    """
-    from serving.pseudonym import create_key
-
-    Console().print(f"wrote {create_key()}; keep a copy: without it no new row joins a known customer")
 
 
 @app.command()

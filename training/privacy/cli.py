@@ -58,7 +58,7 @@ def forget_command(
     from training.workspace import Workspace
 
     where, console = Workspace(workspace), Console(stderr=as_json)
-    repositories = [Repository(p, _server(p)) for p in repository or [where.repository] if p.is_dir()]
+    repositories = [Repository(p, server_of(p)) for p in repository or [where.repository] if p.is_dir()]
     say = _printer(console)
     receipt = forget(where, load_key(), source, read_ids(id_file), repositories, say)
     if retrain:
@@ -140,7 +140,8 @@ def _retrain(where: Any, name: str, trained: tuple[str, ...], repositories: list
         publish(where.models, target.path, server=target.server, progress=say)
 
 
-def _server(repository: Path) -> Any:
+def server_of(repository: Path) -> Any:
+    """The running server of a repository, None when there is none."""
     from serving.server import ServerNotRunningError, TritonServer
 
     try:

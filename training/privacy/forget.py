@@ -17,6 +17,7 @@ from training.data.tables import snapshot_sha256
 from training.privacy import places
 from training.privacy.artefacts import erase_people
 from training.privacy.people import Person, find_person
+from training.privacy.renew import renew_model, renew_workspace
 from training.workspace import Workspace
 
 FORMAT_VERSION = 1
@@ -71,6 +72,7 @@ def forget(
     follow; what remains is searched for at the end. Raises NotForgotten naming files with traces.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
+    renew_workspace(workspace, key)
     people = _people(workspace, key, source, source_ids)
     trained = tuple(sorted(path.name for path in workspace.checkpoints.glob("[!.]*")))
     unknown = sum(not person.customer_ids for person in people)
@@ -86,7 +88,9 @@ def forget(
         erased["quarantine"] = refused
     erased |= places.erase_files(workspace, people) | places.erase_models(workspace, people)
     progress(f"removed {sum(erased.values()):,} rows from {len(erased)} places of the workspace")
-    releases = {str(r.path): _erase_releases(r, people, progress) for r in repositories if r.path.is_dir()}
+    releases = {
+        str(r.path): _erase_releases(r, people, key, progress) for r in repositories if r.path.is_dir()
+    }
     receipt = Receipt(
         forgotten_at=now,
         key_id=key.key_id,
@@ -116,10 +120,13 @@ def _people(workspace: Workspace, key: PseudonymKey, source: str, source_ids: Se
     return list(dict.fromkeys(people))
 
 
-def _erase_releases(repository: Repository, people: Collection[Person], progress: Progress) -> list[int]:
+def _erase_releases(
+    repository: Repository, people: Collection[Person], key: PseudonymKey, progress: Progress
+) -> list[int]:
     hashes = [pseudonym for person in people for _, pseudonym in person.pseudonyms]
 
     def rewrite(_: str, folder: Path) -> None:
+        renew_model(folder, key)
         erase_people(folder, places.whose(people), hashes)
 
     made = republish(repository.path, rewrite, server=repository.server, progress=progress)

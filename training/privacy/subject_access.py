@@ -15,6 +15,7 @@ from serving.pseudonym import PseudonymKey
 from training.data.tables import SCHEMAS, read_snapshot, scan_table
 from training.privacy.people import Person, find_person
 from training.privacy.places import is_theirs, learned_rows
+from training.privacy.renew import renew_workspace
 from training.workspace import Workspace
 
 FORMAT_VERSION = 1
@@ -55,6 +56,7 @@ class Held:
 
 def subject_access(workspace: Workspace, key: PseudonymKey, source: str, source_id: str) -> Held:
     """Collect what is held on the customer who has this raw id; raises NothingHeld when nothing is."""
+    renew_workspace(workspace, key)
     person = find_person(workspace, key, source, source_id)
     refused = _refused(workspace, person, key, source_id)
     if not person.customer_ids and not refused:

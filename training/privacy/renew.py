@@ -1,0 +1,116 @@
+"""Brings stored pseudonyms to the present key after a rotation; no customer_id changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from serving.contract import CONTRACT_FILE, ModelContract, file_entry
+from serving.forgotten import FORGOTTEN_FILE, Forgotten
+from serving.pseudonym import PseudonymKey
+from serving.release import releases
+from serving.repository import republish
+from serving.routing.people import IDENTITIES_FILE
+from serving.undo import ModelServer
+from training.data.identity import renew
+from training.data.tables import SCHEMAS, SNAPSHOT_FILE, scan_table, write_tables
+from training.lookup import id_matrix
+from training.workspace import Workspace
+
+_KEY_ID = "key_id"
+Progress = Callable[[str], None]
+
+
+def renew_workspace(workspace: Workspace, key: PseudonymKey) -> dict[str, int]:
+    """Renew the pseudonyms of tables, tombstones and exported models; returns how many, by place.
+
+    Each place says by which key it was made, so that a call after a kill finishes the work and another one
+    finds nothing to do. Raises IngestError or PseudonymKeyError when a place was made with a key that this
+    one did not come from.
+    """
+    done = {"tables": _renew_tables(workspace, key), "tombstones": _renew_tombstones(workspace.root, key)}
+    for path in sorted(workspace.models.glob(f"*/{CONTRACT_FILE}")):
+        done[f"models/{path.parent.name}"] = renew_model(path.parent, key)
+    return {place: num for place, num in done.items() if num}
+
+
+def renew_repository(
+    repository: Path, key: PseudonymKey, server: ModelServer | None, progress: Progress
+) -> Sequence[int]:
+    """Publish the kept releases again with renewed pseudonyms; returns the new releases' numbers.
+
+    Nothing is published when every kept release has the present key.
+    """
+    _renew_tombstones(repository, key)
+    folders = [r.folder(repository, name) for r in releases(repository) for name in r.models]
+    if all(_made_with(folder) in (None, key.key_id) for folder in folders):
+        return ()
+
+    def rewrite(_: str, folder: Path) -> None:
+        renew_model(folder, key)
+
+    return [r.number for r in republish(repository, rewrite, server=server, progress=progress)]
+
+
+def renew_model(folder: Path, key: PseudonymKey) -> int:
+    """Renew the pseudonyms of a router's data file and keep its contract true; returns how many."""
+    path, made_with = folder / IDENTITIES_FILE, _made_with(folder)
+    if made_with in (None, key.key_id):
+        return 0
+    arrays = load_file(path)
+    num, width = arrays["pseudonym"].shape
+    # A kill between the two files leaves renewed pseudonyms under a contract that does not know it yet.
+    if _noted_key(path) != key.key_id:
+        old = [bytes(row).decode() for row in arrays["pseudonym"].view(f"S{width}").reshape(-1)]
+        matrix = id_matrix(key.renewed(old, made_with))
+        order = np.argsort(matrix.view(f"S{matrix.shape[1]}").reshape(-1))
+        arrays = {"pseudonym": matrix[order], "customer_row": arrays["customer_row"][order]}
+        staged = path.with_name(f".{path.name}.new")
+        save_file(arrays, staged, metadata={_KEY_ID: key.key_id})
+        staged.replace(path)
+    contract = ModelContract.read(folder)
+    files = tuple(file_entry(folder, entry.path) for entry in contract.files)
+    staged_folder = folder / ".renewed"
+    staged_folder.mkdir(exist_ok=True)
+    preprocessing = contract.preprocessing | {_KEY_ID: key.key_id}
+    replace(contract, files=files, preprocessing=preprocessing).write(staged_folder)
+    (staged_folder / CONTRACT_FILE).replace(folder / CONTRACT_FILE)
+    staged_folder.rmdir()
+    return int(num)
+
+
+def _made_with(folder: Path) -> str | None:
+    """The key of a model's pseudonyms as its contract says; None where it has none."""
+    if not (folder / IDENTITIES_FILE).is_file():
+        return None
+    return ModelContract.read(folder).preprocessing.get(_KEY_ID) or None
+
+
+def _noted_key(path: Path) -> str | None:
+    with safe_open(path, "numpy") as stream:
+        return (stream.metadata() or {}).get(_KEY_ID)
+
+
+def _renew_tables(workspace: Workspace, key: PseudonymKey) -> int:
+    if not (workspace.tables / SNAPSHOT_FILE).is_file():
+        return 0
+    old = scan_table(workspace.tables, "identities").collect()
+    stale = int((old[_KEY_ID] != key.key_id).sum())
+    if stale:
+        write_tables(workspace.tables, {"identities": renew(old, key).select(list(SCHEMAS["identities"]))})
+    return stale
+
+
+def _renew_tombstones(folder: Path, key: PseudonymKey) -> int:
+    if not (folder / FORGOTTEN_FILE).is_file():
+        return 0
+    forgotten = Forgotten.read(folder)
+    stale = sum(stone.key_id != key.key_id for stone in forgotten.tombstones)
+    if stale:
+        forgotten.renewed(key).write(folder)
+    return stale
