@@ -77,6 +77,7 @@ def _number(value: float) -> str:
 
 
 def svg(figure: Figure) -> str:
+    """The drawn figure as SVG text to put into a page; equal figures give equal text."""
     """Return a figure as SVG text, the same bytes for the same figure."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
