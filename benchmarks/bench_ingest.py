@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,15 +14,18 @@ import polars as pl
 
 from benchmarks.runner import Report, interleave
 from serving.pseudonym import PseudonymKey
-from training.data.events import events_table
+from training.data.events import directory, events_table
 from training.data.ingest import ingest
-from training.data.items import items_table, refuse_unknown_items
+from training.data.intake import Intake
+from training.data.items import items_table
 from training.data.loading import load
 from training.data.shop import ShopSpec, make_shop
 from training.data.sources import Source, load_sources
+from training.data.tables import SnapshotWriter
 from training.workspace import Workspace
 
 NUM_CUSTOMERS = 10_000
+KEY = PseudonymKey("bench", b"b" * 32)
 _EVENTS = {"pageview": "view", "add_to_cart": "cart", "search": "search"}
 
 
@@ -39,9 +43,9 @@ def compare(report: Report, raw: Path, folder: Path) -> None:
     """The web shop's events: typed, bad rows and unknown items out, customers joined, Parquet written."""
     sources = {(s.kind, s.path): s for s in load_sources(raw / "sources.toml")}
     events, items = sources["events", "web_events.csv"], sources["items", "items.csv"]
-    customers = _customers(sources["customers", "web_accounts.csv"])
+    customers = _customers(sources["customers", "web_accounts.csv"], folder)
     variants: dict[str, Callable[[], Any]] = {
-        "ours": lambda: _ours(events, items, customers, folder / "ours.parquet"),
+        "ours": lambda: _ours(events, items, customers, folder / "ours"),
         "polars, hand-written": lambda: _polars(raw, customers, folder / "polars.parquet"),
         "pandas": lambda: _pandas(raw, customers.to_pandas(), folder / "pandas.parquet"),
     }
@@ -62,7 +66,7 @@ def compare(report: Report, raw: Path, folder: Path) -> None:
 def whole_shop(report: Report, raw: Path, folder: Path) -> None:
     """Every file of the shop through `ingest`; nothing to compare with, so a figure of its own."""
     began = time.perf_counter()
-    done = ingest(raw / "sources.toml", Workspace(folder / "w"), PseudonymKey("bench", b"b" * 32))
+    done = ingest(raw / "sources.toml", Workspace(folder / "w"), KEY)
     seconds = time.perf_counter() - began
     report.add_value(
         f"whole shop, {done.read:,} rows, {done.customers['accounts']:,} accounts",
@@ -75,18 +79,23 @@ def whole_shop(report: Report, raw: Path, folder: Path) -> None:
     )
 
 
-def _customers(source: Source) -> pl.DataFrame:
+def _customers(source: Source, folder: Path) -> pl.DataFrame:
     """Who each id is; here every account is a customer."""
-    ids = load(source).rows["source_id"]
+    ids = load(source, Intake(folder / "accounts")).rows["source_id"]
     return pl.DataFrame({"source": ["web"] * ids.len(), "source_id": ids, "customer_id": ids})
 
 
-def _ours(events: Source, items: Source, customers: pl.DataFrame, out: Path) -> int:
-    loaded, catalogue = load(events), items_table([load(items)])
-    refuse_unknown_items([loaded], catalogue)
-    table = events_table([loaded], customers)
-    table.write_parquet(out)
-    return table.height
+def _ours(events: Source, items: Source, customers: pl.DataFrame, folder: Path) -> int:
+    """A first run: nothing is in the intake yet."""
+    shutil.rmtree(folder, ignore_errors=True)
+    intake, writer = Intake(folder / "intake"), SnapshotWriter(folder / "tables")
+    known = items_table([load(items, intake)])["item_id"]
+    loaded = [load(events, intake)]
+    people = directory(loaded, customers)
+    for bucket in events_table(loaded, people, known, KEY, intake.engine):
+        writer.add("events", bucket.table)
+    writer.commit()
+    return writer.rows()["events"]
 
 
 def _polars(raw: Path, customers: pl.DataFrame, out: Path) -> int:

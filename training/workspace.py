@@ -23,6 +23,11 @@ class Workspace:
         return self.root / "quarantine"
 
     @property
+    def intake(self) -> Path:
+        """Cleaned rows of every raw file with raw identifiers, readable by the owner alone; a cache."""
+        return self.root / "intake"
+
+    @property
     def models(self) -> Path:
         """One folder per served model, as serving/contract.py describes, with what training resumes from."""
         return self.root / "models"

@@ -15,6 +15,7 @@ from training.data.identity import Resolution, resolve
 from training.data.linkage import curve, link, pairwise_quality
 from training.data.linkage.clusters import cluster
 from training.data.linkage.normalise import normalise
+from training.data.intake import Intake
 from training.data.loading import load
 from training.data.shop import ShopSpec, make_shop
 from training.data.sources import IngestError, load_sources
@@ -204,7 +205,8 @@ def test_nobody_and_one_person_are_no_special_case() -> None:
 def test_the_shop_s_people_are_found_across_channels(tmp_path: Path) -> None:
     make_shop(ShopSpec(num_customers=1000, seed=3), tmp_path / "raw", tmp_path / "truth")
     sources = [s for s in load_sources(tmp_path / "raw" / "sources.toml") if s.kind == "customers"]
-    parts = [load(s).rows.with_columns(pl.lit(s.name).alias("source")) for s in sources]
+    intake = Intake(tmp_path / "intake")
+    parts = [load(s, intake).rows.with_columns(pl.lit(s.name).alias("source")) for s in sources]
     records = pl.concat(parts, how="diagonal")
     found = resolve(records, NO_SEEN, NOTHING, KEY)
     truth = pl.read_parquet(tmp_path / "truth" / "identities.parquet")

@@ -1,15 +1,32 @@
-"""Text columns to typed columns, and the rules that refuse a row, each with its name."""
+"""Text columns to typed columns, and the rules that refuse a row, each with its name.
+
+What is done to every row is written as Polars expressions, so that the engine of kernels/backend.py runs it,
+on the CPU or the GPU; the few values that the usual form does not take are looked at one by one afterwards.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from datetime import UTC as UTC_ZONE
+from datetime import datetime
+from typing import Any
+
 import polars as pl
 
-from training.data.readers import REFUSED_SCHEMA
+from training.data.chunks import REFUSED_SCHEMA, Chunk
 from training.data.sources import Source
 from training.data.tables import EVENT_TYPES
+from training.data.times import (
+    UTC,
+    DayMonthVotes,
+    common_format,
+    is_ambiguous,
+    parse_times,
+    time_expression,
+)
 
-UTC = pl.Datetime("us", "UTC")
 MONEY = pl.Decimal(18, 4)
+EVENT = pl.Enum(EVENT_TYPES)
 
 # Our field to its type; every other field stays text.
 TYPES: dict[str, pl.DataType] = {
@@ -26,170 +43,223 @@ TYPES: dict[str, pl.DataType] = {
     "rank": pl.Int32(),
     "propensity": pl.Float64(),
 }
+IDS = (
+    "source_id", "item_id", "order_id", "line_id", "session_id", "request_id", "message_id", "answer_id",
+)  # fmt: skip
+MAX_ID_BYTES = 512
+# No shop has rows from outside; such a time is a clock that was never set, or a year misread.
+EARLIEST = datetime(1990, 1, 1, tzinfo=UTC_ZONE)
+LATEST = datetime(2100, 1, 1, tzinfo=UTC_ZONE)
 # A record of a person is worth keeping without these, so what cannot be read there becomes null.
 _LENIENT = {"customers": {"birth_date", "registered_at"}}
 _NEEDS_NO_ITEM = ("search", "message")
+_UNREAD = "unread "  # beside each field, until the rules are judged
 _NOT_NEGATIVE = ("price", "cost")
-_EPOCH_UNITS = (("s", 1e9, 1e11), ("ms", 1e11, 1e14), ("us", 1e14, 1e17), ("ns", 1e17, 1e20))
-_FORMATS = (
-    "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z",
-    "%Y-%m-%d %H:%M:%S%.f UTC", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%d", "%d.%m.%Y %H:%M:%S",
-    "%d.%m.%Y %H:%M", "%d.%m.%Y", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d", "%d/%m/%Y %H:%M:%S",
-    "%d/%m/%Y %H:%M", "%d/%m/%Y", "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%m/%d/%Y", "%Y%m%d%H%M%S", "%Y%m%d",
-)  # fmt: skip
 
 
-def conform(source: Source, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Give rows of text their types and split them into (accepted, refused).
+@dataclass(frozen=True)
+class Cleaned:
+    """Typed rows, which of them are broken (None: none is), and what is said of those (REFUSED_SCHEMA)."""
 
-    Accepted rows keep `row` and `digest` and gain constants and the channel; refused rows are REFUSED_SCHEMA,
-    with the first rule that they break. A derived source refuses none: what cannot be read is null.
+    rows: pl.DataFrame
+    broken: pl.Series | None
+    refused: pl.DataFrame
+
+
+@dataclass
+class Cleaner:
+    """Cleans the chunks of one file.
+
+    `engine` is what kernels/backend.py chose. `day_first` is how dates such as 03/04/2025 are read; `votes`
+    says after the last chunk whether that was right: the whole file decides, not the rows that come first.
     """
-    names = [n for n in rows.columns if n not in ("row", "digest")]
-    texts = [_cleaned(n) for n in names] + [pl.lit(v).alias(k) for k, v in source.constants.items()]
-    rows = rows.with_columns(texts)
-    if "channel" not in rows.columns:
-        rows = rows.with_columns(pl.lit(source.channel or source.name).alias("channel"))
-    for name, mapping in source.values.items():
-        if name in rows.columns:
-            rows = rows.with_columns(pl.col(name).replace(mapping))
-    typed = [_typed(rows[n], n, source) for n in rows.columns if n in TYPES]
-    unread = [s.is_null() & rows[s.name].is_not_null() for s in typed]
-    rows = rows.with_columns(typed)
-    if source.kind in ("orders", "events"):
-        rows = rows.with_columns(_event(source, rows)).with_columns(
-            *([pl.col("quantity").abs()] if "quantity" in rows.columns else [])
+
+    source: Source
+    engine: Any
+    day_first: bool | None = None
+    votes: DayMonthVotes = field(default_factory=DayMonthVotes)
+    num_ambiguous: int = 0
+
+    def clean(self, chunk: Chunk) -> Cleaned:
+        """Give a chunk's rows their types and find the first rule that each breaks.
+
+        A derived source refuses none: what cannot be read is null.
+        """
+        texts = self._collect(self._texts(chunk))
+        names = [n for n in texts.columns if n in TYPES]
+        known = {n: self._format(texts[n]) for n in names if _is_time(n)}
+        typed = self._collect(texts.lazy().with_columns(self._typed(n, known.get(n)) for n in names))
+        typed = typed.with_columns(
+            column for n in names if (column := self._reread(n, texts[n], typed[n])) is not None
         )
-    if source.derived:
-        return rows, pl.DataFrame(schema=REFUSED_SCHEMA)
-    return _split(rows, source, {s.name: u for s, u in zip(typed, unread, strict=True)})
+        if self.source.derived:
+            return Cleaned(typed, None, pl.DataFrame(schema=REFUSED_SCHEMA))
+        unread = _unread(texts, typed)
+        rules = _rules(self.source, typed.columns, [flag.name for flag in unread], chunk.plain)
+        events = _event(self.source, typed.columns) if self.source.kind in ("orders", "events") else []
+        amounts = [pl.col("quantity").abs()] if events and "quantity" in names else []
+        fault = pl.coalesce(
+            *(pl.when(bad).then(pl.lit(i, dtype=pl.UInt8)) for i, (bad, _, _) in enumerate(rules)),
+            pl.lit(None, dtype=pl.UInt8),
+        )
+        rows = typed.lazy().with_columns(*unread, *events)
+        rows = rows.with_columns(fault.alias("fault"), *amounts)
+        return _judged(self._collect(rows), chunk, rules)
+
+    def _collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
+        return rows.collect(engine=self.engine)
+
+    def _texts(self, chunk: Chunk) -> pl.LazyFrame:
+        """Fields without the white space around them, constants that have types, values by our names."""
+        rows = chunk.rows.lazy()
+        if not chunk.tidy:
+            rows = rows.with_columns(_stripped(n) for n in self.source.columns)
+        constants = {k: v for k, v in self.source.constants.items() if is_stored(k)}
+        rows = rows.with_columns(pl.lit(v).alias(k) for k, v in constants.items())
+        known = set(self.source.columns) | set(constants)
+        return rows.with_columns(
+            _replaced(n, mapping) for n, mapping in self.source.values.items() if n in known
+        )
+
+    def _format(self, texts: pl.Series) -> str | None:
+        if self.source.timestamp_format and texts.name == "timestamp":
+            return self.source.timestamp_format
+        fmt = common_format(texts, self.day_first is not False)
+        if fmt is not None and is_ambiguous(fmt):
+            self._vote(texts)
+            fmt = common_format(texts, self.day_first is not False)
+        return fmt
+
+    def _vote(self, texts: pl.Series) -> None:
+        self.votes.count(texts)
+        self.num_ambiguous += 1
+        if self.day_first is None:
+            self.day_first = self.votes.is_day_first
+
+    def _typed(self, name: str, fmt: str | None) -> pl.Expr:
+        text, dtype, factor = pl.col(name), TYPES[name], self.source.scale.get(name)
+        if _is_time(name):
+            zone = self.source.timezone if dtype == UTC else "UTC"
+            time = time_expression(text, fmt, zone) if fmt else pl.lit(None, dtype=UTC)
+            return (time if dtype == UTC else time.dt.date()).alias(name)
+        if dtype == pl.Int64 or dtype == pl.Int32 or (dtype == MONEY and factor is None):
+            return text.cast(dtype, strict=False)
+        numbers = text.cast(pl.Float64, strict=False) * (1.0 if factor is None else factor)
+        if dtype == MONEY:
+            return numbers.round(4).cast(MONEY, strict=False)
+        return pl.when(numbers.is_finite()).then(numbers).cast(dtype).alias(name)
+
+    def _reread(self, name: str, texts: pl.Series, typed: pl.Series) -> pl.Series | None:
+        """The column with what its usual form did not take, where another form does."""
+        left = typed.is_null() & texts.is_not_null()
+        if not left.any() or typed.dtype not in (UTC, pl.Date, pl.Int64, pl.Int32):
+            return None
+        others = texts.filter(left)
+        if _is_time(name):
+            if self.source.timestamp_format and name == "timestamp":
+                return None
+            self._vote(others)
+            zone = self.source.timezone if typed.dtype == UTC else "UTC"
+            read = parse_times(others, zone, day_first=self.day_first is not False)
+            read = read.dt.date() if typed.dtype == pl.Date else read
+        else:  # 2.0 is a whole number that some program wrote as a fraction
+            numbers = others.cast(pl.Float64, strict=False)
+            read = numbers.set(numbers != numbers.round(), None).cast(typed.dtype, strict=False)
+        return typed.scatter(left.arg_true(), read)
 
 
-def refuse(rows: pl.DataFrame, bad: pl.Expr, field: str, reason: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Split rows into those without and those with a fault (REFUSED_SCHEMA with `file`)."""
-    mask = rows.select(bad.fill_null(False)).to_series()
-    refused = rows.filter(mask).select(
-        "file", "row", pl.lit(field).alias("field"), pl.lit(reason).alias("reason")
-    )
-    return rows.filter(~mask), refused
+def is_stored(name: str) -> bool:
+    """Whether a constant is written beside each row: others are put back when rows are read again."""
+    return name in TYPES or name in ("event", "source_id")
 
 
-def parse_times(texts: pl.Series, timezone: str = "UTC", fmt: str | None = None) -> pl.Series:
-    """Parse timestamps to UTC microseconds; what no format takes is null.
-
-    Takes ISO 8601 with or without an offset, the usual written forms and Unix seconds to nanoseconds. Of
-    day-first and month-first the one that more rows fit wins. Naive times are in `timezone`; in the repeated
-    hour of autumn the earlier is meant, and an hour that spring skips is no time.
-    """
-    parsed = pl.Series(texts.name, [None], dtype=UTC).new_from_index(0, texts.len())
-    for candidate in [fmt] if fmt else _fitting_formats(texts):
-        left = parsed.is_null() & texts.is_not_null()
-        if not left.any():
-            return parsed
-        part = texts.filter(left).str.to_datetime(candidate, time_unit="us", strict=False, exact=True)
-        if part.dtype == pl.Datetime("us"):
-            part = part.dt.replace_time_zone(timezone, ambiguous="earliest", non_existent="null")
-        part = part.dt.convert_time_zone("UTC")
-        parsed = part if left.all() else parsed.scatter(left.arg_true(), part)
-    return parsed if fmt else _epoch_times(texts, parsed)
+def _is_time(name: str) -> bool:
+    return TYPES[name] == UTC or TYPES[name] == pl.Date
 
 
-def _fitting_formats(texts: pl.Series) -> list[str]:
-    """The formats, best fit of a sample first, so that the common case parses each row once."""
-    sample = texts.drop_nulls().gather_every(max(1, texts.len() // 2000))
-    fits = {f: sample.str.to_datetime(f, time_unit="us", strict=False).is_not_null().sum() for f in _FORMATS}
-    days_first = sum(n for f, n in fits.items() if f.startswith("%d/"))
-    months_first = sum(n for f, n in fits.items() if f.startswith("%m/"))
-    refused = "%m/" if days_first >= months_first else "%d/"
-    return sorted((f for f in _FORMATS if not f.startswith(refused)), key=lambda f: -fits[f])
-
-
-def _epoch_times(texts: pl.Series, parsed: pl.Series) -> pl.Series:
-    left = parsed.is_null() & texts.is_not_null()
-    if not left.any():
-        return parsed
-    numbers = texts.cast(pl.Float64, strict=False)
-    for unit, low, high in _EPOCH_UNITS:
-        fits = left & (numbers >= low) & (numbers < high)
-        if fits.any():
-            per_second = {"s": 1_000_000.0, "ms": 1_000.0, "us": 1.0, "ns": 0.001}[unit]
-            times = (numbers.filter(fits) * per_second).round().cast(pl.Int64).cast(UTC)
-            parsed = parsed.scatter(fits.arg_true(), times)
-    return parsed
-
-
-def _cleaned(name: str) -> pl.Expr:
+def _stripped(name: str) -> pl.Expr:
     text = pl.col(name).str.strip_chars()
-    return pl.when(text.is_in(["", "\\N"])).then(None).otherwise(text).alias(name)
+    return pl.when((text != "") & (text != "\\N")).then(text).alias(name)
 
 
-def _typed(texts: pl.Series, name: str, source: Source) -> pl.Series:
-    dtype = TYPES[name]
-    if dtype == UTC:
-        return parse_times(texts, source.timezone, source.timestamp_format)
-    if dtype == pl.Date:
-        return parse_times(texts).dt.date()
-    if dtype == pl.Int64 or dtype == pl.Int32:
-        numbers = texts.cast(pl.Float64, strict=False)
-        whole = texts.cast(pl.Int64, strict=False)
-        exact = numbers.filter(whole.is_null())
-        if exact.len() > exact.null_count():
-            whole = pl.select(
-                pl.coalesce(
-                    whole, pl.when(numbers == numbers.round()).then(numbers).cast(pl.Int64, strict=False)
-                )
-            ).to_series()
-        return whole.cast(dtype, strict=False).alias(name)
-    factor = source.scale.get(name)
-    if dtype == MONEY:
-        if factor is not None:
-            texts = (texts.cast(pl.Float64, strict=False) * factor).cast(pl.String)
-        return texts.cast(MONEY, strict=False)
-    numbers = texts.cast(pl.Float64, strict=False) * (1.0 if factor is None else factor)
-    return pl.select(pl.when(numbers.is_finite()).then(numbers).cast(dtype).alias(name)).to_series()
+def _replaced(name: str, mapping: dict[str, str]) -> pl.Expr:
+    """The value by our name; comparing with each name is faster than looking it up while names are few."""
+    text = pl.col(name)
+    if len(mapping) > 12:
+        return text.replace(mapping)
+    chosen: Any = pl
+    for raw, ours in mapping.items():
+        chosen = chosen.when(text == raw).then(pl.lit(ours))
+    return (chosen.otherwise(text) if mapping else text).alias(name)
 
 
-def _event(source: Source, rows: pl.DataFrame) -> pl.Expr:
-    """The event's type; cancelled orders and negative quantities are returns, not faults."""
-    event = pl.col("event").str.to_lowercase() if "event" in rows.columns else pl.lit("purchase")
+def _unread(texts: pl.DataFrame, typed: pl.DataFrame) -> list[pl.Series]:
+    """For each typed column with values that could not be read, which they are."""
+    names = [n for n in typed.columns if n in TYPES and typed[n].null_count() > texts[n].null_count()]
+    return [(typed[n].is_null() & texts[n].is_not_null()).alias(_UNREAD + n) for n in names]
+
+
+def _event(source: Source, columns: list[str]) -> list[pl.Expr]:
+    """The event's type, and where it is none; cancelled orders and negative quantities are returns."""
+    event, unknown = pl.lit("purchase", dtype=EVENT), pl.lit(False)
+    if "event" in columns:
+        event = pl.col("event").str.to_lowercase().cast(EVENT, strict=False)
+        unknown = pl.col("event").is_not_null() & event.is_null()
     sent_back = pl.lit(False)
-    if "quantity" in rows.columns:
+    if "quantity" in columns:
         sent_back = pl.col("quantity") < 0
-    if source.cancelled_order_prefix and "order_id" in rows.columns:
+    if source.cancelled_order_prefix and "order_id" in columns:
         sent_back = sent_back | pl.col("order_id").str.starts_with(source.cancelled_order_prefix)
-    return pl.when(sent_back & (event == "purchase")).then(pl.lit("return")).otherwise(event).alias("event")
+    returned = pl.lit("return", dtype=EVENT)
+    event = pl.when(sent_back & (event == "purchase")).then(returned).otherwise(event)
+    return [event.alias("event"), unknown.alias(_UNREAD + "event")]
 
 
-def _split(
-    rows: pl.DataFrame, source: Source, unread: dict[str, pl.Series]
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    faults: list[tuple[pl.Series, str, str]] = []
-    for name, mask in unread.items():
+def _rules(
+    source: Source, columns: list[str], unread: list[str], plain: bool
+) -> list[tuple[pl.Expr, str, str]]:
+    """Condition, field and reason of every rule, in the order in which a row is judged."""
+    rules: list[tuple[pl.Expr, str, str]] = []
+    for name in (flag.removeprefix(_UNREAD) for flag in unread):
         if name not in _LENIENT.get(source.kind, ()):
-            times = TYPES[name] in (UTC, pl.Date())
-            faults.append((mask, name, "unparsable_date" if times else "bad_value"))
-    rules = [(pl.col(name).is_null(), name, "missing_field") for name in source.needs]
+            reason = "unparsable_date" if _is_time(name) else "bad_value"
+            rules.append((pl.col(_UNREAD + name), name, reason))
+    for name in (n for n in source.needs if n not in source.constants):
+        known = pl.lit(False) if name not in columns else pl.col(name).is_not_null()
+        rules.append(
+            (~(known | pl.col(_UNREAD + name)) if name == "event" else ~known, name, "missing_field")
+        )
     if source.kind == "events":
-        needs_item = pl.col("item_id").is_null() if "item_id" in rows.columns else pl.lit(True)
-        rules.append((needs_item & ~pl.col("event").is_in(_NEEDS_NO_ITEM), "item_id", "missing_field"))
+        needs_item = pl.col("item_id").is_null() if "item_id" in columns else pl.lit(True)
+        exempt = pl.col("event").is_in(pl.Series(_NEEDS_NO_ITEM, dtype=EVENT).implode())
+        rules.append((needs_item & ~exempt, "item_id", "missing_field"))
     if source.kind in ("events", "orders"):
-        rules.append((~pl.col("event").is_in(EVENT_TYPES), "event", "bad_value"))
-    for name in _NOT_NEGATIVE:
-        if name in rows.columns:
-            rules.append((pl.col(name) < 0, name, "negative_price"))
-    masks = rows.select(rule.fill_null(False).alias(str(i)) for i, (rule, _, _) in enumerate(rules))
-    faults += [(masks[str(i)], field, reason) for i, (_, field, reason) in enumerate(rules)]
-    first = pl.Series([None], dtype=pl.Int16).new_from_index(0, rows.height)
-    for i, (mask, _, _) in reversed(list(enumerate(faults))):
-        if mask.any():
-            first = pl.select(pl.when(mask).then(pl.lit(i, dtype=pl.Int16)).otherwise(first)).to_series()
-    broken = first.is_not_null()
-    if not broken.any():
-        return rows, pl.DataFrame(schema=REFUSED_SCHEMA)
-    rule = first.filter(broken)
-    refused = rows.filter(broken).select(
-        "row",
-        pl.Series("field", [faults[i][1] for i in rule]),
-        pl.Series("reason", [faults[i][2] for i in rule]),
+        rules.append((pl.col(_UNREAD + "event"), "event", "bad_value"))
+    rules += [(pl.col(n) < 0, n, "negative_price") for n in _NOT_NEGATIVE if n in columns]
+    if "timestamp" in columns:
+        impossible = (pl.col("timestamp") < EARLIEST) | (pl.col("timestamp") >= LATEST)
+        rules.append((impossible, "timestamp", "impossible_time"))
+    for name in (n for n in IDS if n in source.columns):
+        rules.append((pl.col(name).str.len_bytes() > MAX_ID_BYTES, name, "unusable_id"))
+        if not plain:
+            rules.append((pl.col(name).str.contains(r"[\x00-\x1f\x7f]"), name, "unusable_id"))
+    return rules
+
+
+def _judged(rows: pl.DataFrame, chunk: Chunk, rules: list[tuple[pl.Expr, str, str]]) -> Cleaned:
+    fault = rows["fault"]
+    rows = rows.select(n for n in rows.columns if n != "fault" and not n.startswith(_UNREAD))
+    if fault.null_count() == fault.len():
+        return Cleaned(rows, None, pl.DataFrame(schema=REFUSED_SCHEMA))
+    broken = fault.is_not_null()
+    bad = rows["row"].filter(broken)
+    refused = pl.DataFrame(
+        {
+            "row": bad,
+            "field": [rules[i][1] for i in fault.drop_nulls()],
+            "reason": [rules[i][2] for i in fault.drop_nulls()],
+            "raw": [chunk.raw(row) for row in bad],
+        },
+        schema=REFUSED_SCHEMA,
     )
-    return rows.filter(~broken), refused
+    return Cleaned(rows, broken, refused)

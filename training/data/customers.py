@@ -7,9 +7,26 @@ import polars as pl
 from training.data.identity import Resolution
 from training.data.tables import SCHEMAS
 
+ACTIVE = {
+    "customer_id": pl.String,
+    "first_seen": SCHEMAS["customers"]["first_seen"],
+    "last_seen": SCHEMAS["customers"]["last_seen"],
+}
 
-def customers_table(resolution: Resolution, events: pl.DataFrame) -> pl.DataFrame:
-    """Build one row a customer.
+
+def active_times(events: pl.DataFrame) -> pl.DataFrame:
+    """When each customer did something first and last, in some of the events: ACTIVE."""
+    return (
+        events.lazy()
+        .filter(pl.col("customer_id").is_not_null())
+        .group_by("customer_id")
+        .agg(pl.col("timestamp").min().alias("first_seen"), pl.col("timestamp").max().alias("last_seen"))
+        .collect()
+    )
+
+
+def customers_table(resolution: Resolution, active: pl.DataFrame) -> pl.DataFrame:
+    """Build one row a customer; `active` has one or several rows of ACTIVE for each who did something.
 
     Of country, city and birth year the one on the account registered last is kept, if it is not empty.
     """
@@ -23,9 +40,7 @@ def customers_table(resolution: Resolution, events: pl.DataFrame) -> pl.DataFram
         pl.col("birth_date").drop_nulls().first().dt.year().cast(pl.Int32).alias("birth_year"),
         pl.col("registered_at").min(),
     )
-    active = events.filter(pl.col("customer_id").is_not_null()).group_by("customer_id").agg(
-        pl.col("timestamp").min().alias("first_seen"), pl.col("timestamp").max().alias("last_seen")
-    )  # fmt: skip
+    active = active.group_by("customer_id").agg(pl.col("first_seen").min(), pl.col("last_seen").max())
     table = (
         resolution.customers.group_by("customer_id").agg(pl.len().cast(pl.Int64).alias("num_sources"))
         .join(facts, on="customer_id", how="left")

@@ -1,56 +1,192 @@
-"""The events and exposures tables: what customers did, and what they were shown, in every channel."""
+"""The events and exposures tables, made bucket by bucket: what customers did, and what they were shown.
+
+A bucket holds all rows of some ids, so duplicates meet in it and no step needs more rows than one bucket has.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
 import polars as pl
 
-from training.data.digests import content_ids
-from training.data.loading import Loaded, as_table
+from serving.pseudonym import PseudonymKey
+from training.data.cleaning import EVENT
+from training.data.digests import Digests, keyed_ids
+from training.data.intake import IDS_SCHEMA, NUM_BUCKETS
+from training.data.loading import FILE, STREAMED, Loaded, field_type, refusals
 from training.data.tables import SCHEMAS
 
+ROWS_PER_PART = 500_000
 _EVENT_OF_KIND = {"reviews": "review", "messages": "message"}
+_KEYS = {"file": FILE, "row": pl.UInt32, "hi": pl.UInt64, "lo": pl.UInt32, "bucket": pl.UInt8}
+_IDS = {**IDS_SCHEMA, "who": pl.UInt64, "source": pl.String}
+_ORDER = {
+    "events": ("customer_row", "timestamp", "hi"),
+    "exposures": ("customer_row", "timestamp", "request_id", "rank", "hi"),
+}
 
 
-def events_table(loaded: list[Loaded], customers: pl.DataFrame) -> pl.DataFrame:
-    """Gather events, order lines, reviews and messages, sorted by time.
+@dataclass(frozen=True)
+class Directory:
+    """Who the raw ids are: `names` [n] are the customer ids, sorted; the frames point into them.
 
-    `customers` maps (source, source_id) to customer_id; rows without an id have a null customer_id. event_id
-    is a hash of the content without the customer, so the same raw rows give the same ids in any order.
+    rows: (who, bucket, customer_row); accounts: (source, source_id, customer_row).
     """
-    parts = [pl.DataFrame(schema=SCHEMAS["events"])]
-    for part in loaded:
-        if part.source.kind not in ("events", "orders", "reviews", "messages"):
-            continue
-        rows = part.rows
-        if kind_event := _EVENT_OF_KIND.get(part.source.kind):
-            if "timestamp" not in rows.columns:
-                continue
-            rows = rows.filter(pl.col("timestamp").is_not_null()).with_columns(
-                pl.lit(kind_event).alias("event")
-            )
-        rows = rows.with_columns(_event_ids(part.source.name, rows))
-        parts.append(as_table(with_customer(rows, part.source.name, customers), "events"))
-    return pl.concat(parts).sort("timestamp", "event_id")
+
+    names: pl.Series
+    rows: pl.DataFrame
+    accounts: pl.DataFrame
 
 
-def exposures_table(loaded: list[Loaded], customers: pl.DataFrame) -> pl.DataFrame:
+@dataclass(frozen=True)
+class Bucket:
+    """A part of a table, and the rows that were refused on the way (REFUSED)."""
+
+    table: pl.DataFrame
+    refused: list[pl.DataFrame]
+
+
+def directory(loaded: list[Loaded], customers: pl.DataFrame) -> Directory:
+    """Look up every raw id; `customers` maps (source, source_id) to customer_id."""
+    names = customers["customer_id"].unique().sort()
+    numbers = pl.DataFrame(
+        {"customer_id": names, "customer_row": pl.int_range(names.len(), dtype=pl.UInt32, eager=True)}
+    )
+    accounts = customers.join(numbers, on="customer_id", how="left").drop("customer_id")
+    streamed = [part for part in loaded if part.source.kind in STREAMED]
+    ids = pl.concat([pl.DataFrame(schema=_IDS), *(part.ids() for part in streamed)])
+    rows = ids.join(accounts, on=["source", "source_id"], how="left").select("who", "bucket", "customer_row")
+    return Directory(names, rows, accounts)
+
+
+def events_table(
+    loaded: list[Loaded], people: Directory, known_items: pl.Series | None, key: PseudonymKey, engine: Any
+) -> Iterator[Bucket]:
+    """Gather events, order lines, reviews and messages; each part sorted by customer and time.
+
+    Rows without an id have a null customer_id; rows that name an item which is not among `known_items` are
+    refused. event_id comes from the raw record, under the key, so the same raw rows give the same ids in any
+    order.
+    """
+    parts = [part for part in loaded if part.source.kind in ("events", "orders")]
+    texts = [_as_events(part, people) for part in loaded if part.source.kind in _EVENT_OF_KIND]
+    yield from _buckets("events", parts, [t for t in texts if t.height], people, known_items, key, engine)
+
+
+def exposures_table(
+    loaded: list[Loaded], people: Directory, known_items: pl.Series | None, key: PseudonymKey, engine: Any
+) -> Iterator[Bucket]:
     """Gather what was shown: one row an item of a request."""
-    parts = [pl.DataFrame(schema=SCHEMAS["exposures"])]
-    for part in loaded:
-        if part.source.kind == "exposures":
-            parts.append(as_table(with_customer(part.rows, part.source.name, customers), "exposures"))
-    return pl.concat(parts).sort("request_id", "rank", "item_id", "customer_id", "timestamp")
+    parts = [part for part in loaded if part.source.kind == "exposures"]
+    yield from _buckets("exposures", parts, [], people, known_items, key, engine)
 
 
-def with_customer(rows: pl.DataFrame, source: str, customers: pl.DataFrame) -> pl.DataFrame:
-    """Join the customer_id of each row's (source, source_id)."""
+def with_customer(rows: pl.DataFrame, source: str, people: Directory) -> pl.DataFrame:
+    """Join `customer_row` and customer_id of each row's (source, source_id)."""
     if "source_id" not in rows.columns:
-        return rows.with_columns(pl.lit(None, dtype=pl.String).alias("customer_id"))
-    known = customers.filter(pl.col("source") == source).select("source_id", "customer_id")
-    return rows.join(known, on="source_id", how="left", maintain_order="left")
+        return rows.with_columns(
+            pl.lit(None, dtype=pl.UInt32).alias("customer_row"),
+            pl.lit(None, dtype=pl.String).alias("customer_id"),
+        )
+    known = people.accounts.filter(pl.col("source") == source).select("source_id", "customer_row")
+    rows = rows.join(known, on="source_id", how="left", maintain_order="left")
+    return rows.with_columns(people.names.gather(rows["customer_row"]).alias("customer_id"))
 
 
-def _event_ids(source: str, rows: pl.DataFrame) -> pl.Series:
-    columns = [n for n in ("source_id", "message_id", *SCHEMAS["events"]) if n in rows.columns]
-    named = rows.with_columns(pl.lit(source).alias("source"))
-    return content_ids(named, ["source", *columns]).alias("event_id")
+def _buckets(
+    table: str,
+    parts: list[Loaded],
+    gathered: list[pl.DataFrame],
+    people: Directory,
+    known_items: pl.Series | None,
+    key: PseudonymKey,
+    engine: Any,
+) -> Iterator[Bucket]:
+    num = _num_parts(parts, gathered, engine)
+    if not parts and not gathered:
+        yield Bucket(pl.DataFrame(schema=SCHEMAS[table]), [])
+        return
+    width = NUM_BUCKETS // num
+    for first in range(0, NUM_BUCKETS, width):
+        here = pl.col("bucket").is_between(first, first + width - 1)
+        who = people.rows.lazy().filter(here).drop("bucket")
+        frames = [_uniform(part.scan(first, first + width), table) for part in parts]
+        frames = [f.join(who, on="who", how="left", maintain_order="left") for f in frames]
+        frames += [f.lazy().filter(here) for f in gathered]
+        rows = pl.concat(f.select(_columns(table, "customer_row")) for f in frames).sort(
+            _ORDER[table], nulls_last=True, maintain_order=True
+        )
+        rows = rows.with_columns(*_faults(known_items))
+        yield _bucket(table, rows.collect(engine=engine), people, key)
+
+
+def _faults(known_items: pl.Series | None) -> tuple[pl.Expr, pl.Expr]:
+    """Equal records are neighbours after sorting; the first in order of files and rows stays."""
+    again = (pl.col("hi") == pl.col("hi").shift()) & (pl.col("lo") == pl.col("lo").shift())
+    unknown = pl.lit(False)
+    if known_items is not None:
+        unknown = pl.col("item_id").is_not_null() & ~pl.col("item_id").is_in(known_items.implode())
+    return again.fill_null(False).alias("again"), unknown.alias("unknown")
+
+
+def _bucket(table: str, rows: pl.DataFrame, people: Directory, key: PseudonymKey) -> Bucket:
+    refused = []
+    for flag, field, reason in (("again", None, "duplicate"), ("unknown", "item_id", "unknown_item")):
+        if rows[flag].any():
+            refused.append(refusals(rows.filter(flag), field, reason))
+            rows = rows.filter(~pl.col(flag))
+    columns = [people.names.gather(rows["customer_row"]).alias("customer_id")]
+    if table == "events":
+        digests = Digests(rows["hi"].to_numpy(), rows["lo"].to_numpy())
+        columns.append(keyed_ids(digests, key, "event").alias("event_id"))
+    schema = SCHEMAS[table]
+    missing = [pl.lit(None, dtype=t).alias(n) for n, t in schema.items() if n not in rows.columns]
+    finished = rows.with_columns(missing).with_columns(columns)
+    return Bucket(finished.select(pl.col(n).cast(t) for n, t in schema.items()), refused)
+
+
+def _columns(table: str, who: str) -> list[str]:
+    return [*_KEYS, who, *(n for n in SCHEMAS[table] if n not in ("event_id", "customer_id", "release"))]
+
+
+def _uniform(rows: pl.LazyFrame, table: str) -> pl.LazyFrame:
+    """All columns of the table, so that sources of different width lie below each other."""
+    present = set(rows.collect_schema().names())
+    wanted = _columns(table, "who")
+    types = {n: _type(n) for n in wanted}
+    return rows.with_columns(
+        pl.lit(None, dtype=types[n]).alias(n) for n in wanted if n not in present
+    ).select(wanted)
+
+
+def _type(name: str) -> Any:
+    if name == "who":
+        return pl.UInt64
+    return _KEYS.get(name) or (EVENT if name == "event" else field_type(name))
+
+
+def _as_events(part: Loaded, people: Directory) -> pl.DataFrame:
+    """Reviews and messages that have a time, as rows of the events table."""
+    if "timestamp" not in part.rows.columns:
+        return pl.DataFrame()
+    rows = part.rows.filter(pl.col("timestamp").is_not_null())
+    rows = with_customer(rows, part.source.name, people).drop("customer_id")
+    rows = rows.with_columns(pl.lit(_EVENT_OF_KIND[part.source.kind], dtype=EVENT).alias("event"))
+    wanted = _columns("events", "customer_row")
+    missing = [pl.lit(None, dtype=_type(n)).alias(n) for n in wanted if n not in rows.columns]
+    return rows.with_columns(missing).select(wanted)
+
+
+def _num_parts(parts: list[Loaded], gathered: list[pl.DataFrame], engine: Any) -> int:
+    """A power of two that follows from how many different records there are, however often each came."""
+    most = sum(e.num_rows for p in parts for e in p.entries) + sum(f.height for f in gathered)
+    if most <= ROWS_PER_PART:
+        return 1
+    records = [p.scan().select("hi") for p in parts] + [f.lazy().select("hi") for f in gathered]
+    different = pl.concat(records).select(pl.col("hi").n_unique()).collect(engine=engine).item()
+    num = 1
+    while num < NUM_BUCKETS and num * ROWS_PER_PART < different:
+        num *= 2
+    return num

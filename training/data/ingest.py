@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,29 @@ import polars as pl
 from rich.table import Table
 
 from kernels import backend
+from serving.forgotten import Forgotten
 from serving.pseudonym import PseudonymKey
-from training.data.customers import customers_table
-from training.data.events import events_table, exposures_table
+from training.data.customers import ACTIVE, active_times, customers_table
+from training.data.events import directory, events_table, exposures_table
+from training.data.forgetting import Gone
 from training.data.identity import Resolution, resolve
+from training.data.identity_config import load_identity_config
+from training.data.intake import Intake
 from training.data.items import items_table, refuse_unknown_items
-from training.data.loading import Loaded, load, mode
+from training.data.loading import REFUSED, Loaded, load, mode, refuse_duplicates
 from training.data.messages import answers_table, labels_table, messages_table, prepare_messages
-from training.data.quarantine import relative_name, with_raw_text, write_quarantine
-from training.data.sources import IngestError, load_sources
-from training.data.tables import SCHEMAS, SNAPSHOT_FILE, scan_table, snapshot_sha256, write_tables
+from training.data.quarantine import SCHEMA as QUARANTINE
+from training.data.quarantine import named, relative_name, write_quarantine
+from training.data.readers import files_of
+from training.data.sources import IngestError, Source, load_sources
+from training.data.tables import (
+    SCHEMAS,
+    SNAPSHOT_FILE,
+    SnapshotWriter,
+    read_snapshot,
+    scan_table,
+    snapshot_sha256,
+)
 from training.workspace import Workspace
 
 __all__ = ["FileReport", "IngestError", "IngestReport", "ingest"]
@@ -60,6 +75,7 @@ class IngestReport:
     backend: str
     snapshot_sha256: str
     stages: dict[str, float] = field(default_factory=dict)
+    unchanged: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON takes it."""
@@ -95,70 +111,132 @@ def ingest(
 ) -> IngestReport:
     """Read the raw files that a sources file names into the workspace's tables, in one snapshot.
 
-    The same files give the same snapshot, in any order of rows. Refused rows go to the workspace's
-    quarantine with file, row and reason. A customer known from an earlier run keeps their customer_id.
-    Raises IngestError, with what, where and the remedy, before anything is written.
+    The same files give the same snapshot, in any order of rows or of adding them; files that were read
+    before are not read again, and when nothing changed at all nothing is done. Refused rows go to the
+    workspace's quarantine with file, row and reason. A customer known from an earlier run keeps their
+    customer_id. Raises IngestError, with what, where and the remedy, before anything is written.
     """
     show = progress or (lambda _: None)
     clock = _Clock()
     _check_writable(workspace.root)
-    loaded = []
-    for source in load_sources(sources_file):
-        loaded.append(load(source))
-        show(f"read {sum(loaded[-1].num_read):,} rows of {source.label}")
+    sources = load_sources(sources_file)
+    forgotten = Forgotten.read(workspace.root)
+    intake = Intake(workspace.intake, Gone(forgotten, key) if forgotten.tombstones else None)
+    inputs = _inputs(sources, intake, key)
+    if (report := _unchanged(workspace, inputs)) is not None:
+        show(f"nothing changed in {len(report.files)} files since the last run")
+        return replace(report, seconds=clock.total(), rows_per_second=0.0, stages={}, unchanged=True)
+    loaded = _load(sources, intake, show)
+    refuse_duplicates(loaded)
     items = items_table([part for part in loaded if part.source.kind == "items"])
-    if any(part.source.kind == "items" for part in loaded):
+    known_items = items["item_id"] if any(part.source.kind == "items" for part in loaded) else None
+    if known_items is not None:
         refuse_unknown_items(loaded, items)
-    prepare_messages(loaded)
+    prepare_messages(loaded, key)
     clock.lap("read")
-    people = resolve(_account_records(loaded), _seen_ids(loaded), _previous_identities(workspace), key)
+    records, previous = _account_records(loaded), _previous_identities(workspace)
+    people = resolve(records, _seen_ids(loaded), previous, key, load_identity_config(sources_file))
     show(f"joined {people.customers.height:,} ids into {people.num_customers:,} customers")
     clock.lap("identity")
-    frames = _tables(loaded, items, people)
-    quarantine = pl.concat([with_raw_text(p.source, p.files, p.all_refused()) for p in loaded])
-    files = _file_reports(loaded)
-    _check_counts(files)
+    writer = SnapshotWriter(workspace.tables)
+    refused = _write(writer, loaded, items, known_items, people, key, intake.engine)
     clock.lap("tables")
-    reasons = quarantine.group_by("reason").len().sort("reason")
-    refused = {reason: int(count) for reason, count in reasons.iter_rows()}
-    counts = {name: frame.height for name, frame in frames.items()}
-    ran_on = backend.resolve("cpu").name
-    write_quarantine(workspace.quarantine, quarantine)
-    note = {"files": [asdict(f) for f in files], "refused": refused, "backend": ran_on}
-    write_tables(workspace.tables, frames, note=note)
-    clock.lap("write")
+    quarantine, files = _account(loaded, refused)
+    counts = writer.rows()
+    reasons = dict(quarantine.group_by("reason").len().sort("reason").iter_rows())
+    if num_forgotten := sum(entry.num_forgotten for part in loaded for entry in part.entries):
+        reasons["forgotten"] = num_forgotten  # their rows are in no quarantine
     # A derived source reads rows that its file's owner has counted.
     owned = [file for file in files if not file.derived]
     read, seconds = sum(file.read for file in owned), clock.total()
-    show(f"wrote {sum(counts.values()):,} rows, {quarantine.height:,} to quarantine, in {seconds:.1f} s")
-    return IngestReport(
+    report = IngestReport(
         files=files,
-        refused=refused,
+        refused=reasons,
         tables=counts,
         customers=_customer_counts(people),
         read=read,
         accepted=sum(file.accepted for file in owned),
         seconds=seconds,
         rows_per_second=read / max(seconds, 1e-9),
-        backend=ran_on,
-        snapshot_sha256=snapshot_sha256(workspace.tables),
-        stages=clock.laps,
+        backend=backend.resolve().name,
+        snapshot_sha256=writer.sha256(),
     )
+    write_quarantine(workspace.quarantine, quarantine)
+    writer.commit(
+        {
+            "files": [asdict(f) for f in files],
+            "refused": reasons,
+            "backend": report.backend,
+            "inputs": inputs,
+            "report": report.as_dict(),
+        }
+    )
+    intake.keep_only({entry.folder.name for part in loaded for entry in part.entries})
+    clock.lap("write")
+    show(
+        f"wrote {sum(counts.values()):,} rows, {quarantine.height:,} to quarantine, in {clock.total():.1f} s"
+    )
+    return replace(report, stages=clock.laps)
 
 
-def _tables(loaded: list[Loaded], items: pl.DataFrame, people: Resolution) -> dict[str, pl.DataFrame]:
-    events = events_table(loaded, people.customers)
-    return {
-        "events": events,
-        "customers": customers_table(people, events),
-        "identities": people.identities,
-        "items": items,
-        "messages": messages_table(loaded, people.customers),
-        "labels": labels_table(loaded),
-        "answers": answers_table(loaded),
-        "exposures": exposures_table(loaded, people.customers),
-        "consents": pl.DataFrame(schema=SCHEMAS["consents"]),
-    }
+def _load(sources: list[Source], intake: Intake, show: Callable[[str], None]) -> list[Loaded]:
+    loaded: list[Loaded] = []
+    for source in sources:
+        first_file = sum(len(part.files) for part in loaded)
+        loaded.append(load(source, intake, first_file))
+        show(f"read {sum(entry.num_read for entry in loaded[-1].entries):,} rows of {source.label}")
+    return loaded
+
+
+def _inputs(sources: list[Source], intake: Intake, key: PseudonymKey) -> str:
+    """A hash of all that the tables follow from: files, how they are read, who is forgotten, key, code."""
+    files = [[relative_name(s, path), intake.key(s, path)] for s in sources for path in files_of(s)]
+    code = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py"))]
+    parts = [json.dumps([files, key.key_id]).encode(), *code]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _unchanged(workspace: Workspace, inputs: str) -> IngestReport | None:
+    """The report of the last run if it read the same and its tables are whole."""
+    if not (workspace.tables / SNAPSHOT_FILE).is_file():
+        return None
+    manifest = read_snapshot(workspace.tables)
+    files = [workspace.tables / f["path"] for table in manifest["tables"].values() for f in table["files"]]
+    report = manifest["note"].get("report")
+    if manifest["note"].get("inputs") != inputs or not report or not all(map(Path.is_file, files)):
+        return None
+    if report["snapshot_sha256"] != snapshot_sha256(workspace.tables):
+        return None
+    return IngestReport(**{**report, "files": tuple(FileReport(**file) for file in report["files"])})
+
+
+def _write(
+    writer: SnapshotWriter,
+    loaded: list[Loaded],
+    items: pl.DataFrame,
+    known_items: pl.Series | None,
+    people: Resolution,
+    key: PseudonymKey,
+    engine: Any,
+) -> pl.DataFrame:
+    """Write every table; returns what was refused on the way (REFUSED)."""
+    who, refused = directory(loaded, people.customers), [pl.DataFrame(schema=REFUSED)]
+    active = [pl.DataFrame(schema=ACTIVE)]
+    for bucket in events_table(loaded, who, known_items, key, engine):
+        writer.add("events", bucket.table)
+        refused += bucket.refused
+        active.append(active_times(bucket.table))
+    for bucket in exposures_table(loaded, who, known_items, key, engine):
+        writer.add("exposures", bucket.table)
+        refused += bucket.refused
+    writer.add("customers", customers_table(people, pl.concat(active)))
+    writer.add("identities", people.identities)
+    writer.add("items", items)
+    writer.add("messages", messages_table(loaded, who))
+    writer.add("labels", labels_table(loaded))
+    writer.add("answers", answers_table(loaded, key))
+    writer.add("consents", pl.DataFrame(schema=SCHEMAS["consents"]))
+    return pl.concat(refused)
 
 
 def _account_records(loaded: list[Loaded]) -> pl.DataFrame:
@@ -174,7 +252,7 @@ def _account_records(loaded: list[Loaded]) -> pl.DataFrame:
                 folded = folded.join(mode(rows, "source_id", name), on="source_id", how="left")
             rows = folded
         else:
-            rows = rows.drop("file", "row", "digest", "channel")
+            rows = rows.drop("file", "row", "hi", "lo", "bucket", "channel")
         parts.append(rows.with_columns(pl.lit(part.source.name).alias("source")))
     return pl.concat(parts, how="diagonal")
 
@@ -182,18 +260,7 @@ def _account_records(loaded: list[Loaded]) -> pl.DataFrame:
 def _seen_ids(loaded: list[Loaded]) -> pl.DataFrame:
     """Every id in any file, and when it was first seen."""
     schema = {"source": pl.String, "source_id": pl.String, "first_seen": SCHEMAS["events"]["timestamp"]}
-    parts = [pl.DataFrame(schema=schema)]
-    for part in loaded:
-        if "source_id" not in part.rows.columns:
-            continue
-        rows = part.rows.filter(pl.col("source_id").is_not_null())
-        when = (
-            pl.col("timestamp").min()
-            if "timestamp" in rows.columns
-            else pl.lit(None, dtype=schema["first_seen"])
-        )
-        ids = rows.group_by("source_id").agg(when.alias("first_seen"))
-        parts.append(ids.with_columns(pl.lit(part.source.name).alias("source")).select(list(schema)))
+    parts = [pl.DataFrame(schema=schema), *(part.ids().select(list(schema)) for part in loaded)]
     return pl.concat(parts).group_by("source", "source_id").agg(pl.col("first_seen").min())
 
 
@@ -203,37 +270,45 @@ def _previous_identities(workspace: Workspace) -> pl.DataFrame:
     return scan_table(workspace.tables, "identities").collect()
 
 
-def _file_reports(loaded: list[Loaded]) -> tuple[FileReport, ...]:
-    reports = []
+def _account(loaded: list[Loaded], refused: pl.DataFrame) -> tuple[pl.DataFrame, tuple[FileReport, ...]]:
+    """Bring refusals to their files: the quarantine, and the count of every file."""
+    quarantine, reports = [pl.DataFrame(schema=QUARANTINE)], []
     for part in loaded:
-        refused = dict(part.all_refused().group_by("file").len().iter_rows())
-        accepted = dict(part.rows.group_by("file").len().iter_rows())
-        entity = {"items": "item_id", "customers": "source_id"}.get(part.source.kind)
-        for number, path in enumerate(part.files):
-            read = part.num_read[number]
-            kept = read if part.source.derived else accepted.get(number, 0)
-            distinct = kept
-            if entity is not None:
-                distinct = part.rows.filter(pl.col("file") == number)[entity].drop_nulls().n_unique()
-            reports.append(
-                FileReport(
-                    source=part.source.name,
-                    kind=part.source.kind,
-                    file=relative_name(part.source, path),
-                    read=read,
-                    accepted=kept,
-                    refused=refused.get(number, 0),
-                    folded=kept - distinct,
-                    derived=part.source.derived,
-                )
-            )
-    return tuple(reports)
+        last_file = part.first_file + len(part.files)
+        theirs = pl.concat(
+            [
+                part.all_refused(),
+                refused.filter(pl.col("file").is_between(part.first_file, last_file, "left")),
+            ]
+        )
+        quarantine.append(named(theirs, part.source, part.files, part.first_file))
+        reports += _file_reports(part, theirs)
+    return pl.concat(quarantine), tuple(reports)
 
 
-def _check_counts(files: tuple[FileReport, ...]) -> None:
-    for file in files:
-        if file.accepted + file.refused != file.read:
-            raise AssertionError(f"{file.file}: {file.accepted} + {file.refused} rows are not {file.read}")
+def _file_reports(part: Loaded, refused: pl.DataFrame) -> list[FileReport]:
+    by_file = dict(refused.group_by("file").len().iter_rows())
+    late = dict(refused.filter(pl.col("raw").is_null()).group_by("file").len().iter_rows())
+    entity = {"items": "item_id", "customers": "source_id"}.get(part.source.kind)
+    reports = []
+    for number, (path, entry) in enumerate(zip(part.files, part.entries, strict=True), part.first_file):
+        kept = distinct = entry.num_read if part.source.derived else entry.num_rows - late.get(number, 0)
+        if entity is not None:
+            distinct = part.rows.filter(pl.col("file") == number)[entity].drop_nulls().n_unique()
+        report = FileReport(
+            source=part.source.name,
+            kind=part.source.kind,
+            file=relative_name(part.source, path),
+            read=entry.num_read,
+            accepted=kept,
+            refused=by_file.get(number, 0) + entry.num_forgotten,
+            folded=kept - distinct,
+            derived=part.source.derived,
+        )
+        if report.accepted + report.refused != report.read:
+            raise AssertionError(f"{path}: {report.accepted} + {report.refused} rows are not {report.read}")
+        reports.append(report)
+    return reports
 
 
 def _customer_counts(people: Resolution) -> dict[str, int]:

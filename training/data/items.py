@@ -15,17 +15,16 @@ def items_table(loaded: list[Loaded]) -> pl.DataFrame:
     """Fold every items source into one row an item: the most frequent text, the median price above zero."""
     if not loaded:
         return pl.DataFrame(schema=SCHEMAS["items"])
-    parts = [part.rows.drop("file", "row", "digest", "channel") for part in loaded]
+    parts = [
+        part.rows.select(pl.exclude("file", "row", "hi", "lo", "channel", "bucket", "who")) for part in loaded
+    ]
     rows = pl.concat(parts, how="diagonal").filter(pl.col("item_id").is_not_null())
     present = set(rows.columns)
     ranges = {"available_from": pl.col("available_from").min(), "available_to": pl.col("available_to").max()}
-    facts = [expr for name, expr in ranges.items() if name in present]
-    facts += [
-        pl.col(n).filter(pl.col(n) > 0).cast(pl.Float64).median().round(4).cast(SCHEMAS["items"][n]).alias(n)
-        for n in _MONEY
-        if n in present
-    ]
-    items = rows.group_by("item_id").agg(facts)
+    items = rows.group_by("item_id").agg(expr for name, expr in ranges.items() if name in present)
+    for name in _MONEY:
+        if name in present:
+            items = items.join(_medians(rows, name), on="item_id", how="left")
     for name in _TEXTS:
         if name in present:
             items = items.join(mode(rows, "item_id", name), on="item_id", how="left")
@@ -34,8 +33,27 @@ def items_table(loaded: list[Loaded]) -> pl.DataFrame:
 
 
 def refuse_unknown_items(loaded: list[Loaded], items: pl.DataFrame) -> None:
-    """Refuse rows that name an item of which no items source knows."""
+    """Refuse gathered rows that name an item of which no items source knows."""
     for part in loaded:
-        if "item_id" in part.rows.columns and part.source.kind != "items":
+        if part.source.kind in ("reviews", "messages") and "item_id" in part.rows.columns:
             known = pl.col("item_id").is_in(items["item_id"].implode())
             part.refuse(pl.col("item_id").is_not_null() & ~known, "item_id", "unknown_item")
+
+
+def _medians(rows: pl.DataFrame, name: str) -> pl.DataFrame:
+    """The median above zero of each item; a column `weight` says how often a row was seen."""
+    weight = pl.col("weight").fill_null(1) if "weight" in rows.columns else pl.lit(1, dtype=pl.UInt32)
+    seen = (
+        rows.filter(pl.col(name) > 0)
+        .select("item_id", pl.col(name).cast(pl.Float64), weight.alias("weight"))
+        .sort("item_id", name)
+        .with_columns(
+            pl.col("weight").cum_sum().over("item_id").alias("upto"),
+            pl.col("weight").sum().over("item_id").alias("all"),
+        )
+    )
+    # The values in the middle: one of an odd number, two of an even one.
+    lower = pl.col(name).filter(pl.col("upto") * 2 >= pl.col("all")).first()
+    upper = pl.col(name).filter(pl.col("upto") * 2 > pl.col("all")).first()
+    middle = ((lower + upper) / 2).round(4).cast(SCHEMAS["items"][name])
+    return seen.group_by("item_id", maintain_order=True).agg(middle.alias(name))

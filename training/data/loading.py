@@ -1,94 +1,166 @@
-"""One source from its files to clean rows: read, typed, duplicates out, every refusal counted by file."""
+"""One source from its files to clean rows: through the intake, duplicates out, refusals counted by file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from training.data.cleaning import conform
+from training.data.chunks import REFUSED_SCHEMA
+from training.data.cleaning import TYPES, is_stored
+from training.data.intake import IDS_SCHEMA, NUM_BUCKETS, Entry, Intake
 from training.data.quarantine import relative_name
-from training.data.readers import REFUSED_SCHEMA, files_of, read_chunks
+from training.data.readers import files_of
 from training.data.sources import PROMISE_IDS, IngestError, Source
 from training.data.tables import SCHEMAS
 
-_REFUSED = {"file": pl.UInt16, **REFUSED_SCHEMA}
+FILE = pl.UInt32  # the number of a file among all files of one ingest
+REFUSED: dict[str, Any] = {"file": FILE, **REFUSED_SCHEMA}
+# Kinds of which there may be more rows than memory holds; the others are gathered as one frame.
+STREAMED = ("events", "orders", "exposures")
 
 
 @dataclass
 class Loaded:
-    """The accepted rows of a source with `file` (number in `files`) and `row`, and what it refused so far."""
+    """What one source holds: its files with their entries, numbered from `first_file`, and refusals so far.
+
+    `rows` are the accepted rows of a kind that is gathered (None before `gather`, and for STREAMED kinds).
+    """
 
     source: Source
     files: list[Path]
-    num_read: list[int]
-    rows: pl.DataFrame
-    refused: list[pl.DataFrame]
+    entries: list[Entry]
+    first_file: int
+    refused: list[pl.DataFrame] = field(default_factory=list)
+    gathered: pl.DataFrame | None = None
 
-    def refuse(self, bad: pl.Expr, field: str | None, reason: str) -> None:
-        """Take the rows with a fault out and remember why; a derived source only drops them."""
+    @property
+    def rows(self) -> pl.DataFrame:
+        """The accepted rows, gathered."""
+        if self.gathered is None:
+            self.gathered = self.scan().collect()
+        return self.gathered
+
+    @rows.setter
+    def rows(self, rows: pl.DataFrame) -> None:
+        self.gathered = rows
+
+    def scan(self, first: int = 0, last: int = NUM_BUCKETS) -> pl.LazyFrame:
+        """Rows of some buckets in the order of files and rows: `file`, the typed fields, constants, channel.
+
+        Gathered kinds have `source_id`, streamed ones `who`, unique over all files.
+        """
+        frames = []
+        for number, entry in enumerate(self.entries, start=self.first_file):
+            rows = entry.scan(first, last).with_columns(pl.lit(number, dtype=FILE).alias("file"))
+            if self.source.derived:
+                pass
+            elif self.source.kind in STREAMED:
+                rows = rows.with_columns(unique_who(number))
+            elif self.has_ids:
+                ids = entry.ids().lazy().select("who", "source_id")
+                rows = rows.join(ids, on="who", how="left", maintain_order="left").drop("who")
+            frames.append(rows)
+        constants = {k: v for k, v in self.source.constants.items() if not is_stored(k)}
+        columns = [pl.lit(v).alias(k) for k, v in constants.items()]
+        if "channel" not in self.source.columns and "channel" not in constants:
+            columns.append(pl.lit(self.source.channel or self.source.name).alias("channel"))
+        return pl.concat(frames).with_columns(columns)
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether rows of this source can name who they are about."""
+        return self.source.has("source_id")
+
+    def ids(self) -> pl.DataFrame:
+        """Every raw id, once a file: `who` (unique over all files), IDS_SCHEMA, `source`."""
+        parts = [pl.DataFrame(schema={**IDS_SCHEMA, "who": pl.UInt64, "source": pl.String})]
+        if self.has_ids and not self.source.derived:
+            for number, entry in enumerate(self.entries, start=self.first_file):
+                ids = entry.ids().with_columns(unique_who(number), pl.lit(self.source.name).alias("source"))
+                parts.append(ids)
+        return pl.concat(parts)
+
+    def refuse(self, bad: pl.Expr, field_name: str | None, reason: str) -> None:
+        """Take gathered rows with a fault out and remember why; a derived source only drops them."""
         mask = self.rows.select(bad.fill_null(False).alias("bad")).to_series()
         if not mask.any():
             return
         if not self.source.derived:
-            reasons = pl.lit(field, dtype=pl.String).alias("field"), pl.lit(reason).alias("reason")
-            self.refused.append(self.rows.filter(mask).select("file", "row", *reasons))
+            self.refused.append(refusals(self.rows.filter(mask), field_name, reason))
         self.rows = self.rows.filter(~mask)
 
     def all_refused(self) -> pl.DataFrame:
-        """Every refusal: file, row, field, reason."""
-        return pl.concat([pl.DataFrame(schema=_REFUSED), *self.refused])
+        """Every refusal: REFUSED."""
+        parts = [pl.DataFrame(schema=REFUSED), *self.refused]
+        if not self.source.derived:
+            for number, entry in enumerate(self.entries, start=self.first_file):
+                parts.append(entry.refused().select(pl.lit(number, dtype=FILE).alias("file"), pl.all()))
+        return pl.concat(parts)
 
 
-def load(source: Source) -> Loaded:
-    """Read every file of a source; exact duplicates of a row, in any of its files, are refused.
+def load(source: Source, intake: Intake, first_file: int = 0) -> Loaded:
+    """Read every file of a source, or find it in the intake.
 
     Raises IngestError for files that are not what the source says, and for a channel without ids.
     """
     files = files_of(source)
-    num_read, accepted, refused = [], [], []
-    for number, path in enumerate(files):
-        count = 0
-        for chunk in read_chunks(source, path):
-            rows, faults = conform(source, chunk.rows)
-            lit = pl.lit(number, dtype=pl.UInt16).alias("file")
-            accepted.append(rows.select(lit, pl.all()))
-            if not source.derived:
-                refused += [chunk.refused.select(lit, pl.all()), faults.select(lit, pl.all())]
-            count += chunk.num_read
-        num_read.append(count)
-    if not sum(num_read):
+    loaded = Loaded(source, files, [intake.entry(source, path) for path in files], first_file)
+    if not sum(entry.num_read for entry in loaded.entries):
         where = ", ".join(str(path) for path in files[:3])
         raise IngestError(f"{where}: a header but no rows; export it again or take the source out")
-    loaded = Loaded(source, files, num_read, pl.concat(accepted), refused)
     _check_ids(loaded)
-    if not source.derived:
-        loaded.refuse(~pl.col("digest").is_first_distinct(), None, "duplicate")
     return loaded
 
 
-def _check_ids(loaded: Loaded) -> None:
-    source, rows = loaded.source, loaded.rows
-    if source.kind not in PROMISE_IDS or source.anonymous or source.derived or rows.is_empty():
-        return
-    if rows["source_id"].null_count() == rows.height:
-        raise IngestError(
-            f'{source.label}: a channel without ids: column "{source.columns.get("source_id")}" is empty in '
-            f"every row of {relative_name(source, loaded.files[0])}; "
-            "map another column, or say anonymous = true"
-        )
+def refuse_duplicates(loaded: list[Loaded]) -> None:
+    """Of gathered kinds, refuse raw records that are the same as an earlier one of the same name and kind."""
+    groups: dict[tuple[str, str], list[Loaded]] = {}
+    for part in loaded:
+        if part.source.kind not in STREAMED and not part.source.derived:
+            groups.setdefault((part.source.name, part.source.kind), []).append(part)
+    for parts in groups.values():
+        keys = pl.concat([part.rows.select("hi", "lo") for part in parts])
+        first = keys.select(pl.struct("hi", "lo").is_first_distinct().alias("first")).to_series()
+        begin = 0
+        for part in parts:
+            mine = first.slice(begin, part.rows.height)
+            begin += part.rows.height
+            if not mine.all():
+                part.rows = part.rows.with_columns(mine)
+                part.refuse(~pl.col("first"), None, "duplicate")
+                part.rows = part.rows.drop("first")
+
+
+def refusals(rows: pl.DataFrame, field_name: str | None, reason: str) -> pl.DataFrame:
+    """Rows that were read well and are refused all the same: REFUSED.
+
+    Their raw text is not kept: the rows are whole in their file, or in the tables as the duplicate's twin.
+    """
+    columns = {"field": field_name, "reason": reason, "raw": None}
+    return rows.select("file", "row", *(pl.lit(v, dtype=pl.String).alias(k) for k, v in columns.items()))
+
+
+def unique_who(file_number: int) -> pl.Expr:
+    """`who` of one file as a number that no other file has."""
+    return (pl.col("who").cast(pl.UInt64) + (file_number << 32)).alias("who")
 
 
 def mode(rows: pl.DataFrame, key: str | list[str], name: str) -> pl.DataFrame:
-    """The most frequent value of `name` for each key (ties: the smallest), keys without any left out."""
+    """The most frequent value of `name` for each key (ties: the smallest), keys without any left out.
+
+    A column `weight` says how often a row was seen.
+    """
     keys = [key] if isinstance(key, str) else key
-    counts = rows.select(*keys, name).drop_nulls().group_by(*keys, name).len()
+    seen = pl.col("weight").sum() if "weight" in rows.columns else pl.len()
+    counts = rows.drop_nulls([*keys, name]).group_by(*keys, name).agg(seen.alias("seen"))
     return (
-        counts.sort("len", name, descending=[True, False])
+        counts.sort("seen", name, descending=[True, False])
         .group_by(keys, maintain_order=True)
         .first()
-        .drop("len")
+        .drop("seen")
     )
 
 
@@ -97,3 +169,27 @@ def as_table(rows: pl.DataFrame, table: str) -> pl.DataFrame:
     schema = SCHEMAS[table]
     missing = [pl.lit(None, dtype=t).alias(n) for n, t in schema.items() if n not in rows.columns]
     return rows.with_columns(missing).select(pl.col(n).cast(t) for n, t in schema.items())
+
+
+def field_type(name: str) -> pl.DataType:
+    """The type of our field in cleaned rows."""
+    return TYPES.get(name, pl.String())
+
+
+def _check_ids(loaded: Loaded) -> None:
+    source = loaded.source
+    if (
+        source.kind not in PROMISE_IDS
+        or source.anonymous
+        or source.derived
+        or "source_id" in source.constants
+    ):
+        return
+    if not any(entry.num_rows for entry in loaded.entries):
+        return
+    if loaded.ids().is_empty():
+        raise IngestError(
+            f'{source.label}: a channel without ids: column "{source.columns.get("source_id")}" is empty in '
+            f"every row of {relative_name(source, loaded.files[0])}; "
+            "map another column, or say anonymous = true"
+        )

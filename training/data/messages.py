@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from training.data.digests import content_ids
-from training.data.events import with_customer
+from serving.pseudonym import PseudonymKey
+from training.data.digests import Digests, hash_columns, keyed_ids
+from training.data.events import Directory, with_customer
 from training.data.loading import Loaded, as_table
 from training.data.masking import language_of, mask_personal_data
 from training.data.tables import SCHEMAS
@@ -13,7 +14,7 @@ from training.data.tables import SCHEMAS
 _TASKS = ("intent", "sentiment")
 
 
-def prepare_messages(loaded: list[Loaded]) -> None:
+def prepare_messages(loaded: list[Loaded], key: PseudonymKey) -> None:
     """Mask every text, tell its language, and make message ids unique.
 
     Within a source a second text under the same id is refused as a duplicate (the earlier in time stays); ids
@@ -27,12 +28,9 @@ def prepare_messages(loaded: list[Loaded]) -> None:
         language = pl.coalesce(pl.col("language").str.to_lowercase(), language_of(pl.col("text")))
         rows = rows.with_columns(language.alias("language"))
         if "message_id" not in rows.columns:
-            named = rows.with_columns(pl.lit(part.source.name).alias("source"))
-            columns = [
-                n for n in ("source", "source_id", "item_id", "timestamp", "text") if n in named.columns
-            ]
-            rows = rows.with_columns(content_ids(named, columns).alias("message_id"))
-        order = [n for n in ("timestamp", "digest") if n in rows.columns]
+            digests = Digests(rows["hi"].to_numpy(), rows["lo"].to_numpy())
+            rows = rows.with_columns(keyed_ids(digests, key, "message").alias("message_id"))
+        order = [n for n in ("timestamp", "hi") if n in rows.columns]
         # By content, not by place in the file, so that the order of rows does not matter.
         by_time = rows.select(pl.int_range(pl.len()).sort_by(order).alias("at")).to_series()
         first = rows["message_id"].gather(by_time).is_first_distinct()
@@ -42,12 +40,12 @@ def prepare_messages(loaded: list[Loaded]) -> None:
     _tell_apart(parts)
 
 
-def messages_table(loaded: list[Loaded], customers: pl.DataFrame) -> pl.DataFrame:
+def messages_table(loaded: list[Loaded], people: Directory) -> pl.DataFrame:
     """Gather reviews and messages, one row a text, sorted by id; call prepare_messages first."""
     parts = [pl.DataFrame(schema=SCHEMAS["messages"])]
     for part in loaded:
         if part.source.kind in ("reviews", "messages"):
-            rows = with_customer(part.rows, part.source.name, customers)
+            rows = with_customer(part.rows, part.source.name, people)
             parts.append(as_table(rows, "messages"))
     return pl.concat(parts).sort("message_id")
 
@@ -68,7 +66,7 @@ def labels_table(loaded: list[Loaded]) -> pl.DataFrame:
     return pl.concat(parts).unique().sort("message_id", "task", "label", "split")
 
 
-def answers_table(loaded: list[Loaded]) -> pl.DataFrame:
+def answers_table(loaded: list[Loaded], key: PseudonymKey) -> pl.DataFrame:
     """Gather questions with their answers, and policies, which have none."""
     parts = [pl.DataFrame(schema=SCHEMAS["answers"])]
     for part in loaded:
@@ -76,7 +74,8 @@ def answers_table(loaded: list[Loaded]) -> pl.DataFrame:
             rows = part.rows
             if "answer_id" not in rows.columns:
                 columns = [n for n in ("question", "answer", "language") if n in rows.columns]
-                rows = rows.with_columns(content_ids(rows, columns).alias("answer_id"))
+                ids = keyed_ids(hash_columns(rows, columns, "answer"), key, "answer")
+                rows = rows.with_columns(ids.alias("answer_id"))
             if "language" not in rows.columns:
                 rows = rows.with_columns(language_of(pl.col("answer")).alias("language"))
             parts.append(as_table(rows, "answers"))

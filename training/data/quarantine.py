@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
-from training.data.readers import raw_texts
 from training.data.sources import Source
 
 SCHEMA = {
@@ -21,26 +19,22 @@ SCHEMA = {
 }
 
 
-def with_raw_text(source: Source, files: Sequence[Path], refused: pl.DataFrame) -> pl.DataFrame:
-    """Give refused rows (file number, row, field, reason) their source, file name and raw text: SCHEMA."""
-    parts = [pl.DataFrame(schema=SCHEMA)]
-    for number, path in enumerate(files):
-        rows = refused.filter(pl.col("file") == number)
-        if rows.is_empty():
-            continue
-        texts = raw_texts(source, path, rows["row"].cast(pl.Int64).to_numpy())
-        rows = rows.with_columns(
-            pl.lit(source.name).alias("source"),
-            pl.lit(relative_name(source, path)).alias("file"),
-            pl.Series("raw", [texts[row] for row in rows["row"]], dtype=pl.String),
-        )
-        parts.append(rows.select(list(SCHEMA)))
-    return pl.concat(parts).sort("file", "row")
-
-
 def relative_name(source: Source, path: Path) -> str:
     """How reports and quarantine call a file: relative to the sources file where it lies under it."""
     return path.relative_to(source.base).as_posix() if path.is_relative_to(source.base) else path.name
+
+
+def named(refused: pl.DataFrame, source: Source, files: list[Path], first_file: int) -> pl.DataFrame:
+    """Give refused rows (file number, row, field, reason, raw) their source and file name: SCHEMA."""
+    names = {first_file + i: relative_name(source, path) for i, path in enumerate(files)}
+    return (
+        refused.with_columns(
+            pl.lit(source.name).alias("source"),
+            pl.col("file").replace_strict(names, return_dtype=pl.String).alias("file"),
+        )
+        .select(list(SCHEMA))
+        .sort("file", "row")
+    )
 
 
 def write_quarantine(folder: Path, refused: pl.DataFrame) -> None:

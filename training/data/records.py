@@ -1,16 +1,16 @@
-"""Raw bytes to records: decompression, line and quote boundaries, and which records are not UTF-8."""
+"""Raw bytes to records: decompression, encodings, line and quote boundaries."""
 
 from __future__ import annotations
 
 import codecs
 import gzip
+import itertools
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -67,9 +67,14 @@ class Block:
 
 
 def read_blocks(
-    path: Path, encoding: str, separator: str | None, num_fields: int, piece_bytes: int = BLOCK_BYTES
+    path: Path,
+    encoding: str,
+    separator: str | None,
+    num_fields: int,
+    piece_bytes: int = BLOCK_BYTES,
+    has_header: bool = False,
 ) -> Iterator[Block]:
-    """Yield the file's records block by block, blank lines left out.
+    """Yield the file's records block by block, blank lines and the header left out.
 
     With a `separator` quotes may hold line ends (CSV): an unclosed quote costs its own line only, because
     lines are joined only where that gives `num_fields` fields. Raises IngestError for a file that cannot be
@@ -83,8 +88,15 @@ def read_blocks(
         ends = _record_ends(data, separator, num_fields, is_last)
         stop = int(ends[-1]) if ends.size else 0
         rest = data[stop:]
-        if stop:
-            yield _block(data[:stop], ends)
+        begin = 0
+        if has_header and stop:  # the first line that is not blank
+            lines = zip(itertools.chain([0], ends), ends, strict=False)
+            first = next((i for i, (a, b) in enumerate(lines) if data[a:b].strip(b"\r\n")), None)
+            if first is None:
+                continue
+            begin, ends, has_header = int(ends[first]), ends[first + 1 :] - ends[first], False
+        if stop > begin:
+            yield _block(data[begin:stop], ends)
 
 
 def first_line(path: Path, encoding: str) -> bytes:
@@ -95,82 +107,23 @@ def first_line(path: Path, encoding: str) -> bytes:
     raise IngestError(f"{path}: the file is empty; export it again or take it out of the sources file")
 
 
-def invalid_utf8(block: Block) -> Positions:
-    """The indices of records that are not valid UTF-8."""
-    bad: list[int] = []
-    _bisect_utf8(memoryview(block.data), block.starts, block.stops, 0, len(block), bad)
-    return np.array(bad, dtype=np.int64)
-
-
-def field_counts(block: Block, separator: str) -> Positions:
-    """How many fields each record has; separators inside quotes do not count."""
-    counts = np.ones(len(block), dtype=np.int64)
-    data = np.frombuffer(block.data, dtype=np.uint8)
-    _count_fields(data, block.starts, block.stops, np.uint8(ord(separator)), counts)
-    return counts
-
-
-def not_objects(block: Block) -> Positions:
-    """The indices of records that cannot be one JSON object, by their quotes and brackets."""
-    broken = np.zeros(len(block), dtype=np.bool_)
-    _check_brackets(np.frombuffer(block.data, dtype=np.uint8), block.starts, block.stops, broken)
-    found: Positions = np.flatnonzero(broken)
-    return found
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _check_brackets(data, starts, stops, broken):  # type: ignore[no-untyped-def]
-    for i in range(starts.size):
-        depth, closed, inside, escaped = 0, False, False, False
-        for k in range(starts[i], stops[i]):
-            c = data[k]
-            if inside:
-                if escaped:
-                    escaped = False
-                elif c == 92:  # backslash
-                    escaped = True
-                elif c == _QUOTE:
-                    inside = False
-            elif c == 123 or c == 91:  # { [
-                broken[i] |= closed or (depth == 0 and c == 91)
-                depth += 1
-            elif c == 125 or c == 93:  # } ]
-                depth -= 1
-                closed = depth == 0
-            elif c != 32 and c != 9:
-                broken[i] |= depth <= 0
-                inside = c == _QUOTE
-        broken[i] |= inside or not closed
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _count_fields(data, starts, stops, separator, counts):  # type: ignore[no-untyped-def]
-    for i in range(starts.size):
-        inside = False
-        for k in range(starts[i], stops[i]):
-            if data[k] == _QUOTE:
-                inside = not inside
-            elif data[k] == separator and not inside:
-                counts[i] += 1
-
-
 def _pieces(path: Path, encoding: str, piece_bytes: int) -> Iterator[tuple[bytes, bool]]:
     """Decompressed UTF-8 pieces and whether each is the last; there is always a last one."""
-    decoder = None
-    if codecs.lookup(encoding).name != "utf-8":
-        decoder = codecs.getincrementaldecoder(encoding)(errors="surrogateescape")
     try:
         with _open(path) as stream:
-            piece, is_first = stream.read(piece_bytes), True
+            piece = stream.read(piece_bytes)
+            encoding = _encoding(encoding, piece)
+            # What cannot be decoded comes out as bytes that are not UTF-8 either, so the row is refused.
+            errors = "surrogatepass" if encoding.startswith("utf-16") else "surrogateescape"
+            decoder = codecs.getincrementaldecoder(encoding)(errors=errors) if encoding != "utf-8" else None
+            if decoder is None:
+                _check_text(path, piece)
+                piece = piece.removeprefix(codecs.BOM_UTF8)
             while True:
                 following = stream.read(piece_bytes) if piece else b""
-                if is_first and decoder is None:
-                    _check_text(path, piece)
-                    piece = piece.removeprefix(codecs.BOM_UTF8)
-                is_first = False
                 if decoder is not None:
                     text = decoder.decode(piece, final=not following)
-                    piece = text.encode("utf-8", errors="surrogateescape")
+                    piece = text.encode("utf-8", errors=errors)
                 yield piece, not following
                 if not following:
                     return
@@ -193,12 +146,18 @@ def _open(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
+def _encoding(named: str, piece: bytes) -> str:
+    """The encoding as the sources file names it; a file that begins with UTF-16's mark is UTF-16."""
+    name = codecs.lookup(named).name
+    if name == "utf-8" and piece.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    return name
+
+
 def _check_text(path: Path, piece: bytes) -> None:
     for magic, meaning in _SIGNATURES:
         if piece.startswith(magic):
             raise IngestError(f"{path}: is not text but {meaning}")
-    if piece.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise IngestError(f'{path}: is UTF-16; say encoding = "utf-16" in its source')
     if b"\0" in piece[:4096]:
         raise IngestError(f"{path}: is binary, not text; look at what was exported")
 
@@ -254,19 +213,3 @@ def _opens_quote(line: bytes, separator: str) -> bool:
 
 def _num_fields(record: bytes, separator: str) -> int:
     return 1 + sum(part.count(separator.encode()) for part in record.split(b'"')[::2])
-
-
-def _bisect_utf8(
-    data: memoryview, starts: Positions, stops: Positions, low: int, high: int, bad: list[int]
-) -> None:
-    if low >= high:
-        return
-    try:
-        codecs.utf_8_decode(data[starts[low] : stops[high - 1]], "strict", True)
-    except UnicodeDecodeError:
-        if high - low == 1:
-            bad.append(low)
-            return
-        middle = (low + high) // 2
-        _bisect_utf8(data, starts, stops, low, middle, bad)
-        _bisect_utf8(data, starts, stops, middle, high, bad)

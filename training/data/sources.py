@@ -116,7 +116,7 @@ def load_sources(path: Path) -> list[Source]:
         raise IngestError(f"{path}: not valid TOML: {error}") from error
     except OSError as error:
         raise IngestError(f"{path}: cannot be read ({error.strerror})") from error
-    _known(raw, ("format_version", "source"), f"{path}")
+    _known(raw, ("format_version", "source", "identity"), f"{path}")  # identity: identity_config.py
     if raw.get("format_version") != FORMAT_VERSION:
         raise IngestError(
             f"{path}: format_version is {raw.get('format_version')}, this release reads {FORMAT_VERSION}; "

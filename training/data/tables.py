@@ -149,29 +149,72 @@ def scan_table(tables: Path, name: str) -> pl.LazyFrame:
 
 def snapshot_sha256(tables: Path) -> str:
     """Return the hash of the snapshot's content: equal tables give equal hashes."""
-    manifest = read_snapshot(tables)
+    return _content_sha256(read_snapshot(tables))
+
+
+def _content_sha256(manifest: dict[str, Any]) -> str:
     content = {n: [f["sha256"] for f in t["files"]] for n, t in manifest["tables"].items()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class SnapshotWriter:
+    """Writes the next snapshot: parts of tables one after the other, then `commit` in one step.
+
+    Nobody sees a part before `commit`; without it the parts are removed by the next one.
+    """
+
+    def __init__(self, tables: Path) -> None:
+        tables.mkdir(parents=True, exist_ok=True)
+        self._tables = tables
+        self._manifest: dict[str, Any] = {"format_version": FORMAT_VERSION, "tables": {}, "note": {}}
+        if (tables / SNAPSHOT_FILE).is_file():
+            self._manifest = read_snapshot(tables)
+        self._named: set[str] = set()
+
+    def add(self, name: str, frame: pl.DataFrame) -> None:
+        """Add a part to a table; the first one replaces what the table had.
+
+        The frame must have the columns of SCHEMAS in order; raises TablesError otherwise.
+        """
+        if dict(frame.schema) != dict(pl.Schema(SCHEMAS[name])):
+            raise TablesError(f"table {name}: columns are {frame.schema}, expected {SCHEMAS[name]}")
+        if name not in self._named:
+            self._named.add(name)
+            self._manifest["tables"][name] = {"rows": 0, "files": []}
+        entry = self._manifest["tables"][name]
+        entry["files"].append(_write_part(self._tables, name, frame))
+        entry["rows"] += frame.height
+
+    def rows(self) -> dict[str, int]:
+        """Rows of every table as they would be committed now."""
+        return {name: entry["rows"] for name, entry in self._manifest["tables"].items()}
+
+    def sha256(self) -> str:
+        """The hash of the snapshot's content as it would be committed now."""
+        return _content_sha256(self._manifest)
+
+    def paths(self, name: str) -> list[Path]:
+        """The files of a table as they would be committed now."""
+        return [self._tables / file["path"] for file in self._manifest["tables"][name]["files"]]
+
+    def commit(self, note: dict[str, Any] | None = None) -> None:
+        """Make the tables that were added to the present ones; tables that were not named stay as they are.
+
+        `note` is kept in the manifest (counts, sources, the backend that ran).
+        """
+        if note is not None:
+            self._manifest["note"] = note
+        _write_manifest(self._tables, self._manifest)
 
 
 def write_tables(
     tables: Path, frames: dict[str, pl.DataFrame], *, note: dict[str, Any] | None = None
 ) -> None:
-    """Replace the named tables in one step; tables that are not named stay as they are.
-
-    Each frame must have the columns of SCHEMAS in order; raises TablesError otherwise. `note` is kept in the
-    manifest (counts, sources, the backend that ran).
-    """
-    tables.mkdir(parents=True, exist_ok=True)
-    manifest: dict[str, Any] = {"format_version": FORMAT_VERSION, "tables": {}, "note": {}}
-    if (tables / SNAPSHOT_FILE).is_file():
-        manifest = read_snapshot(tables)
+    """Replace the named tables in one step, one part each; as SnapshotWriter otherwise."""
+    writer = SnapshotWriter(tables)
     for name, frame in frames.items():
-        if dict(frame.schema) != dict(pl.Schema(SCHEMAS[name])):
-            raise TablesError(f"table {name}: columns are {frame.schema}, expected {SCHEMAS[name]}")
-        manifest["tables"][name] = {"rows": frame.height, "files": [_write_part(tables, name, frame)]}
-    manifest["note"] = note if note is not None else manifest["note"]
-    _write_manifest(tables, manifest)
+        writer.add(name, frame)
+    writer.commit(note)
 
 
 def rewrite_tables(tables: Path, keep: dict[str, pl.Expr]) -> dict[str, int]:

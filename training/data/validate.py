@@ -11,10 +11,10 @@ from pathlib import Path
 
 import polars as pl
 
-from training.data.cleaning import parse_times
 from training.data.readers import files_of, header_of, read_chunks
 from training.data.sources import FIELDS, FORMAT_VERSION, REQUIRED, IngestError, Source, load_sources
 from training.data.tables import EVENT_TYPES
+from training.data.times import parse_times
 
 # Our field and what others call it, in lower case without anything but letters and digits; best first.
 _ALIASES: dict[str, tuple[str, ...]] = {

@@ -79,9 +79,11 @@ def erase_files(workspace: Workspace, people: Collection[Person]) -> dict[str, i
     """Remove rows from every Parquet file with a customer_id in checkpoints, models and reports.
 
     The recommender's checkpoint goes whole: it is one row of factors a customer, and of no use once the
-    tables changed. Returns rows removed by file, every row of a folder that went.
+    tables changed. The intake goes whole too: it is a cache of the raw files. Returns rows removed by file,
+    every row of a folder that went, the intake apart.
     """
     theirs, removed = whose(people), {}
+    shutil.rmtree(workspace.intake, ignore_errors=True)
     factors = folder_of(workspace, "recommend")
     if (factors / "customers.parquet").is_file():
         removed["checkpoints/recommend"] = pl.read_parquet(factors / "customers.parquet").height

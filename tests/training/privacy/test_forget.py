@@ -126,7 +126,6 @@ def test_tables_from_a_backup_are_read_without_them(tmp_path: Path) -> None:
         assert ids.len() and not ids.is_in(list(person.customer_ids)).any()
 
 
-@pytest.mark.xfail(reason="ingest does not read tombstones yet")
 def test_the_same_files_again_bring_nothing_back(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "workspace")
     sources = write_raw(tmp_path / "raw", 12)
@@ -147,7 +146,6 @@ def test_the_same_files_again_bring_nothing_back(tmp_path: Path) -> None:
     assert not quarantine["raw"].str.contains("W00003|A00003|p3@").any() and quarantine.height == 11
 
 
-@pytest.mark.xfail(reason="ingest does not read tombstones yet")
 def test_forgetting_twice_and_an_unknown_id_are_no_mistakes(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "workspace")
     sources = write_raw(tmp_path / "raw", 12, without={5})

@@ -1,0 +1,118 @@
+"""A chunk of a raw file: its records as columns of text, and those that cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from training.data.digests import hash_spans
+from training.data.records import Block
+from training.data.scanning import Survey, invalid_utf8
+from training.data.sources import IngestError, Source, nearest
+
+REFUSED_SCHEMA = {"row": pl.UInt32, "field": pl.String, "reason": pl.String, "raw": pl.String}
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows of one file.
+
+    `rows` has `row` (1-based data row, header not counted), `hi` and `lo` (hash of the whole raw record) and
+    one text column for each mapped field; `refused` has REFUSED_SCHEMA. `tidy` says that no field has white
+    space around it, `plain` that none has a control character. `raw` gives the raw text of a row.
+    """
+
+    num_read: int
+    rows: pl.DataFrame
+    refused: pl.DataFrame
+    tidy: bool
+    plain: bool
+    raw: Callable[[int], str]
+
+
+@dataclass(frozen=True)
+class Parser:
+    """Joined records to a frame of text; `accepts` is a slower check of one record, if there is one.
+
+    `survey` looks at the joined records. `layout` tells records apart that are the same bytes and mean
+    something else (the header of a CSV file).
+    """
+
+    columns: list[str]
+    layout: str
+    parse: Callable[[bytes], pl.DataFrame]
+    survey: Callable[[bytes], Survey]
+    accepts: Callable[[bytes], bool] | None = None
+
+
+def chunk_of(
+    source: Source, block: Block, first: int, malformed: Indices, parser: Parser, seen: Survey
+) -> Chunk:
+    """Parse a block whose first record is row `first` and of which `seen` holds."""
+    bad_text = invalid_utf8(block) if seen.high else np.zeros(0, dtype=np.int64)
+    suspects, indices, joined = np.union1d(bad_text, malformed), np.arange(len(block)), block.data
+    if suspects.size:
+        indices = np.delete(indices, suspects)
+        joined = block.join(indices)
+        seen = parser.survey(joined)  # what is left is most often clean
+    frame, kept = _attempt(joined, indices, parser), indices
+    if frame is None:
+        frame, kept = _parse(block, indices, parser)
+    if kept.size < indices.size:  # what is left could not be parsed
+        malformed = np.union1d(malformed, np.setdiff1d(indices, kept))
+    malformed = np.setdiff1d(malformed, bad_text)
+
+    def raw(row: int) -> str:
+        return block.text(row - first)
+
+    data = np.frombuffer(block.data, dtype=np.uint8)
+    context = f"{source.kind}:{source.name}:{parser.layout}"
+    rows = frame.select(
+        pl.Series("row", kept + first, dtype=pl.UInt32),
+        *hash_spans(data, block.starts[kept], block.stops[kept], context).columns(),
+        *(pl.col(column).alias(name) for name, column in source.columns.items()),
+    )
+    faults = [(bad_text, "broken_utf8"), (malformed, "malformed_row")]
+    refused = pl.concat([refused_rows(i + first, reason, raw) for i, reason in faults])
+    return Chunk(len(block), rows, refused, seen.tidy, seen.plain, raw)
+
+
+def refused_rows(rows: Indices, reason: str, raw: Callable[[int], str]) -> pl.DataFrame:
+    """REFUSED_SCHEMA for whole rows that one reason refuses."""
+    texts = [raw(row) for row in rows.tolist()]
+    columns = {"row": rows, "field": [None] * rows.size, "reason": [reason] * rows.size, "raw": texts}
+    return pl.DataFrame(columns, schema=REFUSED_SCHEMA)
+
+
+def missing_column(path: Path, name: str, column: str, known: list[str]) -> IngestError:
+    """What to say of a mapped column that a file does not have."""
+    return IngestError(f'{path}: no column "{column}" (for {name}){nearest(column, known)}')
+
+
+def _parse(block: Block, indices: Indices, parser: Parser) -> tuple[pl.DataFrame, Indices]:
+    """Parse the records at `indices`; those that cannot be parsed are left out of the second result."""
+    if parser.accepts is not None:
+        indices = np.array([i for i in indices.tolist() if parser.accepts(block.record(i))], dtype=np.int64)
+    frame = _attempt(block.join(indices), indices, parser)
+    if frame is not None:
+        return frame, indices
+    if indices.size == 1:
+        return pl.DataFrame(schema=dict.fromkeys(parser.columns, pl.String)), indices[:0]
+    halves = [_parse(block, half, parser) for half in np.array_split(indices, 2)]
+    return pl.concat([half for half, _ in halves]), np.concatenate([kept for _, kept in halves])
+
+
+def _attempt(text: bytes, indices: Indices, parser: Parser) -> pl.DataFrame | None:
+    if not indices.size:
+        return pl.DataFrame(schema=dict.fromkeys(parser.columns, pl.String))
+    try:
+        frame = parser.parse(text)
+    except (pl.exceptions.PolarsError, OSError):
+        return None
+    return frame if frame.height == indices.size else None

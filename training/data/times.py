@@ -1,0 +1,157 @@
+"""Written times to UTC: ISO 8601, the usual written forms, Unix time; the order of rows decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+UTC = pl.Datetime("us", "UTC")
+_EPOCH_UNITS = (("s", 1e8, 1e11), ("ms", 1e11, 1e14), ("us", 1e14, 1e17), ("ns", 1e17, 1e20))
+_DIGITS = r"^\d+(\.\d+)?$"
+_SLASHED = r"^(\d{1,2})[/-](\d{1,2})[/-]\d{2,4}"
+_CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", ", %H:%M:%S")
+_ISO = (
+    "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.%3fZ",
+    "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z",
+    "%Y-%m-%d %H:%M:%S%.f %#z", "%Y-%m-%d %H:%M:%S%.f UTC", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%d",
+    "%Y-%m-%dT%H:%M%#z", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d", "%Y.%m.%d",
+)  # fmt: skip
+_WRITTEN = (
+    *(
+        date + clock
+        for date in ("%d.%m.%Y", "%d.%m.%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y",
+                     "%m %d, %Y", "%a %b %d %Y")
+        for clock in _CLOCKS
+    ),
+    "%a, %d %b %Y %H:%M:%S %z", "%a %b %d %H:%M:%S %z %Y", "%d/%b/%Y:%H:%M:%S %z",
+)  # fmt: skip
+_DAY_FIRST = tuple(
+    date + clock for date in ("%d/%m/%Y", "%d/%m/%y", "%d-%m-%Y", "%d-%m-%y") for clock in _CLOCKS
+)
+_MONTH_FIRST = tuple(
+    f.replace("%d", "%~").replace("%m", "%d").replace("%~", "%m") for f in _DAY_FIRST
+)  # fmt: skip
+_FIRST_YEAR = 1000
+_SAMPLE = 500
+
+
+@dataclass
+class DayMonthVotes:
+    """How many times of a file can only be day first, and only month first."""
+
+    day_first: int = 0
+    month_first: int = 0
+
+    def count(self, texts: pl.Series) -> None:
+        """Add the votes of some texts."""
+        slashed = texts.drop_nulls().str.strip_chars().str.extract_groups(_SLASHED).struct.unnest()
+        first, second = (slashed.to_series(i).cast(pl.Int32) > 12 for i in (0, 1))
+        self.day_first += int((first & ~second).sum())
+        self.month_first += int((second & ~first).sum())
+
+    @property
+    def is_day_first(self) -> bool:
+        """What more times say; day first where none says anything."""
+        return self.day_first >= self.month_first
+
+
+def parse_times(
+    texts: pl.Series, timezone: str = "UTC", fmt: str | None = None, day_first: bool | None = None
+) -> pl.Series:
+    """Parse timestamps to UTC microseconds; what no format takes is null.
+
+    Takes ISO 8601 with or without an offset, the usual written forms and Unix seconds to nanoseconds. Of
+    day-first and month-first the one that more of the texts need is meant, unless `day_first` says which.
+    Naive times are in `timezone`; in the repeated hour of autumn the earlier is meant, and an hour that
+    spring skips is no time.
+    """
+    parsed = pl.Series(texts.name, [None], dtype=UTC).new_from_index(0, texts.len())
+    if fmt:
+        return _parsed(texts, fmt, timezone)
+    digits = texts.str.contains(_DIGITS).fill_null(False)
+    if digits.any():
+        parsed = parsed.scatter(digits.arg_true(), _from_digits(texts.filter(digits), timezone))
+    if day_first is None:
+        votes = DayMonthVotes()
+        votes.count(texts.filter(~digits))
+        day_first = votes.is_day_first
+    for candidate in formats(texts.filter(~digits), day_first):
+        left = parsed.is_null() & texts.is_not_null() & ~digits
+        if not left.any():
+            break
+        part = _parsed(texts.filter(left), candidate, timezone)
+        parsed = part if left.all() else parsed.scatter(left.arg_true(), part)
+    return parsed
+
+
+def formats(texts: pl.Series, day_first: bool) -> list[str]:
+    """The formats to try, those that fit a sample first, so that the common case parses each text once.
+
+    No text fits two formats with different meanings, so the order does not change what is read.
+    """
+    known = (*_ISO, *_WRITTEN, *(_DAY_FIRST if day_first else _MONTH_FIRST))
+    texts = texts.drop_nulls()
+    sample = texts.gather_every(max(1, texts.len() // _SAMPLE)).head(_SAMPLE)
+    fits = _fits(sample, _ISO)
+    if 2 * max(fits.values()) <= sample.len():
+        fits |= _fits(sample, known[len(_ISO) :])
+        if sample.len() == texts.len():
+            known = tuple(f for f in known if fits[f])
+    return sorted(known, key=lambda f: -fits.get(f, 0))
+
+
+def _fits(sample: pl.Series, candidates: tuple[str, ...]) -> dict[str, int]:
+    times = [time_expression(pl.col("t"), f, "UTC").dt.year() >= _FIRST_YEAR for f in candidates]
+    counts = sample.alias("t").to_frame().select(t.sum().alias(str(i)) for i, t in enumerate(times))
+    return dict(zip(candidates, counts.row(0), strict=True))
+
+
+def common_format(texts: pl.Series, day_first: bool) -> str | None:
+    """The format that most of a sample has, or None where it has none of them (Unix time, say)."""
+    texts = texts.drop_nulls()
+    sample = texts.gather_every(max(1, texts.len() // _SAMPLE)).head(_SAMPLE)
+    best = next(iter(formats(sample, day_first)), None)
+    return best if best and _parsed(sample, best, "UTC").is_not_null().any() else None
+
+
+def is_ambiguous(fmt: str) -> bool:
+    """Whether day and month could be meant the other way round."""
+    return fmt in _DAY_FIRST or fmt in _MONTH_FIRST
+
+
+def time_expression(text: pl.Expr, fmt: str, timezone: str) -> pl.Expr:
+    """Times of one format as an expression; the cache is off because cuDF has none."""
+    time = text.str.to_datetime(fmt, time_unit="us", strict=False, exact=True, cache=False)
+    if "%z" in fmt or "%#z" in fmt:
+        return time.dt.convert_time_zone("UTC")
+    if timezone == "UTC" or fmt.endswith(("Z", "UTC")):
+        return time.dt.replace_time_zone("UTC")
+    time = time.dt.replace_time_zone(timezone, ambiguous="earliest", non_existent="null")
+    return time.dt.convert_time_zone("UTC")
+
+
+def _parsed(texts: pl.Series, fmt: str, timezone: str) -> pl.Series:
+    name = texts.name or "time"
+    time = time_expression(pl.col(name), fmt, timezone).alias(name)
+    parsed = texts.alias(name).to_frame().select(time).to_series()
+    # A year of two digits read as one of four: another format means it.
+    return parsed.set(parsed.dt.year() < _FIRST_YEAR, None).alias(texts.name)
+
+
+def _from_digits(texts: pl.Series, timezone: str) -> pl.Series:
+    """Digits alone: 8 are a date, 14 a date and a time, others Unix time by their size."""
+    parsed = pl.Series(texts.name, [None], dtype=UTC).new_from_index(0, texts.len())
+    lengths = texts.str.len_chars()
+    for length, fmt in ((8, "%Y%m%d"), (14, "%Y%m%d%H%M%S")):
+        fits = lengths == length
+        if fits.any():
+            parsed = parsed.scatter(fits.arg_true(), _parsed(texts.filter(fits), fmt, timezone))
+    numbers = texts.set((lengths == 8) | (lengths == 14), None).cast(pl.Float64, strict=False)
+    for unit, low, high in _EPOCH_UNITS:
+        fits = ((numbers >= low) & (numbers < high)).fill_null(False)
+        if fits.any():
+            per_second = {"s": 1_000_000.0, "ms": 1_000.0, "us": 1.0, "ns": 0.001}[unit]
+            times = (numbers.filter(fits) * per_second).round().cast(pl.Int64).cast(UTC)
+            parsed = parsed.scatter(fits.arg_true(), times)
+    return parsed
