@@ -27,6 +27,7 @@ __all__ = [
     "ClientError",
     "DeadlineExceededError",
     "Event",
+    "Forecast",
     "Profile",
     "Recommendations",
     "RequestRefusedError",
@@ -64,12 +65,34 @@ class Recommendations:
 
 
 @dataclass(frozen=True)
+class Forecast:
+    """A customer's next `horizon_days`: value in `currency` (NaN without prices), and churn.
+
+    value_low and value_high: between which spending likely falls. churn: the probability of no purchase.
+    alive: that of not having stopped buying here.
+    """
+
+    value: float
+    value_low: float
+    value_high: float
+    currency: str
+    churn: float
+    alive: float
+    expected_purchases: float
+    horizon_days: int
+
+
+@dataclass(frozen=True)
 class Profile:
-    """A customer's segment and measured features (NaN: not measured)."""
+    """A customer's segment, measured features (NaN: not measured), and forecast.
+
+    forecast: None for one who never bought, and where the release has no value model.
+    """
 
     segment: str
     description: str
     features: dict[str, float]
+    forecast: Forecast | None
     release: str
 
 
@@ -161,6 +184,7 @@ class ShopsightClient:
             segment=_strings(answer["SEGMENT"])[0],
             description=_strings(answer["SEGMENT_DESCRIPTION"])[0],
             features=dict(zip(_strings(answer["FEATURE_NAME"]), values, strict=True)),
+            forecast=_forecast(answer),
             release=_strings(answer["RELEASE"])[0],
         )
 
@@ -255,6 +279,17 @@ def _history(history: Sequence[Event]) -> dict[str, Any]:
         "HISTORY_EVENT": _texts([event.event for event in history]),
         "HISTORY_TIME": np.array([times], dtype=np.int64),
     }
+
+
+def _forecast(answer: Mapping[str, Any]) -> Forecast | None:
+    if "CHURN" not in answer or np.isnan(answer["CHURN"].ravel()[0]):
+        return None
+    names = ("value", "value_low", "value_high", "churn", "alive", "expected_purchases")
+    return Forecast(
+        **{name: float(answer[name.upper()].ravel()[0]) for name in names},
+        currency=_strings(answer["CURRENCY"])[0],
+        horizon_days=int(answer["HORIZON_DAYS"].ravel()[0]),
+    )
 
 
 def _texts(values: Sequence[str]) -> np.ndarray[Any, Any]:

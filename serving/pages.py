@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -74,7 +74,23 @@ def _profile(profile: dict[str, Any] | None) -> RenderableType:
     if len(measured) > _SHOWN_FEATURES:
         table.add_row(f"and {len(measured) - _SHOWN_FEATURES} more", "--json shows all")
     heading = Text.assemble(("Segment: ", "bold"), profile["segment"], "\n", profile["segment_description"])
-    return Group(heading, table)
+    return Group(heading, *_forecast(profile), table)
+
+
+def _forecast(profile: dict[str, Any]) -> Iterator[RenderableType]:
+    if "forecast" not in profile:
+        return
+    told = profile["forecast"]
+    if told is None:
+        yield Text("Has not bought yet: no value or churn is told.")
+        return
+    said = (
+        f"{told['expected_purchases']:.1f} purchases expected; {told['churn']:.0%} chance that there is none"
+    )
+    if told["value"] is not None:
+        low, value, high = (f"{told[name]:,.2f}" for name in ("value_low", "value", "value_high"))
+        said = f"{value} {told['currency']} expected, likely {low} to {high}; {said}"
+    yield Text.assemble((f"Next {told['horizon_days']} days: ", "bold"), said)
 
 
 def _understanding(understanding: dict[str, Any]) -> RenderableType:

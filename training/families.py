@@ -7,15 +7,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.data.tables import read_snapshot
+import polars as pl
+
+from training.data.tables import read_snapshot, scan_table
 from training.insight import export_insight
 from training.recipes import Recipe
 from training.workspace import Workspace
 
-FAMILIES = ("profiles", "recommend", "language")
+FAMILIES = ("profiles", "value", "recommend", "language")
 
 # The tables a family cannot do without; a workspace of messages alone has no profiles to learn.
-REQUIRES = {"profiles": ("events",), "recommend": ("events", "items"), "language": ("messages", "labels")}
+REQUIRES = {
+    "profiles": ("events",),
+    "value": ("events",),
+    "recommend": ("events", "items"),
+    "language": ("messages", "labels"),
+}
+# A family that is served inside the folder of another: exporting either exports both.
+SERVED_WITH = {"value": "profiles"}
 
 Progress = Callable[[str], None]
 
@@ -40,6 +49,8 @@ def chosen(workspace: Workspace, family: str, progress: Progress) -> list[str]:
     ready = []
     for name in FAMILIES if family == "all" else (family,):
         lacking = [t for t in REQUIRES[name] if not tables.get(t, {}).get("rows")]
+        if not lacking and name == "value" and not _anything_bought(workspace):
+            lacking = ["purchases"]
         if not lacking:
             ready.append(name)
             continue
@@ -64,8 +75,14 @@ def evaluate(workspace: Workspace, recipe: Recipe, family: str) -> dict[str, Any
 
 def export(workspace: Workspace, recipe: Recipe, families: Sequence[str]) -> list[Path]:
     """Export trained families into `workspace.models`, and `insight` over all that lie there."""
-    folders = [p for name in families for p in _module(name).export(workspace, getattr(recipe, name))]
+    owners = dict.fromkeys(SERVED_WITH.get(name, name) for name in families)
+    folders = [p for name in owners for p in _module(name).export(workspace, getattr(recipe, name))]
     return [*folders, export_insight(workspace)]
+
+
+def _anything_bought(workspace: Workspace) -> bool:
+    bought = (pl.col("event") == "purchase") & pl.col("customer_id").is_not_null()
+    return not scan_table(workspace.tables, "events").filter(bought).head(1).collect().is_empty()
 
 
 def _module(family: str) -> Any:

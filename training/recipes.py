@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from training.language.config import LanguageConfig
 from training.profiles.config import ProfilesConfig
 from training.recommend.config import RecommendConfig
+from training.value.config import ValueConfig
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,7 @@ class Recipe:
     """What `train`, `evaluate` and `export` do, family by family."""
 
     profiles: ProfilesConfig = field(default_factory=ProfilesConfig)
+    value: ValueConfig = field(default_factory=ValueConfig)
     recommend: RecommendConfig = field(default_factory=RecommendConfig)
     language: LanguageConfig = field(default_factory=LanguageConfig)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from serving.contract import ModelContract
 from serving.routing.rows import RequestError, Row, byte_strings
+from serving.routing.tensors import FORECAST
 from serving.routing.together import AskAsync, Together
 
 Array = np.ndarray[Any, Any]
@@ -27,7 +28,8 @@ class InsightRouter:
     """Answers `insight` rows by asking the other routers, all at once and all rows together.
 
     The JSON holds schema_version, release, request_id, profile (null for a customer that the release does
-    not know), recommendations, and understanding (null without TEXT). A part whose router this release
+    not know; its forecast is null for one who never bought, and left out without a value model),
+    recommendations, and understanding (null without TEXT). A part whose router this release
     lacks is left out, and so are profile and recommendations where TEXT comes from nobody in particular.
     """
 
@@ -80,12 +82,26 @@ async def _profile(person: Mapping[str, Array], ask: AskAsync, request_id: str) 
             return None
         raise
     names, values = _texts(answer, "FEATURE_NAME"), answer["FEATURE_VALUE"].reshape(-1).tolist()
+    forecast = {"forecast": _forecast(answer)} if "CHURN" in answer else {}
     return {
         "segment": _texts(answer, "SEGMENT")[0],
         "segment_description": _texts(answer, "SEGMENT_DESCRIPTION")[0],
         "features": {
             name: None if math.isnan(value) else value for name, value in zip(names, values, strict=True)
         },
+        **forecast,
+    }
+
+
+def _forecast(answer: Mapping[str, Array]) -> dict[str, Any] | None:
+    """What a value model tells: value is null where the shop's purchases have no prices."""
+    told = {spec.name.lower(): float(answer[spec.name].reshape(-1)[0]) for spec in FORECAST}
+    if math.isnan(told["churn"]):
+        return None
+    return {
+        "horizon_days": int(answer["HORIZON_DAYS"].reshape(-1)[0]),
+        "currency": _texts(answer, "CURRENCY")[0],
+        **{name: None if math.isnan(value) else value for name, value in told.items()},
     }
 
 

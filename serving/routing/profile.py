@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,19 @@ from serving.contract import ModelContract
 from serving.pseudonym import PseudonymKey, load_key
 from serving.routing.people import UNKNOWN, People
 from serving.routing.rows import RequestError, Row, byte_strings
+from serving.routing.tensors import FORECAST
 
 Array = np.ndarray[Any, Any]
 Answer = dict[str, Array]
 Ask = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What is known of one row: features [n_features], and the forecast [outputs], NaN where none is."""
+
+    feature: Array
+    forecast: Array
 
 
 class ProfileRouter:
@@ -23,7 +33,9 @@ class ProfileRouter:
 
     Data: customers.safetensors with customer_id and feature float32 [n, n_features] (raw values, NaN where
     nothing was measured); identities.safetensors; preprocessing feature_names and segments (name,
-    description), in the order of the member's outputs.
+    description), in the order of the member's outputs. With a value model also forecast float32 [n, 6], NaN
+    for who never bought, columns as tensors.FORECAST, and preprocessing forecast (currency, horizon_days);
+    a row of FEATURE has no purchases to forecast from, so its forecast is NaN.
     """
 
     def __init__(self, folder: Path, release: str, load_key: Callable[[], PseudonymKey] = load_key) -> None:
@@ -34,26 +46,28 @@ class ProfileRouter:
         self._segments = [
             (str(s["name"]).encode(), str(s["description"]).encode()) for s in preprocessing["segments"]
         ]
+        forecast = preprocessing.get("forecast")
+        self._units: Answer = {} if forecast is None else {
+            "CURRENCY": byte_strings([forecast["currency"].encode()]),
+            "HORIZON_DAYS": np.array([forecast["horizon_days"]], dtype=np.int32),
+        }  # fmt: skip
 
     def answer(self, rows: Sequence[Row], ask: Ask) -> list[Answer | RequestError]:
         """Return an answer or the error for each row, in order; `ask` calls a member at this release."""
-        found = [self._feature_or_error(row) for row in rows]
-        features = [feature for feature in found if not isinstance(feature, RequestError)]
-        if not features:
+        found = [self._measured_or_error(row) for row in rows]
+        known = [one.feature for one in found if not isinstance(one, RequestError)]
+        if not known:
             return [error for error in found if isinstance(error, RequestError)]
-        segments = iter(ask("segment", {"FEATURE": np.stack(features)})["SEGMENT"].reshape(-1).tolist())
-        return [
-            feature if isinstance(feature, RequestError) else self._answer(feature, next(segments))
-            for feature in found
-        ]
+        segments = iter(ask("segment", {"FEATURE": np.stack(known)})["SEGMENT"].reshape(-1).tolist())
+        return [one if isinstance(one, RequestError) else self._answer(one, next(segments)) for one in found]
 
-    def _feature_or_error(self, row: Row) -> Array | RequestError:
+    def _measured_or_error(self, row: Row) -> _Measured | RequestError:
         try:
-            return self._feature(row)
+            return self._measured(row)
         except RequestError as error:
             return error
 
-    def _feature(self, row: Row) -> Array:
+    def _measured(self, row: Row) -> _Measured:
         named = self._people.named(row)
         given = row.tensors.get("FEATURE")
         if given is not None:
@@ -62,7 +76,8 @@ class ProfileRouter:
                     f"FEATURE has {len(given)} values, this release measures {len(self._feature_names)}; "
                     "FEATURE_NAME of an answer lists them in order"
                 )
-            return np.asarray(given, dtype=np.float32)
+            nothing = np.full(len(FORECAST), np.nan, dtype=np.float32)
+            return _Measured(np.asarray(given, dtype=np.float32), nothing)
         if not named:
             raise RequestError("nobody is named: give CUSTOMER_ID, SOURCE with SOURCE_ID, or FEATURE")
         person = self._people.row_of(row)
@@ -72,14 +87,19 @@ class ProfileRouter:
                 "or train and publish again after ingesting their events",
                 "NOT_FOUND",
             )
-        return np.asarray(self._people.arrays["feature"][person])
+        arrays = self._people.arrays
+        forecast = arrays["forecast"][person] if self._units else np.empty(0, dtype=np.float32)
+        return _Measured(np.asarray(arrays["feature"][person]), forecast)
 
-    def _answer(self, feature: Array, segment: int) -> Answer:
+    def _answer(self, measured: _Measured, segment: int) -> Answer:
         name, description = self._segments[segment]
+        told = zip(FORECAST, measured.forecast, strict=True) if self._units else ()
         return {
             "SEGMENT": byte_strings([name]),
             "SEGMENT_DESCRIPTION": byte_strings([description]),
             "FEATURE_NAME": byte_strings(self._feature_names),
-            "FEATURE_VALUE": feature,
+            "FEATURE_VALUE": measured.feature,
+            **{spec.name: np.array([value], dtype=np.float32) for spec, value in told},
+            **self._units,
             "RELEASE": byte_strings([self._release]),
         }

@@ -47,6 +47,21 @@ RECOMMEND = RouterTensors(
     calls=("mf_retrieval",),
 )
 
+# What a value model tells of a customer who bought, NaN of others; left out of the contract when none was
+# trained. Everything is within the next HORIZON_DAYS; CHURN is the probability of no purchase in them.
+FORECAST = (
+    TensorSpec("VALUE", "FP32", (1,), optional=True),
+    TensorSpec("VALUE_LOW", "FP32", (1,), optional=True),
+    TensorSpec("VALUE_HIGH", "FP32", (1,), optional=True),
+    TensorSpec("CHURN", "FP32", (1,), optional=True),
+    TensorSpec("ALIVE", "FP32", (1,), optional=True),
+    TensorSpec("EXPECTED_PURCHASES", "FP32", (1,), optional=True),
+)
+FORECAST_UNITS = (
+    TensorSpec("CURRENCY", "BYTES", (1,), optional=True),
+    TensorSpec("HORIZON_DAYS", "INT32", (1,), optional=True),
+)
+
 PROFILE = RouterTensors(
     inputs=(*_PERSON, TensorSpec("FEATURE", "FP32", (-1,), optional=True)),
     outputs=(
@@ -54,6 +69,8 @@ PROFILE = RouterTensors(
         TensorSpec("SEGMENT_DESCRIPTION", "BYTES", (1,)),
         TensorSpec("FEATURE_NAME", "BYTES", (-1,)),
         TensorSpec("FEATURE_VALUE", "FP32", (-1,)),
+        *FORECAST,
+        *FORECAST_UNITS,
         _RELEASE,
     ),
     calls=("segment",),

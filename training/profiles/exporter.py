@@ -22,6 +22,7 @@ from training.profiles.features import feature_matrix
 from training.profiles.graph import MAX_BATCH_SIZE, write_segment_graph
 from training.profiles.scaling import Float32
 from training.profiles.segments import SegmentModel
+from training.value.served import Served, served
 from training.workspace import Workspace
 
 _MODEL = "model.onnx"
@@ -41,8 +42,11 @@ def export(workspace: Workspace, config: ProfilesConfig) -> list[Path]:
     with model_folder(workspace, "segment") as folder:
         _write_segment(folder, workspace, trained, examples, config)
     with model_folder(workspace, "profile") as folder:
-        key_id = write_people(folder, workspace, features["customer_id"], {"feature": raw})
-        _write_profile(folder, workspace, trained, examples, config, key_id)
+        forecasts = served(workspace, features["customer_id"])
+        key_id = write_people(
+            folder, workspace, features["customer_id"], {"feature": raw, **forecasts.arrays}
+        )
+        _write_profile(folder, workspace, trained, examples, config, key_id, forecasts)
     return [workspace.models / "segment", workspace.models / "profile"]
 
 
@@ -98,22 +102,25 @@ def _write_profile(
     examples: Float32,
     config: ProfilesConfig,
     key_id: str,
+    forecasts: Served,
 ) -> None:
     """Write contract and goldens beside the people.
 
     preprocessing: feature_names in the order of FEATURE; segments with key (stable over trainings), name and
     description, in the order of SEGMENT; features as training/profiles/spec.py specifies them; as_of, the
-    time that the features describe; key_id of the key that hashed the identities.
+    time that the features describe; key_id of the key that hashed the identities; forecast, the units of what
+    a value model tells, where one was trained.
     """
-    write_json(folder / METRICS_FILE, trained.metrics)
+    write_json(folder / METRICS_FILE, trained.metrics | forecasts.metrics)
     spec = trained.model.spec
+    outputs = [output for output in PROFILE.outputs if output.name not in forecasts.left_out()]
     write_contract(
         folder,
         workspace=workspace,
         name="profile",
         kind="router",
         inputs=PROFILE.inputs,
-        outputs=PROFILE.outputs,
+        outputs=outputs,
         max_batch_size=PROFILE.max_batch_size,
         files=["customers.safetensors", "identities.safetensors"],
         calls=PROFILE.calls,
@@ -123,12 +130,13 @@ def _write_profile(
             "segments": [{k: s[k] for k in ("key", "name", "description")} for s in trained.segments],
             "as_of": trained.as_of.isoformat(),
             "key_id": key_id,
+            **forecasts.preprocessing,
         },
         config=asdict(config),
     )
     router = ProfileRouter(folder, release="0")
     ask = member(workspace.models / "segment" / _MODEL)
-    names = ["SEGMENT", "SEGMENT_DESCRIPTION", "FEATURE_NAME", "FEATURE_VALUE"]
+    names = [output.name for output in outputs if output.name != "RELEASE"]
     requests = [{"FEATURE": row} for row in examples]
     answers = router.answer([Row(request) for request in requests], ask)
     write_goldens(

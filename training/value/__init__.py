@@ -1,0 +1,38 @@
+"""What customers are worth and who is about to leave: purchases, spending and churn, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from training.value.config import ValueConfig
+from training.workspace import Workspace
+
+if TYPE_CHECKING:
+    from training.value.checkpoint import Trained
+
+__all__ = ["ValueConfig", "evaluate", "load", "train"]
+
+# Polars and SciPy take seconds to import; naming a recipe stays quick.
+# There is no `export`: forecasts are served within `profile`, whose exporter takes them (value/served.py).
+
+
+def train(workspace: Workspace, config: ValueConfig, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Fit, calibrate and forecast every customer who bought; see training/value/trainer.py."""
+    from training.value.trainer import train as run
+
+    return run(workspace, config, progress)
+
+
+def evaluate(workspace: Workspace, config: ValueConfig) -> dict[str, Any]:
+    """Judge on a temporal holdout; see training/value/holdout.py."""
+    from training.value.trainer import evaluate as run
+
+    return run(workspace, config)
+
+
+def load(workspace: Workspace) -> Trained:
+    """Load the trained model: its numbers, and a row for every customer who bought."""
+    from training.value.checkpoint import load as run
+
+    return run(workspace)

@@ -1,0 +1,156 @@
+"""What each customer will do within a horizon: purchases, value with an interval, and whether they return.
+
+Everything that costs depends on few distinct histories: tail probabilities on (frequency, T), the shape of
+future spending on (frequency, T, number of priced purchases), its quantiles on these and the probability of
+being alive. A customer's own spending only scales the quantiles. So millions of customers cost little more
+than the distinct histories among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betainc, betaincinv
+
+from training.value.bgnbd import BGNBD
+from training.value.fitting import Array
+from training.value.gamma_gamma import GammaGamma
+from training.value.grouping import group
+
+_EXACT_COUNTS = 32  # above it neighbouring numbers of purchases share a node
+_NODE_GROWTH = 0.06  # of a run, relative to the number
+_GRID = 320  # points of the distribution of future spending
+_OUTSIDE = 1e-4  # probability left outside of the grid on either side
+_DISCOUNT_NODES = 6
+_MOST_ROWS = 2**18
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One entry a customer, float64 [n]; see `forecast`."""
+
+    alive: Array
+    expected_purchases: Array
+    no_purchase: Array
+    value: Array
+    value_low: Array
+    value_high: Array
+
+
+def forecast(
+    buying: BGNBD,
+    spending: GammaGamma,
+    *,
+    frequency: NDArray[np.int64],
+    recency: Array,
+    T: Array,
+    num_priced: NDArray[np.int64],
+    monetary_value: Array,
+    horizon: float,
+    interval: float = 0.8,
+    discount: float = 0.0,
+) -> Forecast:
+    """Forecast each customer's next `horizon` units of time; all arrays [n].
+
+    num_priced: how many purchases monetary_value is the mean of; where it is 0 monetary_value is not read.
+    alive: probability of not having stopped. expected_purchases: their number. no_purchase: the probability
+    of none. value: expected spending, discounted at the rate `discount` a unit of time, continuously.
+    value_low, value_high: the quantiles between which spending falls with probability `interval` (of chance
+    and of the customer's unknown rates, at the fitted parameters), discounted as value is.
+    """
+    histories = group(frequency, recency, T, num_priced)
+    x, t_x, now, priced = (
+        np.asarray(column[histories.first], dtype=np.float64)
+        for column in (frequency, recency, T, num_priced)
+    )
+    alive = buying.alive(x, t_x, now)
+    purchases, some, weight, low, high = np.empty((5, len(x)))
+    for rows in _alike(x, priced):
+        times, of = np.unique(now[rows], return_inverse=True)
+        tail = buying.alive_tail(x[rows[0]], times, horizon)
+        purchases[rows], some[rows] = tail.sum(axis=1)[of], tail[of, 0]
+        weight[rows] = _discounted(buying, x[rows[0]], times, horizon, discount)[of]
+        grid, below = _distribution(tail, spending, priced[rows[0]])
+        for quantile, level in ((low, (1 - interval) / 2), (high, (1 + interval) / 2)):
+            # Given alive, the level that leaves the same probability above; below 0 it falls on no purchase.
+            quantile[rows] = _inverse(grid, below, of, 1 - (1 - level) / np.maximum(alive[rows], 1e-300))
+    row = histories.of_row
+    scale = spending.scale(num_priced, monetary_value)
+    spend = spending.expected_spend(num_priced, monetary_value)
+    return Forecast(
+        alive=alive[row],
+        expected_purchases=(alive * purchases)[row],
+        no_purchase=(1 - alive * some)[row],
+        value=(alive * purchases * weight)[row] * spend,
+        value_low=(low * weight)[row] * scale,
+        value_high=(high * weight)[row] * scale,
+    )
+
+
+def _discounted(buying: BGNBD, frequency: float, T: Array, horizon: float, discount: float) -> Array:
+    """What a purchase within the horizon counts on average, [n]: 1 without a discount."""
+    if discount == 0:
+        return np.ones(len(T))
+    nodes, weights = np.polynomial.legendre.leggauss(_DISCOUNT_NODES)
+    times = horizon * (nodes + 1) / 2
+    # By parts: all count as if made at the end, and gain what they came earlier.
+    gained = sum(
+        w * horizon / 2 * discount * np.exp(-discount * t) * buying.alive_purchases(frequency, T, t)
+        for t, w in zip(times, weights, strict=True)
+    )
+    in_all = buying.alive_purchases(frequency, T, horizon)
+    return np.asarray(np.exp(-discount * horizon) + gained / np.maximum(in_all, 1e-300))
+
+
+def _alike(frequency: Array, num_priced: Array) -> Iterator[NDArray[np.int64]]:
+    """Yield runs of histories of equal frequency and number of priced purchases, not too long at once."""
+    order = np.lexsort((num_priced, frequency))
+    changes = (np.diff(frequency[order]) != 0) | (np.diff(num_priced[order]) != 0)
+    for run in np.split(order, np.flatnonzero(changes) + 1) if len(order) else ():
+        yield from np.split(run, range(_MOST_ROWS, len(run), _MOST_ROWS))
+
+
+def _distribution(tail: Array, spending: GammaGamma, num_priced: float) -> tuple[Array, Array]:
+    """P(spending over v + total <= grid | alive), float64 [n, grid + 1]; its first column is P(nothing).
+
+    n purchases of one customer cost (v + total) times a beta-prime of p n and q + p num_priced.
+    """
+    ends = np.concatenate([tail, np.zeros((len(tail), 1))], axis=1)
+    first, last, nodes = _nodes(tail.shape[1])
+    weight = ends[:, first - 1] - ends[:, last]
+    p, q = spending.p, spending.q + spending.p * num_priced
+    low, high = betaincinv(p * nodes[[0, -1]], q, [_OUTSIDE, 1 - _OUTSIDE])
+    grid = np.exp(np.linspace(_log_odds(low), _log_odds(high), _GRID))
+    share = betainc(p * nodes[:, None], q, grid / (1 + grid))
+    nothing = 1 - tail[:, :1]
+    return np.append(0.0, grid), np.concatenate([nothing, nothing + weight @ share], axis=1)
+
+
+def _log_odds(share: float) -> float:
+    return float(np.log(max(share, 1e-300)) - np.log(max(1 - share, 1e-15)))
+
+
+def _nodes(most: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    """Runs [first, last] of numbers of purchases from 1 to `most` that share a node, and the nodes."""
+    first = [1]
+    while first[-1] < most:
+        first.append(first[-1] + max(1, int(first[-1] * _NODE_GROWTH) if first[-1] > _EXACT_COUNTS else 1))
+    starts = np.array([n for n in first if n <= most], dtype=np.int64)
+    ends = np.append(starts[1:] - 1, most)
+    return starts, ends, (starts + ends) / 2
+
+
+def _inverse(grid: Array, below: Array, which: NDArray[np.int64], level: Array) -> Array:
+    """Invert increasing rows of `below` at one level for each of `which`, linearly between grid points."""
+    width = below.shape[1]
+    # One sorted sequence: each row lies in an interval of its own.
+    flat = (below + 2.0 * np.arange(len(below))[:, None]).reshape(-1)
+    after = np.searchsorted(flat, level + 2.0 * which) - which * width
+    right = np.clip(after, 1, width - 1)
+    left_p, right_p = below[which, right - 1], below[which, right]
+    share = np.clip((level - left_p) / np.maximum(right_p - left_p, 1e-300), 0.0, 1.0)
+    found = grid[right - 1] + share * (grid[right] - grid[right - 1])
+    return np.where(level <= below[which, 0], 0.0, found)

@@ -1,0 +1,161 @@
+"""A temporal holdout: learned on the first months, calibrated on a later window, judged on the last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy.stats import rankdata
+
+from training.bootstrap import resampled_means
+from training.value.calibration import Bools, Calibration, calibrate, reliability
+from training.value.config import ValueConfig
+from training.value.fitting import Array
+from training.value.model import fit
+from training.value.purchases import Histories, histories, purchases_between
+
+_MOST_RESAMPLED = 20_000
+PROTOCOL = (
+    "customers known at the cut; learned from what lies before it alone; churn is no purchase within the "
+    "horizon after it; the calibration comes from the horizon before the cut, forecast from before that; "
+    "95 % bootstrap intervals over customers"
+)
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """Customers known at `cut` with what was forecast of them then, and what they did within the horizon.
+
+    table: the columns of ValueModel.forecast, num_purchases and spend.
+    """
+
+    cut: datetime
+    table: pl.DataFrame
+
+    @property
+    def churned(self) -> Bools:
+        """Who bought nothing."""
+        return (self.table["num_purchases"] == 0).to_numpy()
+
+    def column(self, name: str) -> Array:
+        """Return a column as float64 [n]."""
+        return self.table[name].cast(pl.Float64).to_numpy()
+
+    def calibration(self) -> Calibration:
+        """Return what makes the forecast of churn mean what happened."""
+        return calibrate(self.column("churn_uncalibrated"), self.churned)
+
+
+def foretell(
+    events: pl.LazyFrame,
+    known: Histories,
+    windows_back: int,
+    config: ValueConfig,
+    calibration: Calibration | None = None,
+) -> Foretold | None:
+    """Forecast as of `windows_back` horizons before the last midnight, and look what the next one brought.
+
+    known: the histories as of the end. None where the shop was not yet selling for a horizon at that time.
+    """
+    horizon = timedelta(days=config.horizon_days)
+    cut = datetime.combine(known.as_of.date(), time(tzinfo=UTC)) - windows_back * horizon
+    oldest = timedelta(days=int(known.table["T"].max() or 0))  # type: ignore[arg-type]
+    if datetime.combine(known.as_of.date(), time(tzinfo=UTC)) - oldest > cut - horizon:
+        return None
+    then = histories(events, cut, config.rate_of())
+    model = replace(fit(then), calibration=calibration or Calibration())
+    happened = purchases_between(events, cut, cut + horizon, config.rate_of())
+    told = model.forecast(then, config).join(happened, on="customer_id", how="left", maintain_order="left")
+    return Foretold(cut, told.with_columns(pl.col("num_purchases", "spend").fill_null(0)))
+
+
+def judged(test: Foretold, earlier: Foretold, config: ValueConfig) -> dict[str, Any]:
+    """Return the figures of a holdout; `earlier` is the window that the calibration and the base rate are of.
+
+    Brier scores (the mean squared error of a probability): as calibrated, as the model says it, the base rate
+    for everybody, and what is said by the probability of having stopped. Peers of the purchases are the
+    customer's own rate so far, and one number for everybody.
+    """
+    churn, churned = test.column("churn"), test.churned
+    base = float(earlier.churned.mean())
+    purchases, expected = test.column("num_purchases"), test.column("expected_purchases")
+    same_rate = test.column("frequency") / np.maximum(test.column("T"), 1) * config.horizon_days
+    spend, value = test.column("spend"), test.column("value")
+    inside = (spend >= test.column("value_low") - 0.005) & (spend <= test.column("value_high") + 0.005)
+    errors = {
+        "brier": (churn - churned) ** 2,
+        "brier_uncalibrated": (test.column("churn_uncalibrated") - churned) ** 2,
+        "brier_base_rate": (base - churned) ** 2,
+        "brier_stopped": (1 - test.column("alive") - churned) ** 2,
+        "purchases_mae": np.abs(expected - purchases),
+        "purchases_mae_same_rate": np.abs(same_rate - purchases),
+        "purchases_mae_mean": np.abs(expected.mean() - purchases),
+    }
+    if priced := bool(np.isfinite(value).all()):
+        errors |= {"spend_mae": np.abs(value - spend), "spend_within_interval": inside.astype(np.float64)}
+    figures = {
+        "protocol": PROTOCOL,
+        "cut": test.cut.isoformat(),
+        "horizon_days": config.horizon_days,
+        "num_customers": len(churn),
+        "churned": float(churned.mean()),
+        "churn_said": float(churn.mean()),
+        "auc": _auc_interval(churn, churned, config),
+        "reliability": reliability(churn, churned),
+        "purchases": {"happened": float(purchases.sum()), "expected": float(expected.sum())},
+        "purchases_rmse": float(np.sqrt(((expected - purchases) ** 2).mean())),
+        "purchases_rmse_same_rate": float(np.sqrt(((same_rate - purchases) ** 2).mean())),
+        "deciles": _deciles(test),
+    }
+    if priced:
+        figures["spend"] = {"happened": float(spend.sum()), "expected": float(value.sum())}
+    return figures | _means(errors, config)
+
+
+def auc(probability: Array, happened: Bools) -> float:
+    """Return the chance that one to whom it happened was given more than one to whom it did not."""
+    num_yes, num_no = int(happened.sum()), int((~happened).sum())
+    if not num_yes or not num_no:
+        return 0.5
+    ranks = rankdata(probability)
+    return float((ranks[happened].sum() - num_yes * (num_yes + 1) / 2) / (num_yes * num_no))
+
+
+def _deciles(test: Foretold) -> list[dict[str, float]]:
+    """What tenths of customers, by forecast value, were said to spend and spent, a customer."""
+    order = np.argsort(-test.column("value"), kind="stable")
+    tenths = [rows for rows in np.array_split(order, 10) if len(rows)]
+    value, spend = test.column("value"), test.column("spend")
+    return [
+        {"said": float(value[rows].mean()), "happened": float(spend[rows].mean())}
+        for rows in tenths
+        if np.isfinite(value[rows]).all()
+    ]
+
+
+def _means(columns: dict[str, Array], config: ValueConfig) -> dict[str, dict[str, float]]:
+    """Each column's mean with its interval, all from the same resamples of customers."""
+    values = np.stack(list(columns.values()), axis=1)
+    drawn = resampled_means(values, seed=config.seed, num_resamples=config.num_bootstraps)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    return {
+        name: {"value": float(values[:, i].mean()), "low": float(low[i]), "high": float(high[i])}
+        for i, name in enumerate(columns)
+    }
+
+
+def _auc_interval(probability: Array, happened: Bools, config: ValueConfig) -> dict[str, float]:
+    generator = np.random.default_rng(config.seed)
+    size = min(len(happened), _MOST_RESAMPLED)
+    # Resamples of fewer customers vary more: deviations shrink with the square root of their number.
+    shrink = np.sqrt(size / max(len(happened), 1))
+    whole = auc(probability, happened)
+    drawn = []
+    for _ in range(config.num_bootstraps):
+        rows = generator.integers(0, len(happened), size)
+        drawn.append(auc(probability[rows], happened[rows]))
+    low, high = whole + shrink * (np.quantile(drawn, [0.025, 0.975]) - whole)
+    return {"value": whole, "low": float(low), "high": float(high)}

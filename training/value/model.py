@@ -1,0 +1,86 @@
+"""One shop's value model: how customers buy, what they spend, and churn as it happened."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+
+from training.value import bgnbd, gamma_gamma
+from training.value.bgnbd import BGNBD
+from training.value.calibration import Calibration
+from training.value.config import ValueConfig
+from training.value.fitting import Estimate, IdentifiabilityWarning
+from training.value.forecast import forecast
+from training.value.gamma_gamma import GammaGamma
+from training.value.purchases import Histories, checked
+
+DAYS_A_YEAR = 365.25
+
+
+@dataclass(frozen=True)
+class ValueModel:
+    """Fitted models with their estimates; spending is None where no purchase has a price."""
+
+    buying: Estimate
+    spending: Estimate | None
+    calibration: Calibration = field(default_factory=Calibration)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What the data could not tell, in words."""
+        return self.buying.doubts + (self.spending.doubts if self.spending else ())
+
+    def forecast(self, known: Histories, config: ValueConfig) -> pl.DataFrame:
+        """Forecast every customer of `known`, one row each in its order.
+
+        Columns: those of the histories; alive, expected_purchases, value, value_low, value_high (currency
+        units within the horizon; NaN without any price), churn_uncalibrated (the model's probability of no
+        purchase within the horizon) and churn (calibrated).
+        """
+        buying, spending = BGNBD(**self.buying.parameters), _spending(self.spending)
+        told = forecast(
+            buying,
+            spending,
+            frequency=known.table["frequency"].to_numpy(),
+            recency=known.column("recency"),
+            T=known.column("T"),
+            num_priced=known.table["num_priced"].to_numpy(),
+            monetary_value=known.column("monetary_value"),
+            horizon=float(config.horizon_days),
+            interval=config.interval,
+            discount=float(np.log1p(config.discount_rate)) / DAYS_A_YEAR,
+        )
+        money = 1.0 if self.spending else float("nan")
+        return known.table.with_columns(
+            alive=told.alive,
+            expected_purchases=told.expected_purchases,
+            value=told.value * money,
+            value_low=told.value_low * money,
+            value_high=told.value_high * money,
+            churn_uncalibrated=told.no_purchase,
+            churn=self.calibration(told.no_purchase),
+        )
+
+
+def fit(known: Histories) -> ValueModel:
+    """Fit both models to purchase histories, in days.
+
+    What the data cannot tell is kept as the model's doubts. Raises BadHistory for histories that cannot be.
+    """
+    table = checked(known.table)
+    priced = table.filter(pl.col("num_priced") > 0, pl.col("monetary_value") > 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", IdentifiabilityWarning)
+        _, buying = bgnbd.fit(table["frequency"].to_numpy(), known.column("recency"), known.column("T"))
+        spending = None
+        if priced.height:
+            amounts = priced["monetary_value"].to_numpy()
+            _, spending = gamma_gamma.fit(priced["num_priced"].to_numpy(), amounts)
+    return ValueModel(buying, spending)
+
+
+def _spending(estimate: Estimate | None) -> GammaGamma:
+    return GammaGamma(**estimate.parameters) if estimate else GammaGamma(1.0, 2.0, 1.0)

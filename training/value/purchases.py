@@ -1,0 +1,206 @@
+"""From events to purchase histories: each customer's frequency, recency, T and mean spending as of a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+COLUMNS = ("customer_id", "frequency", "recency", "T", "num_priced", "monetary_value")
+
+_KEY, _DAY = "customer_id", "day"
+
+
+class BadHistory(ValueError):  # noqa: N818 - reads as what happened
+    """A row of purchase histories cannot be: names the column, the row and the rule."""
+
+
+class NoPurchases(ValueError):  # noqa: N818 - reads as what happened
+    """Nobody bought anything before the asked time."""
+
+
+@dataclass(frozen=True)
+class Histories:
+    """What is known of customers who bought, as of a time.
+
+    table: customer_id (sorted), frequency int64 (purchase days after the first), recency and T int64 (days
+    from the first purchase to the last, and to as_of), num_priced int64 (purchase days with a price) and
+    monetary_value float64 (mean spending on those, NaN without any). notes: what was left out, in words.
+    """
+
+    table: pl.DataFrame
+    as_of: datetime
+    currency: str | None
+    notes: tuple[str, ...]
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        """Return a column as float64 [n]."""
+        return self.table[name].cast(pl.Float64).to_numpy()
+
+
+def histories(events: pl.LazyFrame, as_of: datetime, rates: Mapping[str, float] | None = None) -> Histories:
+    """Summarise the purchases before `as_of` of every known customer, returns taken off.
+
+    events: as in training/data/tables.py. Orders of one day (UTC) are one purchase. A return counts against
+    the day of its order, else the customer's latest earlier purchase of the item, else their latest earlier
+    purchase; a day of which nothing is left was no purchase. Money is in the most frequent currency; `rates`
+    converts others, as amounts of it for one of theirs; days in a currency without a rate are purchases
+    without a price. Raises NoPurchases.
+    """
+    days, currency, notes = _purchase_days(events, as_of, rates or {})
+    if days.is_empty():
+        raise NoPurchases(f"nobody bought and kept anything before {as_of:%Y-%m-%d %H:%M}")
+    return Histories(_summary(days, as_of), as_of, currency, notes)
+
+
+def purchases_between(
+    events: pl.LazyFrame, begin: datetime, end: datetime, rates: Mapping[str, float] | None = None
+) -> pl.DataFrame:
+    """Return customer_id, num_purchases and spend of the days from `begin` (a midnight) on and before `end`.
+
+    Purchases as of `histories(events, end)`: what was sent back before `end` is no purchase.
+    """
+    days, _, _ = _purchase_days(events, end, rates or {})
+    chosen = days.filter(pl.col(_DAY) >= begin.date())
+    return chosen.group_by(_KEY).agg(num_purchases=pl.len().cast(pl.Int64), spend=pl.col("amount").sum())
+
+
+def _purchase_days(
+    events: pl.LazyFrame, as_of: datetime, rates: Mapping[str, float]
+) -> tuple[pl.DataFrame, str | None, tuple[str, ...]]:
+    """Days on which somebody bought, the main currency, and notes on what was left out."""
+    rows = events.filter(
+        pl.col(_KEY).is_not_null(), pl.col("timestamp") < as_of, pl.col("event").is_in(["purchase", "return"])
+    )
+    currency = _main_currency(rows)
+    lines = _lines(rows, currency, rates).collect()
+    bought, back = (lines.filter(pl.col("event") == kind).drop("event") for kind in ("purchase", "return"))
+    days = _days(bought, _dated_returns(bought, back))
+    return days.filter(~pl.col("undone")).drop("undone"), currency, _notes(lines, days, currency)
+
+
+def checked(table: pl.DataFrame) -> pl.DataFrame:
+    """Return purchase histories that can be; raises BadHistory naming the first column and row that cannot.
+
+    frequency, recency and T are at least 0 and finite, frequency whole; recency is at most T, and 0 exactly
+    when frequency is; monetary_value is at least 0 or missing.
+    """
+    for name in ("frequency", "recency", "T"):
+        _refuse(
+            table, ~(pl.col(name).is_finite() & (pl.col(name) >= 0)), name, "it must be a number from 0 up"
+        )
+    whole = pl.col("frequency").cast(pl.Float64)
+    _refuse(table, whole != whole.round(), "frequency", "it must be a whole number of repeat purchases")
+    _refuse(table, pl.col("recency") > pl.col("T"), "recency", "it must be at most T, in the same unit")
+    once, same_day = pl.col("frequency") == 0, pl.col("recency") == 0
+    _refuse(table, once & ~same_day, "recency", "it must be 0 where frequency is 0")
+    _refuse(
+        table, ~once & same_day, "recency", "it must be above 0 where frequency is: one day is one purchase"
+    )
+    spend = pl.col("monetary_value").fill_nan(None)
+    _refuse(
+        table,
+        spend.is_infinite() | (spend < 0),
+        "monetary_value",
+        "take returns off first; it must be from 0 up",
+    )
+    return table
+
+
+def _refuse(table: pl.DataFrame, bad: pl.Expr, column: str, rule: str) -> None:
+    mask = table.select(bad.fill_null(column != "monetary_value")).to_series()
+    if mask.any():
+        row = int(mask.arg_max() or 0)
+        raise BadHistory(f"{column} of row {row} is {table[column][row]}; {rule}")
+
+
+def _main_currency(rows: pl.LazyFrame) -> str | None:
+    counted = rows.filter(pl.col("currency").is_not_null()).group_by("currency").len()
+    top = counted.sort("len", "currency", descending=[True, False]).head(1).collect()
+    return str(top["currency"][0]) if top.height else None
+
+
+def _lines(rows: pl.LazyFrame, currency: str | None, rates: Mapping[str, float]) -> pl.LazyFrame:
+    known = {currency: 1.0} | dict(rates) if currency else dict(rates)
+    rate = pl.col("currency").replace_strict(known, default=None, return_dtype=pl.Float64)
+    amount = (
+        pl.col("quantity").fill_null(1).abs().cast(pl.Float64) * pl.col("price").cast(pl.Float64)
+        - pl.col("discount").fill_null(0).cast(pl.Float64)
+    ).clip(lower_bound=0)
+    return rows.select(
+        _KEY,
+        "event",
+        "item_id",
+        "order_id",
+        "currency",
+        "timestamp",
+        pl.col("timestamp").dt.date().alias(_DAY),
+        amount=amount * pl.when(pl.col("currency").is_null()).then(1.0).otherwise(rate),
+    )
+
+
+def _dated_returns(bought: pl.DataFrame, back: pl.DataFrame) -> pl.DataFrame:
+    """Return customer_id, day, amount: what was sent back of the purchases of each day."""
+    columns, found = [_KEY, _DAY, "amount"], []
+    left = back.select(_KEY, "item_id", "order_id", "timestamp", "amount").sort("timestamp")
+    orders = (
+        bought.filter(pl.col("order_id").is_not_null()).group_by(_KEY, "order_id").agg(pl.col(_DAY).min())
+    )
+    by_order = left.join(orders, on=[_KEY, "order_id"], how="left", maintain_order="left")
+    found.append(by_order.filter(pl.col(_DAY).is_not_null()).select(columns))
+    left = by_order.filter(pl.col(_DAY).is_null()).drop(_DAY)
+    bought = bought.sort("timestamp")
+    for keys in ([_KEY, "item_id"], [_KEY]):
+        earlier = bought.select(*keys, "timestamp", _DAY)
+        matched = left.join_asof(
+            earlier, on="timestamp", by=keys, strategy="backward", check_sortedness=False
+        )
+        found.append(matched.filter(pl.col(_DAY).is_not_null()).select(columns))
+        left = matched.filter(pl.col(_DAY).is_null()).drop(_DAY)
+    return pl.concat(found)
+
+
+def _days(bought: pl.DataFrame, back: pl.DataFrame) -> pl.DataFrame:
+    """One row a customer and day: amount (null without a price) and whether all of it was sent back."""
+    gross = bought.group_by(_KEY, _DAY).agg(pl.col("amount").sum(), unpriced=pl.col("amount").is_null().any())
+    returned = back.group_by(_KEY, _DAY).agg(returned=pl.col("amount").sum())
+    joined = gross.join(returned, on=[_KEY, _DAY], how="left").with_columns(pl.col("returned").fill_null(0.0))
+    net = pl.col("amount") - pl.col("returned")
+    # Sums of prices differ from each other by rounding alone far below a hundredth.
+    undone = ~pl.col("unpriced") & (pl.col("returned") > 0) & (net < 0.005)
+    return joined.select(_KEY, _DAY, undone=undone, amount=pl.when(~pl.col("unpriced") & (net > 0)).then(net))
+
+
+def _summary(days: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
+    first, last = pl.col(_DAY).min(), pl.col(_DAY).max()
+    return (
+        days.group_by(_KEY)
+        .agg(
+            frequency=pl.len().cast(pl.Int64) - 1,
+            recency=(last - first).dt.total_days(),
+            T=(pl.lit(as_of.date()) - first).dt.total_days(),
+            num_priced=pl.col("amount").count().cast(pl.Int64),
+            monetary_value=pl.col("amount").mean().fill_null(float("nan")),
+        )
+        .sort(_KEY)
+    )
+
+
+def _notes(lines: pl.DataFrame, days: pl.DataFrame, currency: str | None) -> tuple[str, ...]:
+    notes = []
+    foreign = pl.col("currency").is_not_null() & (pl.col("currency") != pl.lit(currency))
+    unrated = lines.filter(foreign, pl.col("amount").is_null(), pl.col("event") == "purchase")
+    if unrated.height:
+        others = ", ".join(sorted(unrated["currency"].unique().to_list()))
+        remedy = f"--set 'value.rates=[\"{others[:3]}=0.92\"]' would say how many {currency} one is"
+        notes.append(
+            f"{unrated.height:,} purchases in {others} count without their money, no rate is known; {remedy}"
+        )
+    undone = int(days["undone"].sum())
+    if undone:
+        notes.append(f"{undone:,} purchase days were sent back whole and count as none")
+    return tuple(notes)

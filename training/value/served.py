@@ -1,0 +1,58 @@
+"""What the router `profile` looks up of a value model: one row a customer, in the order that it is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from serving.routing.tensors import FORECAST, FORECAST_UNITS
+from training.checkpoints import NotTrained, folder_of
+from training.data.tables import snapshot_sha256
+from training.value.checkpoint import FAMILY, load
+from training.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Served:
+    """Arrays for customers.safetensors, parts of the contract, and metrics; all empty without a model."""
+
+    arrays: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def left_out(self) -> set[str]:
+        """Return the names of the outputs that `profile` does not give."""
+        return set() if self.arrays else {spec.name for spec in (*FORECAST, *FORECAST_UNITS)}
+
+
+def served(workspace: Workspace, customer_ids: pl.Series) -> Served:
+    """Return the forecasts of `customer_ids`, float32 [n, 6] in the order of tensors.FORECAST.
+
+    NaN for who never bought. Raises NotTrained when the tables changed since the model was trained; without
+    any model there is nothing to serve.
+    """
+    if not folder_of(workspace, FAMILY).is_dir():
+        return Served()
+    trained = load(workspace)
+    if trained.data_sha256 != snapshot_sha256(workspace.tables):
+        raise NotTrained(f"{workspace.tables} changed since it was trained; run 'shopsight train {FAMILY}'")
+    rows = customer_ids.to_frame("customer_id").join(
+        trained.customers, on="customer_id", how="left", maintain_order="left"
+    )
+    columns = [rows[spec.name.lower()].cast(pl.Float32).fill_null(float("nan")) for spec in FORECAST]
+    return Served(
+        arrays={"forecast": np.stack([column.to_numpy() for column in columns], axis=1)},
+        preprocessing={
+            "forecast": {
+                "currency": trained.currency or "",
+                "horizon_days": trained.horizon_days,
+                "interval": trained.config["interval"],
+                "discount_rate": trained.config["discount_rate"],
+            }
+        },
+        metrics={"value": trained.metrics},
+    )

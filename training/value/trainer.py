@@ -1,0 +1,119 @@
+"""From tables to a value and a probability of churn for every customer who bought."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import polars as pl
+
+from serving.contract import METRICS_FILE, write_json
+from training.checkpoints import NotTrained, folder_of
+from training.data.tables import snapshot_sha256
+from training.privacy.consent import PROFILING, permitted
+from training.profiles.features import end_of_data
+from training.value.checkpoint import FAMILY, Trained, load, save
+from training.value.config import ValueConfig
+from training.value.holdout import foretell, judged
+from training.value.model import ValueModel, fit
+from training.value.purchases import Histories, histories
+from training.workspace import Workspace
+
+Progress = Callable[[str], None]
+_COLUMNS = (
+    "customer_id", "frequency", "recency", "T", "monetary_value", "alive", "expected_purchases", "value",
+    "value_low", "value_high", "churn",
+)  # fmt: skip
+
+
+def train(workspace: Workspace, config: ValueConfig, progress: Progress) -> dict[str, Any]:
+    """Fit to all purchases, judge on a temporal holdout, replace checkpoints/value; returns the metrics.
+
+    Customers who forbid profiling are left out, as if they had never bought.
+    """
+    events = permitted(workspace, "events", PROFILING)
+    known = histories(events, end_of_data(workspace), config.rate_of())
+    progress(f"{known.table.height:,} customers bought as of {known.as_of:%Y-%m-%d %H:%M}")
+    model, holdout, missing = _calibrated(events, known, fit(known), config)
+    notes = (*known.notes, *model.doubts, *missing)
+    for note in notes:
+        progress(note)
+    customers = model.forecast(known, config).select(_COLUMNS)
+    trained = Trained(
+        model=model,
+        customers=customers,
+        currency=known.currency,
+        as_of=known.as_of,
+        notes=notes,
+        data_sha256=snapshot_sha256(workspace.tables),
+        metrics=_metrics(model, known, customers, holdout, notes),
+        config=asdict(config),
+    )
+    save(workspace, trained)
+    if holdout:
+        said = holdout["brier"]["value"], holdout["brier_base_rate"]["value"], holdout["auc"]["value"]
+        progress("churn on the last {} days: Brier {:.3f} (base rate {:.3f}), AUC {:.3f}".format(
+            config.horizon_days, *said
+        ))  # fmt: skip
+    return trained.metrics
+
+
+def evaluate(workspace: Workspace, config: ValueConfig) -> dict[str, Any]:
+    """Judge on the temporal holdout again, with the settings given, and rewrite the metrics.
+
+    Raises NotTrained when there is no model, or when the tables changed since.
+    """
+    trained = load(workspace)
+    if trained.data_sha256 != snapshot_sha256(workspace.tables):
+        raise NotTrained(f"{workspace.tables} changed since it was trained; run 'shopsight train {FAMILY}'")
+    events = permitted(workspace, "events", PROFILING)
+    known = histories(events, trained.as_of, config.rate_of())
+    _, holdout, _ = _calibrated(events, known, trained.model, config)
+    metrics = dict(trained.metrics) | ({"holdout": holdout} if holdout else {})
+    write_json(folder_of(workspace, FAMILY) / METRICS_FILE, metrics)
+    return metrics
+
+
+def _calibrated(
+    events: pl.LazyFrame, known: Histories, model: ValueModel, config: ValueConfig
+) -> tuple[ValueModel, dict[str, Any] | None, tuple[str, ...]]:
+    """The model calibrated on the last window, figures of the holdout, and what could not be had."""
+    earlier = foretell(events, known, 2, config)
+    last = foretell(events, known, 1, config, earlier.calibration() if earlier else None)
+    if last is None:
+        return model, None, (
+            f"the shop's purchases span less than two horizons of {config.horizon_days} days: churn is the "
+            "model's own probability, not calibrated; a smaller value.horizon_days would be",
+        )  # fmt: skip
+    model = replace(model, calibration=last.calibration())
+    if earlier is None:
+        return model, None, (
+            f"the shop's purchases span less than three horizons of {config.horizon_days} days: nothing is "
+            "left to judge on; a smaller value.horizon_days would leave some",
+        )  # fmt: skip
+    return model, judged(last, earlier, config), ()
+
+
+def _metrics(
+    model: ValueModel,
+    known: Histories,
+    customers: pl.DataFrame,
+    holdout: dict[str, Any] | None,
+    notes: tuple[str, ...],
+) -> dict[str, Any]:
+    totals = customers.select(pl.col("value", "expected_purchases").sum(), pl.col("churn").mean()).row(0)
+    return {
+        "num_customers": customers.height,
+        "num_repeat": int((customers["frequency"] > 0).sum()),
+        "as_of": known.as_of.isoformat(),
+        "currency": known.currency,
+        "buying": model.buying.as_dict(),
+        "spending": model.spending.as_dict() if model.spending else None,
+        "calibration": asdict(model.calibration),
+        "total_value": totals[0] if model.spending else None,
+        "total_expected_purchases": totals[1],
+        "mean_churn": totals[2],
+        "notes": list(notes),
+        **({"holdout": holdout} if holdout else {}),
+    }
