@@ -6,12 +6,17 @@ import importlib.util
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, Literal
 
 Requested = Literal["auto", "cpu", "cuda"]
 BACKEND_VARIABLE = "SHOPSIGHT_BACKEND"
+CONTAINER_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),  # of cgroups before version 2
+)
 
 
 class BackendUnavailable(RuntimeError):  # noqa: N818 - says what is the case, like FileNotFound
@@ -163,7 +168,14 @@ def _num_threads() -> int:
 
 
 def _host_memory_bytes() -> int | None:
+    """Of the machine, or what a container is held to where that is less."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     except (AttributeError, OSError, ValueError):
         return None
+    for path in CONTAINER_LIMITS:
+        try:
+            found.append(int(path.read_text()))
+        except (OSError, ValueError):  # no container, or "max"
+            continue
+    return min(found)

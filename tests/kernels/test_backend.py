@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -61,3 +62,14 @@ def test_the_reference_of_fold_in_needs_numpy_alone():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['kernels', 'numpy']"
+
+
+def test_a_container_is_held_to_its_own_memory(tmp_path, monkeypatch):
+    told, unlimited = tmp_path / "memory.max", tmp_path / "unlimited"
+    told.write_text("123456789\n")
+    unlimited.write_text("max\n")
+    monkeypatch.setattr(backend, "CONTAINER_LIMITS", (tmp_path / "missing", unlimited, told))
+    assert backend.resolve("cpu").device_memory_bytes == 123456789
+    told.write_text(str(2**62))
+    of_machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert backend.resolve("cpu").device_memory_bytes == of_machine

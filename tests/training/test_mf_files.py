@@ -49,6 +49,17 @@ def test_a_file_reads_takes_and_writes_like_an_array(tmp_path, dtype, monkeypatc
     np.testing.assert_array_equal(store.read(0, 301), truth)  # what is done to the map stays out of the file
 
 
+def test_an_array_can_be_larger_than_all_memory(tmp_path):
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    path, num_rows = tmp_path / "sparse", 2 * memory_bytes // 1024
+    with path.open("wb") as file:
+        file.truncate(1024 * num_rows)  # holes take no room on the disk
+    store = InFile(os.open(path, os.O_RDONLY), 0, (num_rows, 256), np.dtype(np.float32))
+    mapped = store.array()
+    mapped[num_rows - 2] = 3
+    assert mapped[num_rows - 3 :].sum() == 3 * 256 and not store.take(np.array([0, num_rows - 2])).any()
+
+
 def test_an_array_outlives_its_store(tmp_path):
     truth = matrix(50, 4, np.float32)
     store = InFile.scratch(truth.shape, truth.dtype, tmp_path)

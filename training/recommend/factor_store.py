@@ -18,6 +18,8 @@ from kernels.als import gramian
 from kernels.rows import Factors
 
 SLAB_BYTES = 4 * 2**20  # of one read or write
+# without it Linux refuses private maps that are larger than memory; not every Python names it
+_MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
 _GAP_BYTES = 64 * 2**10  # rows that lie closer are read together: a read costs about as much as these bytes
 
 
@@ -126,7 +128,8 @@ class InFile:
             return np.empty(self.shape, self.dtype)
         start = self._offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
         length = self._offset - start + count * self.dtype.itemsize
-        mapped = mmap.mmap(self._handle, length, access=mmap.ACCESS_COPY, offset=start)
+        flags, prot = mmap.MAP_PRIVATE | _MAP_NORESERVE, mmap.PROT_READ | mmap.PROT_WRITE
+        mapped = mmap.mmap(self._handle, length, flags=flags, prot=prot, offset=start)
         raw = np.frombuffer(mapped, np.uint8, offset=self._offset - start)
         return raw.view(self.dtype).reshape(self.shape)
 
