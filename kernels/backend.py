@@ -6,8 +6,8 @@ import importlib.util
 import os
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
