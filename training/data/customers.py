@@ -28,22 +28,21 @@ def active_times(events: pl.DataFrame) -> pl.DataFrame:
 def customers_table(resolution: Resolution, active: pl.DataFrame) -> pl.DataFrame:
     """Build one row a customer; `active` has one or several rows of ACTIVE for each who did something.
 
-    Of country, city and birth year the one on the account registered last is kept, if it is not empty.
+    Country, city and birth year are those of the facts table, which says where each came from.
     """
     accounts = resolution.accounts.join(resolution.customers, on=["source", "source_id"], how="left")
-    accounts = accounts.sort(
-        "registered_at", "source", "source_id", descending=[True, False, False], nulls_last=True
-    )
-    facts = accounts.group_by("customer_id").agg(
-        pl.col("country").drop_nulls().first(),
-        pl.col("city").drop_nulls().first(),
-        pl.col("birth_date").drop_nulls().first().dt.year().cast(pl.Int32).alias("birth_year"),
-        pl.col("registered_at").min(),
+    opened = accounts.group_by("customer_id").agg(pl.col("registered_at").min())
+    country, city, birth_year = (
+        resolution.facts.filter(pl.col("field") == name).select("customer_id", pl.col("value").alias(name))
+        for name in ("country", "city", "birth_year")
     )
     active = active.group_by("customer_id").agg(pl.col("first_seen").min(), pl.col("last_seen").max())
     table = (
         resolution.customers.group_by("customer_id").agg(pl.len().cast(pl.Int64).alias("num_sources"))
-        .join(facts, on="customer_id", how="left")
+        .join(opened, on="customer_id", how="left")
+        .join(country, on="customer_id", how="left")
+        .join(city, on="customer_id", how="left")
+        .join(birth_year.cast({"birth_year": pl.Int32}), on="customer_id", how="left")
         .join(active, on="customer_id", how="left")
         .with_columns(pl.min_horizontal("first_seen", "registered_at").alias("first_seen"))
         .with_columns(pl.coalesce("last_seen", "first_seen").alias("last_seen"))

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 import polars as pl
 
 from serving.pseudonym import KEY_FILE_VARIABLE, PseudonymKey, PseudonymKeyError
-from training.data.linkage import Linkage, LinkageConfig, link
+from training.data.identity_config import IdentityConfig
+from training.data.linkage import Linkage, link
 from training.data.linkage.normalise import PERSON_FIELDS
 from training.data.sources import IngestError
+from training.data.survivorship import surviving_facts
 from training.data.tables import SCHEMAS
 
 ACCOUNT_FIELDS = (*PERSON_FIELDS, "registered_at")
@@ -21,13 +23,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Resolution:
-    """The identities table, who each raw id is, and the linkage behind it.
+    """The identities table, who each raw id is, what is known of them, and the linkage behind it.
 
-    identities: SCHEMAS["identities"]; customers: (source, source_id as raw text, customer_id), for joins
+    identities, facts: as SCHEMAS has them; customers: (source, source_id as raw text, customer_id), for joins
     while rows are still raw; accounts: one record an account, in the order of `linkage`.
     """
 
     identities: pl.DataFrame
+    facts: pl.DataFrame
     customers: pl.DataFrame
     accounts: pl.DataFrame
     linkage: Linkage
@@ -41,7 +44,7 @@ def resolve(
     seen: pl.DataFrame,
     previous: pl.DataFrame,
     key: PseudonymKey,
-    config: LinkageConfig | None = None,
+    config: IdentityConfig | None = None,
 ) -> Resolution:
     """Join accounts that are one person and give every customer an id.
 
@@ -52,6 +55,7 @@ def resolve(
     earlier key made are renewed. Raises IngestError when `previous` was made with a key that this one did
     not come from by rotation, because no known customer could be found again.
     """
+    config = config or IdentityConfig()
     previous = renew(previous, key)
     accounts = fold_accounts(records)
     times = pl.concat([seen["first_seen"].cast(_UTC), accounts["registered_at"].alias("first_seen")])
@@ -60,7 +64,7 @@ def resolve(
     ids = _all_ids(accounts, seen, key)
     known = ids.join(accounts.select(*_KEY), on=_KEY, how="semi").sort("source", "pseudonym")
     accounts = known.select(*_KEY).join(accounts, on=_KEY, how="left", maintain_order="left")
-    linkage = link(accounts, config)
+    linkage = link(accounts, config.linkage)
     clustered = known.with_columns(
         pl.Series("cluster", linkage.clusters, dtype=pl.Int64),
         pl.Series("rule", linkage.rule.tolist(), dtype=pl.String),
@@ -76,8 +80,10 @@ def resolve(
     named = _name_clusters(pl.concat([clustered, lone]), previous, as_of)
     identities, merged, split = _log(named, previous, key, as_of)
     customers = named.select("source", "source_id", "customer_id")
+    owned = accounts.join(named.select(*_KEY, "pseudonym", "customer_id"), on=_KEY)
+    facts = surviving_facts(owned.with_columns(pl.lit(key.key_id).alias("key_id")), config.survivorship)
     return Resolution(
-        identities, customers, accounts, linkage, customers["customer_id"].n_unique(), merged, split
+        identities, facts, customers, accounts, linkage, customers["customer_id"].n_unique(), merged, split
     )
 
 
@@ -99,7 +105,7 @@ def fold_accounts(records: pl.DataFrame) -> pl.DataFrame:
 
 
 def renew(identities: pl.DataFrame, key: PseudonymKey) -> pl.DataFrame:
-    """The identities with every pseudonym as `key` makes it; raises IngestError when it cannot."""
+    """Identities, or facts, with every pseudonym as `key` makes it; raises IngestError when it cannot."""
     parts = [identities.clear()]
     for (key_id,), part in identities.group_by("key_id"):
         try:
@@ -112,7 +118,7 @@ def renew(identities: pl.DataFrame, key: PseudonymKey) -> pl.DataFrame:
             ) from error
         renewed = pl.Series("source_id", pseudonyms, dtype=pl.String)
         parts.append(part.with_columns(renewed, pl.lit(key.key_id).alias("key_id")))
-    return pl.concat(parts).sort("source", "source_id", "valid_from", "customer_id")
+    return pl.concat(parts)
 
 
 def _all_ids(accounts: pl.DataFrame, seen: pl.DataFrame, key: PseudonymKey) -> pl.DataFrame:

@@ -20,7 +20,7 @@ from training.data.customers import ACTIVE, active_times, customers_table
 from training.data.events import directory, events_table, exposures_table
 from training.data.forgetting import Gone
 from training.data.identity import Resolution, resolve
-from training.data.identity_config import load_identity_config
+from training.data.identity_config import IdentityConfig, load_identity_config
 from training.data.intake import Intake
 from training.data.items import items_table, refuse_unknown_items
 from training.data.loading import REFUSED, Loaded, load, mode, refuse_duplicates
@@ -37,6 +37,7 @@ from training.data.tables import (
     scan_table,
     snapshot_sha256,
 )
+from training.report.linkage import linkage_row, write_linkage_report
 from training.workspace import Workspace
 
 __all__ = ["FileReport", "IngestError", "IngestReport", "ingest"]
@@ -122,7 +123,8 @@ def ingest(
     sources = load_sources(sources_file)
     forgotten = Forgotten.read(workspace.root)
     intake = Intake(workspace.intake, Gone(forgotten, key) if forgotten.tombstones else None)
-    inputs = _inputs(sources, intake, key)
+    config = load_identity_config(sources_file)
+    inputs = _inputs(sources, intake, config, key)
     if (report := _unchanged(workspace, inputs)) is not None:
         show(f"nothing changed in {len(report.files)} files since the last run")
         return replace(report, seconds=clock.total(), rows_per_second=0.0, stages={}, unchanged=True)
@@ -135,7 +137,7 @@ def ingest(
     prepare_messages(loaded, key)
     clock.lap("read")
     records, previous = _account_records(loaded), _previous_identities(workspace)
-    people = resolve(records, _seen_ids(loaded), previous, key, load_identity_config(sources_file))
+    people = resolve(records, _seen_ids(loaded), previous, key, config)
     show(f"joined {people.customers.height:,} ids into {people.num_customers:,} customers")
     clock.lap("identity")
     writer = SnapshotWriter(workspace.tables)
@@ -169,8 +171,10 @@ def ingest(
             "backend": report.backend,
             "inputs": inputs,
             "report": report.as_dict(),
+            "linkage": linkage_row(people.linkage),
         }
     )
+    write_linkage_report(workspace.reports, people.linkage)
     intake.keep_only({entry.folder.name for part in loaded for entry in part.entries})
     clock.lap("write")
     show(
@@ -188,11 +192,11 @@ def _load(sources: list[Source], intake: Intake, show: Callable[[str], None]) ->
     return loaded
 
 
-def _inputs(sources: list[Source], intake: Intake, key: PseudonymKey) -> str:
+def _inputs(sources: list[Source], intake: Intake, config: IdentityConfig, key: PseudonymKey) -> str:
     """A hash of all that the tables follow from: files, how they are read, who is forgotten, key, code."""
     files = [[relative_name(s, path), intake.key(s, path)] for s in sources for path in files_of(s)]
     code = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py"))]
-    parts = [json.dumps([files, key.key_id]).encode(), *code]
+    parts = [json.dumps([files, asdict(config), key.key_id]).encode(), *code]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
@@ -231,6 +235,7 @@ def _write(
         refused += bucket.refused
     writer.add("customers", customers_table(people, pl.concat(active)))
     writer.add("identities", people.identities)
+    writer.add("facts", people.facts)
     writer.add("items", items)
     writer.add("messages", messages_table(loaded, who))
     writer.add("labels", labels_table(loaded))

@@ -65,6 +65,16 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "valid_to": _UTC,
         "merged_into": pl.String,
     },
+    "facts": {
+        "customer_id": pl.String,
+        "field": pl.String,
+        "value": pl.String,
+        "rule": pl.String,  # of survivorship.py
+        "source": pl.String,  # the account that it came from
+        "source_id": pl.String,  # keyed hash
+        "key_id": pl.String,
+        "since": _UTC,
+    },
     "items": {
         "item_id": pl.String,
         "title": pl.String,

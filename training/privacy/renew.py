@@ -18,11 +18,15 @@ from serving.repository import republish
 from serving.routing.people import IDENTITIES_FILE
 from serving.undo import ModelServer
 from training.data.identity import renew
-from training.data.tables import SCHEMAS, SNAPSHOT_FILE, scan_table, write_tables
+from training.data.tables import SNAPSHOT_FILE, scan_table, write_tables
 from training.lookup import id_matrix
 from training.workspace import Workspace
 
 _KEY_ID = "key_id"
+_SORTED_BY = {  # as ingest writes them
+    "identities": ["source", "source_id", "valid_from", "customer_id"],
+    "facts": ["customer_id", "field"],
+}
 Progress = Callable[[str], None]
 
 
@@ -99,11 +103,15 @@ def _noted_key(path: Path) -> str | None:
 def _renew_tables(workspace: Workspace, key: PseudonymKey) -> int:
     if not (workspace.tables / SNAPSHOT_FILE).is_file():
         return 0
-    old = scan_table(workspace.tables, "identities").collect()
-    stale = int((old[_KEY_ID] != key.key_id).sum())
-    if stale:
-        write_tables(workspace.tables, {"identities": renew(old, key).select(list(SCHEMAS["identities"]))})
-    return stale
+    renewed, num = {}, 0
+    for name, order in _SORTED_BY.items():
+        old = scan_table(workspace.tables, name).collect()
+        stale = int((old[_KEY_ID] != key.key_id).sum())
+        if stale:
+            renewed[name], num = renew(old, key).sort(order), num + stale
+    if renewed:
+        write_tables(workspace.tables, renewed)
+    return num
 
 
 def _renew_tombstones(folder: Path, key: PseudonymKey) -> int:

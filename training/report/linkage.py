@@ -23,8 +23,8 @@ FORMAT_VERSION = 1
 PAGE_FILE, JSON_FILE = "linkage.html", "linkage.json"
 
 
-def write_linkage_report(folder: Path, linkage: Linkage, truth: ArrayLike | None = None) -> dict[str, Any]:
-    """Write linkage.html and linkage.json into `folder` and return the row for the data-quality output.
+def write_linkage_report(folder: Path, linkage: Linkage, truth: ArrayLike | None = None) -> Path:
+    """Write linkage.html and linkage.json into `folder` and return the path of the page.
 
     truth: who each record is [n], where that is known; its curve is then drawn beside the expected one. The
     files hold counts and rates alone, no value of any record.
@@ -37,13 +37,14 @@ def write_linkage_report(folder: Path, linkage: Linkage, truth: ArrayLike | None
     template = environment.from_string(files("training.report").joinpath("linkage.html").read_text("utf-8"))
     page = template.render(**content, curve_svg=_draw(linkage, real), rules=_rules(linkage))
     write_text(folder / PAGE_FILE, page)
-    return content["chosen"]  # type: ignore[no-any-return]
+    return folder / PAGE_FILE
 
 
-def _content(linkage: Linkage, real: pl.DataFrame | None) -> dict[str, Any]:
+def linkage_row(linkage: Linkage) -> dict[str, Any]:
+    """The chosen point, why, what is expected of it and what it joined: a row of the data-quality output."""
     choice = linkage.choice
     at = min(choice.curve.to_dicts(), key=lambda row: abs(row["threshold"] - choice.threshold))
-    chosen = {
+    return {
         "threshold": choice.threshold,
         "reason": choice.reason,
         "expected_precision": at["precision"],
@@ -52,13 +53,17 @@ def _content(linkage: Linkage, real: pl.DataFrame | None) -> dict[str, Any]:
         "num_people": int(linkage.clusters.max()) + 1 if linkage.clusters.size else 0,
         "num_pairs_joined": int((linkage.probability >= choice.threshold).sum()),
     }
+
+
+def _content(linkage: Linkage, real: pl.DataFrame | None) -> dict[str, Any]:
+    chosen = linkage_row(linkage)
     if real is not None:
-        near = min(real.to_dicts(), key=lambda row: abs(row["threshold"] - choice.threshold))
+        near = min(real.to_dicts(), key=lambda row: abs(row["threshold"] - chosen["threshold"]))
         chosen |= {"true_precision": near["precision"], "true_recall": near["recall"]}
     return {
         "format_version": FORMAT_VERSION,
         "chosen": chosen,
-        "expected": choice.curve.to_dicts(),
+        "expected": linkage.choice.curve.to_dicts(),
         "truth": None if real is None else real.to_dicts(),
         "weights": _weights(linkage),
         "skipped_blocks": linkage.skipped_blocks,

@@ -181,7 +181,7 @@ def test_a_kill_after_the_tombstones_is_finished_by_the_same_call(
 def test_a_trace_that_is_left_is_told(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "workspace")
     ingest(write_raw(tmp_path / "raw", 12), workspace, KEY)
-    workspace.reports.mkdir()
+    workspace.reports.mkdir(exist_ok=True)
     (customer_id,) = find_person(workspace, KEY, "web", "W00003").customer_ids
     (workspace.reports / "note.txt").write_text(f"call {customer_id} back")
     with pytest.raises(NotForgotten, match=r"note\.txt"):
