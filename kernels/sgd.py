@@ -25,7 +25,7 @@ AfterEpoch = Callable[[int, float], bool]
 
 
 class SgdState(NamedTuple):
-    """user_factors [users, f] and item_factors [items, f], float32 or float16; biases float32; the mean."""
+    """user_factors [users, f], item_factors [items, f], of a type in STORAGES; biases float32; the mean."""
 
     user_factors: Factors
     item_factors: Factors

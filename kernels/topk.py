@@ -23,7 +23,7 @@ def topk(
     """Item indices int32 [users, k] and scores float32 [users, k], by descending score.
 
     Args:
-        user_factors: float32 or float16 [users, f].
+        user_factors: float32, float16 or bfloat16 [users, f].
         item_factors: the same dtype, [items, f].
         k: 1 to the number of items.
         exclude_indptr, exclude_indices: CSR pattern [users, items] of what each user must not get, int64 and

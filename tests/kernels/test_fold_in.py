@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from types import SimpleNamespace
 
-import ml_dtypes
 import numpy as np
 import pytest
 
@@ -13,7 +12,6 @@ from kernels import als
 from kernels import fold_in as fold_in_module
 from kernels.cuda import runtime
 from kernels.fold_in import FoldIn, fold_in
-from kernels.reference import als as reference
 from tests.kernels.cuda_host.device import HostDevice
 from tests.kernels.parity import BACKENDS, SHAPES, STORAGES, Shape, make_factors, make_rows
 
@@ -89,37 +87,3 @@ def test_bad_rows_are_refused_by_name():
         FoldIn(np.ones((3, 2)), 0.1)
     with pytest.raises(ValueError, match="gramian: shape"):
         FoldIn(np.ones((3, 2), np.float32), 0.1, gramian=np.ones((3, 3)))
-
-
-@pytest.mark.parametrize("objective", ("observed", "confidence", "explicit"))
-def test_bfloat16_storage_is_float32_arithmetic_on_rounded_factors(objective):
-    random = np.random.default_rng(5)
-    rows, weight = make_rows(Shape("mixed", (0, 1, 9, 70, 200), 210), objective, random)
-    factors = make_factors(210, 50, ml_dtypes.bfloat16, random)
-    found = als.half_step(rows, factors, weight, backend="cpu")
-    assert found.dtype == ml_dtypes.bfloat16
-    exact = als.half_step(rows, factors.astype(np.float32), weight, backend="cpu")
-    np.testing.assert_array_equal(found, exact.astype(ml_dtypes.bfloat16))
-    truth = reference.half_step(rows, factors, weight)
-    rounding = float(ml_dtypes.finfo(ml_dtypes.bfloat16).eps)
-    assert (np.abs(found.astype(np.float64) - truth) <= rounding * (np.abs(truth) + 1e-2)).all()
-
-
-def test_bfloat16_epochs_stay_near_float32():
-    random = np.random.default_rng(6)
-    users, weight = make_rows(Shape("mixed", tuple(random.integers(0, 30, 60)), 45), "observed", random)
-    row_of = np.repeat(np.arange(60), np.diff(users.indptr))
-    order = np.lexsort((row_of, users.indices))
-    counts = np.bincount(users.indices, minlength=45)
-    items = users._replace(
-        indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        indices=row_of[order].astype(np.int32),
-        regularization=np.full(45, 0.2, np.float32),
-    )
-    x, y = (make_factors(n, 16, np.float32, random) * np.float32(0.1) for n in (60, 45))
-    exact = als.alternate(users, items, x, y, weight, num_epochs=3, backend="cpu")
-    half = (part.astype(ml_dtypes.bfloat16) for part in (x, y))
-    found = als.alternate(users, items, *half, weight, num_epochs=3, backend="cpu")
-    scores = found[0].astype(np.float32) @ found[1].astype(np.float32).T
-    assert found[0].dtype == ml_dtypes.bfloat16
-    np.testing.assert_allclose(scores, exact[0] @ exact[1].T, atol=0.05)
