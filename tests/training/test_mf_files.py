@@ -131,3 +131,11 @@ def test_a_factorisation_of_any_storage_is_loaded_as_it_was_saved(tmp_path, stor
     for one, other in zip(loaded.recommend([0, 3], 5), model.recommend([0, 3], 5), strict=True):
         np.testing.assert_array_equal(one, other)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
+
+
+def test_a_checkpoint_is_not_taken_for_a_saved_factorisation(tmp_path):
+    user_items = sparse.random(30, 20, 0.2, format="csr", dtype=np.float32, random_state=0)
+    config = MFConfig(num_factors=4, num_epochs=1, backend="cpu")
+    MatrixFactorization(config).fit(user_items, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match=rf"{tmp_path}: holds no saved factorisation"):
+        MatrixFactorization.load(tmp_path)
