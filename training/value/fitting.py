@@ -63,8 +63,7 @@ def maximise(
     exact, coarse = (_Loss(o, floor, max(num_customers, 1)) for o in (objective, rough or objective))
     found = [_search(coarse, np.log(np.asarray(start) - floor)) for start in starts]
     logs, _ = min(found, key=lambda one: one[1])
-    if rough is not None:
-        logs = _polished(exact, logs)
+    logs = _polished(exact, logs)
     errors = _standard_errors(_information(exact, logs), num_customers)
     untold = (np.abs(logs) > _REACH - 1) | ~(errors < _KNOWN_WITHIN)
     doubts = _doubts([name for name, unsure in zip(names, untold, strict=True) if unsure])
@@ -100,13 +99,13 @@ def _search(loss: _Loss, start: Array) -> tuple[Array, float]:
         jac=True,
         method="L-BFGS-B",
         bounds=[(-_REACH, _REACH)] * len(start),
-        options={"maxiter": 500, "ftol": 1e-15, "gtol": 1e-9},
+        options={"maxiter": 200, "ftol": 1e-10, "gtol": 1e-7},
     )
     return np.asarray(done.x, dtype=np.float64), float(done.fun)
 
 
 def _polished(loss: _Loss, logs: Array) -> Array:
-    """Go from a rough maximum to the exact one, by Newton's steps with the information of where it began."""
+    """Go from near the maximum to it, by Newton's steps with the information of where they began."""
     near, information = logs, _information(loss, logs)
     for _ in range(_MOST_STEPS):
         step = -np.linalg.lstsq(information, loss(near)[1], rcond=None)[0]

@@ -102,12 +102,8 @@ def checked(table: pl.DataFrame) -> pl.DataFrame:
         table, ~once & same_day, "recency", "it must be above 0 where frequency is: one day is one purchase"
     )
     spend = pl.col("monetary_value").fill_nan(None)
-    _refuse(
-        table,
-        spend.is_infinite() | (spend < 0),
-        "monetary_value",
-        "take returns off first; it must be from 0 up",
-    )
+    impossible = spend.is_infinite() | (spend < 0)
+    _refuse(table, impossible, "monetary_value", "it must be from 0 up: take returns off first")
     return table
 
 
