@@ -124,7 +124,9 @@ def end_of_data(workspace: Workspace) -> datetime:
 
 
 def _measured(tables: Tables, spec: FeatureSpec, as_of: datetime) -> list[pl.LazyFrame]:
-    rows = measures.described_events(tables.events, tables.items, as_of=as_of, currency=spec.currency)
+    rows = measures.described_events(
+        tables.events, tables.items, as_of=as_of, currency=spec.currency, categories=spec.categories
+    )
     half_lives = spec.half_lives_days
     return [
         measures.activity(rows, half_lives_days=half_lives, channels=spec.channels),

@@ -33,11 +33,17 @@ def top_level() -> pl.Expr:
 
 
 def described_events(
-    events: pl.LazyFrame, items: pl.LazyFrame, *, as_of: datetime, currency: str | None
+    events: pl.LazyFrame,
+    items: pl.LazyFrame,
+    *,
+    as_of: datetime,
+    currency: str | None,
+    categories: Sequence[str],
 ) -> pl.LazyFrame:
     """Events before `as_of` with what they say of prices and categories.
 
-    Adds age_days; amount (paid for the line), saved (the discount), discounted; category; the item's price
+    Adds age_days; amount (paid for the line), saved (the discount), discounted; category
+    (one of `categories` or OTHER); the item's price
     percentile in its category and its price against the category's median; and usual_discount, the share
     of the item's other lines that had a discount. An item's price is the mean that events before `as_of`
     show: the catalogue's is today's, and would leak.
@@ -60,12 +66,14 @@ def described_events(
     ).with_columns(amount=gross - pl.col("saved").fill_null(0.0))
     others = pl.col("item_lines") - 1
     usual = (pl.col("item_discounted") - pl.col("discounted").cast(pl.Int64)) / others
-    return known.join(_item_facts(known, items), on="item_id", how="left").with_columns(
-        usual_discount=pl.when(_BOUGHT & (others > 0)).then(usual)
+    return known.join(_item_facts(known, items, categories), on="item_id", how="left").with_columns(
+        category=pl.col("category").fill_null(OTHER),
+        usual_discount=pl.when(_BOUGHT & (others > 0)).then(usual),
     )
 
 
-def _item_facts(known: pl.LazyFrame, items: pl.LazyFrame) -> pl.LazyFrame:
+def _item_facts(known: pl.LazyFrame, items: pl.LazyFrame, categories: Sequence[str]) -> pl.LazyFrame:
+    category = pl.when(top_level().is_in([*categories])).then(top_level())
     seen = known.group_by("item_id").agg(
         level=pl.col("price").mean(),
         item_lines=_BOUGHT.sum().cast(pl.Int64),
@@ -74,7 +82,7 @@ def _item_facts(known: pl.LazyFrame, items: pl.LazyFrame) -> pl.LazyFrame:
     rank = pl.col("level").rank("average").over("category_path") - 0.5
     return (
         seen.filter(pl.col("item_id").is_not_null())
-        .join(items.select("item_id", "category_path", category=top_level()), on="item_id", how="left")
+        .join(items.select("item_id", "category_path", category=category), on="item_id", how="left")
         .with_columns(
             price_percentile=rank / pl.col("level").count().over("category_path"),
             median_price=pl.col("level").median().over("category_path"),
@@ -138,8 +146,7 @@ def purchases(events: pl.LazyFrame, *, half_lives_days: Sequence[float]) -> pl.L
 def tastes(events: pl.LazyFrame, *, categories: Sequence[str]) -> pl.LazyFrame:
     """Each category's share of spending and of views, and how evenly both are spread over the categories."""
     category = pl.col("category")
-    named = pl.when(category.is_in([*categories])).then(category).otherwise(pl.lit(OTHER))
-    counted = events.group_by(KEY, category=named).agg(
+    counted = events.group_by(KEY, "category").agg(
         spend=pl.when(_BOUGHT).then(pl.col("amount")).sum(), lines=_BOUGHT.sum(), view=_VIEWED.sum()
     )
     sums = {
