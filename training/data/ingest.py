@@ -137,7 +137,7 @@ def ingest(
     prepare_messages(loaded, key)
     clock.lap("read")
     records, previous = _account_records(loaded), _previous_identities(workspace)
-    people = resolve(records, _seen_ids(loaded), previous, key, config)
+    people = resolve(records, _seen_ids(loaded), previous, key, config, forgotten.customer_ids)
     show(f"joined {people.customers.height:,} ids into {people.num_customers:,} customers")
     clock.lap("identity")
     writer = SnapshotWriter(workspace.tables)
