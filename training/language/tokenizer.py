@@ -19,14 +19,14 @@ _SPECIAL = ["[PAD]", "[CLS]", "[MASK]"]
 
 
 def normalizer() -> normalizers.Normalizer:
-    """Return what every text goes through: masks, NFKC, lower case, one space, no long numbers or controls.
+    """Return what every text goes through: NFKC, masks, lower case, one space, no long numbers or controls.
 
     Tables hold masked texts and requests do not: masking here makes both the same to the model.
     """
     return normalizers.Sequence(
         [
+            normalizers.NFKC(),  # first, because tables have full-width digits made ordinary and masked
             *(normalizers.Replace(Regex(_with_lookaround(pattern)), word) for pattern, word in MASKS),
-            normalizers.NFKC(),
             normalizers.Lowercase(),
             normalizers.Replace(Regex(r"[0-9]{4,}"), "0000"),  # order numbers: which one says nothing
             normalizers.Replace(Regex(r"\s+"), " "),
