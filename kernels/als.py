@@ -73,7 +73,7 @@ def gramian(factors: Factors) -> NDArray[np.float64]:
 
     Shapes, dtypes and what it raises: `half_step`.
     """
-    from kernels.cpu.als import gramian_of
+    from kernels.cpu.basis import gramian_of
 
     check_factors(factors)
     return gramian_of(factors.astype(np.float32, copy=False))

@@ -23,6 +23,7 @@ _MOST_GATHERED = 1024  # longer rows would leave the level-2 cache: they are rea
 def improve_rows(
     begin: int,
     end: int,
+    order: Array,
     indptr: Array,
     indices: Array,
     weight: Array,
@@ -34,9 +35,10 @@ def improve_rows(
     out: Array,
     failed: Array,
 ) -> None:
-    """Take `num_steps` steps from what rows begin..end of `out` [rows, size] hold; the rest as `solve_rows`.
+    """Take `num_steps` steps from what rows order[begin:end] of `out` hold; the rest as `exact.solve_rows`.
 
-    `failed` marks rows whose system showed a direction of negative curvature.
+    Entries of weight zero count in the right-hand side alone and are not read again. `failed` marks rows
+    whose system showed a direction of negative curvature.
     """
     size = len(spectrum)
     block = np.empty(_MOST_GATHERED * size, np.float32)
@@ -50,29 +52,35 @@ def improve_rows(
         np.empty(size, np.float32),
         np.empty(size, np.float32),
     )
-    for row in range(begin, end):
-        first, last = indptr[row], indptr[row + 1]
-        entries, a, b = indices[first:last], weight[first:last], target[first:last]
-        coming = indices[first + _AHEAD : last + _AHEAD]  # this row's and, near its end, the next one's
+    longest = 0
+    for number in range(begin, end):
+        longest = max(longest, indptr[order[number] + 1] - indptr[order[number]])
+    places, a = np.empty(longest, np.int64), np.empty(longest, np.float32)
+    for number in range(begin, end):
+        row = order[number]
         x = out[row]
-        if len(entries) == 0:
-            x[:] = 0
-            continue
-        gathered = len(entries) <= _MOST_GATHERED
+        gathered = indptr[row + 1] - indptr[row] <= _MOST_GATHERED
         source = block if gathered else rotated
         residual[:] = 0
         for i in range(size):
             diagonal[i] = spectrum[i] + regularization[row]
             jacobi[i] = diagonal[i]
-        for p in range(len(entries)):
-            u = p * size if gathered else entries[p] * size
-            if p < len(coming):
-                fetch_ahead(rotated, coming[p] * size, size)
+        count = 0
+        for p in range(indptr[row], indptr[row + 1]):
+            y = indices[p] * size
+            if p + _AHEAD < len(indices):
+                fetch_ahead(rotated, indices[p + _AHEAD] * size, size)
+            if weight[p] == 0:
+                add_scaled(target[p], rotated, y, residual, 0, size)
+                continue
+            u = count * size if gathered else y
             if gathered:
-                set_scaled(np.float32(1), rotated, entries[p] * size, block, u, size)
-            add_scaled(b[p] - a[p] * dot(source, u, x, 0, size), source, u, residual, 0, size)
+                set_scaled(np.float32(1), rotated, y, block, u, size)
+            places[count], a[count] = u, weight[p]
+            count += 1
+            add_scaled(target[p] - weight[p] * dot(source, u, x, 0, size), source, u, residual, 0, size)
             set_product(source, u, source, u, scaled, 0, size)
-            add_scaled(a[p], scaled, 0, jacobi, 0, size)
+            add_scaled(weight[p], scaled, 0, jacobi, 0, size)
         for i in range(size):
             residual[i] -= diagonal[i] * x[i]
             jacobi[i] = np.float32(1) / jacobi[i] if jacobi[i] > 0 else np.float32(1)
@@ -82,8 +90,8 @@ def improve_rows(
             if slope < 1e-20:
                 break
             set_product(diagonal, 0, search, 0, product, 0, size)
-            for p in range(len(entries)):
-                u = p * size if gathered else entries[p] * size
+            for p in range(count):
+                u = places[p]
                 add_scaled(a[p] * dot(source, u, search, 0, size), source, u, product, 0, size)
             curvature = dot(search, 0, product, 0, size)
             if not curvature > 0:

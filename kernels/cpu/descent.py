@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from kernels.backend import resolve
-from kernels.cpu.als import padded
+from kernels.cpu.basis import padded
 from kernels.reference.passes import NUM_GROUPS
 from kernels.rows import Factors
 

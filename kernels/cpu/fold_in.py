@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.cpu.als import eigenbasis, multiply, solve_side
+from kernels.cpu.basis import multiply, turned
+from kernels.cpu.side import Side
 from kernels.rows import Factors, Rows
 
 
@@ -16,11 +17,10 @@ class KeptFactors:
         self, factors: Factors, unobserved_weight: float, gramian: NDArray[np.float64] | None
     ) -> None:
         self._dtype = factors.dtype
-        y = factors.astype(np.float32, copy=False)
-        self._basis, self._spectrum = eigenbasis(y, unobserved_weight, gramian)
-        self._rotated = multiply(y, self._basis)
+        self._rotated, self._basis, self._spectrum = turned(factors, unobserved_weight, gramian)
 
     def solve(self, rows: Rows) -> Factors:
         """The rows' factors, turned back."""
-        solved = solve_side(rows, self._rotated, self._spectrum, "exact", 0, None)
-        return multiply(solved, self._basis.T).astype(self._dtype, copy=False)
+        x = np.empty((rows.num_rows, len(self._spectrum)), np.float32)
+        Side(rows, len(self._basis), "exact").solve(self._rotated, self._spectrum, 0, x)
+        return multiply(x, self._basis.T).astype(self._dtype, copy=False)

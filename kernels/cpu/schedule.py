@@ -13,33 +13,44 @@ from threadpoolctl import ThreadpoolController
 
 from kernels.backend import resolve
 
+Array = np.ndarray[Any, Any]
+Task = Callable[[int, int], None]
 _CHUNKS_PER_THREAD = 16
 
 
-def run_balanced(task: Callable[[int, int], None], costs: np.ndarray[Any, Any]) -> None:
+def run_balanced(task: Task, costs: Array) -> None:
     """Call `task(begin, end)` over all rows, on every thread, in pieces of about equal cost.
 
-    The task must let go of the GIL (numba's nogil, NumPy's matmul); the costliest piece starts first.
-    Python's threads are used because numba's own pool does not survive a fork.
+    The task must let go of the GIL (numba's nogil, NumPy's matmul). Python's threads are used because numba's
+    own pool does not survive a fork.
     """
+    run_together([(task, costs)])
+
+
+def run_together(work: list[tuple[Task, Array]]) -> None:
+    """As `run_balanced`, for several tasks at once with costs in one unit; the costliest pieces first."""
     num_threads = resolve("cpu").num_threads
-    total = np.cumsum(costs, dtype=np.float64)
-    if not len(total):
-        return
-    wanted = np.linspace(0, total[-1], num_threads * _CHUNKS_PER_THREAD + 1)[1:-1]
-    cuts = np.unique(np.concatenate([[0], np.searchsorted(total, wanted), [len(total)]]))
-    pieces = sorted(
-        pairwise(cuts),
-        key=lambda piece: float(total[piece[1] - 1] - (total[piece[0] - 1] if piece[0] else 0)),
-        reverse=True,
-    )
-    if num_threads == 1:
-        for piece in pieces:
-            task(int(piece[0]), int(piece[1]))
+    share = sum(float(costs.sum(dtype=np.float64)) for _, costs in work) / (num_threads * _CHUNKS_PER_THREAD)
+    pieces = [(cost, task, begin, end) for task, costs in work for cost, begin, end in _cut(costs, share)]
+    pieces.sort(key=lambda piece: piece[0], reverse=True)
+    if num_threads == 1 or len(pieces) == 1:
+        for _, task, begin, end in pieces:
+            task(begin, end)
         return
     with ThreadPoolExecutor(num_threads) as pool:
-        for done in [pool.submit(task, int(begin), int(end)) for begin, end in pieces]:
+        for done in [pool.submit(task, begin, end) for _, task, begin, end in pieces]:
             done.result()
+
+
+def _cut(costs: Array, share: float) -> list[tuple[float, int, int]]:
+    """(cost, begin, end) of pieces that cost about `share` each."""
+    if not len(costs):
+        return []
+    total = np.concatenate([[0.0], np.cumsum(costs, dtype=np.float64)])
+    wanted = np.arange(1, total[-1] // max(share, 1e-300) + 1) * share
+    inner = np.searchsorted(total, wanted[wanted < total[-1]])
+    cuts = np.unique(np.concatenate([[0], inner, [len(costs)]]))
+    return [(float(total[end] - total[begin]), int(begin), int(end)) for begin, end in pairwise(cuts)]
 
 
 def one_blas_thread() -> Any:

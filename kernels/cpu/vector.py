@@ -17,6 +17,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import NumbaTypeError
 from numba.extending import intrinsic
 
 HEIGHT = 4
@@ -48,20 +49,20 @@ def add_tile(  # type: ignore[no-untyped-def]
     """out[0:4, 0:16] += sign * sum over p < count of left[p, 0:4] (outer) right[p, 0:16]; any count."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        left, right, out = (_pointer(context, builder, signature, args, n) for n in (0, 3, 6))
+        left, right, out = (pointer(context, builder, signature, args, n) for n in (0, 3, 6))
         left_step, right_step, out_step, count, sign = args[2], args[5], args[8], args[9], args[10]
 
         def step(p: Any, sums: list[Any]) -> list[Any]:
-            values = _load(builder, builder.gep(right, [builder.mul(p, right_step)]))
+            values = load(builder, builder.gep(right, [builder.mul(p, right_step)]))
             column = builder.gep(left, [builder.mul(p, left_step)])
             factors = [builder.load(builder.gep(column, [ir.Constant(_INT, i)])) for i in range(HEIGHT)]
             pairs = zip(factors, sums, strict=True)
-            return [_multiply_add(builder, _splat(builder, factor), values, total) for factor, total in pairs]
+            return [multiply_add(builder, splat(builder, factor), values, total) for factor, total in pairs]
 
-        scale = _splat(builder, sign)
-        for i, total in enumerate(_loop(builder, count, 1, [_ZERO] * HEIGHT, step)):
+        scale = splat(builder, sign)
+        for i, total in enumerate(loop(builder, count, 1, [_ZERO] * HEIGHT, step)):
             row = builder.gep(out, [builder.mul(out_step, ir.Constant(_INT, i))])
-            _store(builder, row, _multiply_add(builder, total, scale, _load(builder, row)))
+            store(builder, row, multiply_add(builder, total, scale, load(builder, row)))
         return context.get_dummy_value()
 
     return types.void(
@@ -74,16 +75,16 @@ def add_scaled(typing, factor, values, values_at, out, out_at, count):  # type: 
     """out += factor * values."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        scale = _splat(builder, args[0])
-        values, out = (_pointer(context, builder, signature, args, n) for n in (1, 3))
+        scale = splat(builder, args[0])
+        values, out = (pointer(context, builder, signature, args, n) for n in (1, 3))
 
         def step(p: Any, _: list[Any]) -> list[Any]:
             at = builder.gep(out, [p])
-            value = _load(builder, builder.gep(values, [p]))
-            _store(builder, at, _multiply_add(builder, scale, value, _load(builder, at)))
+            value = load(builder, builder.gep(values, [p]))
+            store(builder, at, multiply_add(builder, scale, value, load(builder, at)))
             return []
 
-        _loop(builder, args[5], WIDTH, [], step)
+        loop(builder, args[5], WIDTH, [], step)
         return context.get_dummy_value()
 
     return types.void(factor, values, values_at, out, out_at, count), emit
@@ -106,19 +107,19 @@ def add_four_scaled(  # type: ignore[no-untyped-def]
     """out += first * row 0 + second * row 1 + third * row 2 + fourth * row 3 of values."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        scales = [_splat(builder, scale) for scale in args[:4]]
-        values, out = (_pointer(context, builder, signature, args, n) for n in (4, 7))
+        scales = [splat(builder, scale) for scale in args[:4]]
+        values, out = (pointer(context, builder, signature, args, n) for n in (4, 7))
         rows = [builder.gep(values, [builder.mul(args[6], ir.Constant(_INT, i))]) for i in range(4)]
 
         def step(p: Any, _: list[Any]) -> list[Any]:
             at = builder.gep(out, [p])
-            total = _load(builder, at)
+            total = load(builder, at)
             for scale, row in zip(scales, rows, strict=True):
-                total = _multiply_add(builder, scale, _load(builder, builder.gep(row, [p])), total)
-            _store(builder, at, total)
+                total = multiply_add(builder, scale, load(builder, builder.gep(row, [p])), total)
+            store(builder, at, total)
             return []
 
-        _loop(builder, args[9], WIDTH, [], step)
+        loop(builder, args[9], WIDTH, [], step)
         return context.get_dummy_value()
 
     return types.void(first, second, third, fourth, values, values_at, values_step, out, out_at, count), emit
@@ -129,10 +130,10 @@ def turn_four_rows(typing, lower, lower_at, rows, rows_at, rows_step, count):  #
     """The four rows = L times themselves, L lower triangular and 4 x 4 by rows at `lower_at`."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lower, rows = (_pointer(context, builder, signature, args, n) for n in (0, 2))
+        lower, rows = (pointer(context, builder, signature, args, n) for n in (0, 2))
         factors = [
             [
-                _splat(builder, builder.load(builder.gep(lower, [ir.Constant(_INT, HEIGHT * i + j)])))
+                splat(builder, builder.load(builder.gep(lower, [ir.Constant(_INT, HEIGHT * i + j)])))
                 for j in range(i + 1)
             ]
             for i in range(HEIGHT)
@@ -140,15 +141,15 @@ def turn_four_rows(typing, lower, lower_at, rows, rows_at, rows_step, count):  #
         places = [builder.gep(rows, [builder.mul(args[4], ir.Constant(_INT, i))]) for i in range(HEIGHT)]
 
         def step(p: Any, _: list[Any]) -> list[Any]:
-            values = [_load(builder, builder.gep(place, [p])) for place in places]
+            values = [load(builder, builder.gep(place, [p])) for place in places]
             for i, place in enumerate(places):
                 total = builder.fmul(factors[i][0], values[0])
                 for j in range(1, i + 1):
-                    total = _multiply_add(builder, factors[i][j], values[j], total)
-                _store(builder, builder.gep(place, [p]), total)
+                    total = multiply_add(builder, factors[i][j], values[j], total)
+                store(builder, builder.gep(place, [p]), total)
             return []
 
-        _loop(builder, args[5], WIDTH, [], step)
+        loop(builder, args[5], WIDTH, [], step)
         return context.get_dummy_value()
 
     return types.void(lower, lower_at, rows, rows_at, rows_step, count), emit
@@ -159,15 +160,15 @@ def set_scaled(typing, factor, values, values_at, out, out_at, count):  # type: 
     """out = factor * values."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        scale = _splat(builder, args[0])
-        values, out = (_pointer(context, builder, signature, args, n) for n in (1, 3))
+        scale = splat(builder, args[0])
+        values, out = (pointer(context, builder, signature, args, n) for n in (1, 3))
 
         def step(p: Any, _: list[Any]) -> list[Any]:
-            value = builder.fmul(scale, _load(builder, builder.gep(values, [p])))
-            _store(builder, builder.gep(out, [p]), value)
+            value = builder.fmul(scale, load(builder, builder.gep(values, [p])))
+            store(builder, builder.gep(out, [p]), value)
             return []
 
-        _loop(builder, args[5], WIDTH, [], step)
+        loop(builder, args[5], WIDTH, [], step)
         return context.get_dummy_value()
 
     return types.void(factor, values, values_at, out, out_at, count), emit
@@ -191,18 +192,18 @@ def gather_row(  # type: ignore[no-untyped-def]
     """block = values; scaled = weight * values; total += target * values: in one reading."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        weight, target = _splat(builder, args[0]), _splat(builder, args[1])
-        values, block, scaled, total = (_pointer(context, builder, signature, args, n) for n in (2, 4, 6, 8))
+        weight, target = splat(builder, args[0]), splat(builder, args[1])
+        values, block, scaled, total = (pointer(context, builder, signature, args, n) for n in (2, 4, 6, 8))
 
         def step(p: Any, _: list[Any]) -> list[Any]:
-            value = _load(builder, builder.gep(values, [p]))
+            value = load(builder, builder.gep(values, [p]))
             at = builder.gep(total, [p])
-            _store(builder, builder.gep(block, [p]), value)
-            _store(builder, builder.gep(scaled, [p]), builder.fmul(weight, value))
-            _store(builder, at, _multiply_add(builder, target, value, _load(builder, at)))
+            store(builder, builder.gep(block, [p]), value)
+            store(builder, builder.gep(scaled, [p]), builder.fmul(weight, value))
+            store(builder, at, multiply_add(builder, target, value, load(builder, at)))
             return []
 
-        _loop(builder, args[10], WIDTH, [], step)
+        loop(builder, args[10], WIDTH, [], step)
         return context.get_dummy_value()
 
     return types.void(
@@ -215,20 +216,52 @@ def fetch_ahead(typing, values, values_at, count):  # type: ignore[no-untyped-de
     """Ask for a row that will be needed soon; memory answers while the arithmetic goes on."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        byte, word = ir.IntType(8), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), word, word, word])
-        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        values = _pointer(context, builder, signature, args, 0)
+        values = pointer(context, builder, signature, args, 0)
 
         def step(p: Any, _: list[Any]) -> list[Any]:
-            address = builder.bitcast(builder.gep(values, [p]), byte.as_pointer())
-            builder.call(fetch, [address, *(ir.Constant(word, n) for n in (0, 3, 1))])  # read, keep, data
+            prefetch(builder, builder.gep(values, [p]))
             return []
 
-        _loop(builder, args[2], WIDTH, [], step)
+        loop(builder, args[2], WIDTH, [], step)
         return context.get_dummy_value()
 
     return types.void(values, values_at, count), emit
+
+
+@intrinsic
+def add_rows(typing, table, column, width, places, factors, at, step, count, out, out_at):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """out[0:width] += sum over p < count of factors[at + p * step] * table[places[at + p * step] + column:].
+
+    `width` is a constant, a multiple of WIDTH, and the sums stay in registers: 64 floats are as many as fit.
+    """
+    if not isinstance(width, types.IntegerLiteral):
+        raise NumbaTypeError("width must be a constant")
+    num_vectors = width.literal_value // WIDTH
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        table = pointer(context, builder, signature, args, 0)
+        places, factors = (
+            builder.gep(context.make_array(signature.args[n])(context, builder, args[n]).data, [args[5]])
+            for n in (3, 4)
+        )
+        out = pointer(context, builder, signature, args, 8)
+        parts = [builder.gep(out, [ir.Constant(_INT, n * WIDTH)]) for n in range(num_vectors)]
+
+        def step(p: Any, sums: list[Any]) -> list[Any]:
+            shift = builder.mul(p, args[6])
+            row = builder.gep(table, [builder.load(builder.gep(places, [shift]))])
+            scale = splat(builder, builder.load(builder.gep(factors, [shift])))
+            values = (
+                load(builder, builder.gep(row, [ir.Constant(_INT, n * WIDTH)])) for n in range(num_vectors)
+            )
+            return [multiply_add(builder, scale, v, total) for v, total in zip(values, sums, strict=True)]
+
+        sums = loop(builder, args[7], 1, [load(builder, part) for part in parts], step)
+        for part, total in zip(parts, sums, strict=True):
+            store(builder, part, total)
+        return context.get_dummy_value()
+
+    return types.void(table, column, width, places, factors, at, step, count, out, out_at), emit
 
 
 @intrinsic
@@ -236,16 +269,16 @@ def set_product(typing, left, left_at, right, right_at, out, out_at, count):  # 
     """out = left * right, element by element."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        left, right, out = (_pointer(context, builder, signature, args, n) for n in (0, 2, 4))
+        left, right, out = (pointer(context, builder, signature, args, n) for n in (0, 2, 4))
 
         def step(p: Any, _: list[Any]) -> list[Any]:
             product = builder.fmul(
-                _load(builder, builder.gep(left, [p])), _load(builder, builder.gep(right, [p]))
+                load(builder, builder.gep(left, [p])), load(builder, builder.gep(right, [p]))
             )
-            _store(builder, builder.gep(out, [p]), product)
+            store(builder, builder.gep(out, [p]), product)
             return []
 
-        _loop(builder, args[6], WIDTH, [], step)
+        loop(builder, args[6], WIDTH, [], step)
         return context.get_dummy_value()
 
     return types.void(left, left_at, right, right_at, out, out_at, count), emit
@@ -256,13 +289,13 @@ def dot(typing, left, left_at, right, right_at, count):  # type: ignore[no-untyp
     """The sum of left * right."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        left, right = (_pointer(context, builder, signature, args, n) for n in (0, 2))
+        left, right = (pointer(context, builder, signature, args, n) for n in (0, 2))
 
         def step(p: Any, sums: list[Any]) -> list[Any]:
-            a, b = _load(builder, builder.gep(left, [p])), _load(builder, builder.gep(right, [p]))
-            return [_multiply_add(builder, a, b, sums[0])]
+            a, b = load(builder, builder.gep(left, [p])), load(builder, builder.gep(right, [p]))
+            return [multiply_add(builder, a, b, sums[0])]
 
-        (total,) = _loop(builder, args[4], WIDTH, [_ZERO], step)
+        (total,) = loop(builder, args[4], WIDTH, [_ZERO], step)
         return _horizontal_sum(builder, total)
 
     return types.float32(left, left_at, right, right_at, count), emit
@@ -273,17 +306,17 @@ def step_towards(typing, keep, step, left, left_at, right, right_at, count):  # 
     """left, right = keep * left + step * right, keep * right + step * left."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        keep, step = _splat(builder, args[0]), _splat(builder, args[1])
-        left, right = (_pointer(context, builder, signature, args, n) for n in (2, 4))
+        keep, step = splat(builder, args[0]), splat(builder, args[1])
+        left, right = (pointer(context, builder, signature, args, n) for n in (2, 4))
 
         def body(p: Any, _: list[Any]) -> list[Any]:
             places = [builder.gep(left, [p]), builder.gep(right, [p])]
-            x, y = (_load(builder, place) for place in places)
-            _store(builder, places[0], _multiply_add(builder, step, y, builder.fmul(keep, x)))
-            _store(builder, places[1], _multiply_add(builder, step, x, builder.fmul(keep, y)))
+            x, y = (load(builder, place) for place in places)
+            store(builder, places[0], multiply_add(builder, step, y, builder.fmul(keep, x)))
+            store(builder, places[1], multiply_add(builder, step, x, builder.fmul(keep, y)))
             return []
 
-        _loop(builder, args[6], WIDTH, [], body)
+        loop(builder, args[6], WIDTH, [], body)
         return context.get_dummy_value()
 
     return types.void(keep, step, left, left_at, right, right_at, count), emit
@@ -305,20 +338,20 @@ def step_apart(  # type: ignore[no-untyped-def]
     """user, liked, other = keep * each + step * (liked - other), + step * user, - step * user."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        keep, step = _splat(builder, args[0]), _splat(builder, args[1])
-        bases = [_pointer(context, builder, signature, args, n) for n in (2, 4, 6)]
+        keep, step = splat(builder, args[0]), splat(builder, args[1])
+        bases = [pointer(context, builder, signature, args, n) for n in (2, 4, 6)]
 
         def body(p: Any, _: list[Any]) -> list[Any]:
             places = [builder.gep(base, [p]) for base in bases]
-            x, y, z = (_load(builder, place) for place in places)
+            x, y, z = (load(builder, place) for place in places)
             shift = builder.fmul(step, x)
             kept = [builder.fmul(keep, value) for value in (x, y, z)]
-            _store(builder, places[0], _multiply_add(builder, step, builder.fsub(y, z), kept[0]))
-            _store(builder, places[1], builder.fadd(kept[1], shift))
-            _store(builder, places[2], builder.fsub(kept[2], shift))
+            store(builder, places[0], multiply_add(builder, step, builder.fsub(y, z), kept[0]))
+            store(builder, places[1], builder.fadd(kept[1], shift))
+            store(builder, places[2], builder.fsub(kept[2], shift))
             return []
 
-        _loop(builder, args[8], WIDTH, [], body)
+        loop(builder, args[8], WIDTH, [], body)
         return context.get_dummy_value()
 
     return types.void(keep, step, user, user_at, liked, liked_at, other, other_at, count), emit
@@ -329,9 +362,9 @@ def transpose_8x8(typing, values, values_at, values_step, out, out_at, out_step)
     """out[j, i] = values[i, j] for i, j < 8."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        values, out = (_pointer(context, builder, signature, args, n) for n in (0, 3))
+        values, out = (pointer(context, builder, signature, args, n) for n in (0, 3))
         rows = [
-            _load(builder, builder.gep(values, [builder.mul(args[2], ir.Constant(_INT, i))]), 8)
+            load(builder, builder.gep(values, [builder.mul(args[2], ir.Constant(_INT, i))]), 8)
             for i in range(8)
         ]
         for width in (1, 2, 4):  # swap ever larger off-diagonal blocks
@@ -341,17 +374,17 @@ def transpose_8x8(typing, values, values_at, values_step, out, out_at, out_step)
             for i in range(8):
                 if not i & width:
                     pair = rows[i], rows[i + width]
-                    swapped[i] = _shuffle(builder, *pair, low)
-                    swapped[i + width] = _shuffle(builder, *pair, high)
+                    swapped[i] = shuffle(builder, *pair, low)
+                    swapped[i + width] = shuffle(builder, *pair, high)
             rows = swapped
         for i, row in enumerate(rows):
-            _store(builder, builder.gep(out, [builder.mul(args[5], ir.Constant(_INT, i))]), row)
+            store(builder, builder.gep(out, [builder.mul(args[5], ir.Constant(_INT, i))]), row)
         return context.get_dummy_value()
 
     return types.void(values, values_at, values_step, out, out_at, out_step), emit
 
 
-def _loop(
+def loop(
     builder: Any, count: Any, stride: int, starts: list[Any], step: Callable[[Any, list[Any]], list[Any]]
 ) -> list[Any]:
     """Emit `for p in range(0, count, stride)`, carrying values in registers; gives their last values."""
@@ -360,7 +393,7 @@ def _loop(
     builder.cbranch(builder.icmp_signed(">", count, ir.Constant(_INT, 0)), body, done)
     builder.position_at_end(body)
     p = builder.phi(_INT)
-    carried = [builder.phi(_VECTOR) for _ in starts]
+    carried = [builder.phi(start.type) for start in starts]
     grown = step(p, carried)
     after = builder.add(p, ir.Constant(_INT, stride))
     builder.cbranch(builder.icmp_signed("<", after, count), body, done)
@@ -370,48 +403,55 @@ def _loop(
         phi.add_incoming(start, entry)
         phi.add_incoming(value, body)
     builder.position_at_end(done)
-    results = [builder.phi(_VECTOR) for _ in starts]
+    results = [builder.phi(start.type) for start in starts]
     for result, start, value in zip(results, starts, grown, strict=True):
         result.add_incoming(start, entry)
         result.add_incoming(value, body)
     return results
 
 
-def _pointer(context: Any, builder: Any, signature: Any, args: Any, position: int) -> Any:
+def pointer(context: Any, builder: Any, signature: Any, args: Any, position: int) -> Any:
     """Where the operand begins: the array at `position` and its offset in the argument after it."""
     array = context.make_array(signature.args[position])(context, builder, args[position])
     return builder.gep(array.data, [args[position + 1]])
 
 
-def _load(builder: Any, pointer: Any, width: int = WIDTH) -> Any:
+def prefetch(builder: Any, place: Any) -> None:
+    """Emit the request for one cache line."""
+    byte, word = ir.IntType(8), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), word, word, word])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    address = builder.bitcast(place, byte.as_pointer())
+    builder.call(function, [address, *(ir.Constant(word, n) for n in (0, 3, 1))])  # read, keep, data
+
+
+def load(builder: Any, pointer: Any, width: int = WIDTH) -> Any:
     return builder.load(builder.bitcast(pointer, ir.VectorType(_FLOAT, width).as_pointer()), align=4)
 
 
-def _store(builder: Any, pointer: Any, value: Any) -> None:
+def store(builder: Any, pointer: Any, value: Any) -> None:
     builder.store(value, builder.bitcast(pointer, value.type.as_pointer()), align=4)
 
 
-def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
+def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.fadd(builder.fmul(a, b, flags=_CONTRACT), c, flags=_CONTRACT)
 
 
-def _shuffle(builder: Any, left: Any, right: Any, lanes: list[int]) -> Any:
+def shuffle(builder: Any, left: Any, right: Any, lanes: list[int]) -> Any:
     mask = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
     return builder.shuffle_vector(left, right, mask)
 
 
-def _splat(builder: Any, value: Any) -> Any:
+def splat(builder: Any, value: Any) -> Any:
     empty = ir.Constant(_VECTOR, ir.Undefined)
     one = builder.insert_element(empty, value, ir.Constant(ir.IntType(32), 0))
-    return _shuffle(builder, one, empty, [0] * WIDTH)
+    return shuffle(builder, one, empty, [0] * WIDTH)
 
 
 def _horizontal_sum(builder: Any, vector: Any) -> Any:
     width = WIDTH
     while width > 1:
         width //= 2
-        halves = [
-            _shuffle(builder, vector, vector, list(range(h * width, h * width + width))) for h in (0, 1)
-        ]
+        halves = [shuffle(builder, vector, vector, list(range(h * width, h * width + width))) for h in (0, 1)]
         vector = builder.fadd(*halves)
     return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
