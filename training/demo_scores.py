@@ -23,6 +23,7 @@ from training.data.tables import scan_table
 from training.scoring import (
     Row,
     bad_rows_row,
+    churn_row,
     experiment_row,
     identity_row,
     labels_row,
@@ -83,12 +84,13 @@ def planted_against_found(
     server: RunningServer,
     progress: Callable[[str], None],
 ) -> list[Row]:
-    """Score identity, segments, recommendations, language, bad rows and the experiment."""
+    """Score identity, segments, churn, recommendations, language, bad rows and the experiment."""
     truth = Truth.read(folder, workspace, key)
     rows = [identity_row(truth.identities, _current_identities(workspace))]
     with ShopsightClient(server.grpc_url, deadline_seconds=_DEADLINE_SECONDS) as client:
         progress("asking profile")
         rows.append(_segments(truth, client))
+        rows.append(_churn(truth, workspace, client))
         progress("asking recommend")
         rows.append(_recommendations(truth, workspace, client))
         progress("asking understand")
@@ -112,6 +114,23 @@ def _segments(truth: Truth, client: ShopsightClient) -> Row:
         lambda customer: client.profile(customer_id=customer).segment, asked["customer_id"].to_list()
     )
     return segments_row(asked, pl.DataFrame({"customer_id": asked["customer_id"], "segment": found}))
+
+
+def _churn(truth: Truth, workspace: Workspace, client: ShopsightClient) -> Row:
+    """Whoever bought before the raw data end, and whether they bought in the weeks after."""
+    buyers = (
+        scan_table(workspace.tables, "events").filter(pl.col("event") == "purchase").select("customer_id")
+    )
+    people = truth.customers.unique("customer_id").join(buyers.unique().collect(), on="customer_id")
+    asked = people.sort("person_id").sample(min(NUM_ASKED, people.height), seed=0)
+    told = _ask(
+        lambda customer: client.profile(customer_id=customer).forecast, asked["customer_id"].to_list()
+    )
+    # Everything of some was sent back: they never bought, and nothing is told of them.
+    kept = np.array([forecast is not None for forecast in told])
+    future = pl.read_parquet(truth.folder / "future_purchases.parquet", columns=["person_id"])
+    bought = asked["person_id"].is_in(future["person_id"].unique().to_list()).to_numpy()
+    return churn_row(np.array([one.churn for one in told if one is not None]), bought[kept])
 
 
 def _recommendations(truth: Truth, workspace: Workspace, client: ShopsightClient) -> Row:

@@ -119,6 +119,19 @@ def recommendations_row(found: float, popularity: float, best: float, num_custom
     )
 
 
+def churn_row(churn: NDArray[np.float64], bought: NDArray[np.bool_]) -> Row:
+    """Score who was said to leave against who bought nothing after the raw data end; both [n]."""
+    from sklearn.metrics import roc_auc_score
+
+    score = float(roc_auc_score(~bought, churn))
+    return Row(
+        name="churn against later purchases",
+        planted=f"{bought.mean():.0%} of {len(bought):,} buyers came back; AUC ≥ .65",
+        found=f"AUC {score:.3f}",
+        passed=score >= 0.65,
+    )
+
+
 def labels_row(name: str, planted: Sequence[str], found: Sequence[str], required: float) -> Row:
     """Score predicted labels of messages that nobody had labelled."""
     accuracy = float(np.mean(np.asarray(planted, dtype=object) == np.asarray(found, dtype=object)))

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from serving.contract import sha256_of
 from serving.golden import GoldenError, replay
 from serving.release import current_release
 from serving.repository import PublishError, load_release, publish, recover, rollback
+from serving.routing.tensors import FORECAST
 from serving.server import TritonServer
 from tests.serving.tiny_models import KEY, TinyShop
 
@@ -91,6 +93,10 @@ def test_every_model_answers_through_triton_as_numpy_says(everything: Shop) -> N
         found = client.profile(source="web", source_id="w7")
         assert found.segment == tiny.segments[tiny.segment_of(tiny.feature[7])]["name"]
         np.testing.assert_array_equal(list(found.features.values()), tiny.feature[7])
+        assert found.forecast is not None and found.forecast.horizon_days == 90
+        told = asdict(found.forecast)
+        assert [told[spec.name.lower()] for spec in FORECAST] == tiny.forecast[7].tolist()
+        assert client.profile(customer_id="c0005").forecast is None
         said = client.understand("谢谢 lovely")
         intent, confidence, sentiment = tiny.understand(["谢谢", "lovely"])
         assert (said.intent, said.sentiment) == (intent, sentiment)

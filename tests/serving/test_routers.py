@@ -19,6 +19,7 @@ from serving.routing.insight import InsightRouter
 from serving.routing.profile import ProfileRouter
 from serving.routing.recommend import RecommendRouter
 from serving.routing.rows import RequestError, Row
+from serving.routing.tensors import FORECAST
 from serving.routing.understand import UnderstandRouter
 from tests.serving.tiny_models import KEY, TinyShop
 
@@ -328,6 +329,20 @@ def test_profiles_are_measured_and_named(profile: ProfileRouter, members: Member
     assert len(members.asked) == 1
 
 
+def test_forecasts_are_told_of_who_bought_and_are_missing_for_others(
+    profile: ProfileRouter, members: Members, shop: TinyShop
+) -> None:
+    names = [spec.name for spec in FORECAST]
+    bought, never, unseen = answer(
+        profile, members, row(CUSTOMER_ID="c0003"), row(CUSTOMER_ID="c0005"), row(FEATURE=[0.5, -1.0, 2.0])
+    )
+    assert [bought[name][0] for name in names] == shop.forecast[3].tolist()
+    for found in (never, unseen):
+        assert np.isnan([found[name][0] for name in names]).all()
+    for found in (bought, never, unseen):
+        assert (found["CURRENCY"].tolist(), found["HORIZON_DAYS"].tolist()) == ([b"EUR"], [90])
+
+
 def test_an_unknown_customer_has_no_profile(profile: ProfileRouter, members: Members) -> None:
     failed = error(profile, members, row(CUSTOMER_ID="nobody"))
     assert failed.code == "NOT_FOUND"
@@ -448,3 +463,14 @@ def test_missing_features_are_null_in_the_insight(
     routers = Routers({"recommend": recommend, "profile": profile}, members)
     (found,) = asyncio.run(InsightRouter(models / "insight", "7").answer([row(CUSTOMER_ID="c0007")], routers))
     assert json.loads(found["INSIGHT"][0])["profile"]["features"]["feature_0"] is None  # type: ignore[index]
+
+
+def test_an_insight_tells_the_forecast_or_that_there_is_none(
+    models: Path, members: Members, shop: TinyShop, recommend: RecommendRouter, profile: ProfileRouter
+) -> None:
+    routers = Routers({"recommend": recommend, "profile": profile}, members)
+    rows = [row(CUSTOMER_ID="c0003"), row(CUSTOMER_ID="c0005")]
+    answers = asyncio.run(InsightRouter(models / "insight", "7").answer(rows, routers))
+    bought, never = (json.loads(found["INSIGHT"][0])["profile"]["forecast"] for found in answers)  # type: ignore[index]
+    assert bought == shop.told(3) and bought["horizon_days"] == 90
+    assert never is None

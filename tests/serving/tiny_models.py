@@ -68,6 +68,8 @@ class TinyShop:
         self.customer_segment[-1] = -1
         self.feature = rng.normal(size=(self.num_customers, self.num_features)).astype(np.float32)
         self.feature[::7, 0] = np.nan
+        self.forecast = rng.random((self.num_customers, 6)).astype(np.float32)
+        self.forecast[::5] = np.nan  # never bought
         self.centre = rng.normal(size=(self.num_segments, self.num_features)).astype(np.float32)
         self.intent = rng.normal(size=(len(WORDS) + 1, len(INTENTS))).astype(np.float32)
         self.sentiment = rng.normal(size=(len(WORDS) + 1, len(SENTIMENTS))).astype(np.float32)
@@ -95,6 +97,12 @@ class TinyShop:
     def segment_of(self, feature: Array) -> int:
         """The nearest centre."""
         return int(np.linalg.norm(np.nan_to_num(feature) - self.centre, axis=1).argmin())
+
+    def told(self, customer: int) -> dict[str, Any] | None:
+        """The forecast part of an insight."""
+        names = ("value", "value_low", "value_high", "churn", "alive", "expected_purchases")
+        told = dict(zip(names, self.forecast[customer].tolist(), strict=True))
+        return None if np.isnan(told["churn"]) else {"horizon_days": 90, "currency": "EUR", **told}
 
     def understand(self, words: list[str]) -> tuple[str, float, str]:
         """Intent, its probability and sentiment of known words."""
@@ -210,7 +218,11 @@ class TinyShop:
 
     def _profile(self, folder: Path) -> None:
         save_file(
-            {"customer_id": id_matrix(self.customer_ids), "feature": self.feature},
+            {
+                "customer_id": id_matrix(self.customer_ids),
+                "feature": self.feature,
+                "forecast": self.forecast,
+            },
             folder / "customers.safetensors",
         )
         self._identities(folder)
@@ -220,6 +232,7 @@ class TinyShop:
         preprocessing = {
             "feature_names": [f"feature_{i}" for i in range(self.num_features)],
             "segments": self.segments,
+            "forecast": {"currency": "EUR", "horizon_days": 90},
             "key_id": "tiny",
         }
         _router(folder, ["customers.safetensors", "identities.safetensors"], preprocessing)
@@ -256,6 +269,7 @@ class TinyShop:
                 "segment": segment["name"],
                 "segment_description": segment["description"],
                 "features": {f"feature_{i}": value for i, value in enumerate(feature)},
+                "forecast": self.told(3),
             },
             "recommendations": [
                 {"rank": rank, "item_id": item, "score": score, "reason_code": "personal"}

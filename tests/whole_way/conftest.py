@@ -25,7 +25,7 @@ _FROM_CHECKOUT = {"PYTHONPATH": str(ROOT)}
 QUICK = [
     "language.epochs=3", "recommend.factors=16", "recommend.iterations=4", "recommend.num_bootstraps=50",
     "recommend.unobserved_weights=[0.1]", "recommend.regularizations=[0.03]",
-    "profiles.num_segments=4", "profiles.num_bootstraps=2",
+    "profiles.num_segments=4", "profiles.num_bootstraps=2", "value.num_bootstraps=20",
 ]  # fmt: skip
 
 

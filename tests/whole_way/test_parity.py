@@ -15,7 +15,7 @@ from serving.client import Event, ShopsightClient
 from serving.pseudonym import KEY_FILE_VARIABLE, load_key
 from serving.server import TritonServer
 from tests.whole_way.conftest import ServedShop
-from training import language, profiles, recommend
+from training import language, profiles, recommend, value
 from training.data.tables import scan_table
 from training.recommend.config import RecommendConfig
 from training.recommend.shop import Shop
@@ -92,6 +92,21 @@ def test_every_customer_is_in_the_segment_that_training_assigned(
     assigned = profiles.load(served_shop.workspace).assigned.sample(100, seed=0)
     for customer, name in assigned.select("customer_id", "name").iter_rows():
         assert client.profile(customer_id=customer).segment == name
+
+
+def test_every_customer_who_bought_is_forecast_as_in_training(
+    served_shop: ServedShop, client: ShopsightClient
+) -> None:
+    trained = value.load(served_shop.workspace)
+    for row in trained.customers.sample(60, seed=0).to_dicts():
+        told = client.profile(customer_id=row["customer_id"]).forecast
+        assert told is not None and (told.currency, told.horizon_days) == ("EUR", trained.horizon_days)
+        for name in ("value", "value_low", "value_high", "churn", "alive", "expected_purchases"):
+            assert getattr(told, name) == pytest.approx(row[name], rel=1e-6, abs=1e-6), name
+    known = profiles.load(served_shop.workspace).assigned["customer_id"]
+    never = known.filter(~known.is_in(trained.customers["customer_id"].to_list()))
+    assert client.profile(customer_id=never[0]).forecast is None
+    assert client.insight(customer_id=never[0])["profile"]["forecast"] is None
 
 
 @pytest.mark.parametrize("text", TEXTS)

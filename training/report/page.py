@@ -14,6 +14,7 @@ import polars as pl
 from training.data.tables import read_snapshot, scan_table
 from training.report.content import customer_cards, messages, sales
 from training.report.segments import segments
+from training.report.value import worth
 from training.scoring import Row
 from training.workspace import Workspace
 
@@ -43,6 +44,7 @@ def _content(workspace: Workspace) -> dict[str, Any]:
         "period": _period(events),
         "cards": customer_cards(workspace),
         **segments(workspace),
+        **worth(workspace),
         **sales(workspace),
         **messages(workspace),
         **_refused(read_snapshot(workspace.tables)["note"]),

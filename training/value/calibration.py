@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, logit
+from threadpoolctl import threadpool_limits
 
 from training.market.experiment import wilson
 from training.value.fitting import Array
@@ -48,7 +49,8 @@ def calibrate(probability: Array, happened: Bools) -> Calibration:
         value = (np.logaddexp(0.0, score) - target * score).mean()
         return float(value), np.array([error.mean(), slope * (error * odds).mean()])
 
-    done = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(-20, 20), (-4, 4)])
+    with threadpool_limits(1):
+        done = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(-20, 20), (-4, 4)])
     return Calibration(float(done.x[0]), float(np.exp(done.x[1])))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 Array = NDArray[np.float64]
 # Natural parameters to the log-likelihood and its gradient.
@@ -93,14 +94,16 @@ class _Loss:
 
 
 def _search(loss: _Loss, start: Array) -> tuple[Array, float]:
-    done = minimize(
-        loss,
-        start,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(-_REACH, _REACH)] * len(start),
-        options={"maxiter": 200, "ftol": 1e-10, "gtol": 1e-7},
-    )
+    # A few parameters at a time: BLAS threads would only wait for each other.
+    with threadpool_limits(1):
+        done = minimize(
+            loss,
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(-_REACH, _REACH)] * len(start),
+            options={"maxiter": 200, "ftol": 1e-10, "gtol": 1e-7},
+        )
     return np.asarray(done.x, dtype=np.float64), float(done.fun)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, betaincinv
+from threadpoolctl import threadpool_limits
 
 from training.value.bgnbd import BGNBD
 from training.value.fitting import Array
@@ -62,21 +63,15 @@ def forecast(
     and of the customer's unknown rates, at the fitted parameters), discounted as value is.
     """
     histories = group(frequency, recency, T, num_priced)
-    x, t_x, now, priced = (
+    distinct = tuple(
         np.asarray(column[histories.first], dtype=np.float64)
         for column in (frequency, recency, T, num_priced)
     )
-    alive = buying.alive(x, t_x, now)
-    purchases, some, weight, low, high = np.empty((5, len(x)))
-    for rows in _alike(x, priced):
-        times, of = np.unique(now[rows], return_inverse=True)
-        tail = buying.alive_tail(x[rows[0]], times, horizon)
-        purchases[rows], some[rows] = tail.sum(axis=1)[of], tail[of, 0]
-        weight[rows] = _discounted(buying, x[rows[0]], times, horizon, discount)[of]
-        grid, below = _distribution(tail, spending, priced[rows[0]])
-        for quantile, level in ((low, (1 - interval) / 2), (high, (1 + interval) / 2)):
-            # Given alive, the level that leaves the same probability above; below 0 it falls on no purchase.
-            quantile[rows] = _inverse(grid, below, of, 1 - (1 - level) / np.maximum(alive[rows], 1e-300))
+    # Small products one after the other: BLAS threads would wait for each other more than work.
+    with threadpool_limits(1):
+        alive, purchases, some, weight, low, high = _by_history(
+            buying, spending, distinct, horizon, interval, discount
+        )
     row = histories.of_row
     scale = spending.scale(num_priced, monetary_value)
     spend = spending.expected_spend(num_priced, monetary_value)
@@ -88,6 +83,32 @@ def forecast(
         value_low=(low * weight)[row] * scale,
         value_high=(high * weight)[row] * scale,
     )
+
+
+def _by_history(
+    buying: BGNBD,
+    spending: GammaGamma,
+    distinct: tuple[Array, ...],
+    horizon: float,
+    interval: float,
+    discount: float,
+) -> Array:
+    """Of each distinct history, float64 [6, histories]: probability of being alive; given alive, expected
+    purchases and the probability of any; what a purchase counts; quantiles of spending over v + total.
+    """
+    x, t_x, now, priced = distinct
+    alive = buying.alive(x, t_x, now)
+    purchases, some, weight, low, high = np.empty((5, len(x)))
+    for rows in _alike(x, priced):
+        times, of = np.unique(now[rows], return_inverse=True)
+        tail = buying.alive_tail(x[rows[0]], times, horizon)
+        purchases[rows], some[rows] = tail.sum(axis=1)[of], tail[of, 0]
+        weight[rows] = _discounted(buying, x[rows[0]], times, horizon, discount)[of]
+        grid, below = _distribution(tail, spending, priced[rows[0]])
+        for quantile, level in ((low, (1 - interval) / 2), (high, (1 + interval) / 2)):
+            # Given alive, the level that leaves the same probability above; below 0 it falls on no purchase.
+            quantile[rows] = _inverse(grid, below, of, 1 - (1 - level) / np.maximum(alive[rows], 1e-300))
+    return np.stack([alive, purchases, some, weight, low, high])
 
 
 def _discounted(buying: BGNBD, frequency: float, T: Array, horizon: float, discount: float) -> Array:
