@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -9,9 +10,10 @@ import numpy.typing as npt
 
 from kernels.als import DivergenceError
 from kernels.cuda import runtime
+from kernels.cuda.basis import Basis, eigenbasis, rotate
 from kernels.cuda.launches import cg_launch, dual_launch, partial_floats, primal_launch, start
-from kernels.cuda.layout import Layout, to_device, to_host
-from kernels.cuda.plan import PRIMAL, Interactions, load_interactions
+from kernels.cuda.layout import Layout, all_finite, to_device, to_host
+from kernels.cuda.plan import PRIMAL, Interactions, LongRows, load_interactions
 from kernels.cuda.runtime import Device
 from kernels.reference.fold_in import fold_in as solve_in_float64
 from kernels.rows import Factors, Rows
@@ -30,19 +32,17 @@ def half_step(
     device, layout = runtime.device(), Layout.of(factors)
     side = load_interactions(device, layout, rows, use_cg=solver == "cg")
     y = to_device(device, layout, factors)
-    rotation, spectrum = eigenbasis(device, layout, y, unobserved_weight, gramian)
-    if solver == "cg" and initial is not None:
-        x = rotate(
-            device, layout, to_device(device, layout, initial.astype(layout.dtype, copy=False)), rotation
-        )
+    basis = eigenbasis(device, layout, y, unobserved_weight, gramian)
+    steps = num_cg_steps if solver == "cg" else 0
+    if steps and initial is not None:
+        x = turn(device, layout, to_device(device, layout, initial), basis)
     else:
         x = device.xp.zeros((side.num_rows, layout.stored), layout.dtype)
     failed = device.xp.zeros(side.num_rows, np.int8)
-    steps = num_cg_steps if solver == "cg" else 0
-    solve_rows(device, layout, side, rotate(device, layout, y, rotation), spectrum, x, failed, steps)
-    solved = to_host(device, layout, rotate(device, layout, x, device.xp.ascontiguousarray(rotation.T)))
+    solve_rows(device, layout, side, turn(device, layout, y, basis), basis, x, failed, steps)
+    solved = to_host(device, layout, turn_back(device, layout, x, basis))
     for row in np.flatnonzero(failed if device.xp is np else failed.get()):
-        solved[row] = _solve_carefully(rows, int(row), factors, unobserved_weight)
+        solved[row] = solve_carefully(rows, int(row), factors, unobserved_weight)
     return solved
 
 
@@ -83,13 +83,14 @@ class AlsTraining:
 
     def _half_step(self, solved: int, fixed: int) -> None:
         device, layout, factors = self._device, self._layout, self._factors
-        rotation, spectrum = eigenbasis(device, layout, factors[fixed], self._unobserved_weight)
-        factors[fixed] = rotate(device, layout, factors[fixed], rotation)
+        basis = eigenbasis(device, layout, factors[fixed], self._unobserved_weight)
+        turn(device, layout, factors[fixed], basis)
         if self._cg_steps:  # only conjugate gradients look at what they start from
-            factors[solved] = rotate(device, layout, factors[solved], rotation)
-        self._turned = self._turned @ rotation.astype(np.float64)
+            turn(device, layout, factors[solved], basis)
+        if basis.rotation is not None:
+            self._turned = self._turned @ basis.rotation.astype(np.float64)
         side, failed = self._sides[solved], self._failed[solved]
-        solve_rows(device, layout, side, factors[fixed], spectrum, factors[solved], failed, self._cg_steps)
+        solve_rows(device, layout, side, factors[fixed], basis, factors[solved], failed, self._cg_steps)
 
     def result(self) -> tuple[Factors, Factors]:
         """User and item factors in the basis they started from. Waits for the device.
@@ -97,9 +98,9 @@ class AlsTraining:
         Raises DivergenceError naming side, row and epoch where a system was not positive definite in float32
         or a factor is not finite.
         """
-        xp, back = self._device.xp, self._device.xp.ascontiguousarray(self._turned.T.astype(np.float32))
+        back = self._device.xp.ascontiguousarray(self._turned.T.astype(np.float32))
         for name, failed, factors in zip(("user", "item"), self._failed, self._factors, strict=True):
-            bad = (failed != 0) | ~xp.isfinite(factors).all(axis=1)
+            bad = (failed != 0) | ~all_finite(self._device, self._layout, factors)
             if bool(bad.any()):
                 raise DivergenceError(
                     f"{name}_rows: by epoch {self._num_epochs - 1} of this call the system of row "
@@ -111,41 +112,24 @@ class AlsTraining:
         return users, items
 
 
-def eigenbasis(
-    device: Device,
-    layout: Layout,
-    factors: Any,
-    unobserved_weight: float,
-    gramian: npt.NDArray[np.float64] | None = None,
-) -> tuple[Any, Any]:
-    """The rotation Q [f, f] that makes the Gramian diagonal, and `unobserved_weight` times that diagonal.
-
-    The Gramian is one float32 GEMM of the vendor's library; its small eigenproblem is solved in float64.
-    """
-    xp, f = device.xp, layout.num_factors
-    if unobserved_weight == 0:
-        return xp.eye(f, dtype=np.float32), xp.zeros(f, np.float32)
-    plain = factors[:, :f].astype(np.float32)
-    matrix = plain.T @ plain if gramian is None else xp.asarray(gramian)
-    # factors that have diverged stay so and are reported when fetched; the eigensolver must not choke on them
-    eigenvalues, vectors = device.eigh(xp.nan_to_num(matrix.astype(np.float64), posinf=0, neginf=0))
-    return vectors.astype(np.float32), (unobserved_weight * xp.maximum(eigenvalues, 0)).astype(np.float32)
+def turn(device: Device, layout: Layout, factors: Any, basis: Basis) -> Any:
+    """Stored factors turned into the basis, in their own place."""
+    return factors if basis.rotation is None else rotate(device, layout, factors, basis.rotation, factors)
 
 
-def rotate(device: Device, layout: Layout, factors: Any, rotation: Any) -> Any:
-    """`factors @ rotation`, stored as `factors` are."""
-    f = layout.num_factors
-    out = device.xp.zeros_like(factors)
-    out[:, :f] = (factors[:, :f].astype(np.float32) @ rotation).astype(factors.dtype)
-    return out
+def turn_back(device: Device, layout: Layout, factors: Any, basis: Basis) -> Any:
+    """Stored factors turned out of the basis, in their own place."""
+    if basis.rotation is None:
+        return factors
+    return rotate(device, layout, factors, device.xp.ascontiguousarray(basis.rotation.T), factors)
 
 
 def solve_rows(
     device: Device,
     layout: Layout,
     side: Interactions,
-    rotated: Any,
-    spectrum: Any,
+    turned: Any,
+    basis: Basis,
     out: Any,
     failed: Any,
     cg_steps: int,
@@ -156,33 +140,32 @@ def solve_rows(
     """
     steps = np.int32(cg_steps)
     entries = (side.columns, side.weights, side.targets)
-    shared = (spectrum, side.regularization, out, failed)
-    for long in side.long_rows:
-        partial = device.xp.empty((len(long.segments), partial_floats(layout)), np.float32)
-        start(
-            device,
-            primal_launch(layout, "als_partial"),
-            len(long.segments),
-            (rotated, *entries, long.segments, partial),
-        )
-        start(
-            device,
-            primal_launch(layout, "als_finish"),
-            len(long.rows),
-            (partial, long.rows, long.first_segment, *shared, steps),
-        )
-    for group in side.bins:
-        arguments = (rotated, side.indptr, *entries, group.rows, *shared)
-        if group.capacity == PRIMAL:
-            start(device, primal_launch(layout, "als_primal"), len(group.rows), (*arguments, steps))
+    shared = (basis.spectrum, side.regularization, out, failed)
+
+    def solve_long(long: LongRows) -> None:
+        parts = device.xp.empty((len(long.segments), partial_floats(layout)), np.float32)
+        begin = (turned, *entries, long.segments, parts)
+        finish = (parts, long.rows, long.first_segment, *shared, steps)
+        start(device, primal_launch(layout, "als_partial"), len(long.segments), begin)
+        start(device, primal_launch(layout, "als_finish"), len(long.rows), finish)
+
+    def solve_bin(rows: Any, capacity: int) -> None:
+        arguments = (turned, side.indptr, *entries, rows, *shared)
+        if capacity == PRIMAL:
+            start(device, primal_launch(layout, "als_primal"), len(rows), (*arguments, steps))
         elif cg_steps:
-            start(device, cg_launch(layout, group.capacity), len(group.rows), (*arguments, steps))
+            start(device, cg_launch(layout, capacity), len(rows), (*arguments, steps))
         else:
-            start(device, dual_launch(layout, group.capacity), len(group.rows), arguments)
+            dual = (*arguments[:7], basis.span, *arguments[7:])
+            start(device, dual_launch(layout, capacity), len(rows), dual)
+
+    jobs = [partial(solve_long, long) for long in side.long_rows]
+    jobs += [partial(solve_bin, group.rows, group.capacity) for group in side.bins]
+    device.side_by_side(jobs)
     out[side.empty_rows] = 0
 
 
-def _solve_carefully(rows: Rows, row: int, factors: Factors, unobserved_weight: float) -> Any:
+def solve_carefully(rows: Rows, row: int, factors: Factors, unobserved_weight: float) -> Any:
     """A row whose system float32 took for indefinite, again in float64; raises if that is so."""
     entries = slice(int(rows.indptr[row]), int(rows.indptr[row + 1]))
     part = (rows.indices[entries], rows.weight[entries], rows.target[entries])

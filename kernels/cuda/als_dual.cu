@@ -1,80 +1,200 @@
 // Exact ALS for a row with fewer interactions than factors: a system of the row's own size (Woodbury).
 //
-// In the eigenbasis of the Gramian, D = w0 Lambda + lambda_u is diagonal, so with Y the row's gathered factors,
-// w their weights, t their targets, h = sqrt(w), and t0 the targets of the entries of weight 0:
-//     M = I + diag(h) Y D^-1 Y' diag(h),  z = h * M^-1 (t / h - h * Y D^-1 Y' t0),  x = D^-1 Y' (t0 + z)
-// One block per row; CAPACITY is the largest row of its bin. Memory: each factor row is read once, into shared
-// memory. Shared (floats): CAPACITY * (PADDED + 4) + tiles of CAPACITY + 3 CAPACITY + 2 PADDED.
+// In the eigenbasis of the Gramian, D = w0 Lambda + lambda_u is diagonal. With w the weights and t the targets of the
+// row's entries, Y their gathered factors, h = sqrt(w) (1 where w is 0) and A = diag(h) Y D^-1/2:
+//     M = I + A A' (the entries of weight 0 masked),  z = M^-1 (t / h - A A' t0),  x = D^-1/2 A' (z + t0)
+// where t0 are the targets of the entries of weight 0 and t / h those of the others. One block per row; CAPACITY is
+// the largest row of its bin. Memory: each factor row is read once, into shared memory, where A takes its place as
+// pairs of halves (scaled by a power of two): product, solve and result need nothing else.
+// Shared (floats): CAPACITY (PADDED + 4), then the larger of the tiles of CAPACITY and 2 SLICES PADDED, then
+// 4 CAPACITY + PADDED + 2 warps.
 #include "cholesky.cuh"
+#include "halves.cuh"
 
 constexpr int PITCH = PADDED + 4;  // 4 mod 32: no bank conflict where factors run along a product
-constexpr int SIDE = CAPACITY / 16;
+constexpr int GROUPS = PADDED / 8;
+constexpr int VECTORS = PADDED / 4;  // 16-byte loads of a row
+constexpr int SLICES = THREADS > VECTORS ? THREADS / VECTORS : 1;
+constexpr int TILE_FLOATS = num_lower_tiles(CAPACITY / 16) * TILE;
+constexpr int PARTS = 2 * SLICES * PADDED;
 
-// u = D^-1 Y' c: one thread per factor, neighbours in neighbouring banks.
-__device__ void combine_rows(float* u, const float* y, const float* c, const float* inverse_d) {
-    for (int f = threadIdx.x; f < PADDED; f += blockDim.x) {
-        float sum = 0.f;
-        for (int e = 0; e < CAPACITY; ++e) sum += c[e] * y[e * PITCH + f];
-        u[f] = sum * inverse_d[f];
+struct Row {
+    float *a, *tiles, *scale, *mask, *still, *rhs, *root, *most;
+    int count;
+    __device__ Row() {
+        a = shared_floats();
+        tiles = a + CAPACITY * PITCH;
+        scale = tiles + (TILE_FLOATS > PARTS ? TILE_FLOATS : PARTS);
+        mask = scale + CAPACITY;
+        still = mask + CAPACITY;
+        rhs = still + CAPACITY;
+        root = rhs + CAPACITY;
+        most = root + PADDED;
     }
+};
+
+// Groups of eight stored factors on their way to the places of their halves; the thread that asks for one splits it.
+__device__ __forceinline__ void request_rows(const Row& r, const stored* factors, const int* columns) {
+    for (int i = threadIdx.x; i < r.count * GROUPS; i += blockDim.x) {
+        const int group = i % GROUPS;
+        if (group * 8 >= STORED) continue;
+        const stored* from = factors + static_cast<long long>(columns[i / GROUPS]) * STORED + group * 8;
+        float* to = r.a + i / GROUPS * PITCH + group * 8;
+        copy_async_16(to, from);
+        if (STORAGE == 32) copy_async_16(to + 4, from + 4);
+    }
+    commit_copies();
+}
+__device__ __forceinline__ void split_rows(const Row& r, int rows, float size) {
+    for (int i = threadIdx.x; i < rows * GROUPS; i += blockDim.x) {
+        const int row = i / GROUPS, group = i % GROUPS;
+        float* place = r.a + row * PITCH + group * 8;
+        float x[8] = {};
+        if (row < r.count && group * 8 < STORED) {
+            const float scale = r.scale[row] * size;
+            const stored* raw = reinterpret_cast<const stored*>(place);
+            const float4 low = load4(raw), high = load4(raw + 4);
+            const float4 p = *reinterpret_cast<const float4*>(r.root + group * 8);
+            const float4 q = *reinterpret_cast<const float4*>(r.root + group * 8 + 4);
+            x[0] = low.x * scale * p.x, x[1] = low.y * scale * p.y, x[2] = low.z * scale * p.z, x[3] = low.w * scale * p.w;
+            x[4] = high.x * scale * q.x, x[5] = high.y * scale * q.y, x[6] = high.z * scale * q.z, x[7] = high.w * scale * q.w;
+        }
+        store_pairs(place, x);
+    }
+}
+
+// tiles = I + mask A A' mask / size^2: a warp takes 2x2 tiles at a time.
+__device__ __forceinline__ void assemble(const Row& r, int side, float unscale) {
+    for (int index = warp_index(); index < num_lower_tiles((side + 1) / 2); index += num_warps()) {
+        const TileIndex at = lower_tile(index);
+        float c[2][2][2][4] = {};
+#pragma unroll 1
+        for (int k = 0; k < PADDED; k += 16) {
+            Pairs a[2];
+#pragma unroll
+            for (int m = 0; m < 2; ++m)
+                if (2 * at.i + m < side) a[m] = load_pairs<PITCH>(r.a + (2 * at.i + m) * 16 * PITCH + k);
+#pragma unroll
+            for (int n = 0; n < 2; ++n) {
+                Pairs b = a[n];
+                if (at.i != at.j) b = load_pairs<PITCH>(r.a + (2 * at.j + n) * 16 * PITCH + k);
+#pragma unroll
+                for (int m = 0; m < 2; ++m)
+                    if (2 * at.i + m < side && 2 * at.i + m >= 2 * at.j + n) multiply_pairs(c[m][n], a[m], b);
+            }
+        }
+#pragma unroll
+        for (int m = 0; m < 2; ++m)
+#pragma unroll
+            for (int n = 0; n < 2; ++n) {
+                const int row = 2 * at.i + m, column = 2 * at.j + n;
+                if (row >= side || row < column) continue;
+                float* to = tile_at(r.tiles, row, column);
+                float (&x)[1][2][4] = reinterpret_cast<float (&)[1][2][4]>(c[m][n]);
+                for_each_element<1>(x, [&](int i, int j, float& value) {
+                    const float masked = r.mask[row * 16 + i] * r.mask[column * 16 + j] * unscale * value;
+                    to[in_tile(i, j)] = (row == column && i == j ? 1.f : 0.f) + masked;
+                });
+            }
+    }
+}
+
+// In tiles' place: parts[slice][high or low][f] of A' c.
+__device__ __forceinline__ void combine(const Row& r, const float* c) {
+    const int slice = threadIdx.x / VECTORS;
+    if (slice < SLICES)
+        for (int v = threadIdx.x % VECTORS; v < VECTORS; v += THREADS) {
+            float sum[8] = {};
+            for (int e = slice; e < r.count; e += SLICES) {
+                const uint4 raw = *reinterpret_cast<const uint4*>(r.a + e * PITCH + v * 4);
+                const u32* pairs = &raw.x;
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    const float2 x = unpack_halves(pairs[i]);
+                    sum[2 * i] += c[e] * x.x;
+                    sum[2 * i + 1] += c[e] * x.y;
+                }
+            }
+            float4* to = reinterpret_cast<float4*>(r.tiles + (2 * slice + (v & 1)) * PADDED + v / 2 * 8);
+            to[0] = make_float4(sum[0], sum[1], sum[2], sum[3]);
+            to[1] = make_float4(sum[4], sum[5], sum[6], sum[7]);
+        }
+    __syncthreads();
+}
+__device__ __forceinline__ float combined(const Row& r, int f) {
+    float sum = 0.f;
+#pragma unroll
+    for (int part = 0; part < 2 * SLICES; ++part) sum += r.tiles[part * PADDED + f];
+    return sum;
+}
+
+// rhs -= A A' t0 / size^2: rare, for targets of entries without weight.
+__device__ void pull_still(const Row& r, float unscale) {
+    combine(r, r.still);
+    for (int e = threadIdx.x; e < r.count; e += blockDim.x) {
+        float sum = 0.f;
+        for (int v = 0; v < VECTORS; ++v) {
+            const uint4 raw = *reinterpret_cast<const uint4*>(r.a + e * PITCH + v * 4);
+            const u32* pairs = &raw.x;
+            for (int i = 0; i < 4; ++i) {
+                const float2 x = unpack_halves(pairs[i]);
+                sum += x.x * combined(r, v / 2 * 8 + 2 * i) + x.y * combined(r, v / 2 * 8 + 2 * i + 1);
+            }
+        }
+        r.rhs[e] -= r.mask[e] * unscale * sum;
+    }
+    __syncthreads();
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 als_dual(const stored* __restrict__ factors, const long long* __restrict__ indptr, const int* __restrict__ columns,
          const float* __restrict__ weights, const float* __restrict__ targets, const int* __restrict__ rows,
-         const float* __restrict__ spectrum, const float* __restrict__ regularization, stored* __restrict__ out,
-         signed char* __restrict__ failed) {
-    float* y = shared_floats();
-    float* tiles = y + CAPACITY * PITCH;
-    float* root = tiles + num_lower_tiles(SIDE) * TILE;
-    float* target = root + CAPACITY;
-    float* rhs = target + CAPACITY;
-    float* inverse_d = rhs + CAPACITY;
-    float* u = inverse_d + PADDED;
-
+         const float* __restrict__ spectrum, const float* __restrict__ span, const float* __restrict__ regularization,
+         stored* __restrict__ out, signed char* __restrict__ failed) {
+    Row r;
     const int row = rows[blockIdx.x];
     const long long begin = indptr[row];
-    const int count = static_cast<int>(indptr[row + 1] - begin);
-    gather_rows<PITCH>(y, factors, columns + begin, count, CAPACITY);
-    for (int e = threadIdx.x; e < CAPACITY; e += blockDim.x) {
-        const float h = e < count ? sqrtf(weights[begin + e]) : 0.f, t = e < count ? targets[begin + e] : 0.f;
-        root[e] = h;
-        target[e] = h > 0.f ? 0.f : t;  // t0
-        rhs[e] = h > 0.f ? t / h : 0.f;
-    }
-    for (int f = threadIdx.x; f < PADDED; f += blockDim.x)
-        inverse_d[f] = f < FACTORS ? 1.f / (spectrum[f] + regularization[row]) : 0.f;
-    wait_copies<0>();
-    __syncthreads();
+    r.count = static_cast<int>(indptr[row + 1] - begin);
+    const int side = (r.count + 15) / 16;
+    request_rows(r, factors, columns + begin);
 
-    combine_rows(u, y, target, inverse_d);
-    for (int index = warp_index(); index < num_lower_tiles(SIDE); index += num_warps()) {
-        const TileIndex at = lower_tile(index);
-        const float *a = y + at.i * 16 * PITCH, *b = y + at.j * 16 * PITCH;
-        float c[1][2][4] = {};
-        multiply<1, false, STORAGE == 16>(
-            c, PADDED, [&](int m, int k) { return a[m * PITCH + k] * inverse_d[k]; },
-            [&](int n, int k) { return b[n * PITCH + k]; });
-        float* to = tiles + index * TILE;
-        for_each_element<1>(c, [&](int m, int n, float& x) {
-            const int i = at.i * 16 + m, j = at.j * 16 + n;
-            to[in_tile(m, n)] = (i == j ? 1.f : 0.f) + root[i] * x * root[j];
-        });
+    float heaviest = 0.f, widest = 0.f;
+    bool any_still = false;
+    for (int e = threadIdx.x; e < side * 16; e += blockDim.x) {
+        const float w = e < r.count ? weights[begin + e] : 0.f, t = e < r.count ? targets[begin + e] : 0.f;
+        const float h = w > 0.f ? sqrtf(w) : 1.f;
+        r.scale[e] = h;
+        r.mask[e] = w > 0.f ? 1.f : 0.f;
+        r.still[e] = w > 0.f ? 0.f : t;
+        r.rhs[e] = w > 0.f ? t / h : 0.f;
+        any_still |= r.still[e] != 0.f;
+        heaviest = fmaxf(heaviest, h);
     }
-    __syncthreads();
-    for (int e = threadIdx.x; e < CAPACITY; e += blockDim.x) {  // rhs -= h * Y u
-        float sum = 0.f;
-        for (int f = 0; f < PADDED; f += 4) {
-            const float4 p = *reinterpret_cast<const float4*>(y + e * PITCH + f);
-            const float4 q = *reinterpret_cast<const float4*>(u + f);
-            sum += p.x * q.x + p.y * q.y + p.z * q.z + p.w * q.w;
-        }
-        rhs[e] -= root[e] * sum;
+    for (int f = threadIdx.x; f < PADDED; f += blockDim.x) {
+        r.root[f] = f < FACTORS ? 1.f / sqrtf(spectrum[f] + regularization[row]) : 0.f;
+        if (f < FACTORS) widest = fmaxf(widest, sqrtf(span[f]) * r.root[f]);
     }
-    if (!solve_in_place<SIDE>(tiles, rhs) && threadIdx.x == 0) failed[row] = 1;
-    for (int e = threadIdx.x; e < CAPACITY; e += blockDim.x) rhs[e] = target[e] + root[e] * rhs[e];
+    heaviest = warp_max(heaviest);
+    widest = warp_max(widest);
+    if (lane_index() == 0) {
+        r.most[2 * warp_index()] = heaviest;
+        r.most[2 * warp_index() + 1] = widest;
+    }
+    any_still = __syncthreads_or(any_still);
+    for (int w = 0; w < num_warps(); ++w) {
+        heaviest = fmaxf(heaviest, r.most[2 * w]);
+        widest = fmaxf(widest, r.most[2 * w + 1]);
+    }
+    const float size = scale_to_range(heaviest * widest), unscale = 1.f / size / size;
+    wait_copies<0>();
+    split_rows(r, side * 16, size);
     __syncthreads();
-    combine_rows(u, y, rhs, inverse_d);  // each thread then stores the factors that it formed
+    if (any_still) pull_still(r, unscale);
+    assemble(r, side, unscale);
+    if (!solve_in_place(r.tiles, r.rhs, side, r.count - (side - 1) * 16) && threadIdx.x == 0) failed[row] = 1;
+    for (int e = threadIdx.x; e < r.count; e += blockDim.x) r.rhs[e] += r.still[e];
+    __syncthreads();
+    combine(r, r.rhs);
     for (int f = threadIdx.x; f < STORED; f += blockDim.x)
-        out[static_cast<long long>(row) * STORED + f] = to_stored(u[f]);
+        out[static_cast<long long>(row) * STORED + f] = to_stored(combined(r, f) * r.root[f] / size);
 }

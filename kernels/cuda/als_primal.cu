@@ -11,6 +11,7 @@
 constexpr int CHUNK = 32;
 constexpr int PITCH = PADDED + 8;  // 8 mod 32: no bank conflict where interactions run along a product
 constexpr int SIDE = PADDED / 16;
+constexpr int USED = (FACTORS + 15) / 16;  // tiles that are not all padding
 constexpr int WIDE_TILES = num_lower_tiles(PADDED / 32);
 constexpr int TILES_PER_WARP = (WIDE_TILES * 32 + THREADS - 1) / THREADS;
 constexpr int TILE_FLOATS = num_lower_tiles(SIDE) * TILE;
@@ -31,8 +32,9 @@ struct Shared {
     }
 };
 
-// tiles = Y' W Y and rhs = Y' t over the interactions [begin, end).
-__device__ void assemble(const Shared& s, const stored* factors, const int* columns, const float* weights,
+// tiles = Y' W Y and rhs = Y' t over the interactions [begin, end). Of a GRAMIAN every row is an interaction of weight 1.
+template <bool GRAMIAN>
+__device__ __forceinline__ void assemble(const Shared& s, const stored* factors, const int* columns, const float* weights,
                          const float* targets, long long begin, long long end) {
     float c[TILES_PER_WARP][2][4][4] = {};
     float sum = 0.f;
@@ -40,10 +42,11 @@ __device__ void assemble(const Shared& s, const stored* factors, const int* colu
     auto stage = [&](int chunk) {
         const long long first = begin + static_cast<long long>(chunk) * CHUNK;
         const int count = static_cast<int>(min(end - first, static_cast<long long>(CHUNK))), buffer = chunk & 1;
-        gather_rows<PITCH>(s.chunks + buffer * CHUNK * PITCH, factors, columns + first, count, CHUNK);
+        copy_rows<PITCH>(s.chunks + buffer * CHUNK * PITCH, factors,
+                         [&](int i) { return GRAMIAN ? static_cast<int>(first) + i : columns[first + i]; }, count, CHUNK);
         for (int e = threadIdx.x; e < CHUNK; e += blockDim.x) {
-            s.weight[buffer * CHUNK + e] = e < count ? weights[first + e] : 0.f;
-            s.target[buffer * CHUNK + e] = e < count ? targets[first + e] : 0.f;
+            s.weight[buffer * CHUNK + e] = e >= count ? 0.f : GRAMIAN ? 1.f : weights[first + e];
+            s.target[buffer * CHUNK + e] = e >= count || GRAMIAN ? 0.f : targets[first + e];
         }
     };
     stage(0);
@@ -63,7 +66,7 @@ __device__ void assemble(const Shared& s, const stored* factors, const int* colu
                 c[i], CHUNK, [&](int m, int k) { return y[k * PITCH + at.i * 32 + m] * w[k]; },
                 [&](int n, int k) { return y[k * PITCH + at.j * 32 + n]; });
         }
-        if (threadIdx.x < PADDED)
+        if (!GRAMIAN && threadIdx.x < PADDED)
             for (int e = 0; e < CHUNK; ++e) sum += t[e] * y[e * PITCH + threadIdx.x];
         __syncthreads();
     }
@@ -142,7 +145,7 @@ __device__ void finish_row(const Shared& s, int row, const float* spectrum, floa
         if (cg_steps > 0) s.x[f] = f < STORED ? from_stored(to[f]) : 0.f;
     }
     __syncthreads();
-    const bool positive = cg_steps > 0 ? conjugate_gradients(s, cg_steps) : solve_in_place<SIDE>(s.tiles, s.rhs);
+    const bool positive = cg_steps > 0 ? conjugate_gradients(s, cg_steps) : solve_in_place(s.tiles, s.rhs, USED, FACTORS - (USED - 1) * 16);
     if (!positive && threadIdx.x == 0) failed[row] = 1;
     for (int f = threadIdx.x; f < STORED; f += blockDim.x) to[f] = to_stored(s.rhs[f]);
 }
@@ -154,18 +157,31 @@ als_primal(const stored* __restrict__ factors, const long long* __restrict__ ind
            signed char* __restrict__ failed, int cg_steps) {
     const Shared s;
     const int row = rows[blockIdx.x];
-    assemble(s, factors, columns, weights, targets, indptr[row], indptr[row + 1]);
+    assemble<false>(s, factors, columns, weights, targets, indptr[row], indptr[row + 1]);
     finish_row(s, row, spectrum, regularization[row], cg_steps, out, failed);
+}
+
+__device__ __forceinline__ void keep_partial(const Shared& s, float* partial) {
+    float* to = partial + static_cast<long long>(blockIdx.x) * PARTIAL;
+    for (int i = threadIdx.x; i < TILE_FLOATS; i += blockDim.x) to[i] = s.tiles[i];
+    for (int i = threadIdx.x; i < PADDED; i += blockDim.x) to[TILE_FLOATS + i] = s.rhs[i];
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 als_partial(const stored* __restrict__ factors, const int* __restrict__ columns, const float* __restrict__ weights,
             const float* __restrict__ targets, const long long* __restrict__ segments, float* __restrict__ partial) {
     const Shared s;
-    assemble(s, factors, columns, weights, targets, segments[2 * blockIdx.x], segments[2 * blockIdx.x + 1]);
-    float* to = partial + static_cast<long long>(blockIdx.x) * PARTIAL;
-    for (int i = threadIdx.x; i < TILE_FLOATS; i += blockDim.x) to[i] = s.tiles[i];
-    for (int i = threadIdx.x; i < PADDED; i += blockDim.x) to[TILE_FLOATS + i] = s.rhs[i];
+    assemble<false>(s, factors, columns, weights, targets, segments[2 * blockIdx.x], segments[2 * blockIdx.x + 1]);
+    keep_partial(s, partial);
+}
+
+// Y' Y in as many parts as there are blocks.
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+gramian_partial(const stored* __restrict__ factors, long long num_rows, float* __restrict__ partial) {
+    const Shared s;
+    assemble<true>(s, factors, nullptr, nullptr, nullptr, num_rows * blockIdx.x / gridDim.x,
+                   num_rows * (blockIdx.x + 1) / gridDim.x);
+    keep_partial(s, partial);
 }
 
 // Few rows are long: registers matter more here than how many blocks share a multiprocessor.

@@ -23,6 +23,11 @@ __device__ __forceinline__ float* shared_floats() {
 #endif
 }
 
+__device__ __forceinline__ float warp_max(float x) {
+#pragma unroll
+    for (int bits = 16; bits > 0; bits >>= 1) x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, bits));
+    return x;
+}
 __device__ __forceinline__ float warp_sum(float x) {
 #pragma unroll
     for (int bits = 16; bits > 0; bits >>= 1) x += __shfl_xor_sync(ALL_LANES, x, bits);
@@ -30,7 +35,7 @@ __device__ __forceinline__ float warp_sum(float x) {
 }
 
 // ---- asynchronous copies: 16 bytes from global to shared memory without passing through registers
-__device__ __forceinline__ void copy_async_16(float* shared, const float* global) {
+__device__ __forceinline__ void copy_async_16(float* shared, const void* global) {
 #ifdef SHOPSIGHT_HOST
     host::copy_later(shared, global, 16);
 #else
@@ -94,6 +99,95 @@ __device__ __forceinline__ void mma_tf32(float (&c)[4], const u32 (&a)[4], const
 #endif
 }
 
+// ---- the same in halves: C (16x8, float32) += A (16x16, float16) B (16x8, float16), two to a register:
+// lane = 4 g + t holds A(g,2t) A(g+8,2t) A(g,2t+8) A(g+8,2t+8), B(2t,g) B(2t+8,g), each with its right (A) or lower (B)
+// neighbour in the upper half; C as above
+#ifdef SHOPSIGHT_HOST
+inline float half_value(u32 pair, int upper) {
+    const unsigned short bits = static_cast<unsigned short>(upper ? pair >> 16 : pair);
+    _Float16 half;
+    std::memcpy(&half, &bits, 2);
+    return static_cast<float>(half);
+}
+inline u32 half_bits(float x) {
+    const _Float16 half = static_cast<_Float16>(x);
+    unsigned short bits;
+    std::memcpy(&bits, &half, 2);
+    return bits;
+}
+inline void host_mma_halves(void* lanes[32], unsigned) {
+    auto lane = [&](int g, int t) { return static_cast<HostMma*>(lanes[4 * g + t]); };
+    float a[16][16], b[16][8];
+    for (int g = 0; g < 8; ++g)
+        for (int t = 0; t < 4; ++t)
+            for (int upper = 0; upper < 2; ++upper) {
+                for (int i = 0; i < 4; ++i)
+                    a[g + 8 * (i & 1)][2 * t + upper + 8 * (i >> 1)] = half_value(lane(g, t)->a[i], upper);
+                for (int i = 0; i < 2; ++i) b[2 * t + upper + 8 * i][g] = half_value(lane(g, t)->b[i], upper);
+            }
+    for (int g = 0; g < 8; ++g)
+        for (int t = 0; t < 4; ++t)
+            for (int i = 0; i < 4; ++i) {
+                float sum = lane(g, t)->c[i];
+                for (int k = 0; k < 16; ++k) sum += a[g + 8 * (i >> 1)][k] * b[k][2 * t + (i & 1)];
+                lane(g, t)->c[i] = sum;
+            }
+}
+struct HostFragment { u32* to; const float* row; };
+inline void host_load_fragment(void* lanes[32], unsigned) {
+    for (int lane = 0; lane < 32; ++lane)
+        for (int i = 0; i < 4; ++i) {
+            const auto* source = static_cast<HostFragment*>(lanes[8 * i + lane / 4])->row;
+            std::memcpy(&static_cast<HostFragment*>(lanes[lane])->to[i], source + lane % 4, 4);
+        }
+}
+#endif
+__device__ __forceinline__ void mma_halves(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+#ifdef SHOPSIGHT_HOST
+    const u32 b[2] = {b0, b1};
+    HostMma mine{c, a, b};
+    host::warp_collective(ALL_LANES, 5, &mine, host_mma_halves);
+#else
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#endif
+}
+// Four 8x8 matrices of halves: lane 8 i + r names where row r of matrix i lies (16 bytes); lane 4 g + t gets
+// elements (g,2t) and (g,2t+1) of each.
+__device__ __forceinline__ void load_matrices(u32 (&to)[4], const float* row) {
+#ifdef SHOPSIGHT_HOST
+    HostFragment mine{to, row};
+    host::warp_collective(ALL_LANES, 6, &mine, host_load_fragment);
+#else
+    const u32 address = static_cast<u32>(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(address)
+                 : "memory");
+#endif
+}
+__device__ __forceinline__ u32 pack_halves(float lower, float upper) {
+#ifdef SHOPSIGHT_HOST
+    return half_bits(lower) | half_bits(upper) << 16;
+#else
+    u32 pair;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(upper), "f"(lower));
+    return pair;
+#endif
+}
+__device__ __forceinline__ float2 unpack_halves(u32 pair) {
+#ifdef SHOPSIGHT_HOST
+    return {half_value(pair, 0), half_value(pair, 1)};
+#else
+    float2 x;
+    asm("{ .reg .b16 lower, upper; mov.b32 {lower, upper}, %2; cvt.f32.f16 %0, lower; cvt.f32.f16 %1, upper; }"
+        : "=f"(x.x), "=f"(x.y)
+        : "r"(pair));
+    return x;
+#endif
+}
+
 // ---- loads of what other blocks write meanwhile: from the level-2 cache, never from the multiprocessor's own
 #ifdef SHOPSIGHT_HOST
 template <class T> T load_fresh(const T* p) { return *p; }
@@ -101,14 +195,29 @@ template <class T> T load_fresh(const T* p) { return *p; }
 template <class T> __device__ __forceinline__ T load_fresh(const T* p) { return __ldcg(p); }
 #endif
 
-// ---- storage of factors: float32, or 16 bits with float32 arithmetic; STORAGE is 32 or 16
+// ---- storage of factors: float32, or 16 bits with float32 arithmetic. STORAGE is 32 or 16; with 16 bits, BFLOAT16
+// says whether they are bfloat16 (the upper half of a float32) or float16. DROPPED are the bits that 16 do not hold.
 #if STORAGE == 16
 typedef unsigned short stored;
+#if BFLOAT16
+constexpr u32 DROPPED = 0xffffu;
+__device__ __forceinline__ float from_stored(stored bits) { return __uint_as_float(static_cast<u32>(bits) << 16); }
+__device__ __forceinline__ stored to_stored(float x) {
+#ifdef SHOPSIGHT_HOST
+    if (x != x) return 0x7fff;
+    const u32 bits = __float_as_uint(x);
+    return static_cast<stored>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+#else
+    stored bits;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+    return bits;
+#endif
+}
+#else
+constexpr u32 DROPPED = 0x1fffu;
 __device__ __forceinline__ float from_stored(stored bits) {
 #ifdef SHOPSIGHT_HOST
-    _Float16 half;
-    std::memcpy(&half, &bits, 2);
-    return static_cast<float>(half);
+    return half_value(bits, 0);
 #else
     float x;
     asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
@@ -117,16 +226,14 @@ __device__ __forceinline__ float from_stored(stored bits) {
 }
 __device__ __forceinline__ stored to_stored(float x) {
 #ifdef SHOPSIGHT_HOST
-    const _Float16 half = static_cast<_Float16>(x);
-    stored bits;
-    std::memcpy(&bits, &half, 2);
-    return bits;
+    return static_cast<stored>(half_bits(x));
 #else
     stored bits;
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
     return bits;
 #endif
 }
+#endif
 __device__ __forceinline__ float4 unpack4(uint2 raw) {
     return make_float4(from_stored(static_cast<stored>(raw.x & 0xffffu)), from_stored(static_cast<stored>(raw.x >> 16)),
                        from_stored(static_cast<stored>(raw.y & 0xffffu)), from_stored(static_cast<stored>(raw.y >> 16)));

@@ -1,109 +1,142 @@
 // Solves a symmetric positive definite system in shared memory, the whole block working on one matrix.
 //
-// Blocked by tiles of 16: the diagonal tile is factored and inverted inside one warp by shuffles (latency, not
-// arithmetic, and the reason why several blocks should share a multiprocessor); with the inverse at hand the
-// panel and the trailing update are tensor-core products, and both substitutions are products too.
+// Blocked by tiles of 16: a diagonal tile is factored and inverted inside one warp by shuffles; with the inverse at
+// hand the panel and the trailing update are tensor-core products, and both substitutions are products too. What
+// takes the time is the chain of pivots (about 65 cycles each), not arithmetic: so the first warp goes straight on to
+// the next diagonal tile while the others update the rest, and several blocks should share a multiprocessor.
 #pragma once
 #include "tiles.cuh"
 
-// Replaces the lower triangle L of a tile's Cholesky factor by inverse(L). One warp; lane = row, then column.
-__device__ inline bool invert_diagonal_tile(float* tile) {
-    const int row = lane_index() & 15;
-    float a[16], z[16];
+// Replaces a diagonal tile A = L D L' by T = D^-1/2 L^-1, lower triangular with A^-1 = T' T; of the tile only the
+// first `live` rows need work, the rest is the identity. One warp: lane (p, q) of a 4x8 grid holds rows p, p + 4, ...
+// and columns q, q + 8 of A, and of the identity that the same row operations turn into L^-1.
+__device__ inline bool invert_diagonal_tile(float* tile, int live) {
+    const int p = lane_index() >> 3, q = lane_index() & 7;
+    float a[4][4], scale[4];
 #pragma unroll
-    for (int c = 0; c < 16; ++c) a[c] = tile[in_tile(row, c)];
+    for (int i = 0; i < 4; ++i) {
+        const int row = p + 4 * i;
+        a[i][0] = tile[in_tile(row, q)];
+        a[i][1] = tile[in_tile(row, q + 8)];
+        a[i][2] = row == q ? 1.f : 0.f;
+        a[i][3] = row == q + 8 ? 1.f : 0.f;
+        scale[i] = 1.f;
+    }
     bool positive = true;
 #pragma unroll
     for (int j = 0; j < 16; ++j) {
-        const float pivot = __shfl_sync(ALL_LANES, a[j], j);
+        if (j >= live) break;
+        const int own = j / 4, from = (j % 4) * 8, side = j / 8;
+        const float pivot = __shfl_sync(ALL_LANES, a[own][side], from + j % 8);
+        float across[4], down[4];
+#pragma unroll
+        for (int m = 0; m < 4; ++m)  // row j: of A right of the pivot, of the other left of it
+            if (m == 2 || m == 1 || (m == 0) == (j < 8)) across[m] = __shfl_sync(ALL_LANES, a[own][m], from + q);
+#pragma unroll
+        for (int i = own; i < 4; ++i) down[i] = __shfl_sync(ALL_LANES, a[i][side], p * 8 + j % 8);
         positive = positive && pivot > 0.f;
-        float inverse = rsqrtf(pivot);
-        inverse = inverse * (1.5f - 0.5f * pivot * inverse * inverse);  // the instruction alone is 2^-22
-        a[j] = row == j ? inverse : a[j] * inverse;  // the diagonal keeps 1 / L(j,j)
+        float root = rsqrtf(pivot);
+        root = root * (1.5f - 0.5f * pivot * root * root);  // the instruction alone is 2^-22
+        const float inverse = root * root;
 #pragma unroll
-        for (int c = j + 1; c < 16; ++c) a[c] -= a[j] * __shfl_sync(ALL_LANES, a[j], c);
+        for (int i = own; i < 4; ++i) {
+            const float factor = p + 4 * i > j ? down[i] * inverse : 0.f;
+            if (p + 4 * i == j) scale[i] = root;
+#pragma unroll
+            for (int m = 0; m < 4; ++m)
+                if (m == 2 || m == 1 || (m == 0) == (j < 8)) a[i][m] -= factor * across[m];
+        }
     }
 #pragma unroll
-    for (int i = 0; i < 16; ++i) {
-        float sum = i == row ? 1.f : 0.f;
-#pragma unroll
-        for (int m = 0; m < i; ++m) sum -= __shfl_sync(ALL_LANES, a[m], i) * z[m];
-        z[i] = sum * __shfl_sync(ALL_LANES, a[i], i);
+    for (int i = 0; i < 4; ++i) {
+        tile[in_tile(p + 4 * i, q)] = a[i][2] * scale[i];
+        tile[in_tile(p + 4 * i, q + 8)] = a[i][3] * scale[i];
     }
-    __syncwarp();
-    if (lane_index() < 16)
-#pragma unroll
-        for (int i = 0; i < 16; ++i) tile[in_tile(i, row)] = z[i];
     __syncwarp();
     return positive;
 }
 
-// rhs(16) <- T rhs or T' rhs for one tile, by one warp.
-template <bool TRANSPOSED> __device__ inline void apply_tile(float* tile, float* rhs) {
-    const int n = lane_index() & 15;
+__device__ __forceinline__ float dot4(const float4& a, const float4& b) {
+    return a.x * b.x + a.y * b.y + a.z * b.z + a.w * b.w;
+}
+// Row `row` of a tile times a vector of 16.
+__device__ __forceinline__ float row_product(const float* tile, int row, const float* vector) {
     float sum = 0.f;
 #pragma unroll
-    for (int k = 0; k < 16; ++k) sum += (TRANSPOSED ? tile[in_tile(k, n)] : tile[in_tile(n, k)]) * rhs[k];
+    for (int k = 0; k < 16; k += 4)
+        sum += dot4(*reinterpret_cast<const float4*>(tile + in_tile(row, k)), *reinterpret_cast<const float4*>(vector + k));
+    return sum;
+}
+__device__ __forceinline__ float column_product(const float* tile, int column, const float* vector) {
+    float even = 0.f, odd = 0.f;
+#pragma unroll
+    for (int k = 0; k < 16; k += 2) {
+        even += tile[in_tile(k, column)] * vector[k];
+        odd += tile[in_tile(k + 1, column)] * vector[k + 1];
+    }
+    return even + odd;
+}
+
+// panel <- panel T', one warp.
+__device__ __forceinline__ void divide_panel(float* panel, const float* inverse) {
+    float c[1][2][4] = {};
+    multiply<1, false, false>(
+        c, 16, [&](int m, int k) { return panel[in_tile(m, k)]; }, [&](int n, int k) { return inverse[in_tile(n, k)]; });
     __syncwarp();
-    if (lane_index() < 16) rhs[n] = sum;
+    for_each_element<1>(c, [&](int m, int n, float& x) { panel[in_tile(m, n)] = x; });
+}
+// to -= a b', one warp.
+__device__ __forceinline__ void update_tile(float* to, const float* a, const float* b) {
+    float c[1][2][4];
+    for_each_element<1>(c, [&](int m, int n, float& x) { x = to[in_tile(m, n)]; });
+    multiply<1, false, false>(
+        c, 16, [&](int m, int k) { return -a[in_tile(m, k)]; }, [&](int n, int k) { return b[in_tile(n, k)]; });
+    for_each_element<1>(c, [&](int m, int n, float& x) { to[in_tile(m, n)] = x; });
     __syncwarp();
 }
 
-// rhs <- inverse(matrix) rhs for SIDE x SIDE tiles; the matrix is overwritten. Starts and ends with the block in
-// step. False in every thread of the first warp if the matrix was not positive definite.
-template <int SIDE> __device__ bool solve_in_place(float* tiles, float* rhs) {
+// rhs <- inverse(matrix) rhs for `side` x `side` tiles; the matrix is overwritten. Of the last tile only the first
+// `live` rows are not the identity's. `side` and `live` are the same in all threads. Starts and ends with the block
+// in step. False in the first warp if the matrix was not positive definite.
+__device__ __forceinline__ bool solve_in_place(float* tiles, float* rhs, int side, int live) {
+    const bool first = warp_index() == 0, alone = num_warps() == 1;
+    const int helpers = alone ? 1 : num_warps() - 1, helper = alone ? 0 : warp_index() - 1;
     bool positive = true;
     __syncthreads();
 #pragma unroll 1  // unrolled, the addresses of all steps would be kept in registers
-    for (int j = 0; j < SIDE; ++j) {
-        float* diagonal = tile_at(tiles, j, j);
-        if (warp_index() == 0) {
-            positive = invert_diagonal_tile(diagonal) && positive;
-            apply_tile<false>(diagonal, rhs + j * 16);
-        }
-        __syncthreads();
-        for (int i = j + 1 + warp_index(); i < SIDE; i += num_warps()) {
-            float c[1][2][4] = {};
-            float* panel = tile_at(tiles, i, j);
-            multiply<1, false, false>(
-                c, 16, [&](int m, int k) { return panel[in_tile(m, k)]; },
-                [&](int n, int k) { return diagonal[in_tile(n, k)]; });
-            __syncwarp();
-            for_each_element<1>(c, [&](int m, int n, float& x) { panel[in_tile(m, n)] = x; });
-        }
-        __syncthreads();
-        const int left = SIDE - 1 - j;
-        for (int pair = warp_index(); pair < num_lower_tiles(left); pair += num_warps()) {
+    for (int j = 0; j < side; ++j) {
+        // what lies right of panel j - 1, each warp its tiles; the first has one, and then inverts it
+        const int pairs = j == 0 ? 0 : first && !alone ? 1 : num_lower_tiles(side - j);
+        for (int pair = first ? 0 : 1 + helper; pair < pairs; pair += helpers) {
             const TileIndex at = lower_tile(pair);
-            const float *a = tile_at(tiles, j + 1 + at.i, j), *b = tile_at(tiles, j + 1 + at.j, j);
-            float* to = tile_at(tiles, j + 1 + at.i, j + 1 + at.j);
-            float c[1][2][4];
-            for_each_element<1>(c, [&](int m, int n, float& x) { x = to[in_tile(m, n)]; });
-            multiply<1, false, false>(
-                c, 16, [&](int m, int k) { return -a[in_tile(m, k)]; }, [&](int n, int k) { return b[in_tile(n, k)]; });
-            for_each_element<1>(c, [&](int m, int n, float& x) { to[in_tile(m, n)] = x; });
+            update_tile(tile_at(tiles, j + at.i, j + at.j), tile_at(tiles, j + at.i, j - 1), tile_at(tiles, j + at.j, j - 1));
         }
-        for (int m = (j + 1) * 16 + threadIdx.x; m < SIDE * 16; m += blockDim.x) {
-            const float* panel = tile_at(tiles, m >> 4, j);
-            float sum = 0.f;
-#pragma unroll
-            for (int k = 0; k < 16; ++k) sum += panel[in_tile(m & 15, k)] * rhs[j * 16 + k];
-            rhs[m] -= sum;
+        if (j > 0 && (!first || alone))
+            for (int m = j * 16 + helper * 32 + lane_index(); m < side * 16; m += helpers * 32)
+                rhs[m] -= row_product(tile_at(tiles, m >> 4, j - 1), m & 15, rhs + (j - 1) * 16);
+        float* diagonal = tile_at(tiles, j, j);
+        if (first) positive = invert_diagonal_tile(diagonal, j + 1 == side ? live : 16) && positive;
+        __syncthreads();
+        for (int i = side - 1 - warp_index(); i > j; i -= num_warps()) divide_panel(tile_at(tiles, i, j), diagonal);
+        if (first) {
+            float* part = rhs + j * 16;
+            const float x = row_product(diagonal, lane_index() & 15, part);
+            __syncwarp();
+            if (lane_index() < 16) part[lane_index()] = x;
         }
         __syncthreads();
     }
+    if (first)  // back: too little for more than one warp
 #pragma unroll 1
-    for (int j = SIDE - 1; j >= 0; --j) {
-        if (warp_index() == 0) apply_tile<true>(tile_at(tiles, j, j), rhs + j * 16);
-        __syncthreads();
-        for (int n = threadIdx.x; n < j * 16; n += blockDim.x) {
-            const float* panel = tile_at(tiles, j, n >> 4);
-            float sum = 0.f;
-#pragma unroll
-            for (int k = 0; k < 16; ++k) sum += panel[in_tile(k, n & 15)] * rhs[j * 16 + k];
-            rhs[n] -= sum;
+        for (int j = side - 1; j >= 0; --j) {
+            float* part = rhs + j * 16;
+            const float x = column_product(tile_at(tiles, j, j), lane_index() & 15, part);
+            __syncwarp();
+            if (lane_index() < 16) part[lane_index()] = x;
+            __syncwarp();
+            for (int n = lane_index(); n < j * 16; n += 32) rhs[n] -= column_product(tile_at(tiles, j, n >> 4), n & 15, part);
+            __syncwarp();
         }
-        __syncthreads();
-    }
+    __syncthreads();
     return positive;
 }

@@ -35,8 +35,8 @@ __device__ __forceinline__ void store_vector(stored* factors, int row, Vector x,
         if (quad >= QUADS) continue;
 #if STORAGE == 16
         const u32 bits = (random ^ static_cast<u32>(quad)) * 0x9e3779b1u;  // the high bits of a product mix best
-        x.v[i] = make_float4(round_randomly(x.v[i].x, bits >> 19), round_randomly(x.v[i].y, bits >> 13),
-                             round_randomly(x.v[i].z, bits >> 7), round_randomly(x.v[i].w, bits >> 1));
+        x.v[i] = make_float4(round_randomly(x.v[i].x, bits >> 16), round_randomly(x.v[i].y, bits >> 11),
+                             round_randomly(x.v[i].z, bits >> 6), round_randomly(x.v[i].w, bits >> 1));
 #endif
         store4(factors + static_cast<long long>(row) * STORED + quad * 4, x.v[i]);
     }

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.cuda import als, runtime
+from kernels.cuda.basis import eigenbasis
 from kernels.cuda.layout import Layout, to_device, to_host
 from kernels.cuda.plan import load_interactions
 from kernels.rows import Factors, Rows
@@ -20,11 +21,8 @@ class KeptFactors:
         self._device, self._layout = runtime.device(), Layout.of(factors)
         self._host, self._unobserved_weight = factors, unobserved_weight
         y = to_device(self._device, self._layout, factors)
-        self._rotation, self._spectrum = als.eigenbasis(
-            self._device, self._layout, y, unobserved_weight, gramian
-        )
-        self._back = self._device.xp.ascontiguousarray(self._rotation.T)
-        self._rotated = als.rotate(self._device, self._layout, y, self._rotation)
+        self._basis = eigenbasis(self._device, self._layout, y, unobserved_weight, gramian)
+        self._turned = als.turn(self._device, self._layout, y, self._basis)
 
     def solve(self, rows: Rows) -> Factors:
         """The rows' factors, turned back; only the rows go to the device and only the answer comes back."""
@@ -32,8 +30,8 @@ class KeptFactors:
         side = load_interactions(device, layout, rows, use_cg=False)
         x = device.xp.zeros((side.num_rows, layout.stored), layout.dtype)
         failed = device.xp.zeros(side.num_rows, np.int8)
-        als.solve_rows(device, layout, side, self._rotated, self._spectrum, x, failed, 0)
-        solved = to_host(device, layout, als.rotate(device, layout, x, self._back))
+        als.solve_rows(device, layout, side, self._turned, self._basis, x, failed, 0)
+        solved = to_host(device, layout, als.turn_back(device, layout, x, self._basis))
         for row in np.flatnonzero(failed if device.xp is np else failed.get()):
-            solved[row] = als._solve_carefully(rows, int(row), self._host, self._unobserved_weight)
+            solved[row] = als.solve_carefully(rows, int(row), self._host, self._unobserved_weight)
         return solved

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from kernels.cuda.layout import Layout
 from kernels.cuda.runtime import Device, Kernel
 
-DUAL_THREADS = {16: 32, 32: 64, 48: 96, 64: 128, 96: 160, 128: 256, 144: 256, 192: 256}  # by capacity
+# by capacity: a warp for every 2x2 tiles of the row's system, where there are not too many
+DUAL_THREADS = {16: 32, 32: 64, 48: 96, 64: 128, 96: 192, 128: 320, 144: 256, 192: 384}
 CG_CAPACITIES = (32, 64, 128, 256, 512)
 _MULTIPROCESSOR_SHARED = 228 * 1024  # H100, H200 and B200; each block takes 1 KiB more than it asks for
 _PARTITIONS, _PARTITION_REGISTERS = 4, 16 * 1024  # a warp lives in one of a multiprocessor's four parts
@@ -49,11 +50,38 @@ def primal_launch(layout: Layout, name: str) -> Launch:
     return make_launch("als_primal.cu", name, layout, warps * 32, floats, 96)
 
 
+def gramian_launch(layout: Layout) -> Launch:
+    """gramian_partial."""
+    return primal_launch(layout, "gramian_partial")
+
+
 def dual_launch(layout: Layout, capacity: int) -> Launch:
     """als_dual for rows of at most `capacity` entries."""
-    floats = capacity * (layout.padded + 4) + _tile_floats(capacity) + 3 * capacity + 2 * layout.padded
-    threads = DUAL_THREADS[capacity]
-    return make_launch("als_dual.cu", "als_dual", layout, threads, floats, 112, CAPACITY=capacity)
+    threads, padded = DUAL_THREADS[capacity], layout.padded
+    parts = 2 * max(1, threads // (padded // 4)) * padded
+    floats = capacity * (padded + 4) + max(_tile_floats(capacity), parts)
+    floats += 4 * capacity + padded + 2 * (threads // 32)
+    return make_launch("als_dual.cu", "als_dual", layout, threads, floats, 96, CAPACITY=capacity)
+
+
+def rotate_launch(layout: Layout) -> Launch:
+    """rotate: blocks of 64 rows."""
+    floats = 64 * (layout.padded + 4) + layout.padded * 72
+    return make_launch("rotate.cu", "rotate", layout, 128, floats, 128)
+
+
+def jacobi_launch(layout: Layout) -> Launch:
+    """jacobi: one block, more threads than a round has places for only where there are few factors."""
+    order = -(-layout.num_factors // 4) * 4
+    threads = min(1024, -(-(order // 4 * (order // 2 + 1)) // 32) * 32)
+    floats = order * (order + 1) // 2 + order
+    return Launch(Kernel("eigen.cu", "jacobi", layout.defines), threads, 4 * floats)
+
+
+def vectors_launch(layout: Layout) -> Launch:
+    """jacobi_vectors: a warp for each row."""
+    order = -(-layout.num_factors // 4) * 4
+    return Launch(Kernel("eigen.cu", "jacobi_vectors", layout.defines), 32, 8 * order)
 
 
 def cg_launch(layout: Layout, capacity: int) -> Launch:

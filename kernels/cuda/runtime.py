@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 SOURCES = Path(__file__).parent
+_NUM_STREAMS = 4
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
 
 
@@ -29,11 +30,13 @@ class Device(Protocol):
     shared_bytes: int
     num_multiprocessors: int
 
-    def eigh(self, matrix: Any) -> tuple[Any, Any]: ...
-
     def launch(
         self, kernel: Kernel, blocks: tuple[int, int], threads: int, shared: int, arguments: Sequence[Any]
     ) -> None: ...
+
+    def side_by_side(self, jobs: Sequence[Callable[[], None]]) -> None: ...
+
+    def constant(self, key: Hashable, make: Callable[[], Any]) -> Any: ...
 
 
 @functools.cache
@@ -73,16 +76,10 @@ class CudaDevice:
         attributes = cupy.cuda.Device().attributes
         self.shared_bytes = int(attributes["MaxSharedMemoryPerBlockOptin"])
         self.num_multiprocessors = int(attributes["MultiProcessorCount"])
+        self._streams = [cupy.cuda.Stream(non_blocking=True) for _ in range(_NUM_STREAMS)]
+        self._constants: dict[Hashable, Any] = {}
         self._modules: dict[tuple[Any, ...], Any] = {}
         self._functions: dict[Kernel, Any] = {}
-
-    def eigh(self, matrix: Any) -> tuple[Any, Any]:
-        """Eigenvalues and eigenvectors of a symmetric matrix, without waiting to ask whether it converged."""
-        import cupyx  # type: ignore[import-not-found]
-
-        with cupyx.errstate(linalg="ignore"):
-            values, vectors = self.xp.linalg.eigh(matrix)
-        return values, vectors
 
     def launch(
         self, kernel: Kernel, blocks: tuple[int, int], threads: int, shared: int, arguments: Sequence[Any]
@@ -97,6 +94,28 @@ class CudaDevice:
         self._function(kernel, shared)(
             blocks, (threads,), tuple(0 if a is None else a for a in arguments), shared_mem=shared
         )
+
+    def side_by_side(self, jobs: Sequence[Callable[[], None]]) -> None:
+        """Runs jobs that do not depend on each other on several streams, begun in the order given: the blocks
+        of the next fill the multiprocessors that the last blocks of one leave idle. What the current stream
+        gets later waits for them all; the host does not.
+        """
+        current = self.xp.cuda.get_current_stream()
+        begin = current.record()
+        used = self._streams[: len(jobs)]
+        for stream in used:
+            stream.wait_event(begin)
+        for number, job in enumerate(jobs):
+            with used[number % len(used)]:
+                job()
+        for stream in used:
+            current.wait_event(stream.record())
+
+    def constant(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """A small array copied to the device once; `make` gives it on the host."""
+        if key not in self._constants:
+            self._constants[key] = self.xp.asarray(make())
+        return self._constants[key]
 
     def _function(self, kernel: Kernel, shared: int) -> Any:
         function = self._functions.get(kernel)

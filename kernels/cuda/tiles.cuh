@@ -18,6 +18,7 @@ __device__ __forceinline__ Split split(float x) {
 template <int SIDE, bool A_IS_TF32, bool B_IS_TF32, class LoadA, class LoadB>
 __device__ __forceinline__ void multiply(float (&c)[SIDE][2 * SIDE][4], int depth, LoadA load_a, LoadB load_b) {
     const int g = lane_index() >> 2, t = lane_index() & 3;
+#pragma unroll 2
     for (int k = 0; k < depth; k += 8) {
         u32 b_high[2 * SIDE][2], b_low[2 * SIDE][2];
 #pragma unroll

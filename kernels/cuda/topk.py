@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from kernels.cuda import runtime
 from kernels.cuda.launches import Launch, make_launch
-from kernels.cuda.layout import Layout, to_device
+from kernels.cuda.layout import Layout, to_device, to_float32
 from kernels.cuda.runtime import Device, Kernel
 
 ITEMS = 64  # of a tile, as in topk.cu
@@ -83,13 +83,13 @@ class ItemIndex:
 
     def _wide_topk(self, users: Any, k: int, indptr: Any, indices: Any) -> tuple[Any, Any]:
         """A k of many hundreds: score a few users against every item and sort."""
-        xp, f = self._device.xp, self._layout.num_factors
+        xp = self._device.xp
         items = xp.empty((len(users), k), np.int32)
         scores = xp.empty((len(users), k), np.float32)
-        item_factors = self._factors[:, :f].astype(np.float32)
+        user_factors, item_factors = (to_float32(self._layout, x) for x in (users, self._factors))
         step = max(1, _WIDE_SCORES // max(1, self._num_items))
         for begin in range(0, len(users), step):
-            block = users[begin : begin + step, :f].astype(np.float32) @ item_factors.T
+            block = user_factors[begin : begin + step] @ item_factors.T
             if self._excluded is not None:
                 bits = xp.arange(self._num_items, dtype=np.int64)
                 block[:, (self._excluded[bits // 32] >> (bits % 32).astype(np.uint32)) & 1 == 1] = -np.inf

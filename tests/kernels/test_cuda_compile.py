@@ -10,7 +10,9 @@ from kernels.cuda.launches import (
     cg_launch,
     dual_capacities,
     dual_launch,
+    jacobi_launch,
     primal_launch,
+    rotate_launch,
 )
 from kernels.cuda.layout import Layout
 from kernels.cuda.runs import THREADS
@@ -23,8 +25,9 @@ pytestmark = pytest.mark.skipif(find_compiler() is None, reason=NONE_FOUND)
 SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 REGISTERS = 64 * 1024  # of a multiprocessor, in all three generations
 CASES = [
-    *((architecture, Layout(128, 32)) for architecture in (80, 90, 100)),
-    *((90, layout) for layout in (Layout(8, 32), Layout(64, 16), Layout(256, 32))),
+    *((architecture, Layout(128, "float32")) for architecture in (80, 90, 100)),
+    *((90, Layout(f, storage)) for f, storage in ((8, "float32"), (64, "float16"), (256, "float32"))),
+    (90, Layout(64, "bfloat16")),
 ]
 
 
@@ -42,6 +45,8 @@ def launches(layout: Layout, shared_bytes: int) -> list[Launch]:
         *(dual_launch(layout, capacity) for capacity in dual_capacities(layout, shared_bytes)),
         *(cg_launch(layout, capacity) for capacity in cg_capacities(layout, shared_bytes)),
         *(scan_launch(layout, users, 10) for users in (64, 32)),
+        rotate_launch(layout),
+        jacobi_launch(layout),
         *descent,
     ]
 
@@ -52,7 +57,7 @@ def launches(layout: Layout, shared_bytes: int) -> list[Launch]:
         pytest.param(
             architecture,
             launch,
-            id=f"sm_{architecture}-{launch.kernel.name}-{layout.num_factors}x{layout.bits}-{launch.threads}-{launch.shared}",
+            id=f"sm_{architecture}-{launch.kernel.name}-{layout.num_factors}x{layout.storage}-{launch.threads}-{launch.shared}",
         )
         for architecture, layout in CASES
         for launch in launches(layout, SHARED_BYTES[architecture])

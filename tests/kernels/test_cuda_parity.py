@@ -9,11 +9,12 @@ import pytest
 
 from kernels import als, bpr, sgd, topk
 from kernels.cuda import als as cuda_als
-from kernels.cuda import runtime
+from kernels.cuda import basis, runtime
 from kernels.rows import Rows
 from tests.kernels import test_als, test_descent, test_topk
 from tests.kernels.cuda_host.device import HostDevice
 from tests.kernels.parity import FACTORS, SHAPES, STORAGES
+from tests.kernels.test_cuda_als import diagonalise
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the host harness needs g++")
 
@@ -27,7 +28,8 @@ def cuda_on_the_host(monkeypatch):
     def no_rescue(_: Rows, row: int, *__: object) -> None:
         raise AssertionError(f"row {row} was left to float64, which would hide a kernel that goes wrong")
 
-    monkeypatch.setattr(cuda_als, "_solve_carefully", no_rescue)
+    monkeypatch.setattr(cuda_als, "solve_carefully", no_rescue)
+    monkeypatch.setattr(basis, "diagonalise", diagonalise)
 
 
 @pytest.mark.parametrize("objective", test_als.OBJECTIVES)
