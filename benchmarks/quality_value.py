@@ -1,0 +1,208 @@
+"""How good forecasts of purchases, spending and churn are on public sets, with peers beside them.
+
+    python -m benchmarks.quality_value --data ../shared/data --out value_quality.json
+
+cdnow (2,357 customers): learned on weeks 1 to 39, held against weeks 40 to 78, by week, by frequency and by
+customer. online_retail: learned on the first months, calibrated on the horizon after them, judged on the last
+one; peers of churn are the base rate, the probability of having stopped, a logistic regression and gradient
+boosting on the history's numbers, both trained on the window that the calibration is of.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from serving.pseudonym import PseudonymKey
+from training.data.adapters import adapt
+from training.data.ingest import ingest
+from training.data.tables import scan_table
+from training.profiles.features import end_of_data
+from training.value import bgnbd, gamma_gamma
+from training.value.bgnbd import BGNBD
+from training.value.config import ValueConfig
+from training.value.forecast import forecast
+from training.value.gamma_gamma import GammaGamma
+from training.value.holdout import Foretold, auc, foretell, judged
+from training.value.purchases import Histories, histories
+from training.workspace import Workspace
+
+Array = np.ndarray[Any, Any]
+_FIRST, _CUT, _WEEKS = date(1997, 1, 1), date(1997, 9, 30), 39
+_HORIZONS = (60, 90)
+
+
+def cdnow(data: Path) -> dict[str, Any]:
+    """Weeks 40 to 78 of cdnow as forecast from its first 39."""
+    table = pl.read_csv(data / "cdnow" / "cdnow_customers_summary.csv.gz")
+    frequency, recency, T = (table[name].to_numpy() for name in ("frequency", "recency", "T"))
+    model, estimate = bgnbd.fit(frequency, recency, T)
+    days = _cdnow_days(data)
+    after = days.filter(pl.col("day") > _CUT).group_by("customer").agg(
+        pl.len().alias("num"), pl.col("spend").mean().alias("mean")
+    )  # fmt: skip
+    actual = table.join(after, left_on="ID", right_on="customer", how="left", maintain_order="left")
+    num = actual["num"].fill_null(0).to_numpy()
+    expected = _expected(model, frequency, recency, T)
+    said = {
+        "bgnbd": expected,
+        "same rate as before": frequency / T * _WEEKS,
+        "one rate for everybody": np.full(len(T), frequency.sum() / T.sum() * _WEEKS),
+    }
+    return {
+        "buying": estimate.as_dict(),
+        "purchases": {"happened": int(num.sum()), "expected": float(expected.sum())},
+        "errors": {name: _errors(values, num) for name, values in said.items()},
+        "by_frequency": _by_frequency(frequency, expected, num),
+        "by_week": _by_week(model, table, days),
+        "spending": _spending(days, actual),
+    }
+
+
+def online_retail(data: Path) -> list[dict[str, Any]]:
+    """Churn and value on the last days of online_retail, at each horizon."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        sources = adapt("online_retail", data / "online_retail", folder / "raw")
+        workspace = Workspace(folder / "w")
+        ingest(sources, workspace, PseudonymKey("quality", b"q" * 32))
+        events = scan_table(workspace.tables, "events")
+        known = histories(events, end_of_data(workspace))
+        return [_judged(events, known, ValueConfig(horizon_days=days)) for days in _HORIZONS]
+
+
+def _judged(events: pl.LazyFrame, known: Histories, config: ValueConfig) -> dict[str, Any]:
+    earlier = foretell(events, known, 2, config)
+    last = foretell(events, known, 1, config, earlier.calibration() if earlier else None)
+    if earlier is None or last is None:
+        raise ValueError("the set is too short for a holdout")
+    peers = {
+        "logistic regression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000)),
+        "gradient boosting": HistGradientBoostingClassifier(max_leaf_nodes=8, learning_rate=0.05),
+    }
+    found = judged(last, earlier, config)
+    for name, peer in peers.items():
+        peer.fit(_numbers(earlier), earlier.churned)
+        said = peer.predict_proba(_numbers(last))[:, 1]
+        brier = float(((said - last.churned) ** 2).mean())
+        found[f"peer: {name}"] = {"brier": brier, "auc": auc(said, last.churned)}
+    return found
+
+
+def _numbers(told: Foretold) -> Array:
+    frequency, recency, T = (told.column(name) for name in ("frequency", "recency", "T"))
+    mean = np.nan_to_num(told.column("monetary_value"))
+    gap = np.where(frequency > 0, recency / np.maximum(frequency, 1), T)
+    return np.stack([np.log1p(v) for v in (frequency, T - recency, T, gap, mean)], axis=1)
+
+
+def _cdnow_days(data: Path) -> pl.DataFrame:
+    with gzip.open(data / "cdnow" / "CDNOW_sample.txt.gz", "rt", encoding="ascii") as stream:
+        rows = [line.split() for line in stream]
+    frame = pl.DataFrame({"customer": [int(r[1]) for r in rows], "day": [r[2] for r in rows],
+                          "spend": [float(r[4]) for r in rows]})  # fmt: skip
+    frame = frame.with_columns(pl.col("day").str.to_date("%Y%m%d"))
+    return frame.group_by("customer", "day").agg(pl.col("spend").sum()).sort("customer", "day")
+
+
+def _spending(days: pl.DataFrame, actual: pl.DataFrame) -> dict[str, Any]:
+    """Mean spending of weeks 40 to 78, forecast from repeat purchases (as published) and from all."""
+    spend = pl.col("spend")
+    before = days.filter(pl.col("day") <= _CUT).group_by("customer", maintain_order=True).agg(
+        num=pl.len(), mean=spend.mean(), later=spend.slice(1).mean()
+    )  # fmt: skip
+    known = actual.select("ID", wanted="mean").join(before, left_on="ID", right_on="customer")
+    wanted = known["wanted"].fill_null(float("nan")).to_numpy()
+    shown = np.isfinite(wanted)
+    found = {}
+    for name, num, mean in (
+        ("repeat purchases", known["num"] - 1, known["later"].fill_null(0)),
+        ("all purchases", known["num"], known["mean"]),
+    ):
+        chosen = ((num > 0) & (mean > 0)).to_numpy()
+        counts, means = np.where(chosen, num.to_numpy(), 0), mean.to_numpy()
+        model, estimate = gamma_gamma.fit(counts[chosen], means[chosen])
+        said = model.expected_spend(counts, means)
+        found[name] = estimate.as_dict() | _errors(said[shown], wanted[shown])
+    return found
+
+
+def _errors(said: Array, happened: Array) -> dict[str, float]:
+    off = said - happened
+    return {"mae": float(np.abs(off).mean()), "rmse": float(np.sqrt((off**2).mean()))}
+
+
+def _expected(model: BGNBD, frequency: Array, recency: Array, T: Array) -> Array:
+    free = GammaGamma(1.0, 2.0, 1.0)  # spending is not asked for here
+    num = np.zeros(len(T), dtype=np.int64)
+    told = forecast(
+        model, free, frequency=frequency, recency=recency, T=T, num_priced=num,
+        monetary_value=np.ones(len(T)), horizon=float(_WEEKS),
+    )  # fmt: skip
+    return told.expected_purchases
+
+
+def _by_frequency(frequency: Array, expected: Array, num: Array) -> list[dict[str, Any]]:
+    """Mean purchases in the holdout of customers with 0, 1, … 7 or more repeat purchases before it."""
+    rows = []
+    for count in range(8):
+        chosen = frequency == count if count < 7 else frequency >= 7
+        rows.append({
+            "frequency": str(count) if count < 7 else "7+",
+            "num_customers": int(chosen.sum()),
+            "expected": float(expected[chosen].mean()),
+            "happened": float(num[chosen].mean()),
+        })  # fmt: skip
+    return rows
+
+
+def _by_week(model: BGNBD, table: pl.DataFrame, days: pl.DataFrame) -> list[dict[str, Any]]:
+    """Repeat purchases of everybody in each week from the first, as expected of new customers and as made."""
+    repeat = days.filter(pl.col("day") > pl.col("day").min().over("customer"))
+    week = ((repeat["day"] - _FIRST).dt.total_days() // 7).to_numpy()
+    made = np.bincount(week, minlength=2 * _WEEKS)
+    begins = _WEEKS - table["T"].to_numpy()  # weeks after the first of January 1997
+    expected = np.zeros(2 * _WEEKS + 1)
+    first = np.zeros(1)
+    for at in range(1, 2 * _WEEKS + 1):
+        for begin, num in zip(*np.unique(begins[begins < at], return_counts=True), strict=True):
+            expected[at] += num * model.alive_purchases(0.0, first, float(at - begin))[0]
+    return [
+        {"week": at + 1, "expected": float(expected[at + 1] - expected[at]), "happened": int(made[at])}
+        for at in range(2 * _WEEKS)
+    ]
+
+
+def main() -> None:
+    """Print the figures as JSON; --out keeps them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="the folder of the public data sets")
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    arguments = parser.parse_args()
+    found = {
+        "format_version": 1,
+        "cdnow": cdnow(arguments.data),
+        "online_retail": online_retail(arguments.data),
+    }
+    text = json.dumps(found, indent=1)
+    print(text)
+    if arguments.out:
+        arguments.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
