@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from training.data.digests import hash_spans
 from training.data.records import Block
-from training.data.scanning import Survey, invalid_utf8
+from training.data.scanning import Traits
 from training.data.sources import IngestError, Source, nearest
 
 REFUSED_SCHEMA = {"row": pl.UInt32, "field": pl.String, "reason": pl.String, "raw": pl.String}
@@ -40,27 +40,39 @@ class Chunk:
 class Parser:
     """Joined records to a frame of text; `accepts` is a slower check of one record, if there is one.
 
-    `survey` looks at the joined records. `layout` tells records apart that are the same bytes and mean
+    `layout` tells records apart that are the same bytes and mean
     something else (the header of a CSV file).
     """
 
     columns: list[str]
     layout: str
     parse: Callable[[bytes], pl.DataFrame]
-    survey: Callable[[bytes], Survey]
     accepts: Callable[[bytes], bool] | None = None
 
 
+@dataclass(frozen=True)
+class Faults:
+    """Records of a block that are not UTF-8, and records that do not have the form of the others."""
+
+    bad_text: Indices
+    malformed: Indices
+
+
 def chunk_of(
-    source: Source, block: Block, first: int, malformed: Indices, parser: Parser, seen: Survey
+    source: Source,
+    block: Block,
+    first: int,
+    faults: Faults,
+    parser: Parser,
+    traits: Callable[[Indices], Traits],
 ) -> Chunk:
-    """Parse a block whose first record is row `first` and of which `seen` holds."""
-    bad_text = invalid_utf8(block) if seen.high else np.zeros(0, dtype=np.int64)
+    """Parse a block whose first record is row `first`; `traits` says what holds of some of its records."""
+    bad_text, malformed = faults.bad_text, faults.malformed
     suspects, indices, joined = np.union1d(bad_text, malformed), np.arange(len(block)), block.data
     if suspects.size:
         indices = np.delete(indices, suspects)
         joined = block.join(indices)
-        seen = parser.survey(joined)  # what is left is most often clean
+    seen = traits(indices)
     frame, kept = _attempt(joined, indices, parser), indices
     if frame is None:
         frame, kept = _parse(block, indices, parser)
@@ -78,8 +90,8 @@ def chunk_of(
         *hash_spans(data, block.starts[kept], block.stops[kept], context).columns(),
         *(pl.col(column).alias(name) for name, column in source.columns.items()),
     )
-    faults = [(bad_text, "broken_utf8"), (malformed, "malformed_row")]
-    refused = pl.concat([refused_rows(i + first, reason, raw) for i, reason in faults])
+    reasons = [(bad_text, "broken_utf8"), (malformed, "malformed_row")]
+    refused = pl.concat([refused_rows(i + first, reason, raw) for i, reason in reasons])
     return Chunk(len(block), rows, refused, seen.tidy, seen.plain, raw)
 
 

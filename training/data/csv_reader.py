@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from training.data.chunks import Chunk, Parser, chunk_of, missing_column
+from training.data.chunks import Chunk, Faults, Parser, chunk_of, missing_column
 from training.data.records import first_line, read_blocks
-from training.data.scanning import Survey, field_counts, survey
+from training.data.scanning import invalid_utf8, look
 from training.data.sources import IngestError, Source
 
 
@@ -35,16 +35,11 @@ def read_csv(source: Source, path: Path) -> Iterator[Chunk]:
             new_columns=order,
         )
 
-    def look(data: bytes) -> Survey:
-        return survey(data, separator)
-
-    first = 1
+    first, parser = 1, Parser(order, separator.join(header), parse)
     for block in read_blocks(path, source.encoding, separator, len(header), has_header=True):
-        seen = look(block.data)
-        counts = field_counts(block, separator)
-        parser = Parser(order, separator.join(header), parse, look)
-        malformed = np.flatnonzero(counts != len(header))
-        yield chunk_of(source, block, first, malformed, parser, seen)
+        seen = look(block, separator)
+        faults = Faults(invalid_utf8(block, seen.high()), np.flatnonzero(seen.fields != len(header)))
+        yield chunk_of(source, block, first, faults, parser, seen.traits)
         first += len(block)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from serving.pseudonym import PseudonymKey
@@ -20,7 +21,10 @@ from training.data.tables import SCHEMAS
 
 ROWS_PER_PART = 500_000
 _EVENT_OF_KIND = {"reviews": "review", "messages": "message"}
-_KEYS = {"file": FILE, "row": pl.UInt32, "hi": pl.UInt64, "lo": pl.UInt32, "bucket": pl.UInt8}
+_KEYS: dict[str, Any] = {
+    "file": FILE, "row": pl.UInt32, "hi": pl.UInt64, "lo": pl.UInt32, "customer_row": pl.UInt32,
+    "kept": pl.Boolean,
+}  # fmt: skip
 _IDS = {**IDS_SCHEMA, "who": pl.UInt64, "source": pl.String}
 _ORDER = {
     "events": ("customer_row", "timestamp", "hi"),
@@ -108,16 +112,20 @@ def _buckets(
     if not parts and not gathered:
         yield Bucket(pl.DataFrame(schema=SCHEMAS[table]), [])
         return
+    wanted = _columns(table, [part.scan().collect_schema().names() for part in parts], gathered)
     width = NUM_BUCKETS // num
     for first in range(0, NUM_BUCKETS, width):
         here = pl.col("bucket").is_between(first, first + width - 1)
         who = people.rows.lazy().filter(here).drop("bucket")
-        frames = [_uniform(part.scan(first, first + width), table) for part in parts]
-        frames = [f.join(who, on="who", how="left", maintain_order="left") for f in frames]
-        frames += [f.lazy().filter(here) for f in gathered]
-        rows = pl.concat(f.select(_columns(table, "customer_row")) for f in frames).sort(
-            _ORDER[table], nulls_last=True, maintain_order=True
-        )
+        frames = [
+            part.scan(first, first + width)
+            .join(who, on="who", how="left", maintain_order="left")
+            .with_columns(pl.lit(part.source.keep_duplicates).alias("kept"))
+            for part in parts
+        ]
+        frames += [frame.lazy().filter(here).with_columns(pl.lit(False).alias("kept")) for frame in gathered]
+        rows = pl.concat(_uniform(frame, wanted) for frame in frames)
+        rows = rows.sort(_ORDER[table], nulls_last=True, maintain_order=True)
         rows = rows.with_columns(*_faults(known_items))
         yield _bucket(table, rows.collect(engine=engine), people, key)
 
@@ -125,6 +133,7 @@ def _buckets(
 def _faults(known_items: pl.Series | None) -> tuple[pl.Expr, pl.Expr]:
     """Equal records are neighbours after sorting; the first in order of files and rows stays."""
     again = (pl.col("hi") == pl.col("hi").shift()) & (pl.col("lo") == pl.col("lo").shift())
+    again = again & ~pl.col("kept")
     unknown = pl.lit(False)
     if known_items is not None:
         unknown = pl.col("item_id").is_not_null() & ~pl.col("item_id").is_in(known_items.implode())
@@ -133,37 +142,45 @@ def _faults(known_items: pl.Series | None) -> tuple[pl.Expr, pl.Expr]:
 
 def _bucket(table: str, rows: pl.DataFrame, people: Directory, key: PseudonymKey) -> Bucket:
     refused = []
-    for flag, field, reason in (("again", None, "duplicate"), ("unknown", "item_id", "unknown_item")):
-        if rows[flag].any():
-            refused.append(refusals(rows.filter(flag), field, reason))
-            rows = rows.filter(~pl.col(flag))
+    if rows["again"].any() or rows["unknown"].any():
+        unknown = pl.col("unknown") & ~pl.col("again")
+        refused = [
+            refusals(rows.filter("again"), None, "duplicate"),
+            refusals(rows.filter(unknown), "item_id", "unknown_item"),
+        ]
+        rows = rows.filter(~(pl.col("again") | pl.col("unknown")))
     columns = [people.names.gather(rows["customer_row"]).alias("customer_id")]
     if table == "events":
-        digests = Digests(rows["hi"].to_numpy(), rows["lo"].to_numpy())
-        columns.append(keyed_ids(digests, key, "event").alias("event_id"))
+        columns.append(keyed_ids(_told_apart(rows), key, "event").alias("event_id"))
     schema = SCHEMAS[table]
     missing = [pl.lit(None, dtype=t).alias(n) for n, t in schema.items() if n not in rows.columns]
     finished = rows.with_columns(missing).with_columns(columns)
     return Bucket(finished.select(pl.col(n).cast(t) for n, t in schema.items()), refused)
 
 
-def _columns(table: str, who: str) -> list[str]:
-    return [*_KEYS, who, *(n for n in SCHEMAS[table] if n not in ("event_id", "customer_id", "release"))]
+def _told_apart(rows: pl.DataFrame) -> Digests:
+    """The digests of the rows; duplicates that a source keeps are counted into theirs."""
+    hi, lo = rows["hi"].to_numpy(), rows["lo"].to_numpy()
+    if not rows["kept"].any():
+        return Digests(hi, lo)
+    nth = rows.select(pl.int_range(pl.len(), dtype=pl.UInt32).over("hi", "lo")).to_series().to_numpy()
+    return Digests(hi, lo ^ (nth * np.uint32(0x9E3779B1)))
 
 
-def _uniform(rows: pl.LazyFrame, table: str) -> pl.LazyFrame:
-    """All columns of the table, so that sources of different width lie below each other."""
+def _columns(table: str, names: list[list[str]], gathered: list[pl.DataFrame]) -> list[str]:
+    """What rows carry on their way: of the table's columns those that any source has."""
+    present = {name for columns in (*names, *(frame.columns for frame in gathered)) for name in columns}
+    return [*_KEYS, *(n for n in SCHEMAS[table] if n in present or n in _ORDER[table] or n == "item_id")]
+
+
+def _uniform(rows: pl.LazyFrame, wanted: list[str]) -> pl.LazyFrame:
+    """The wanted columns, so that sources of different width lie below each other."""
     present = set(rows.collect_schema().names())
-    wanted = _columns(table, "who")
-    types = {n: _type(n) for n in wanted}
-    return rows.with_columns(
-        pl.lit(None, dtype=types[n]).alias(n) for n in wanted if n not in present
-    ).select(wanted)
+    missing = [pl.lit(None, dtype=_type(n)).alias(n) for n in wanted if n not in present]
+    return rows.with_columns(missing).select(wanted)
 
 
 def _type(name: str) -> Any:
-    if name == "who":
-        return pl.UInt64
     return _KEYS.get(name) or (EVENT if name == "event" else field_type(name))
 
 
@@ -173,10 +190,7 @@ def _as_events(part: Loaded, people: Directory) -> pl.DataFrame:
         return pl.DataFrame()
     rows = part.rows.filter(pl.col("timestamp").is_not_null())
     rows = with_customer(rows, part.source.name, people).drop("customer_id")
-    rows = rows.with_columns(pl.lit(_EVENT_OF_KIND[part.source.kind], dtype=EVENT).alias("event"))
-    wanted = _columns("events", "customer_row")
-    missing = [pl.lit(None, dtype=_type(n)).alias(n) for n in wanted if n not in rows.columns]
-    return rows.with_columns(missing).select(wanted)
+    return rows.with_columns(pl.lit(_EVENT_OF_KIND[part.source.kind], dtype=EVENT).alias("event"))
 
 
 def _num_parts(parts: list[Loaded], gathered: list[pl.DataFrame], engine: Any) -> int:

@@ -25,6 +25,7 @@ from training.data.intake import Intake
 from training.data.items import items_table, refuse_unknown_items
 from training.data.loading import REFUSED, Loaded, load, mode, refuse_duplicates
 from training.data.messages import answers_table, labels_table, messages_table, prepare_messages
+from training.data.quality import counts_of, find_flags, write_quality
 from training.data.quarantine import SCHEMA as QUARANTINE
 from training.data.quarantine import named, relative_name, write_quarantine
 from training.data.readers import files_of
@@ -63,7 +64,11 @@ class FileReport:
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What one ingest did: rows by file, refusals by rule, rows by table, customers, time."""
+    """What one ingest did: rows by file, refusals by rule, rows by table, customers, time.
+
+    flagged: by rule, rows that stay in the tables and are named in the flags table; clocks: of each channel
+    its period, and whether its day looks hours off (training/data/clocks.py).
+    """
 
     files: tuple[FileReport, ...]
     refused: dict[str, int]
@@ -75,6 +80,8 @@ class IngestReport:
     rows_per_second: float
     backend: str
     snapshot_sha256: str
+    flagged: dict[str, int] = field(default_factory=dict)
+    clocks: list[dict[str, Any]] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)
     unchanged: bool = False
 
@@ -99,7 +106,11 @@ class IngestReport:
             counts = (f"{n:,}" for n in (row.read, row.accepted, row.refused, row.folded))
             table.add_row(row.source, row.kind, row.file, *counts)
         rules = ", ".join(f"{reason} {count:,}" for reason, count in self.refused.items())
-        table.caption = f"refused: {rules or 'nothing'}"
+        flagged = ", ".join(f"{rule} {count:,}" for rule, count in self.flagged.items() if count)
+        late = [f"{c['channel']} by {c['hours']} h" for c in self.clocks if c["suspect"]]
+        table.caption = f"refused: {rules or 'nothing'}\nflagged: {flagged or 'nothing'}" + (
+            f"\nthe clock looks wrong: {', '.join(late)}; see timezone of the source" if late else ""
+        )
         return table
 
 
@@ -141,7 +152,7 @@ def ingest(
     show(f"joined {people.customers.height:,} ids into {people.num_customers:,} customers")
     clock.lap("identity")
     writer = SnapshotWriter(workspace.tables)
-    refused = _write(writer, loaded, items, known_items, people, key, intake.engine)
+    refused, quality = _write(writer, loaded, items, known_items, people, key, intake.engine)
     clock.lap("tables")
     quarantine, files = _account(loaded, refused)
     counts = writer.rows()
@@ -162,6 +173,8 @@ def ingest(
         rows_per_second=read / max(seconds, 1e-9),
         backend=backend.resolve().name,
         snapshot_sha256=writer.sha256(),
+        flagged=quality["flagged"],
+        clocks=quality["clocks"],
     )
     write_quarantine(workspace.quarantine, quarantine)
     writer.commit(
@@ -175,6 +188,17 @@ def ingest(
         }
     )
     write_linkage_report(workspace.reports, people.linkage)
+    write_quality(
+        workspace.reports,
+        {
+            "refused": reasons,
+            "flagged": report.flagged,
+            "clocks": report.clocks,
+            "files": [asdict(f) for f in files],
+            "tables": counts,
+            "snapshot_sha256": report.snapshot_sha256,
+        },
+    )
     intake.keep_only({entry.folder.name for part in loaded for entry in part.entries})
     clock.lap("write")
     show(
@@ -222,8 +246,8 @@ def _write(
     people: Resolution,
     key: PseudonymKey,
     engine: Any,
-) -> pl.DataFrame:
-    """Write every table; returns what was refused on the way (REFUSED)."""
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Write every table; returns what was refused on the way (REFUSED), and what the rules found."""
     who, refused = directory(loaded, people.customers), [pl.DataFrame(schema=REFUSED)]
     active = [pl.DataFrame(schema=ACTIVE)]
     for bucket in events_table(loaded, who, known_items, key, engine):
@@ -237,11 +261,14 @@ def _write(
     writer.add("identities", people.identities)
     writer.add("facts", people.facts)
     writer.add("items", items)
-    writer.add("messages", messages_table(loaded, who))
+    messages = messages_table(loaded, who)
+    writer.add("messages", messages)
     writer.add("labels", labels_table(loaded))
     writer.add("answers", answers_table(loaded, key))
     writer.add("consents", pl.DataFrame(schema=SCHEMAS["consents"]))
-    return pl.concat(refused)
+    flags, found_clocks = find_flags(writer.paths("events"), messages)
+    writer.add("flags", flags)
+    return pl.concat(refused), {"flagged": counts_of(flags), "clocks": found_clocks}
 
 
 def _account_records(loaded: list[Loaded]) -> pl.DataFrame:

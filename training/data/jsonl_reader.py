@@ -7,11 +7,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
-from training.data.chunks import Chunk, Parser, chunk_of, missing_column
+from training.data.chunks import Chunk, Faults, Indices, Parser, chunk_of, missing_column
 from training.data.records import first_line, read_blocks
-from training.data.scanning import not_objects, survey_json
+from training.data.scanning import Traits, invalid_utf8, not_objects
 from training.data.sources import IngestError, Source
 
 
@@ -33,8 +34,16 @@ def read_jsonl(source: Source, path: Path) -> Iterator[Chunk]:
             spellings = (json.dumps(column, ensure_ascii=escaped).encode() for escaped in (True, False))
             if any(spelling in block.data for spelling in spellings):
                 seen.add(column)
-        parser = Parser(columns, "", parse, survey_json, is_object)
-        yield chunk_of(source, block, first, not_objects(block), parser, survey_json(block.data))
+        everything = np.arange(0 if block.data.isascii() else len(block))
+        faults = Faults(invalid_utf8(block, everything), not_objects(block))
+        # A backslash may begin any character.
+        traits = Traits(tidy=False, plain=b"\\" not in block.data)
+
+        def of_all(_: Indices, traits: Traits = traits) -> Traits:
+            return traits
+
+        parser = Parser(columns, "", parse, is_object)
+        yield chunk_of(source, block, first, faults, parser, of_all)
         first += len(block)
     for name, column in source.columns.items():
         if column not in seen:

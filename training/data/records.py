@@ -71,7 +71,7 @@ def read_blocks(
     encoding: str,
     separator: str | None,
     num_fields: int,
-    piece_bytes: int = BLOCK_BYTES,
+    piece_bytes: int | None = None,
     has_header: bool = False,
 ) -> Iterator[Block]:
     """Yield the file's records block by block, blank lines and the header left out.
@@ -81,7 +81,7 @@ def read_blocks(
     decompressed.
     """
     rest = b""
-    for piece, is_last in _pieces(path, encoding, piece_bytes):
+    for piece, is_last in _pieces(path, encoding, piece_bytes or BLOCK_BYTES):
         data = rest + piece
         if is_last and data and not data.endswith(b"\n"):
             data += b"\n"

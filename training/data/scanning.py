@@ -13,46 +13,61 @@ from training.data.records import Block, Positions
 _QUOTE = 34
 
 
-@dataclass(frozen=True)
-class Survey:
-    """What holds of a whole block, so that the usual clean block needs no closer look.
+# What a byte can be; a record's look is what any of its bytes is.
+_BLANK, _BOUND, _CONTROL, _HIGH, _QUOTED, _BACKSLASH, _EDGE = (1 << i for i in range(7))
 
-    high: some byte is not ASCII; quoted: there is a quote; tidy: no field needs stripping or may be a written
-    null; plain: no field can have a control character.
+
+@dataclass(frozen=True)
+class Look:
+    """What holds of each record, so that the usual clean record needs no closer look.
+
+    `flags` uint8 [records]: what bytes it has; `fields` int64 [records]: how many fields, separators inside
+    quotes not counted.
     """
 
-    high: bool
-    quoted: bool
+    flags: NDArray[np.uint8]
+    fields: Positions
+
+    def high(self) -> Positions:
+        """Records that are not ASCII alone."""
+        found: Positions = np.flatnonzero(self.flags & _HIGH)
+        return found
+
+    def traits(self, records: Positions) -> Traits:
+        """What holds of all of these records together."""
+        any_of = int(np.bitwise_or.reduce(self.flags[records])) if records.size else 0
+        untidy = any_of & (_EDGE | _HIGH | _QUOTED | _BACKSLASH)
+        return Traits(tidy=not untidy, plain=not any_of & (_CONTROL | _QUOTED))
+
+
+@dataclass(frozen=True)
+class Traits:
+    """tidy: no field needs stripping or may be a written null; plain: none can have a control character."""
+
     tidy: bool
     plain: bool
 
 
-def survey(data: bytes, separator: str) -> Survey:
-    """Look at every byte of some CSV once."""
-    high, quotes, edges, controls = _survey(np.frombuffer(data, np.uint8), np.uint8(ord(separator)))
-    quoted, plain = quotes > 0, controls == 0
-    tidy = not (high & 0x80 or quoted or edges or b"\\N" in data)
-    return Survey(bool(high & 0x80), quoted, tidy, plain and not quoted)
+def look(block: Block, separator: str) -> Look:
+    """Look at every byte of a block of CSV once."""
+    kinds = np.zeros(256, dtype=np.uint8)
+    kinds[:32] = _CONTROL
+    kinds[127] = _CONTROL
+    kinds[[9, 11, 12, 28, 29, 30, 31]] |= _BLANK
+    kinds[32], kinds[ord('"')], kinds[ord("\\")] = _BLANK, _QUOTED, _BACKSLASH
+    kinds[128:] = _HIGH
+    kinds[[10, 13]] = 0
+    kinds[ord(separator)] = _BOUND
+    flags, fields = np.zeros(len(block), dtype=np.uint8), np.ones(len(block), dtype=np.int64)
+    _look(_bytes(block), block.starts, block.stops, kinds, np.uint8(ord(separator)), flags, fields)
+    return Look(flags, fields)
 
 
-def survey_json(data: bytes) -> Survey:
-    """The same of JSON Lines, where a backslash may begin any character."""
-    return Survey(not data.isascii(), quoted=True, tidy=False, plain=b"\\" not in data)
-
-
-def invalid_utf8(block: Block) -> Positions:
-    """The indices of records that are not valid UTF-8."""
-    broken = np.zeros(len(block), dtype=np.bool_)
-    _find_broken_utf8(_bytes(block), block.starts, block.stops, broken)
-    found: Positions = np.flatnonzero(broken)
-    return found
-
-
-def field_counts(block: Block, separator: str) -> Positions:
-    """How many fields each record has; separators inside quotes do not count."""
-    counts = np.ones(len(block), dtype=np.int64)
-    _count_fields(_bytes(block), block.starts, block.stops, np.uint8(ord(separator)), counts)
-    return counts
+def invalid_utf8(block: Block, suspects: Positions) -> Positions:
+    """Those of the suspects that are not valid UTF-8."""
+    broken = np.zeros(suspects.size, dtype=np.bool_)
+    _find_broken_utf8(_bytes(block), block.starts[suspects], block.stops[suspects], broken)
+    return suspects[broken]
 
 
 def not_objects(block: Block) -> Positions:
@@ -68,56 +83,35 @@ def _bytes(block: Block) -> NDArray[np.uint8]:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _survey(data, separator):  # type: ignore[no-untyped-def]
-    # One byte a flag and separate loops, so that each becomes vector instructions.
-    none, newline, feed, space = np.uint8(0), np.uint8(10), np.uint8(13), np.uint8(32)
-    quote, delete = np.uint8(_QUOTE), np.uint8(127)
-    high, quotes, edges, controls = none, none, none, none
-    for k in range(data.size):
-        high |= data[k]
-    for k in range(data.size):
-        quotes |= np.uint8(data[k] == quote)
-    for k in range(data.size):
-        c = data[k]
-        low = (c < space) & (c != newline) & (c != feed) & (c != separator)
-        controls |= np.uint8(low | (c == delete))
-    here, later = data[1:], data[2:]  # slices, because an index that might be negative is looked at
-    for k in range(later.size):
-        before, c, after = data[k], here[k], later[k]
-        blank = (c <= space) & (c != newline) & (c != feed) & (c != separator)
-        beside = (before == separator) | (after == separator) | (before == newline)
-        edges |= np.uint8(blank & (beside | (after == newline) | (after == feed)))
-    if data.size > 0 and data[0] <= space:
-        edges = np.uint8(1)
-    return high, quotes, edges, controls
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _count_fields(data, starts, stops, separator, counts):  # type: ignore[no-untyped-def]
-    quote = np.uint8(_QUOTE)
+def _look(data, starts, stops, kinds, separator, flags, fields):  # type: ignore[no-untyped-def]
+    one = np.uint8(1)
     for i in range(starts.size):
         record = data[starts[i] : stops[i]]
-        separators, quotes = np.uint32(0), np.uint32(0)
+        seen, edges, before, separators = np.uint8(0), np.uint8(0), np.uint8(_BOUND), np.uint32(0)
         for k in range(record.size):
-            separators += np.uint32(record[k] == separator)
-            quotes += np.uint32(record[k] == quote)
-        if quotes > 0:
+            kind = kinds[record[k]]
+            seen |= kind
+            separators += np.uint32((kind >> one) & one)
+            # A blank just after a bound, or a bound just after a blank.
+            edges |= (kind & (before >> one)) | ((kind >> one) & before)
+            before = kind
+        if (edges & one) | (before & one):
+            seen |= np.uint8(_EDGE)
+        if seen & np.uint8(_QUOTED):
             separators, inside = np.uint32(0), False
             for k in range(record.size):
-                inside ^= record[k] == quote
+                inside ^= record[k] == np.uint8(_QUOTE)
                 separators += np.uint32(record[k] == separator and not inside)
-        counts[i] += separators
+        flags[i] = seen
+        fields[i] += separators
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _find_broken_utf8(data, starts, stops, broken):  # type: ignore[no-untyped-def]
     """RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF."""
     for i in range(starts.size):
-        k, stop, high = starts[i], stops[i], np.uint8(0)
-        record = data[k:stop]
-        for j in range(record.size):
-            high |= record[j]
-        while high >= 0x80 and k < stop:
+        k, stop = starts[i], stops[i]
+        while k < stop:
             c = data[k]
             if c < 0x80:
                 k += 1

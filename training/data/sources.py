@@ -50,7 +50,8 @@ PROMISE_IDS = ("events", "orders", "customers", "exposures")
 FORMATS = ("csv", "jsonl", "parquet")
 _SOURCE_KEYS = (
     "name", "kind", "path", "format", "channel", "timezone", "timestamp_format", "separator", "encoding",
-    "cancelled_order_prefix", "anonymous", "derived", "required", "columns", "values", "constants", "scale",
+    "cancelled_order_prefix", "anonymous", "derived", "keep_duplicates", "required", "columns", "values",
+    "constants", "scale",
 )  # fmt: skip
 
 
@@ -66,7 +67,8 @@ class Source:
     `scale` are by our field. A `derived` source takes facts (titles, countries) out of another source's
     file: it folds rows by their key and refuses none, because the source that owns the file does.
     `anonymous` says that rows without any id are meant. `required` names fields that this source promises in
-    every row, beyond what its kind needs: a row without one is refused.
+    every row, beyond what its kind needs: a row without one is refused. `keep_duplicates` keeps order lines
+    or events that are the same byte for byte, because a till that has no line numbers writes two for two.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Source:
     cancelled_order_prefix: str | None = None
     anonymous: bool = False
     derived: bool = False
+    keep_duplicates: bool = False
     required: tuple[str, ...] = ()
     columns: dict[str, str] = field(default_factory=dict)
     values: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -116,7 +119,7 @@ def load_sources(path: Path) -> list[Source]:
         raise IngestError(f"{path}: not valid TOML: {error}") from error
     except OSError as error:
         raise IngestError(f"{path}: cannot be read ({error.strerror})") from error
-    _known(raw, ("format_version", "source", "identity"), f"{path}")  # identity: identity_config.py
+    _known(raw, ("format_version", "source"), f"{path}")
     if raw.get("format_version") != FORMAT_VERSION:
         raise IngestError(
             f"{path}: format_version is {raw.get('format_version')}, this release reads {FORMAT_VERSION}; "
@@ -150,7 +153,12 @@ def _parse(raw: Any, path: Path, number: int) -> Source:
 
 
 def _check_types(raw: dict[str, Any], where: str) -> None:
-    expected: dict[str, type] = {"anonymous": bool, "derived": bool, "required": list}
+    expected: dict[str, type] = {
+        "anonymous": bool,
+        "derived": bool,
+        "keep_duplicates": bool,
+        "required": list,
+    }
     expected |= dict.fromkeys(("columns", "values", "constants", "scale"), dict)
     for key, value in raw.items():
         wanted = expected.get(key, str)
@@ -188,6 +196,8 @@ def _check_fields(source: Source, where: str) -> None:
         raise IngestError(
             f"{where}: a channel without ids: no column for source_id; map it, or say anonymous = true"
         )
+    if source.keep_duplicates and (source.derived or source.kind not in ("events", "orders")):
+        raise IngestError(f"{where}: keep_duplicates is for events and orders; take it out")
     try:
         zoneinfo.ZoneInfo(source.timezone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:

@@ -121,6 +121,14 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "timestamp": _UTC,
         "release": pl.String,
     },
+    "flags": {
+        "table": pl.String,  # events, messages
+        "id": pl.String,  # event_id, message_id
+        "customer_id": pl.String,
+        "rule": pl.String,  # training/data/quality.py
+        "related_id": pl.String,  # the row that a duplicate repeats, a return takes back
+        "value": pl.Float64,
+    },
     "consents": {
         "customer_id": pl.String,
         "purpose": pl.String,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from dataclasses import dataclass
 
 import polars as pl
@@ -91,14 +93,31 @@ def formats(texts: pl.Series, day_first: bool) -> list[str]:
     No text fits two formats with different meanings, so the order does not change what is read.
     """
     known = (*_ISO, *_WRITTEN, *(_DAY_FIRST if day_first else _MONTH_FIRST))
+    shapes = set(texts.drop_nulls().str.replace_all(r"\d+", "9").str.replace_all(r"\p{L}+", "a").unique())
+    known = tuple(f for f in known if not shapes.isdisjoint(_shapes(f)))
+    if len(known) < 2:
+        return list(known)
+    fits = _fits(_sample(texts), known)
+    return sorted(known, key=lambda f: -fits[f])
+
+
+def _sample(texts: pl.Series) -> pl.Series:
     texts = texts.drop_nulls()
-    sample = texts.gather_every(max(1, texts.len() // _SAMPLE)).head(_SAMPLE)
-    fits = _fits(sample, _ISO)
-    if 2 * max(fits.values()) <= sample.len():
-        fits |= _fits(sample, known[len(_ISO) :])
-        if sample.len() == texts.len():
-            known = tuple(f for f in known if fits[f])
-    return sorted(known, key=lambda f: -fits.get(f, 0))
+    return texts.gather_every(max(1, texts.len() // _SAMPLE)).head(_SAMPLE)
+
+
+@functools.cache
+def _shapes(fmt: str) -> frozenset[str]:
+    """How texts of a format look when every number is 9 and every word is a."""
+    shapes = [re.sub(r"%[aAbBp]", "a", fmt)]
+    for token, looks in (
+        ("%.f", ("", ".9")),
+        ("%#z", ("a", "+9", "-9", "+9:9", "-9:9")),
+        ("%z", ("+9", "-9", "+9:9")),
+    ):
+        shapes = [shape.replace(token, look) for shape in shapes for look in looks]
+    shapes = [re.sub(r"%\d?[A-Za-z]", "9", shape) for shape in shapes]
+    return frozenset(re.sub(r"[A-Za-z]+", "a", shape) for shape in shapes)
 
 
 def _fits(sample: pl.Series, candidates: tuple[str, ...]) -> dict[str, int]:
@@ -109,8 +128,7 @@ def _fits(sample: pl.Series, candidates: tuple[str, ...]) -> dict[str, int]:
 
 def common_format(texts: pl.Series, day_first: bool) -> str | None:
     """The format that most of a sample has, or None where it has none of them (Unix time, say)."""
-    texts = texts.drop_nulls()
-    sample = texts.gather_every(max(1, texts.len() // _SAMPLE)).head(_SAMPLE)
+    sample = _sample(texts)
     best = next(iter(formats(sample, day_first)), None)
     return best if best and _parsed(sample, best, "UTC").is_not_null().any() else None
 

@@ -1,0 +1,56 @@
+"""Prices and quantities far from what an item usually has, by median and MAD of their logarithms."""
+
+from __future__ import annotations
+
+import polars as pl
+
+MIN_LINES = 10  # an item with fewer has no usual price
+MAX_SCORE = 5.0  # robust standard deviations
+# What varies anyhow: where an item always has one value, three times its price is far, thirteen times its
+# quantity is.
+_LEAST_MAD = {"price": 0.15, "quantity": 0.35}
+
+
+def outliers(lines: pl.LazyFrame) -> pl.DataFrame:
+    """Flag order lines whose price or quantity is far from its item's: price_outlier, quantity_outlier.
+
+    lines: purchases and returns of the events table. The score is 0.6745 |log x - median| / MAD (Iglewicz
+    and Hoaglin, 1993), the MAD at least _LEAST_MAD. Returns SCHEMAS["flags"]; `value` is the signed score.
+    """
+    lines = lines.filter(pl.col("event").is_in(["purchase", "return"]) & pl.col("item_id").is_not_null())
+    found = [_of_one(lines, name) for name in ("price", "quantity")]
+    return pl.concat(found)
+
+
+def _of_one(lines: pl.LazyFrame, name: str) -> pl.DataFrame:
+    size = pl.col(name).cast(pl.Float64)
+    rows = lines.filter(pl.col(name) > 0)
+    # Few different values an item: counting them first makes exact medians cheap, whatever the rows.
+    values = rows.group_by("item_id", size.log().alias("x")).agg(pl.len().alias("n"))
+    counts = values.collect(engine="streaming")
+    middle = _median(counts, "x").rename({"median": "middle"})
+    counts = counts.join(middle, on="item_id").with_columns((pl.col("x") - pl.col("middle")).abs().alias("d"))
+    usual = middle.join(_median(counts, "d").select("item_id", pl.col("median").alias("mad")), on="item_id")
+    usual = usual.filter(pl.col("lines") >= MIN_LINES)
+    off = size.log() - pl.col("middle")
+    score = 0.6745 * off / pl.max_horizontal("mad", pl.lit(_LEAST_MAD[name]))
+    flagged = rows.join(usual.lazy(), on="item_id").filter(score.abs() > MAX_SCORE)
+    return flagged.select(
+        pl.lit("events").alias("table"),
+        pl.col("event_id").alias("id"),
+        "customer_id",
+        pl.lit(f"{name}_outlier").alias("rule"),
+        pl.lit(None, dtype=pl.String).alias("related_id"),
+        score.round(3).alias("value"),
+    ).collect(engine="streaming")
+
+
+def _median(counts: pl.DataFrame, value: str) -> pl.DataFrame:
+    """The lower median of each item from values with counts."""
+    ordered = counts.sort("item_id", value).with_columns(
+        pl.col("n").cum_sum().over("item_id").alias("upto"), pl.col("n").sum().over("item_id").alias("lines")
+    )
+    half = pl.col(value).filter(pl.col("upto") * 2 >= pl.col("lines")).first()
+    return ordered.group_by("item_id", maintain_order=True).agg(
+        half.alias("median"), pl.col("lines").first().alias("lines")
+    )
