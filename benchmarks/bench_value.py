@@ -25,7 +25,7 @@ from training.value.forecast import Forecast, forecast
 Array = np.ndarray[Any, Any]
 LIFETIMES_PYTHON = "SHOPSIGHT_LIFETIMES_PYTHON"
 SIZES = (100_000, 1_000_000, 10_000_000)
-PEER_SIZES = (10_000, 100_000)
+PEER_SIZES = (10_000, 100_000, 1_000_000)
 ROUNDS = 3
 HORIZON_DAYS = 90.0
 TRUTH = {"r": 0.5, "alpha": 40.0, "a": 0.8, "b": 6.0}
