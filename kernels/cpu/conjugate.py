@@ -92,6 +92,8 @@ def improve_rows(
             set_product(diagonal, 0, search, 0, product, 0, size)
             for p in range(count):
                 u = places[p]
+                if not gathered and p + _AHEAD < count:
+                    fetch_ahead(rotated, places[p + _AHEAD], size)
                 add_scaled(a[p] * dot(source, u, search, 0, size), source, u, product, 0, size)
             curvature = dot(search, 0, product, 0, size)
             if not curvature > 0:

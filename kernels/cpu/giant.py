@@ -13,11 +13,12 @@ from numba import njit
 
 from kernels.cpu.exact import assemble, solve_assembled
 from kernels.cpu.schedule import run_balanced
-from kernels.cpu.vector import FAST, add_scaled, dot, set_product
+from kernels.cpu.vector import FAST, add_scaled, dot, fetch_ahead, set_product
 from kernels.rows import Float32, Int64, Rows
 
 Array = np.ndarray[Any, Any]
 PART = 32768  # entries
+_AHEAD = 12  # entries between asking for a row of factors and using it
 
 
 class GiantRows:
@@ -123,6 +124,8 @@ def _start_part(
     squares = np.empty(size, np.float32)
     for p in range(first, last):
         y = indices[p] * size
+        if p + _AHEAD < last:
+            fetch_ahead(rotated, indices[p + _AHEAD] * size, size)
         add_scaled(target[p] - weight[p] * dot(rotated, y, x, 0, size), rotated, y, residual, 0, size)
         set_product(rotated, y, rotated, y, squares, 0, size)
         add_scaled(weight[p], squares, 0, jacobi, 0, size)
@@ -144,4 +147,6 @@ def _multiply_part(
     size = len(search)
     for p in range(first, last):
         y = indices[p] * size
+        if p + _AHEAD < last:
+            fetch_ahead(rotated, indices[p + _AHEAD] * size, size)
         add_scaled(weight[p] * dot(rotated, y, search, 0, size), rotated, y, product, 0, size)
