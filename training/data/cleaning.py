@@ -15,7 +15,7 @@ import polars as pl
 
 from training.data.chunks import REFUSED_SCHEMA, Chunk
 from training.data.sources import Source
-from training.data.tables import EVENT_TYPES
+from training.data.tables import EVENT_TYPES, PURPOSES
 from training.data.times import (
     UTC,
     DayMonthVotes,
@@ -42,6 +42,7 @@ TYPES: dict[str, pl.DataType] = {
     "rating": pl.Float32(),
     "rank": pl.Int32(),
     "propensity": pl.Float64(),
+    "allowed": pl.Boolean(),
 }
 IDS = (
     "source_id", "item_id", "order_id", "line_id", "session_id", "request_id", "message_id", "answer_id",
@@ -55,6 +56,7 @@ _LENIENT = {"customers": {"birth_date", "registered_at"}}
 _NEEDS_NO_ITEM = ("search", "message")
 _UNREAD = "unread "  # beside each field, until the rules are judged
 _NOT_NEGATIVE = ("price", "cost")
+_YES, _NO = ("true", "yes", "y", "1", "granted", "opt-in"), ("false", "no", "n", "0", "denied", "opt-out")
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,9 @@ class Cleaner:
             return (time if dtype == UTC else time.dt.date()).alias(name)
         if dtype == pl.Int64 or dtype == pl.Int32 or (dtype == MONEY and factor is None):
             return text.cast(dtype, strict=False)
+        if dtype == pl.Boolean:
+            lower, words = text.str.to_lowercase(), {**dict.fromkeys(_YES, True), **dict.fromkeys(_NO, False)}
+            return lower.replace_strict(words, default=None, return_dtype=pl.Boolean).alias(name)
         numbers = text.cast(pl.Float64, strict=False) * (1.0 if factor is None else factor)
         if dtype == MONEY:
             return numbers.round(4).cast(MONEY, strict=False)
@@ -235,6 +240,8 @@ def _rules(
         rules.append((needs_item & ~exempt, "item_id", "missing_field"))
     if source.kind in ("events", "orders"):
         rules.append((pl.col(_UNREAD + "event"), "event", "bad_value"))
+    if source.kind == "consents" and "purpose" in columns:
+        rules.append((~pl.col("purpose").is_in(PURPOSES), "purpose", "bad_value"))
     rules += [(pl.col(n) < 0, n, "negative_price") for n in _NOT_NEGATIVE if n in columns]
     if "timestamp" in columns:
         impossible = (pl.col("timestamp") < EARLIEST) | (pl.col("timestamp") >= LATEST)

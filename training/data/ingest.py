@@ -16,6 +16,7 @@ from rich.table import Table
 from kernels import backend
 from serving.forgotten import Forgotten
 from serving.pseudonym import PseudonymKey
+from training.data.consents import consents_table
 from training.data.customers import ACTIVE, active_times, customers_table
 from training.data.events import directory, events_table, exposures_table
 from training.data.forgetting import Gone
@@ -29,7 +30,7 @@ from training.data.quality import counts_of, find_flags, write_quality
 from training.data.quarantine import SCHEMA as QUARANTINE
 from training.data.quarantine import named, relative_name, write_quarantine
 from training.data.readers import files_of
-from training.data.sources import IngestError, Source, load_sources
+from training.data.sources import IngestError, Source, consent_defaults, load_sources
 from training.data.tables import (
     SCHEMAS,
     SNAPSHOT_FILE,
@@ -134,8 +135,8 @@ def ingest(
     sources = load_sources(sources_file)
     forgotten = Forgotten.read(workspace.root)
     intake = Intake(workspace.intake, Gone(forgotten, key) if forgotten.tombstones else None)
-    config = load_identity_config(sources_file)
-    inputs = _inputs(sources, intake, config, key)
+    config, defaults = load_identity_config(sources_file), consent_defaults(sources_file)
+    inputs = _inputs(sources, intake, config, defaults, key)
     if (report := _unchanged(workspace, inputs)) is not None:
         show(f"nothing changed in {len(report.files)} files since the last run")
         return replace(report, seconds=clock.total(), rows_per_second=0.0, stages={}, unchanged=True)
@@ -152,7 +153,7 @@ def ingest(
     show(f"joined {people.customers.height:,} ids into {people.num_customers:,} customers")
     clock.lap("identity")
     writer = SnapshotWriter(workspace.tables)
-    refused, quality = _write(writer, loaded, items, known_items, people, key, intake.engine)
+    refused, quality = _write(writer, loaded, items, known_items, people, key, intake.engine, defaults)
     clock.lap("tables")
     quarantine, files = _account(loaded, refused)
     counts = writer.rows()
@@ -216,11 +217,17 @@ def _load(sources: list[Source], intake: Intake, show: Callable[[str], None]) ->
     return loaded
 
 
-def _inputs(sources: list[Source], intake: Intake, config: IdentityConfig, key: PseudonymKey) -> str:
+def _inputs(
+    sources: list[Source],
+    intake: Intake,
+    config: IdentityConfig,
+    defaults: dict[str, bool],
+    key: PseudonymKey,
+) -> str:
     """A hash of all that the tables follow from: files, how they are read, who is forgotten, key, code."""
     files = [[relative_name(s, path), intake.key(s, path)] for s in sources for path in files_of(s)]
     code = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py"))]
-    parts = [json.dumps([files, asdict(config), key.key_id]).encode(), *code]
+    parts = [json.dumps([files, asdict(config), defaults, key.key_id]).encode(), *code]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
@@ -246,6 +253,7 @@ def _write(
     people: Resolution,
     key: PseudonymKey,
     engine: Any,
+    defaults: dict[str, bool],
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Write every table; returns what was refused on the way (REFUSED), and what the rules found."""
     who, refused = directory(loaded, people.customers), [pl.DataFrame(schema=REFUSED)]
@@ -265,7 +273,7 @@ def _write(
     writer.add("messages", messages)
     writer.add("labels", labels_table(loaded))
     writer.add("answers", answers_table(loaded, key))
-    writer.add("consents", pl.DataFrame(schema=SCHEMAS["consents"]))
+    writer.add("consents", consents_table(loaded, who, defaults))
     flags, found_clocks = find_flags(writer.paths("events"), messages)
     writer.add("flags", flags)
     return pl.concat(refused), {"flagged": counts_of(flags), "clocks": found_clocks}

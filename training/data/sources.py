@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from training.data.tables import PURPOSES
+
 FORMAT_VERSION = 1
 
 # What each kind of source may carry, by our names.
@@ -29,6 +31,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
         "labels": "message_id task label split",
         "answers": "answer_id question answer language intent",
         "exposures": "request_id source_id item_id rank experiment arm propensity timestamp channel",
+        "consents": "source_id purpose allowed timestamp",
     }.items()
 }
 
@@ -43,10 +46,11 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "labels": ("message_id", "task", "label"),
     "answers": ("answer",),
     "exposures": ("request_id", "item_id"),
+    "consents": ("source_id", "purpose", "allowed", "timestamp"),
 }
 
 # Rows of these kinds are worth little without a customer, so leaving the id out must be said aloud.
-PROMISE_IDS = ("events", "orders", "customers", "exposures")
+PROMISE_IDS = ("events", "orders", "customers", "exposures", "consents")
 FORMATS = ("csv", "jsonl", "parquet")
 _SOURCE_KEYS = (
     "name", "kind", "path", "format", "channel", "timezone", "timestamp_format", "separator", "encoding",
@@ -109,6 +113,30 @@ class Source:
 
 def load_sources(path: Path) -> list[Source]:
     """Parse and check a sources file (TOML); raises IngestError naming the entry, the key and the remedy."""
+    entries = _document(path).get("source")
+    if not isinstance(entries, list) or not entries:
+        raise IngestError(f"{path}: names no source; add at least one [[source]] with name, kind and path")
+    return [_parse(entry, path, number) for number, entry in enumerate(entries, start=1)]
+
+
+def consent_defaults(path: Path) -> dict[str, bool]:
+    """Return what holds, by purpose, for customers who said nothing: `[consent_default]` of a sources file.
+
+    A purpose that is not named is allowed. Raises IngestError naming the key.
+    """
+    defaults = _document(path).get("consent_default", {})
+    if not isinstance(defaults, dict):
+        raise IngestError(
+            f"{path}: consent_default is {defaults!r}, expected a table: purpose = true or false"
+        )
+    _known(defaults, PURPOSES, f"{path}: consent_default", what="purpose")
+    for purpose, allowed in defaults.items():
+        if not isinstance(allowed, bool):
+            raise IngestError(f"{path}: consent_default.{purpose} is {allowed!r}, expected true or false")
+    return defaults
+
+
+def _document(path: Path) -> dict[str, Any]:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
@@ -119,16 +147,13 @@ def load_sources(path: Path) -> list[Source]:
         raise IngestError(f"{path}: not valid TOML: {error}") from error
     except OSError as error:
         raise IngestError(f"{path}: cannot be read ({error.strerror})") from error
-    _known(raw, ("format_version", "source"), f"{path}")
+    _known(raw, ("format_version", "consent_default", "identity", "source"), f"{path}")
     if raw.get("format_version") != FORMAT_VERSION:
         raise IngestError(
             f"{path}: format_version is {raw.get('format_version')}, this release reads {FORMAT_VERSION}; "
             f"write 'format_version = {FORMAT_VERSION}' at the top"
         )
-    entries = raw.get("source")
-    if not isinstance(entries, list) or not entries:
-        raise IngestError(f"{path}: names no source; add at least one [[source]] with name, kind and path")
-    return [_parse(entry, path, number) for number, entry in enumerate(entries, start=1)]
+    return raw
 
 
 def _parse(raw: Any, path: Path, number: int) -> Source:

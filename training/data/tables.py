@@ -26,6 +26,10 @@ _MONEY = pl.Decimal(18, 4)
 
 EVENT_TYPES = ("view", "cart", "purchase", "return", "rating", "review", "search", "message", "exposure")
 
+# What a customer may allow or forbid: recommendations from what they did; features, segment, value and churn;
+# learning from their messages; being contacted.
+PURPOSES = ("personalisation", "profiling", "language", "marketing")
+
 # One schema per table; ingest writes these columns in this order and nothing else.
 SCHEMAS: dict[str, dict[str, Any]] = {
     "events": {

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from training.data.tables import scan_table
+from training.data.tables import PURPOSES, scan_table
 from training.workspace import Workspace
 
-PERSONALISATION = "personalisation"  # recommendations from what the customer did
-PROFILING = "profiling"  # features, segment, value and churn
-LANGUAGE = "language"  # learning from the customer's messages
-MARKETING = "marketing"  # being in an audience that is contacted
-PURPOSES = (PERSONALISATION, PROFILING, LANGUAGE, MARKETING)
+PERSONALISATION, PROFILING, LANGUAGE, MARKETING = PURPOSES
 
 
 def forbidden(workspace: Workspace, purpose: str) -> list[str]:

@@ -10,17 +10,23 @@ import numpy as np
 import polars as pl
 import pytest
 
+from serving.pseudonym import PseudonymKey
 from serving.routing.recommend import RecommendRouter
 from serving.routing.rows import Row
+from tests.training.privacy.raw_shop import SOURCES, write_raw
 from tests.training.small_shop import START, table, tastes_shop
 from training import recommend
+from training.data.ingest import ingest
+from training.data.sources import IngestError
 from training.data.tables import scan_table, write_tables
 from training.goldens import member
 from training.privacy.consent import MARKETING, PERSONALISATION, forbidden, permitted
+from training.privacy.people import find_person
 from training.recommend import RecommendConfig
 from training.recommend.checkpoint import load
 from training.workspace import Workspace
 
+KEY = PseudonymKey("test", b"k" * 32)
 SMALL = RecommendConfig(
     factors=4, iterations=3, unobserved_weights=(0.1,), regularizations=(0.1,), test_days=15.0,
     num_bootstraps=20, num_popular=5,
@@ -105,3 +111,42 @@ def test_nothing_is_learned_from_who_forbids_and_they_get_what_everybody_gets(
     assert reasons == [{b"popular"}, {b"personal"}, {b"popular"}]
     assert isinstance(answers[0], dict) and isinstance(answers[2], dict)
     assert answers[0]["ITEM_ID"].tolist() == answers[2]["ITEM_ID"].tolist()
+
+
+CONSENTS = """
+[[source]]
+name = "app"
+kind = "consents"
+path = "consents.csv"
+[source.columns]
+source_id = "device"
+purpose = "what"
+allowed = "may"
+timestamp = "at"
+"""
+
+
+def test_consents_are_read_from_raw_files_and_a_misspelt_purpose_is_refused(tmp_path: Path) -> None:
+    sources = write_raw(tmp_path / "raw", 6)
+    head, rest = SOURCES.split("\n", 1)
+    sources.write_text(
+        f"{head}\n[consent_default]\nmarketing = false\n[identity]\nmin_precision = 0.99\n{rest}{CONSENTS}",
+        encoding="utf-8",
+    )
+    (sources.parent / "consents.csv").write_text(
+        "device,what,may,at\n"
+        "A00001,marketing,Yes,2025-01-02 10:00:00\n"
+        "A00002,profiling,0,2025-01-02 10:00:00\n"
+        "A00002,profilling,0,2025-01-02 10:00:00\n"
+        "A00003,language,perhaps,2025-01-02 10:00:00\n",
+        encoding="utf-8",
+    )
+    workspace = Workspace(tmp_path / "workspace")
+    report = ingest(sources, workspace, KEY)
+    assert report.refused["bad_value"] == 6 + 2  # a word for a price in each person's orders
+    who = [find_person(workspace, KEY, "web", f"W{p:05d}").customer_ids[0] for p in range(6)]
+    assert forbidden(workspace, MARKETING) == sorted(set(who) - {who[1]})
+    assert forbidden(workspace, "profiling") == [who[2]] and forbidden(workspace, "language") == []
+    sources.write_text(f"{head}\n[consent_default]\nmarketting = false\n{rest}", encoding="utf-8")
+    with pytest.raises(IngestError, match=r'unknown purpose "marketting" \(did you mean'):
+        ingest(sources, workspace, KEY)
