@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from training.data.tables import scan_table
 from training.language.config import LanguageConfig
 from training.language.tokenizer import normalizer
+from training.privacy.consent import LANGUAGE, permitted
 from training.workspace import Workspace
 
 TASKS = ("intent", "sentiment")
@@ -85,7 +86,7 @@ def read_corpus(workspace: Workspace, config: LanguageConfig) -> Corpus:
 
 def _messages(workspace: Workspace, notes: list[str]) -> pl.DataFrame:
     columns = ["message_id", "text", "rating"]
-    frame = scan_table(workspace.tables, "messages").select(columns).collect().sort("message_id")
+    frame = permitted(workspace, "messages", LANGUAGE).select(columns).collect().sort("message_id")
     normalize = normalizer().normalize_str
     keys = [normalize(text or "") for text in frame["text"].to_list()]
     frame = frame.with_columns(pl.Series("key", keys, dtype=pl.String))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kernels.backend import polars_engine
 from training.data.tables import scan_table
+from training.privacy.consent import PROFILING, permitted
 from training.profiles import measures, rhythm
 from training.profiles.config import ProfilesConfig
 from training.profiles.feature_list import shop_features
@@ -39,10 +40,11 @@ class Tables:
 
     @staticmethod
     def of(workspace: Workspace, read_messages: pl.DataFrame | None = None) -> Tables:
-        """Scan the tables of a workspace."""
-        names = ("events", "items", "customers", "messages")
-        scanned = {name: scan_table(workspace.tables, name) for name in names}
-        return Tables(**scanned, read_messages=None if read_messages is None else read_messages.lazy())
+        """Scan the tables of a workspace, without the rows of customers who forbid profiling."""
+        names = ("events", "customers", "messages")
+        scanned = {name: permitted(workspace, name, PROFILING) for name in names}
+        read = None if read_messages is None else read_messages.lazy()
+        return Tables(**scanned, items=scan_table(workspace.tables, "items"), read_messages=read)
 
 
 def fit_spec(tables: Tables, *, as_of: datetime, config: ProfilesConfig) -> FeatureSpec:

@@ -7,7 +7,8 @@ from datetime import datetime
 
 import polars as pl
 
-from training.data.tables import scan_table
+from training.checkpoints import folder_of
+from training.privacy.consent import PROFILING, permitted
 from training.profiles.measures import KEY
 from training.workspace import Workspace
 
@@ -24,15 +25,15 @@ def read_messages(
     model knows neither) and intent String. Labels that people gave are not used: when they gave them is not
     recorded, and it may have been after `as_of`.
     """
-    from training.language.checkpoint import checkpoint_path, load
-
-    messages = scan_table(workspace.tables, "messages").filter(*_written_before(as_of))
+    messages = permitted(workspace, "messages", PROFILING).filter(*_written_before(as_of))
     texts = messages.select("message_id", pl.col("text").fill_null("")).unique("message_id").collect()
     if texts.is_empty():
         return None
-    if not checkpoint_path(workspace).is_file():
+    if not folder_of(workspace, "language").is_dir():
         progress("no language model is trained: tone and topics of messages are left out of the features")
         return None
+    from training.language.checkpoint import load  # torch takes seconds to import
+
     said = load(workspace).predict(texts["text"].to_list())
     classes = said.classes.get("sentiment", ())
     tone = pl.lit(None, dtype=pl.Float64)

@@ -20,13 +20,16 @@ from training.data.ingest import ingest
 from training.data.sources import IngestError
 from training.data.tables import scan_table, write_tables
 from training.goldens import member
-from training.privacy.consent import MARKETING, PERSONALISATION, forbidden, permitted
+from training.privacy.consent import LANGUAGE, MARKETING, PERSONALISATION, PROFILING, forbidden, permitted
 from training.privacy.people import find_person
+from training.profiles.config import ProfilesConfig
+from training.profiles.features import Tables, compute, fit_spec
 from training.recommend import RecommendConfig
 from training.recommend.checkpoint import load
 from training.workspace import Workspace
 
 KEY = PseudonymKey("test", b"k" * 32)
+END = START + timedelta(days=200)
 SMALL = RecommendConfig(
     factors=4, iterations=3, unobserved_weights=(0.1,), regularizations=(0.1,), test_days=15.0,
     num_bootstraps=20, num_popular=5,
@@ -150,3 +153,19 @@ def test_consents_are_read_from_raw_files_and_a_misspelt_purpose_is_refused(tmp_
     sources.write_text(f"{head}\n[consent_default]\nmarketting = false\n{rest}", encoding="utf-8")
     with pytest.raises(IngestError, match=r'unknown purpose "marketting" \(did you mean'):
         ingest(sources, workspace, KEY)
+
+
+def test_who_forbids_profiling_or_language_is_not_in_features_or_corpus(shop: Workspace) -> None:
+    one, two = first_customers(shop, 2)
+    say(shop, (one, PROFILING, False, 1.0), (two, LANGUAGE, False, 1.0))
+    said = [
+        {"message_id": f"m-{who}", "customer_id": who, "text": f"a text of {who}", "timestamp": START}
+        for who in (one, two)
+    ]
+    write_tables(shop.tables, {"messages": table("messages", said)})
+    measured = Tables.of(shop)
+    assert measured.messages.collect()["customer_id"].to_list() == [two]
+    spec = fit_spec(measured, as_of=END, config=ProfilesConfig())
+    ids = compute(measured, spec, END)["customer_id"].to_list()
+    assert one not in ids and two in ids
+    assert permitted(shop, "messages", LANGUAGE).collect()["customer_id"].to_list() == [one]
