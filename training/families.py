@@ -14,7 +14,9 @@ from training.insight import export_insight
 from training.recipes import Recipe
 from training.workspace import Workspace
 
-FAMILIES = ("profiles", "value", "recommend", "language")
+# In the order of training: what the language model reads in messages is measured in profiles, and segments
+# are used by recommend.
+FAMILIES = ("language", "profiles", "value", "recommend")
 
 # The tables a family cannot do without; a workspace of messages alone has no profiles to learn.
 REQUIRES = {
