@@ -40,9 +40,7 @@ def _plot_growth(axis: Any, rows: list[dict[str, Any]]) -> None:
     for case in dict.fromkeys(row["case"] for row in rows):
         points = sorted((_size(row)[1], row["ours"]) for row in rows if row["case"] == case)
         (line,) = axis.plot(*zip(*points, strict=True), marker="o", label=case)
-        linear = sorted(
-            (row["details"]["num_interactions"], row["theirs"]) for row in rows if row["case"] == case
-        )
+        linear = sorted((_size(row)[1], row["theirs"]) for row in rows if row["case"] == case)
         axis.plot(*zip(*linear, strict=True), "--", color=line.get_color(), label=f"{case}, were it linear")
     axis.set_xlabel(_size(rows[0])[0])
     axis.set_ylabel("seconds")

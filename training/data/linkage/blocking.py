@@ -36,6 +36,7 @@ _RULES: tuple[tuple[str, ...], ...] = (
     ("street", "postcode"),
     ("local_part", "family_start"),
 )  # fmt: skip
+MAX_PAIRS_A_RECORD, _FEW_PAIRS = 1.5, 100_000  # of one rule; few pairs are cheap whatever the share
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -49,7 +50,11 @@ class Candidates:
 
 
 def candidate_pairs(encoded: Encoded, max_block: int) -> Candidates:
-    """Pair the records that share a key; blocks above `max_block` are skipped (other rules are finer)."""
+    """Pair the records that share a key; blocks above `max_block` are skipped (other rules are finer).
+
+    A rule that would give more than MAX_PAIRS_A_RECORD skips its largest blocks too, so that the pairs grow
+    with the records and not with their square.
+    """
     keys = _keys(encoded)
     found: list[Rows] = [np.zeros(0, np.int64)]
     skipped: dict[str, int] = {}
@@ -110,13 +115,24 @@ def _pairs_of_blocks(rows: Rows, keys: Keys, max_block: int, height: int) -> tup
     keys, rows = keys[order], rows[order]
     firsts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
     sizes = np.diff(np.append(firsts, keys.size))
-    kept = np.repeat((sizes > 1) & (sizes <= max_block), sizes)
+    largest = _largest_block(sizes, max_block)
+    kept = np.repeat((sizes > 1) & (sizes <= largest), sizes)
     keys, rows = keys[kept], rows[kept]
     found = [np.zeros(0, np.int64)]
-    for distance in range(1, max_block):
+    for distance in range(1, largest):
         same = np.flatnonzero(keys[distance:] == keys[:-distance])
         if not same.size:
             break
         one, other = rows[same], rows[same + distance]
         found.append(np.minimum(one, other) * height + np.maximum(one, other))
-    return np.concatenate(found), int((sizes > max_block).sum())
+    return np.concatenate(found), int((sizes > largest).sum())
+
+
+def _largest_block(sizes: NDArray[np.int64], max_block: int) -> int:
+    """The size up to which blocks are paired: all pairs of these sizes fit what a rule may give."""
+    lengths = np.arange(max_block + 1)
+    records = (
+        np.bincount(np.minimum(sizes, max_block + 1), minlength=max_block + 2)[: max_block + 1] * lengths
+    )
+    pairs = np.cumsum(records * (lengths - 1) / 2)
+    return int(np.searchsorted(pairs, max(MAX_PAIRS_A_RECORD * sizes.sum(), _FEW_PAIRS), side="right")) - 1
