@@ -158,7 +158,8 @@ def _check_text(path: Path, piece: bytes) -> None:
     for magic, meaning in _SIGNATURES:
         if piece.startswith(magic):
             raise IngestError(f"{path}: is not text but {meaning}")
-    if b"\0" in piece[:4096]:
+    head = piece[:4096]
+    if b"\0" in head.split(b"\n")[0] or head.count(b"\0") * 20 > len(head):  # a lone one is a bad row
         raise IngestError(f"{path}: is binary, not text; look at what was exported")
 
 
