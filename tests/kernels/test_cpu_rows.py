@@ -7,8 +7,9 @@ import pytest
 
 from kernels import als
 from kernels.cpu import giant
+from kernels.fold_in import FoldIn
 from kernels.reference import als as reference
-from tests.kernels.parity import SHAPES, Shape, make_factors, make_rows
+from tests.kernels.parity import FACTORS, SHAPES, STORAGES, Shape, make_factors, make_rows
 
 
 @pytest.fixture
@@ -45,6 +46,23 @@ def test_a_row_in_parts_has_the_solution_of_the_whole(shape, objective):
     factors = make_factors(shape.num_columns, 8, np.float32, random)
     assert_solves(rows, factors, weight)
     assert_solves(rows, factors, weight, solver="cg", num_cg_steps=24)
+    kept = FoldIn(factors, weight, backend="cpu").solve(rows)
+    np.testing.assert_array_equal(kept, als.half_step(rows, factors, weight, backend="cpu"))
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("num_factors", FACTORS)
+@pytest.mark.parametrize("part", [16, giant.PART])
+def test_conjugate_steps_are_those_of_the_textbook(num_factors, storage, part, monkeypatch):
+    monkeypatch.setattr(giant, "PART", part)
+    random = np.random.default_rng(6)
+    rows, weight = make_rows(Shape("mixed", (0, 1, 5, 40, 150, 300), 320), "confidence", random)
+    factors, start = (make_factors(n, num_factors, storage, random) for n in (320, 6))
+    truth = reference.improve(rows, factors, weight, 3, start)
+    found = als.half_step(rows, factors, weight, solver="cg", num_cg_steps=3, initial=start, backend="cpu")
+    assert found.dtype == storage
+    allowed = 2e-3 + 4 * float(np.finfo(storage).eps)
+    assert np.abs(found - truth).max() <= allowed * np.abs(truth).max()
 
 
 @pytest.mark.usefixtures("short_parts")

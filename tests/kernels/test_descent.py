@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -9,8 +11,8 @@ from kernels import als, bpr, sgd
 from kernels.cpu import descent
 from kernels.reference import bpr as bpr_reference
 from kernels.reference import sgd as sgd_reference
-from kernels.reference.passes import deal
-from tests.kernels.parity import BACKENDS, SHAPES, STORAGES, Shape, make_csr, make_factors
+from kernels.reference.passes import deal, visits
+from tests.kernels.parity import BACKENDS, FACTORS, SHAPES, STORAGES, Shape, make_csr, make_factors
 
 DISTINCT = [shape for shape in SHAPES if not shape.duplicates]
 
@@ -50,6 +52,84 @@ def test_passes_of_bpr_are_the_textbook_loop(shape, num_factors):
         truth, _ = bpr_reference.run_pass(indptr, indices, truth, 0.05, 0.01, 9, epoch)
     for one, other in zip(found, truth, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+MIXED = Shape("mixed", (0, 1, 5, 40, 0, 20), 60)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("num_factors", FACTORS)
+def test_a_pass_of_sgd_with_every_number_of_factors(num_factors, storage):
+    random = np.random.default_rng(8)
+    indptr, indices, ratings, state = sgd_problem(MIXED, num_factors, storage, random)
+    rates = sgd.Rates(0.01, 0.05, 0.01, 0.03)
+    found = sgd.train(indptr, indices, ratings, state, rates, num_epochs=1, seed=5, backend="cpu")
+    truth, _ = sgd_reference.run_pass(indptr, indices, ratings, state[:4], 3.0, tuple(rates), 5, 0)
+    rounding = 2 * float(np.finfo(storage).eps)
+    for one, other in zip(found[:4], truth, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4 + rounding, atol=1e-5 + rounding)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("num_factors", FACTORS)
+def test_a_pass_of_bpr_with_every_number_of_factors(num_factors, storage):
+    random = np.random.default_rng(9)
+    indptr, indices = make_csr(MIXED, random)
+    x, y = (make_factors(n, num_factors, storage, random) for n in (6, 60))
+    found = bpr.train(indptr, indices, x, y, rate=0.05, num_epochs=1, seed=9, backend="cpu")
+    truth, _ = bpr_reference.run_pass(indptr, indices, (x, y), 0.05, 0.01, 9, 0)
+    rounding = 2 * float(np.finfo(storage).eps)
+    for one, other in zip(found, truth, strict=True):
+        assert one.dtype == storage
+        np.testing.assert_allclose(one, other, rtol=1e-4 + rounding, atol=1e-5 + rounding)
+
+
+@pytest.mark.slow
+def test_sgd_on_one_row_of_a_million_entries():
+    random = np.random.default_rng(10)
+    num_items, rate, held = 1_000_000, 0.01, 0.05
+    indptr, indices = np.array([0, num_items]), np.arange(num_items, dtype=np.int32)
+    ratings = random.integers(1, 6, num_items).astype(np.float32)
+    state = sgd.SgdState(
+        np.ones((1, 1), np.float32),
+        random.uniform(0.5, 1.5, (num_items, 1)).astype(np.float32),
+        np.zeros(1, np.float32),
+        np.zeros(num_items, np.float32),
+        3.0,
+    )
+    found = sgd.train(
+        indptr, indices, ratings, state, sgd.Rates(rate, held, 0, 0), num_epochs=1, backend="cpu"
+    )
+    x, y, wanted = 1.0, state.item_factors.ravel().tolist(), ratings.tolist()
+    for _, item, _ in visits(deal(1, num_items, 0, 0), indptr.tolist(), range(num_items)):
+        error = wanted[item] - 3 - x * y[item]
+        x, y[item] = x + rate * (error * y[item] - held * x), y[item] + rate * (error * x - held * y[item])
+    np.testing.assert_allclose(found.user_factors[0, 0], x, rtol=1e-3)
+    np.testing.assert_allclose(found.item_factors.ravel(), y, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_bpr_on_one_row_of_a_million_entries():
+    random = np.random.default_rng(11)
+    num_items, rate, keep = 3_000_000, 0.05, 1 - 0.05 * 0.01
+    indptr = np.array([0, 1_000_000])
+    indices = np.sort(random.choice(num_items, 1_000_000, replace=False)).astype(np.int32)
+    x, y = np.ones((1, 1), np.float32), random.uniform(-1, 1, (num_items, 1)).astype(np.float32)
+    found = bpr.train(indptr, indices, x, y, rate=rate, num_epochs=1, seed=0, backend="cpu")
+    dealt, seen, liked_by = deal(1, num_items, 0, 0), set(indices.tolist()), indices.tolist()
+    start = bpr_reference.mix(0)
+    u, v = 1.0, y.ravel().tolist()
+    for _, position, group in visits(dealt, indptr.tolist(), indices):
+        liked = liked_by[position]
+        other = bpr_reference.unseen_item(dealt, group, seen, (start + position * 64) % 2**64)
+        step = rate / (1 + math.exp(u * (v[liked] - v[other])))
+        u, v[liked], v[other] = (
+            keep * u + step * (v[liked] - v[other]),
+            keep * v[liked] + step * u,
+            keep * v[other] - step * u,
+        )
+    np.testing.assert_allclose(found[0][0, 0], u, rtol=1e-3)
+    np.testing.assert_allclose(found[1].ravel(), v, rtol=1e-2, atol=1e-3)
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads(monkeypatch):

@@ -55,6 +55,18 @@ def test_a_user_who_has_seen_everything_gets_empty_slots(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_user_who_has_seen_all_but_a_few_of_a_million_items(backend):
+    random = np.random.default_rng(4)
+    users, items = (make_factors(n, 8, np.float32, random) for n in (2, 1_000_000))
+    left = np.sort(random.choice(1_000_000, 5, replace=False))
+    seen = np.delete(np.arange(1_000_000, dtype=np.int32), left)
+    indptr = np.array([0, len(seen), len(seen)])
+    found = topk(users, items, 8, exclude_indptr=indptr, exclude_indices=seen, backend=backend)
+    assert set(found[0][0]) == {*left.tolist(), -1}
+    assert_same(found, reference(users, items, 8, indptr, seen), users, items)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_equal_scores_come_by_index(backend):
     users = np.ones((3, 4), np.float32)
     items = np.ones((3000, 4), np.float32)
