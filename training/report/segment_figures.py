@@ -44,19 +44,19 @@ def migration(counts: NDArray[np.int64], names: Sequence[str]) -> str:
 
     counts [n, n] as training/profiles/migration.py has them; the last name is that of customers not there.
     """
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    rows, columns = (np.flatnonzero(counts.sum(axis=axis)) for axis in (1, 0))
+    share = counts[rows][:, columns] / counts[rows].sum(axis=1, keepdims=True)
+    labels = [shortened(name, 30) for name in names]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7, 1.6 + 0.42 * len(names)), layout="constrained")
+        figure = Figure(figsize=(7, 1.6 + 0.42 * len(rows)), layout="constrained")
         axes = figure.subplots()
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        for row, column in zip(*np.nonzero(counts), strict=True):
-            colour = "white" if share[row, column] > 0.55 else "black"
-            axes.text(
-                column, row, f"{share[row, column]:.0%}", ha="center", va="center", fontsize=8, color=colour
-            )
-        labels = [shortened(name, 30) for name in names]
-        axes.set_yticks(range(len(names)), labels)
-        axes.set_xticks(range(len(names)), labels, rotation=35, ha="right")
+        for row, column in zip(*np.nonzero(share), strict=True):
+            part = share[row, column]
+            colour = "white" if part > 0.55 else "black"
+            axes.text(column, row, f"{part:.0%}", ha="center", va="center", fontsize=8, color=colour)
+        axes.set_yticks(range(len(rows)), [labels[row] for row in rows])
+        axes.set_xticks(range(len(columns)), [labels[column] for column in columns], rotation=35, ha="right")
         axes.set_ylabel("before")
         axes.set_xlabel("after")
         axes.spines[:].set_visible(False)
