@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from serving.pseudonym import PseudonymKey
@@ -15,6 +16,7 @@ from training.data.tables import scan_table
 from training.workspace import Workspace
 
 KEY = PseudonymKey("test", b"k" * 32)
+JOURNEY = Path(__file__).parents[3] / "shared" / "data" / "completejourney"
 CLINC = Path(__file__).parents[3] / "shared" / "data" / "clinc150"
 
 
@@ -56,6 +58,32 @@ def test_what_cannot_be_adapted_is_said(tmp_path: Path) -> None:
 
 def test_every_adapter_says_what_it_is() -> None:
     assert all((adapter.__doc__ or "").strip() for adapter in ADAPTERS.values())
+
+
+@pytest.mark.shared_data
+@pytest.mark.skipif(not JOURNEY.is_dir(), reason=f"completejourney is not at {JOURNEY}")
+def test_completejourney_brings_its_eight_tables(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    report = ingest(adapt("completejourney", JOURNEY, tmp_path / "out"), workspace, KEY)
+    assert report.read == report.accepted + sum(report.refused.values())
+    read = {file.file: file.read for file in report.files}
+    assert read == {
+        "transactions.csv": 75_000, "products.csv": 92_331, "demographics.csv": 801, "campaigns.csv": 6_589,
+        "redemptions.csv": 2_102, "promotions.csv": 360_535,
+    }  # fmt: skip
+    assert report.refused == {"unknown_item": 222}  # products that the list of products does not have
+    events = scan_table(workspace.tables, "events").collect()
+    bought = events.filter(pl.col("event") == "purchase")
+    raw = pl.read_csv(JOURNEY / "transactions_sample.csv.gz", infer_schema=False)
+    paid = (bought["price"].cast(pl.Float64) * bought["quantity"].clip(1)).sum()
+    assert bought.height == 75_000 - 222 and paid == pytest.approx(
+        raw["sales_value"].cast(pl.Float64).sum(), rel=0.005
+    )
+    mailed = events.filter(pl.col("event") == "exposure")
+    assert mailed.height == 6_589 and mailed["customer_id"].null_count() == 0
+    redeemed = scan_table(workspace.tables, "exposures").filter(pl.col("arm") == "redeemed").collect()
+    assert 1_900 < redeemed.height <= 2_102 and redeemed["customer_id"].null_count() == 0
+    assert scan_table(workspace.tables, "items").collect().height == 92_331
 
 
 @pytest.mark.shared_data

@@ -43,10 +43,10 @@ def test_common_exports_are_recognised_and_ingested(tmp_path: Path) -> None:
     }
     assert any(line.startswith("web_clicks.jsonl: events of web") for line in lines)
     workspace = Workspace(tmp_path / "w")
-    # The items of the clicks are of another catalogue than the orders, so only orders remain.
+    # Order lines are no catalogue, so clicks on what nobody bought stay.
     ingest(out, workspace, KEY)
     events = scan_table(workspace.tables, "events").collect()
-    assert sorted(events["event"].to_list()) == ["purchase", "return"]
+    assert sorted(events["event"].to_list()) == ["cart", "purchase", "return", "view"]
 
 
 def test_event_words_are_translated_and_unknown_ones_left_to_the_reader(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from training.data.completejourney import convert
 from training.data.sources import IngestError, nearest
 
 Adapter = Callable[[Path, Path], Path]
@@ -74,7 +75,18 @@ def clinc150(path: Path, out: Path) -> Path:
     return _write_sources(out, (_PUBLIC / "clinc150.toml").read_text(encoding="utf-8"))
 
 
-ADAPTERS: dict[str, Adapter] = {"online_retail": online_retail, "clinc150": clinc150}
+def completejourney(path: Path, out: Path) -> Path:
+    """The Complete Journey: a year of a grocer's households in eight tables, with campaigns and coupons."""
+    out.mkdir(parents=True, exist_ok=True)
+    convert(path, out)
+    return _write_sources(out, (_PUBLIC / "completejourney.toml").read_text(encoding="utf-8"))
+
+
+ADAPTERS: dict[str, Adapter] = {
+    "online_retail": online_retail,
+    "completejourney": completejourney,
+    "clinc150": clinc150,
+}
 
 
 def _find(path: Path, names: tuple[str, ...]) -> Path:

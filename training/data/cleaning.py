@@ -53,7 +53,7 @@ EARLIEST = datetime(1990, 1, 1, tzinfo=UTC_ZONE)
 LATEST = datetime(2100, 1, 1, tzinfo=UTC_ZONE)
 # A record of a person is worth keeping without these, so what cannot be read there becomes null.
 _LENIENT = {"customers": {"birth_date", "registered_at"}}
-_NEEDS_NO_ITEM = ("search", "message")
+_NEEDS_NO_ITEM = ("search", "message", "exposure")  # an exposure may be a mailing
 _UNREAD = "unread "  # beside each field, until the rules are judged
 _NOT_NEGATIVE = ("price", "cost")
 _YES, _NO = ("true", "yes", "y", "1", "granted", "opt-in"), ("false", "no", "n", "0", "denied", "opt-out")
@@ -157,9 +157,11 @@ class Cleaner:
     def _reread(self, name: str, texts: pl.Series, typed: pl.Series) -> pl.Series | None:
         """The column with what its usual form did not take, where another form does."""
         left = typed.is_null() & texts.is_not_null()
-        if not left.any() or typed.dtype not in (UTC, pl.Date, pl.Int64, pl.Int32):
+        if not left.any() or name in self.source.scale:
             return None
         others = texts.filter(left)
+        if typed.dtype == MONEY or typed.dtype.is_float():
+            return typed.scatter(left.arg_true(), _written_amounts(others).cast(typed.dtype, strict=False))
         if _is_time(name):
             if self.source.timestamp_format and name == "timestamp":
                 return None
@@ -180,6 +182,16 @@ def is_stored(name: str) -> bool:
 
 def _is_time(name: str) -> bool:
     return TYPES[name] == UTC or TYPES[name] == pl.Date
+
+
+def _written_amounts(texts: pl.Series) -> pl.Series:
+    """Amounts with a currency sign, a decimal comma or separated thousands; 1,234 could be both, is none."""
+    bare = texts.str.replace_all(r"[\s$€£¥\u00a0]|^[A-Z]{3}|[A-Z]{3}$", "")
+    comma = bare.str.contains(r"^-?\d{1,3}(\.\d{3})*,(\d{1,2}|\d{4,})$|^-?\d+,(\d{1,2}|\d{4,})$")
+    point = bare.str.contains(r"^-?\d{1,3}(,\d{3})*\.\d+$|^-?\d{1,3}(,\d{3}){2,}$|^-?\d+$")
+    of_comma = bare.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+    read = bare.str.replace_all(",", "", literal=True).zip_with(point, of_comma)
+    return read.set(~(comma | point), None)
 
 
 def _stripped(name: str) -> pl.Expr:

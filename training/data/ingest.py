@@ -143,7 +143,9 @@ def ingest(
     loaded = _load(sources, intake, show)
     refuse_duplicates(loaded)
     items = items_table([part for part in loaded if part.source.kind == "items"])
-    known_items = items["item_id"] if any(part.source.kind == "items" for part in loaded) else None
+    # Order lines that tell titles list what was bought, not what there is: they refuse nothing.
+    listed = any(part.source.kind == "items" and not part.source.derived for part in loaded)
+    known_items = items["item_id"] if listed else None
     if known_items is not None:
         refuse_unknown_items(loaded, items)
     prepare_messages(loaded, key)

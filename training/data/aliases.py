@@ -1,0 +1,145 @@
+"""What others call our fields, kinds of files and events: for validate's first guess at a sources file."""
+
+from __future__ import annotations
+
+import re
+
+# Our field and what others call it, in lower case without anything but letters and digits; best first.
+ALIASES: dict[str, tuple[str, ...]] = {
+    name: tuple(words.split())
+    for name, words in {
+        "source_id": "userpseudoid sourceid customerid userid visitorid accountid clientid memberid"
+        " householdid contactid cardno cardnumber profileid reviewerid handleid card customer"
+        " user visitor account handle contact uid who by requesterid authorid email"
+        " customeremail billingemail requesteremail",
+        "item_id": "itemid productid lineitemsku productsku itemsku sku stockcode articleid article"
+        " productcode asin parentasin item product",
+        "order_id": "orderid invoiceno invoiceid invoice orderno ordernumber receipt basketid"
+        " transactionid order",
+        "line_id": "lineid lineno linenumber orderitemid lineitemid line position",
+        "session_id": "sessionid gasessionid session visitid usersession",
+        "request_id": "requestid request impressionid",
+        "message_id": "messageid reviewid postid ticketid commentid tweetid",
+        "answer_id": "answerid faqid",
+        "event": "event eventtype eventname action activity interaction type",
+        "timestamp": "timestamp eventtimestamp eventtime datetime invoicedate orderdate orderedat"
+        " createdat time ts date transactiontimestamp purchasedate writtenat sentat postedat"
+        " shownat tilltime sent at when unixreviewtime reviewtime reviewdate createddate"
+        " datecreated orderdatetime paidat",
+        "quantity": "quantity lineitemquantity itemquantity qty pieces units amountordered count",
+        "price": "unitprice lineitemprice itemprice price itemcost saleprice salesvalue unit amount",
+        "cost": "cost unitcost costprice",
+        "currency": "currency currencycode",
+        "discount": "discount discountamount retaildisc rebate",
+        "rating": "rating stars score overall",
+        "given_name": "givenname firstname first forename billingfirstname",
+        "family_name": "familyname lastname surname last billinglastname",
+        "full_name": "fullname name customername displayname holder contactname penname reviewername"
+        " requestername billingname",
+        "email": "email mail emailaddress emailaddr customeremail billingemail requesteremail",
+        "phone": "phone mobile telephone phonenumber tel cell billingphone",
+        "loyalty_number": "loyaltynumber loyaltyno loyaltyid membershipnumber",
+        "birth_date": "birthdate dateofbirth dob birthday born",
+        "street": "street address address1 streetaddress addressline1 billingaddress1 billingstreet",
+        "city": "city town suburb billingcity",
+        "postcode": "postcode zip zipcode postalcode plz billingzip billingpostcode",
+        "country": "country countrycode billingcountry",
+        "state": "state region province billingprovince billingstate",
+        "gov_id": "govid socsecid ssn nationalid taxid",
+        "registered_at": "registeredat signupdate registrationdate createdat issuedat opened joined since",
+        "title": "title productname itemname lineitemname productdescription description name",
+        "category_path": "categorypath itemcategory category categories productcategory department"
+        " warengruppe",
+        "brand": "brand itembrand manufacturer vendor",
+        "attributes": "attributes properties features",
+        "image_path": "imagepath image imageurl",
+        "available_from": "availablefrom launchedat launchdate",
+        "available_to": "availableto withdrawnat discontinued",
+        "text": "text message body review content comment utterance sentence reviewtext tweet",
+        "language": "language lang locale",
+        "intent": "intent category label topic",
+        "sentiment": "sentiment mood polarity",
+        "split": "split fold",
+        "question": "question title",
+        "answer": "answer text response",
+        "rank": "rank position slot",
+        "experiment": "experiment test campaign",
+        "arm": "arm variant group",
+        "propensity": "propensity probability",
+        # Signs of a ticket, whose text is called by a word that elsewhere is an item's.
+        "ticket_text": "description body comment",
+        "subject": "subject ticketsubject",
+        "task": "task",
+        "label": "label class",
+    }.items()
+}
+# A bare id is the key of what the file lists.
+KEY_OF = {
+    "customers": "source_id",
+    "items": "item_id",
+    "messages": "message_id",
+    "reviews": "message_id",
+    "answers": "answer_id",
+}
+# What a file of each kind must have, and what it must not; the first kind that fits is taken.
+SIGNS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("exposures", ("request_id", "item_id", "rank"), ("event",)),
+    ("answers", ("question", "answer"), ("source_id",)),
+    ("labels", ("message_id", "task", "label"), ()),
+    ("reviews", ("text", "item_id"), ("order_id",)),
+    ("reviews", ("text", "rating"), ("order_id",)),
+    ("orders", ("order_id", "item_id", "quantity", "timestamp"), ("event",)),
+    ("messages", ("ticket_text", "subject", "timestamp"), ("order_id",)),
+    ("events", ("event", "timestamp"), ("text",)),
+    ("customers", ("email",), ("item_id", "text")),
+    ("customers", ("family_name",), ("item_id", "text")),
+    ("customers", ("birth_date",), ("item_id", "text")),
+    ("customers", ("phone",), ("item_id", "text")),
+    ("messages", ("text",), ("item_id",)),
+    ("items", ("item_id", "title"), ("quantity", "order_id")),
+    ("items", ("item_id", "category_path"), ("quantity", "order_id")),
+)
+EVENT_WORDS: dict[str, tuple[str, ...]] = {
+    "view": (
+        "view",
+        "viewitem",
+        "viewproduct",
+        "productviewed",
+        "pageview",
+        "screenview",
+        "click",
+        "detail",
+        "impression",
+        "pv",
+    ),
+    "cart": ("cart", "addtocart", "productadded", "addedtocart", "addtobasket", "basket", "atc"),
+    "purchase": (
+        "purchase",
+        "transaction",
+        "order",
+        "ordercompleted",
+        "placedorder",
+        "buy",
+        "checkout",
+        "sale",
+    ),
+    "return": ("return", "refund", "orderrefunded", "sendback"),
+    "rating": ("rating", "rate", "stars"),
+    "search": ("search", "query", "viewsearchresults", "productssearched"),
+}
+KIND_WORDS = re.compile(
+    r"events?|orders?|accounts?|customers?|items?|products?|reviews?|messages?|posts?|profiles?|contacts?|users?"
+    r"|transactions?|catalogu?e|articles?|faq|policies|clicks?|cards?|exposures?|authors?|labels?|data|export"
+)
+
+# A line of a shop system's order export names the order's columns otherwise than its items' columns.
+SHOPIFY_LINE = "lineitemquantity"
+SHOPIFY_ORDERS = {
+    "order_id": "name",
+    "source_id": "email",
+    "timestamp": "createdat",
+    "item_id": "lineitemsku",
+    "quantity": "lineitemquantity",
+    "price": "lineitemprice",
+    "currency": "currency",
+}
