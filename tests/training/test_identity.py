@@ -12,10 +12,10 @@ import pytest
 from benchmarks.febrl import FEBRL, febrl
 from serving.pseudonym import PseudonymKey
 from training.data.identity import Resolution, resolve
+from training.data.intake import Intake
 from training.data.linkage import curve, link, pairwise_quality
 from training.data.linkage.clusters import cluster
 from training.data.linkage.normalise import normalise
-from training.data.intake import Intake
 from training.data.loading import load
 from training.data.shop import ShopSpec, make_shop
 from training.data.sources import IngestError, load_sources
