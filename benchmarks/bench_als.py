@@ -31,8 +31,6 @@ class Ours:
 
         self.rows = confidence_rows(matrix, REGULARIZATION), confidence_rows(matrix.T.tocsr(), REGULARIZATION)
         start = start_factors(matrix.shape, FACTORS)
-        if resolve().name == "cuda":
-            from kernels.cuda.als import AlsTraining  # type: ignore[assignment]
         self._training = AlsTraining(*self.rows, *start, 1.0, solver, 3)
 
     def __call__(self) -> None:
@@ -73,7 +71,14 @@ def solve_with_implicit(side: sparse.csr_matrix, x: np.ndarray, y: np.ndarray, c
 
 
 def run(report: Report) -> None:
-    """Three sets as they stand and with every entry weighing, the worst shape, and how cost grows."""
+    """Three sets as they stand and with every entry weighing, the worst shape, and how cost grows.
+
+    On a GPU the sets of benchmarks/on_gpu.
+    """
+    if resolve().name == "cuda":
+        from benchmarks.on_gpu import als as on_gpu
+
+        return on_gpu.run(report)
     cases: dict[str, Any] = {"100k x 20k, 1M draws": zipf_interactions(100_000, 20_000, 1_000_000)}
     if (check_ins := gowalla()) is not None:
         cases["gowalla_lightgcn"] = check_ins

@@ -18,7 +18,11 @@ PASSES = 3  # of one round
 
 
 def run(report: Report) -> None:
-    """Two sets; AUC on a tenth of the interactions, held out, against random unseen items."""
+    """Two sets; AUC on a tenth of the interactions, held out; on a GPU the sets of benchmarks/on_gpu."""
+    if resolve().name == "cuda":
+        from benchmarks.on_gpu.descent import run_bpr
+
+        return run_bpr(report)
     cases: dict[str, Any] = {"100k x 20k, 1M draws": zipf_interactions(100_000, 20_000, 1_000_000)}
     if (check_ins := gowalla()) is not None:
         cases["gowalla_lightgcn"] = check_ins

@@ -16,7 +16,11 @@ SHAPES = ((10_000, 20_000, 64), (1024, 200_000, 128), (64, 20_000, 64))
 
 
 def run(report: Report) -> None:
-    """Each shape against every peer that is installed."""
+    """Each shape against every peer that is installed; on a GPU the shapes of benchmarks/on_gpu."""
+    if resolve().name == "cuda":
+        from benchmarks.on_gpu import topk as on_gpu
+
+        return on_gpu.run(report)
     for num_users, num_items, num_factors in SHAPES:
         compare(report, num_users, num_items, num_factors)
 

@@ -10,46 +10,66 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
+_WIDE = 20.0  # ratios beyond this would flatten the others on a linear axis
+
 
 def plot_ratios(rows: list[dict[str, Any]], path: Path) -> None:
-    """Horizontal bars of ratio (ours against each peer), and cost against size where rows carry it."""
-    compared = [row for row in rows if row["metric"] != "growth"]
-    sized = [row for row in rows if row["metric"] == "growth" and _size(row) is not None]
-    figure, axes = pyplot.subplots(
-        1, 2 if sized else 1, figsize=(14 if sized else 9, 1.2 + 0.32 * len(compared)), squeeze=False
-    )
-    bars = axes[0][0]
-    labels = [f"{row['case']}, against {row['peer']}" for row in compared]
-    ratios = [row["ratio"] for row in compared]
-    spread = [
-        [max(0.0, row["ratio"] - row["p20"]) for row in compared],
-        [max(0.0, row["p80"] - row["ratio"]) for row in compared],
+    """Horizontal bars of ratio (ours against each peer); beside them, where rows carry it, the share of the
+    floor and cost against size.
+    """
+    growth = [row for row in rows if "num_interactions" in row["details"] and row["metric"] == "growth"]
+    floors = [row for row in rows if row["metric"] == "share of the floor"]
+    compared = [row for row in rows if row["metric"] != "growth" and row not in floors]
+    panels = [
+        draw
+        for draw, shown in (
+            (lambda axis: _plot_bars(axis, compared), True),
+            (lambda axis: _plot_floors(axis, floors), bool(floors)),
+            (lambda axis: _plot_growth(axis, growth), bool(growth)),
+        )
+        if shown
     ]
-    bars.barh(labels, ratios, xerr=spread, color="#4c78a8")
-    bars.axvline(1.0, color="black", linewidth=0.8)
-    bars.invert_yaxis()
-    bars.set_xlabel("theirs / ours: above 1, ours is faster (p20 to p80)")
-    if sized:
-        _plot_growth(axes[0][1], sized)
+    height = 1.2 + 0.32 * max(len(compared), len(floors))
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(2 + 7 * len(panels), height), squeeze=False)
+    for axis, draw in zip(axes[0], panels, strict=True):
+        draw(axis)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
+def _plot_bars(axis: Any, rows: list[dict[str, Any]]) -> None:
+    ratios = [row["ratio"] for row in rows]
+    spread = [
+        [max(0.0, row["ratio"] - row["p20"]) for row in rows],
+        [max(0.0, row["p80"] - row["ratio"]) for row in rows],
+    ]
+    labels = [f"{row['case']}, against {row['peer']}" for row in rows]
+    axis.barh(labels, ratios, xerr=spread, color="#4c78a8")
+    axis.axvline(1.0, color="black", linewidth=0.8)
+    if max(ratios, default=0.0) > _WIDE:
+        axis.set_xscale("log")
+    axis.invert_yaxis()
+    axis.set_xlabel("theirs / ours: above 1, ours is faster (p20 to p80)")
+
+
+def _plot_floors(axis: Any, rows: list[dict[str, Any]]) -> None:
+    axis.barh([row["case"] for row in rows], [row["ratio"] for row in rows], color="#72b7b2")
+    for wanted in {row["details"]["wanted"] for row in rows if "wanted" in row["details"]}:
+        axis.axvline(wanted, color="black", linewidth=0.8, linestyle="--")
+    axis.invert_yaxis()
+    axis.set_xlim(left=0)
+    axis.set_xlabel("share of the floor (dashed: what is wanted)")
+
+
 def _plot_growth(axis: Any, rows: list[dict[str, Any]]) -> None:
     for case in dict.fromkeys(row["case"] for row in rows):
-        points = sorted((_size(row)[1], row["ours"]) for row in rows if row["case"] == case)
-        (line,) = axis.plot(*zip(*points, strict=True), marker="o", label=case)
-        linear = sorted((_size(row)[1], row["theirs"]) for row in rows if row["case"] == case)
-        axis.plot(*zip(*linear, strict=True), "--", color=line.get_color(), label=f"{case}, were it linear")
-    axis.set_xlabel(_size(rows[0])[0])
+        points = sorted(
+            (row["details"]["num_interactions"], row["ours"]) for row in rows if row["case"] == case
+        )
+        axis.plot(*zip(*points, strict=True), marker="o", label=case)
+    axis.set_xlabel("interactions")
     axis.set_ylabel("seconds")
     axis.set_xlim(left=0)
     axis.set_ylim(bottom=0)
     axis.legend()
-
-
-def _size(row: dict[str, Any]) -> tuple[str, int] | None:
-    """What a row's time grows with, and how many of it there were: details of the form num_<what>."""
-    found = (name for name in ("num_interactions", "num_records") if name in row["details"])
-    return next(((name.removeprefix("num_"), row["details"][name]) for name in found), None)

@@ -26,7 +26,7 @@ BENCHMARKS = tuple(sorted(path.stem[6:] for path in Path(__file__).parent.glob("
 RESULTS = Path(__file__).parent / "results"
 _LIBRARIES = (
     "numpy", "scipy", "numba", "polars", "pandas", "implicit", "torch", "faiss-cpu", "tritonclient",
-    "onnxruntime", "cupy-cuda13x",
+    "onnxruntime", "cupy-cuda13x", "rmm-cu13",
 )  # fmt: skip
 REPEATS = 7
 _SETTLING_SECONDS = 0.1  # idle threads of OpenMP and OpenBLAS spin for a while, on the next one's time
@@ -56,11 +56,24 @@ class Row:
 
 @dataclass
 class Report:
-    """Collects the rows of one benchmark and what is said while it runs."""
+    """Collects the rows of one benchmark and what is said while it runs.
+
+    With a `path`, the rows so far lie beside it as `<name>.partial`: a benchmark that is stopped leaves them.
+    """
 
     bench: str
     command: str
+    path: Path | None = None
     rows: list[Row] = field(default_factory=list)
+
+    @staticmethod
+    def partial(path: Path) -> Path:
+        """Where the rows so far are kept."""
+        return path.with_name(path.name + ".partial")
+
+    def as_json(self) -> str:
+        """The rows as they go to the file."""
+        return json.dumps([asdict(row) for row in self.rows], indent=1) + "\n"
 
     def say(self, line: str) -> None:
         """One line of progress."""
@@ -120,6 +133,8 @@ class Report:
             details,
         )
         self.rows.append(row)
+        if self.path is not None:
+            self.partial(self.path).write_text(self.as_json(), encoding="utf-8")
         self.say(
             f"{case} | {peer} | {metric}: ours {ours:.4g} {unit}, theirs {theirs:.4g}, "
             f"ratio {middle:.2f} ({low:.2f} to {high:.2f})"
@@ -127,15 +142,20 @@ class Report:
 
 
 def interleave(
-    variants: dict[str, Callable[[], Any]], repeats: int = REPEATS, budget_seconds: float = 150.0
+    variants: dict[str, Callable[[], Any]],
+    repeats: int = REPEATS,
+    budget_seconds: float = 150.0,
+    wait: Callable[[], None] | None = None,
 ) -> dict[str, list[float]]:
     """Seconds of each variant, one of each per round, so that a change of the machine meets all alike.
 
     The first round warms up and is not counted. At least three rounds are taken; beyond them, none that
-    would begin after the budget is spent.
+    would begin after the budget is spent. `wait` returns when what a variant started on a device is done.
     """
+    wait = wait or _nothing
     for run in variants.values():
         run()
+    wait()
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     began = time.perf_counter()
     for number in range(repeats):
@@ -145,8 +165,13 @@ def interleave(
             time.sleep(_SETTLING_SECONDS)
             start = time.perf_counter()
             run()
+            wait()
             seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def _nothing() -> None:
+    """The CPU is done when the call returns."""
 
 
 def run_benchmark(name: str, json_path: Path | None = None) -> list[dict[str, Any]]:
@@ -157,15 +182,14 @@ def run_benchmark(name: str, json_path: Path | None = None) -> list[dict[str, An
     """
     if name not in BENCHMARKS:
         raise ValueError(f"no benchmark '{name}'; there are: {', '.join(BENCHMARKS)}")
-    report = Report(name, f"shopsight bench {name}")
+    path = json_path or RESULTS / device_name(slug=True) / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    report = Report(name, f"shopsight bench {name}", path)
     report.say(f"{device_name()}, load average {os.getloadavg()[0]:.2f}")
     importlib.import_module(f"benchmarks.bench_{name}").run(report)
     rows = [asdict(row) for row in report.rows]
-    path = json_path or RESULTS / device_name(slug=True) / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    report.partial(path).write_text(report.as_json(), encoding="utf-8")
+    report.partial(path).replace(path)
     from benchmarks.plots import plot_ratios
 
     plot_ratios(rows, path.with_suffix(".png"))
@@ -194,7 +218,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The checkout's commit, with a plus where files differ from it."""
+    """The commit, with a plus where files differ from it; SHOPSIGHT_COMMIT where there is no git."""
     root = Path(__file__).parent
     try:
         head = subprocess.run(
@@ -208,7 +232,7 @@ def commit() -> str:
             check=True,
         )
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return os.environ.get("SHOPSIGHT_COMMIT", "unknown")
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 

@@ -53,11 +53,15 @@ class ItemIndex:
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
         """Items int32 [users, k] and scores float32 [users, k], best first; -1, -inf where none is left."""
         xp = self._device.xp
-        users = to_device(self._device, self._layout, user_factors)
+        users = self.store(user_factors)
         indptr = None if exclude_indptr is None else xp.asarray(exclude_indptr, dtype=np.int64)
         indices = None if exclude_indices is None else xp.asarray(exclude_indices, dtype=np.int32)
         items, scores = self.topk_on_device(users, k, indptr, indices)
         return (items, scores) if xp is np else (items.get(), scores.get())
+
+    def store(self, user_factors: npt.NDArray[Any]) -> Any:
+        """Users' factors on the device, as `topk_on_device` takes them."""
+        return to_device(self._device, self._layout, user_factors)
 
     def topk_on_device(self, users: Any, k: int, indptr: Any, indices: Any) -> tuple[Any, Any]:
         """The same for stored user factors on the device; returns device arrays and does not wait."""

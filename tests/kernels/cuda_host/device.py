@@ -19,7 +19,7 @@ import numpy as np
 from kernels.cuda.runtime import Kernel, assemble_source
 
 HERE = Path(__file__).parent
-_KERNEL = re.compile(r'extern "C" __global__ void(?: __launch_bounds__\([^)]*\))?\s+(\w+)\(')
+KERNEL_NAME = re.compile(r'extern "C" __global__ void(?: __launch_bounds__\([^)]*\))?\s+(\w+)\(')
 FLAGS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-DSHOPSIGHT_HOST", "-Wno-unknown-pragmas", f"-I{HERE}")
 
 
@@ -125,7 +125,7 @@ def _scheduler() -> Any:
 @functools.cache
 def _library(source: str, defines: tuple[tuple[str, int], ...]) -> Any:
     _scheduler()
-    text = source + "".join(f"\nHOST_KERNEL({kernel})" for kernel in _KERNEL.findall(source)) + "\n"
+    text = source + "".join(f"\nHOST_KERNEL({kernel})" for kernel in KERNEL_NAME.findall(source)) + "\n"
     options = tuple(f"-D{key}={value}" for key, value in defines)
     header = (HERE / "host_cuda.h").read_text()
     path = _build_folder() / (
