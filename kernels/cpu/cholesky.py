@@ -17,15 +17,14 @@ Array = np.ndarray[Any, Any]
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def factorize(system: Array, size: int, num_rows: int, inverses: Array) -> bool:
+def factorize(system: Array, size: int, inverses: Array) -> bool:
     """Replace a symmetric matrix by its upper factor U, UᵀU = A, and keep the inverses of its blocks beside.
 
     `system` is flat float32, `size` rows of `size`, a multiple of WIDTH; only the upper triangle is read,
-    what lies below is spoilt. Rows from `num_rows` on are those of the unit matrix. `inverses`, 4 · size
-    floats, gets for every four rows the inverse of their transposed diagonal block. Returns False where A
-    is not positive definite in float32.
+    what lies below is spoilt. `inverses`, 4 · size floats, gets for every four rows the inverse of their
+    transposed diagonal block. Returns False where A is not positive definite in float32.
     """
-    for top in range(0, num_rows, HEIGHT):
+    for top in range(0, size, HEIGHT):
         begin = top // WIDTH * WIDTH
         for column in range(begin, size if top else 0, WIDTH):
             at = top * size + column
@@ -37,12 +36,9 @@ def factorize(system: Array, size: int, num_rows: int, inverses: Array) -> bool:
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def solve(upper: Array, size: int, num_rows: int, inverses: Array, right: Array, answer: Array) -> None:
-    """Write the first `num_rows` of the solution of UᵀU·answer = right; `right` is used up.
-
-    Both have room for `num_rows` rounded up to four.
-    """
-    for top in range(0, num_rows, HEIGHT):
+def solve(upper: Array, size: int, inverses: Array, right: Array, answer: Array) -> None:
+    """Write the solution of UᵀU·answer = right; `right` is used up."""
+    for top in range(0, size, HEIGHT):
         at, begin = HEIGHT * top, top // WIDTH * WIDTH
         r0, r1, r2, r3 = right[top], right[top + 1], right[top + 2], right[top + 3]
         w0 = inverses[at] * r0
@@ -52,7 +48,7 @@ def solve(upper: Array, size: int, num_rows: int, inverses: Array, right: Array,
         answer[top], answer[top + 1], answer[top + 2], answer[top + 3] = w0, w1, w2, w3
         add_four_scaled(-w0, -w1, -w2, -w3, upper, top * size + begin, size, right, begin, size - begin)
     right[:size] = 0
-    for top in range((num_rows - 1) // HEIGHT * HEIGHT, -1, -HEIGHT):
+    for top in range(size - HEIGHT, -1, -HEIGHT):
         at, begin = HEIGHT * top, top // WIDTH * WIDTH
         row, count = top * size + begin, size - begin
         r0 = answer[top] - dot(upper, row, right, begin, count)
@@ -65,7 +61,7 @@ def solve(upper: Array, size: int, num_rows: int, inverses: Array, right: Array,
         right[top + 1] = inverses[at + 5] * r1 + inverses[at + 9] * r2 + inverses[at + 13] * r3
         right[top + 2] = inverses[at + 10] * r2 + inverses[at + 14] * r3
         right[top + 3] = inverses[at + 15] * r3
-    answer[:num_rows] = right[:num_rows]
+    answer[:size] = right[:size]
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")

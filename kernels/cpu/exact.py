@@ -55,9 +55,9 @@ def solve_assembled(system: Array, right: Array, spectrum: Array, regularization
     inverses = np.empty(HEIGHT * size, np.float32)
     for i in range(size):
         system[i * size + i] += spectrum[i] + regularization
-    if not factorize(system, size, size, inverses):
+    if not factorize(system, size, inverses):
         return False
-    solve(system, size, size, inverses, right, x)
+    solve(system, size, inverses, right, x)
     return True
 
 

@@ -33,6 +33,9 @@ class GiantRows:
         ]
         self._parts = np.array(pieces, np.int64).reshape(-1, 3)
 
+    def __len__(self) -> int:
+        return len(self._numbers)
+
     def solve(self, rotated: Float32, spectrum: Float32, out: Float32, failed: Array) -> None:
         """Solve exactly; the arguments are those of `exact.solve_rows`."""
         size, parts = len(spectrum), self._parts

@@ -11,7 +11,7 @@ forward substitution.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -27,10 +27,37 @@ from kernels.cpu.lanes import (
     substitute_block,
 )
 from kernels.cpu.vector import FAST, WIDTH, add_rows, set_product
+from kernels.rows import Rows
 
 Array = np.ndarray[Any, Any]
 _LEAST_PIVOT = np.float32(0.25)  # I + B Bᵀ has none below one: float32 has lost what falls far short of it
 _NO_PIVOT = np.float32(1e30)  # of the row that is no row: its own pivot is never used
+
+
+class Group(NamedTuple):
+    """The entries that weigh of LANES rows, side by side: [entry, lane], flat, and how many a lane has."""
+
+    places: Array
+    factor: Array
+    right: Array
+    counts: Array
+
+
+class Scratch(NamedTuple):
+    """What one thread works in, allocated once."""
+
+    system: Array
+    inverses: Array
+    least: Array
+    block: Array
+    total: Array
+    light: Array
+    light_target: Array
+    held: Array
+    inverse: Array
+    scale: Array
+    own: Array
+    minus: Array
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
@@ -39,11 +66,7 @@ def solve_lockstep(
     end: int,
     order: Array,
     most: int,
-    indptr: Array,
-    indices: Array,
-    weight: Array,
-    target: Array,
-    regularization: Array,
+    rows: Rows,
     rotated: Array,
     spectrum: Array,
     out: Array,
@@ -56,127 +79,80 @@ def solve_lockstep(
     size, room = len(spectrum), (most + SIDE) // SIDE * SIDE
     longest = 0
     for number in range(begin, end):
-        longest = max(longest, indptr[order[number] + 1] - indptr[order[number]])
-    light, light_target = np.empty(longest, np.int64), np.empty(longest, np.float32)
-    system, inverses = np.empty(room * room * LANES, np.float32), np.empty(room * 2 * LANES, np.float32)
-    block, least = np.empty(room * WIDTH * LANES, np.float32), np.empty(LANES, np.float32)
-    total, own, minus = (
-        np.empty(LANES * size, np.float32),
-        np.arange(LANES) * size,
-        np.full(LANES, np.float32(-1)),
-    )
-    inverse, scale = np.empty(LANES * size, np.float32), np.zeros(size * LANES, np.float32)
-    held, counts = np.full(LANES, np.float32(-1)), np.empty(2 * LANES, np.int64)
-    places, factor = np.zeros(2 * room * LANES, np.int64), np.empty(2 * room * LANES, np.float32)
-    right = np.empty(2 * room * LANES, np.float32)  # of two groups: this one, and the next one to ask for
-    now, then = 0, room * LANES
-    k = _collect(
-        begin, end, order, indptr, indices, weight, target, size, places, factor, right, now, counts, 0
-    )
+        longest = max(longest, rows.indptr[order[number] + 1] - rows.indptr[order[number]])
+    scratch = _make_scratch(size, room, longest)
+    group, coming = _make_group(room), _make_group(room)
+    k = _collect(begin, end, order, rows, size, group)
     for first in range(begin, end, LANES):
-        next_k, mine, others = 0, (now > 0) * LANES, (then > 0) * LANES
-        if first + LANES < end:
-            next_k = _collect(
-                first + LANES,
-                end,
-                order,
-                indptr,
-                indices,
-                weight,
-                target,
-                size,
-                places,
-                factor,
-                right,
-                then,
-                counts,
-                others,
-            )
+        next_k = _collect(first + LANES, end, order, rows, size, coming)
         num_lanes = min(LANES, end - first)
         any_light = False
-        total[:] = 0
+        scratch.total[:] = 0
         for lane in range(num_lanes):
             row = order[first + lane]
-            if indptr[row + 1] - indptr[row] > counts[mine + lane]:
+            if rows.indptr[row + 1] - rows.indptr[row] > group.counts[lane]:
                 any_light = True
-                n = 0
-                for p in range(indptr[row], indptr[row + 1]):
-                    if weight[p] == 0:
-                        light[n], light_target[n] = indices[p] * size, target[p]
-                        n += 1
-                _add_all(rotated, light, light_target, 0, 1, n, total, lane * size, size)
-            if regularization[row] != held[lane]:  # as a rule it is the same for many rows
-                held[lane] = regularization[row]
-                _invert_diagonal(held[lane], spectrum, lane, inverse, scale)
+                _add_light(row, lane, rows, rotated, size, scratch)
+            if rows.regularization[row] != scratch.held[lane]:  # as a rule it is the same for many rows
+                _hold_diagonal(rows.regularization[row], lane, spectrum, scratch)
         if k:
-            side = (k + SIDE) // SIDE * SIDE
-            _start(system, side, k, right, now, block)
-            _assemble(
-                rotated,
-                places,
-                now,
-                factor,
-                scale,
-                k,
-                then,
-                next_k,
-                side,
-                size,
-                system,
-                block,
-                total,
-                own,
-                minus,
-                any_light,
-            )
-            least[:] = _NO_PIVOT
-            _solve(system, side, inverses, least)
-            last = (side - 1) * side * LANES
-            for at in range(k * LANES):
-                factor[now + at] *= system[last + at]
+            _assemble(rotated, group, k, coming, next_k, any_light, size, scratch)
+            _solve(k, scratch, group.factor)
         for lane in range(num_lanes):
-            row, n = order[first + lane], counts[mine + lane]
+            row, n = order[first + lane], group.counts[lane]
             if n:
-                failed[row] = not least[lane] > _LEAST_PIVOT
-                _add_all(rotated, places, factor, now + lane, LANES, n, total, lane * size, size)
-            set_product(total, lane * size, inverse, lane * size, out[row], 0, size)
-        now, then, k = then, now, next_k
+                failed[row] = not scratch.least[lane] > _LEAST_PIVOT
+                _add_all(
+                    rotated, group.places, group.factor, lane, LANES, n, scratch.total, lane * size, size
+                )
+            set_product(scratch.total, lane * size, scratch.inverse, lane * size, out[row], 0, size)
+        group, coming, k = coming, group, next_k
+
+
+@njit(nogil=True, cache=True)
+def _make_group(room: int) -> Group:
+    floats = np.empty((2, room * LANES), np.float32)
+    return Group(np.zeros(room * LANES, np.int64), floats[0], floats[1], np.empty(LANES, np.int64))
+
+
+@njit(nogil=True, cache=True)
+def _make_scratch(size: int, room: int, longest: int) -> Scratch:
+    return Scratch(
+        system=np.empty(room * room * LANES, np.float32),
+        inverses=np.empty(room * 2 * LANES, np.float32),
+        least=np.empty(LANES, np.float32),
+        block=np.empty(room * WIDTH * LANES, np.float32),
+        total=np.empty(LANES * size, np.float32),
+        light=np.empty(longest, np.int64),
+        light_target=np.empty(longest, np.float32),
+        held=np.full(LANES, np.float32(-1)),
+        inverse=np.empty(LANES * size, np.float32),
+        scale=np.zeros(size * LANES, np.float32),
+        own=np.arange(LANES) * size,
+        minus=np.full(LANES, np.float32(-1)),
+    )
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def _collect(
-    first: int,
-    end: int,
-    order: Array,
-    indptr: Array,
-    indices: Array,
-    weight: Array,
-    target: Array,
-    size: int,
-    places: Array,
-    factor: Array,
-    right: Array,
-    base: int,
-    counts: Array,
-    counts_at: int,
-) -> int:
+def _collect(first: int, end: int, order: Array, rows: Rows, size: int, group: Group) -> int:
     """Lay the entries that weigh of up to LANES rows side by side; gives the longest row's number of them."""
+    places, factor, right, counts = group
     k = 0
-    counts[counts_at : counts_at + LANES] = 0
+    counts[:] = 0
     for lane in range(min(LANES, end - first)):
         row = order[first + lane]
-        at = base + lane
-        for p in range(indptr[row], indptr[row + 1]):
-            if weight[p] > 0:
-                places[at], factor[at], right[at] = indices[p] * size, weight[p], target[p]
+        at = lane
+        for p in range(rows.indptr[row], rows.indptr[row + 1]):
+            if rows.weight[p] > 0:
+                places[at], factor[at], right[at] = rows.indices[p] * size, rows.weight[p], rows.target[p]
                 at += LANES
-        counts[counts_at + lane] = (at - base) // LANES
-        k = max(k, counts[counts_at + lane])
+        counts[lane] = at // LANES
+        k = max(k, counts[lane])
     for lane in range(LANES):
-        for n in range(counts[counts_at + lane], k):
-            at = base + n * LANES + lane
+        for n in range(counts[lane], k):
+            at = n * LANES + lane
             places[at], factor[at], right[at] = 0, 0, 0
-    for at in range(base, base + k * LANES):
+    for at in range(k * LANES):
         h = np.sqrt(factor[at])
         factor[at] = h
         right[at] = right[at] / h if h > 0 else np.float32(0)
@@ -184,13 +160,25 @@ def _collect(
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def _invert_diagonal(regularization: float, spectrum: Array, lane: int, inverse: Array, scale: Array) -> None:
-    """D⁻¹ of a lane in its own row, D^-½ across the lanes."""
+def _add_light(row: int, lane: int, rows: Rows, rotated: Array, size: int, scratch: Scratch) -> None:
+    """Add a row's entries of weight zero to its lane's total."""
+    n = 0
+    for p in range(rows.indptr[row], rows.indptr[row + 1]):
+        if rows.weight[p] == 0:
+            scratch.light[n], scratch.light_target[n] = rows.indices[p] * size, rows.target[p]
+            n += 1
+    _add_all(rotated, scratch.light, scratch.light_target, 0, 1, n, scratch.total, lane * size, size)
+
+
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+def _hold_diagonal(regularization: float, lane: int, spectrum: Array, scratch: Scratch) -> None:
+    """Keep a lane's D⁻¹ in its own row and D^-½ across the lanes."""
+    scratch.held[lane] = regularization
     size = len(spectrum)
     for i in range(size):
         value = np.float32(1) / (spectrum[i] + regularization)
-        inverse[lane * size + i] = value
-        scale[i * LANES + lane] = np.sqrt(value)
+        scratch.inverse[lane * size + i] = value
+        scratch.scale[i * LANES + lane] = np.sqrt(value)
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
@@ -215,48 +203,37 @@ def _add_all(
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def _start(system: Array, side: int, k: int, right: Array, right_at: int, block: Array) -> None:
-    """The unit matrix above the right-hand side, and nothing yet in the rows of B that no entry fills."""
+def _assemble(
+    rotated: Array,
+    group: Group,
+    k: int,
+    coming: Group,
+    next_k: int,
+    any_light: bool,
+    size: int,
+    scratch: Scratch,
+) -> None:
+    """Write I + B Bᵀ, WIDTH columns of B at a time, and ask for the factors of the coming group meanwhile."""
+    system, block, scale = scratch.system, scratch.block, scratch.scale
+    side, width = (k + SIDE) // SIDE * SIDE, WIDTH * LANES
     step, last = side * LANES, side - 1
     for i in range(side):
         system[i * step : i * step + (i // SIDE * SIDE + SIDE) * LANES] = 0
         system[i * step + i * LANES : i * step + (i + 1) * LANES] = 1
-    system[last * step : last * step + k * LANES] = right[right_at : right_at + k * LANES]
+    system[last * step : last * step + k * LANES] = group.right[: k * LANES]
     system[last * step + last * LANES : last * step + side * LANES] = _NO_PIVOT
-    block[k * WIDTH * LANES : side * WIDTH * LANES] = 0
-
-
-@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def _assemble(
-    rotated: Array,
-    places: Array,
-    now: int,
-    factor: Array,
-    scale: Array,
-    k: int,
-    then: int,
-    next_k: int,
-    side: int,
-    size: int,
-    system: Array,
-    block: Array,
-    total: Array,
-    own: Array,
-    minus: Array,
-    any_light: bool,
-) -> None:
-    """Add B Bᵀ, WIDTH columns of B at a time, and ask for the next group's factors meanwhile."""
-    step, width, last = side * LANES, WIDTH * LANES, side - 1
+    block[k * width : side * width] = 0
     for column in range(0, size, WIDTH):
         at = column * LANES
         for p in range(k):
             if p < next_k:
-                fetch_lanes(rotated, column, places, then + p * LANES)
-            gather_lanes(
-                rotated, column, places, now + p * LANES, factor, now + p * LANES, scale, at, block, p * width
-            )
+                fetch_lanes(rotated, column, coming.places, p * LANES)
+            lane = p * LANES
+            gather_lanes(rotated, column, group.places, lane, group.factor, lane, scale, at, block, p * width)
         if any_light:
-            gather_lanes(total, column, own, 0, minus, 0, scale, at, block, last * width)
+            gather_lanes(
+                scratch.total, column, scratch.own, 0, scratch.minus, 0, scale, at, block, last * width
+            )
         for i in range(0, side, SIDE):
             for j in range(0, i + 1, SIDE):
                 out_at = i * step + j * LANES
@@ -264,9 +241,12 @@ def _assemble(
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def _solve(system: Array, side: int, inverses: Array, least: Array) -> None:
-    """Leave the solution in the system's last row."""
+def _solve(k: int, scratch: Scratch, factor: Array) -> None:
+    """Multiply `factor` by the solution, which comes to stand in the system's last row."""
+    system, inverses, least = scratch.system, scratch.inverses, scratch.least
+    side = (k + SIDE) // SIDE * SIDE
     step, last = side * LANES, (side - 1) * side * LANES
+    least[:] = _NO_PIVOT
     for i in range(0, side, SIDE):
         at = i * 2 * LANES
         factorize_block(system, i * step, step, i, inverses, at, least, 0)
@@ -275,3 +255,5 @@ def _solve(system: Array, side: int, inverses: Array, least: Array) -> None:
     system[last + (side - 1) * LANES : last + side * LANES] = 0
     for i in range(side - SIDE, -1, -SIDE):
         substitute_block(system, i * step, step, i, inverses, i * 2 * LANES, system, last)
+    for at in range(k * LANES):
+        factor[at] *= system[last + at]

@@ -46,13 +46,14 @@ class Side:
 
         def solve_dual(begin: int, end: int) -> None:
             first, last = begin * LANES, min(end * LANES, plan.num_dual)
-            solve_lockstep(first, last, plan.order, plan.most, *self._rows, table, spectrum, solved, failed)
+            solve_lockstep(first, last, plan.order, plan.most, self._rows, table, spectrum, solved, failed)
 
         def solve_single(begin: int, end: int) -> None:
             first, last = plan.num_dual + begin, plan.num_dual + end
             solve_rows(first, last, plan.order, *self._rows, table, spectrum, solved, failed)
 
-        plan.giants.solve(table, spectrum, solved, failed)
+        if len(plan.giants):
+            plan.giants.solve(table, spectrum, solved, failed)
         run_together([(solve_dual, plan.dual_costs), (solve_single, plan.single_costs)])
 
     def _is_safe_to_divide_by(self, spectrum: Float32) -> bool:
@@ -67,7 +68,8 @@ class Side:
         def task(begin: int, end: int) -> None:
             improve_rows(begin, end, plan.order, *self._rows, table, spectrum, num_steps, solved, failed)
 
-        plan.giants.improve(table, spectrum, num_steps, solved, failed)
+        if len(plan.giants):
+            plan.giants.improve(table, spectrum, num_steps, solved, failed)
         run_balanced(task, plan.single_costs)
 
 

@@ -357,33 +357,6 @@ def step_apart(  # type: ignore[no-untyped-def]
     return types.void(keep, step, user, user_at, liked, liked_at, other, other_at, count), emit
 
 
-@intrinsic
-def transpose_8x8(typing, values, values_at, values_step, out, out_at, out_step):  # type: ignore[no-untyped-def] # noqa: ARG001
-    """out[j, i] = values[i, j] for i, j < 8."""
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        values, out = (pointer(context, builder, signature, args, n) for n in (0, 3))
-        rows = [
-            load(builder, builder.gep(values, [builder.mul(args[2], ir.Constant(_INT, i))]), 8)
-            for i in range(8)
-        ]
-        for width in (1, 2, 4):  # swap ever larger off-diagonal blocks
-            low = [j if not j & width else j - width + 8 for j in range(8)]
-            high = [j + width if not j & width else j + 8 for j in range(8)]
-            swapped = list(rows)
-            for i in range(8):
-                if not i & width:
-                    pair = rows[i], rows[i + width]
-                    swapped[i] = shuffle(builder, *pair, low)
-                    swapped[i + width] = shuffle(builder, *pair, high)
-            rows = swapped
-        for i, row in enumerate(rows):
-            store(builder, builder.gep(out, [builder.mul(args[5], ir.Constant(_INT, i))]), row)
-        return context.get_dummy_value()
-
-    return types.void(values, values_at, values_step, out, out_at, out_step), emit
-
-
 def loop(
     builder: Any, count: Any, stride: int, starts: list[Any], step: Callable[[Any, list[Any]], list[Any]]
 ) -> list[Any]:
