@@ -97,6 +97,7 @@ def _bought(lines: pl.LazyFrame) -> pl.LazyFrame:
     saved = pl.min_horizontal("discount", gross)
     usual = (cut.sum().over("item_id") - cut) / (pl.len().over("item_id") - 1)
     return lines.with_columns(
+        pieces=pl.col("quantity") / pl.col("quantity").mean().over("item_id"),
         cut=cut, gross=gross, saved=saved, amount=gross - saved,
         usual=pl.when(pl.len().over("item_id") > 1).then(usual),
     )  # fmt: skip
@@ -111,7 +112,7 @@ def _purchases(bought: pl.LazyFrame, spec: FeatureSpec) -> pl.LazyFrame:
         cut.mean().alias("discount_share"),
         (cut - pl.col("usual")).mean().alias("discount_lift"),
         (pl.col("saved").filter(cut).sum() / pl.col("gross").filter(cut).sum()).alias("discount_depth"),
-        (pl.col("quantity").filter(cut).mean() / pl.col("quantity").filter(~cut).mean())
+        (pl.col("pieces").filter(cut).mean() / pl.col("pieces").filter(~cut).mean())
         .alias("discount_quantity"),
         pl.col("rank").mean().alias("price_percentile"),
         (pl.col("price") / pl.col("median")).mean().alias("price_to_median"),

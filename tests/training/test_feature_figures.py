@@ -91,7 +91,9 @@ def _of_purchases(rows: list[dict[str, Any]], bought: list[dict[str, Any]]) -> d
         row["event_id"]: min(row.get("discount", 0.0), gross.get(row["event_id"], math.inf)) for row in bought
     }
     whole = sum(gross[i] for i in gross if cut[i])
-    by_cut = [[row["quantity"] for row in bought if cut[row["event_id"]] is c] for c in (True, False)]
+    usual = {i: _mean([row["quantity"] for row in lines if row["item_id"] == i]) for i in PATHS}
+    pieces = [(cut[row["event_id"]], row["quantity"] / usual[row["item_id"]]) for row in bought]
+    by_cut = [[number for c, number in pieces if c is wanted] for wanted in (True, False)]
     return {
         "frequency": len(orders),
         "order_gap_days": _mean(gaps),

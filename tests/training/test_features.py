@@ -70,7 +70,7 @@ def test_figures_of_one_customer_are_what_a_person_would_count(two_orders: Works
         "recent_purchases.90d": 2 * 0.5 ** (12 / 90) + 0.5 ** (10 / 90),
         "recent_views.30d": 0.5 ** (22 / 30) + 0.5 ** (21.99 / 30),
         "session_items": 2, "session_conversion": 0.0, "order_gap_days": 2.0, "discount_depth": 0.1,
-        "discount_quantity": 1 / 1.5,
+        "discount_quantity": 1.0,
         # novel is the cheaper, atlas the dearer of two books, spade alone in its category
         "price_percentile": (0.25 + 0.75 + 0.5) / 3,
     }  # fmt: skip
@@ -139,3 +139,19 @@ def test_an_empty_events_table_is_refused_by_name(tmp_path: Path) -> None:
     workspace = write_shop(tmp_path, [], ITEMS, customers=["ann"])
     with pytest.raises(NoEvents, match="events"):
         end_of_data(workspace)
+
+
+def test_hours_are_those_of_the_shops_own_clocks(tmp_path: Path) -> None:
+    # START is midnight of a Thursday in UTC: seven in the evening of Wednesday in New York.
+    workspace = write_shop(tmp_path, [event("ann", "x", "view", d) for d in (0.0, 3.0)])
+    tables, at = Tables.of(workspace), end_of_data(workspace)
+    found = {}
+    for zone in ("UTC", "America/New_York"):
+        spec = fit_spec(tables, as_of=at, config=ProfilesConfig(timezone=zone))
+        found[zone] = compute(tables, spec, at).row(0, named=True)
+    assert found["UTC"]["hour_share.night"] == found["America/New_York"]["hour_share.afternoon"] == 1.0
+    assert (found["UTC"]["weekend_share"], found["America/New_York"]["weekend_share"]) == (0.5, 0.5)
+    sunday = write_shop(tmp_path / "sunday", [event("ann", "x", "view", 2.1)])  # Saturday 02:24 in UTC
+    tables, at = Tables.of(sunday), end_of_data(sunday)
+    spec = fit_spec(tables, as_of=at, config=ProfilesConfig(timezone="America/New_York"))
+    assert compute(tables, spec, at)["weekend_share"].item() == 0.0

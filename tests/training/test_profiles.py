@@ -21,7 +21,7 @@ from training import profiles
 from training.checkpoints import NotTrained
 from training.goldens import member
 from training.profiles.checkpoint import load
-from training.profiles.choosing import choose_number
+from training.profiles.choosing import choose_number, comes_back
 from training.profiles.config import ProfilesConfig
 from training.profiles.exporter import synthetic_rows
 from training.profiles.feature_list import shop_features
@@ -217,6 +217,14 @@ def test_the_number_of_segments_is_that_of_the_clouds() -> None:
     assert next(row["num_segments"] for row in tried if row["chosen"]) == 5
 
 
+def test_where_no_number_comes_back_the_least_unstable_one_is_taken_and_said_so() -> None:
+    points = np.random.default_rng(0).normal(size=(400, 12)).astype(np.float32)
+    tried = choose_number(points, replace(CONFIG, max_segments=7), _silent)
+    assert not any(comes_back(row) for row in tried)
+    chosen = next(row for row in tried if row["chosen"])
+    assert chosen["jaccard_min"] == max(row["jaccard_min"] for row in tried)
+
+
 def test_too_few_customers_are_refused_with_the_remedy(tmp_path: Path) -> None:
     workspace = write_shop(tmp_path, [event("a", "x", "view", i / 10) for i in range(9)])
     with pytest.raises(TooFewCustomers, match="min_events"):
@@ -270,7 +278,7 @@ def test_an_infinite_feature_is_refused_by_name() -> None:
     [
         {"half_lives_days": ()}, {"half_lives_days": (0.0,)}, {"half_lives_days": (7.0, 7.0)},
         {"num_segments": 1}, {"min_segments": 1}, {"min_segments": 5, "max_segments": 4}, {"variance": 0.0},
-        {"migration_days": -1}, {"prior_events": 0.0},
+        {"migration_days": -1}, {"prior_events": 0.0}, {"timezone": "Mars/Olympus"},
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused_with_their_value(settings: dict[str, Any]) -> None:

@@ -17,9 +17,9 @@ _STABILITY_SLACK, _SILHOUETTE_SLACK = 0.05, 0.005
 _COMES_BACK = 0.75  # Hennig's bound: a cluster whose mean Jaccard index is below is no stable pattern
 RULE = (
     f"of the numbers whose stability (adjusted Rand index) is within {_STABILITY_SLACK} of the best, those "
-    f"of which every segment comes back on resampled customers (mean Jaccard index at least {_COMES_BACK}), "
-    f"where there are any; of these, those whose silhouette is within {_SILHOUETTE_SLACK} of the best; of "
-    "these, the largest"
+    f"of which every segment comes back on resampled customers (mean Jaccard index at least {_COMES_BACK}); "
+    f"of these, those whose silhouette is within {_SILHOUETTE_SLACK} of the best; of these, the largest; "
+    "where no number is so, the one whose least stable segment comes back best"
 )
 
 
@@ -56,10 +56,16 @@ def choose_number(
     return tried
 
 
+def comes_back(row: dict[str, Any]) -> bool:
+    """Tell of a number that was tried whether each of its segments is found again on resampled customers."""
+    return float(row["jaccard_min"]) >= _COMES_BACK
+
+
 def _best(tried: list[dict[str, Any]]) -> dict[str, Any]:
     best = max(row["stability"] for row in tried)
-    stable = [row for row in tried if row["stability"] >= best - _STABILITY_SLACK]
-    stable = [row for row in stable if row["jaccard_min"] >= _COMES_BACK] or stable
+    stable = [row for row in tried if row["stability"] >= best - _STABILITY_SLACK and comes_back(row)]
+    if not stable:
+        return max(tried, key=lambda row: float(row["jaccard_min"]))
     furthest = max(float(row["silhouette"]) for row in stable)
     return [row for row in stable if row["silhouette"] >= furthest - _SILHOUETTE_SLACK][-1]
 

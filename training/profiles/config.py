@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from zoneinfo import available_timezones
 
 
 @dataclass(frozen=True)
 class ProfilesConfig:
     """How customers are measured and grouped.
 
+    timezone: IANA name of the zone whose hours and weekdays customers are told to come at.
     half_lives_days: ages at which an event counts half, one recency-weighted count for each.
     max_channels, max_categories: the most frequent ones get shares of their own, the rest share "other".
     max_intents: the most frequent intents of messages that get a share of their own.
@@ -28,6 +30,7 @@ class ProfilesConfig:
     draw_umap: whether UMAP draws the picture of customers, where it is installed.
     """
 
+    timezone: str = "UTC"
     half_lives_days: tuple[float, ...] = (7.0, 30.0, 90.0)
     max_channels: int = 8
     max_categories: int = 12
@@ -51,6 +54,8 @@ class ProfilesConfig:
             raise ValueError(f"half_lives_days is {self.half_lives_days}; give at least one, all above 0")
         if len(set(self.half_lives_days)) < len(self.half_lives_days):
             raise ValueError(f"half_lives_days is {self.half_lives_days}; each may stand there once")
+        if self.timezone not in available_timezones():
+            raise ValueError(f"timezone is {self.timezone!r}; give an IANA name such as 'Europe/London'")
         if self.prior_events <= 0:
             raise ValueError(f"prior_events is {self.prior_events}; it must be above 0")
         if not 0 < self.variance <= 1:

@@ -111,27 +111,28 @@ def _conversion() -> list[Feature]:
                "put much into the cart", "seldom put anything into the cart", "before:Decided",
                "before:Undecided"),
         _share("purchase_rate", "conversion", "conversion", "num_views", "items bought per item seen",
-               "buy what they look at", "look without buying", "before:Decided", "before:Undecided"),
+               "buy what they look at", "buy little of what they look at", "before:Decided",
+               "before:Undecided"),
         _share("session_conversion", "conversion", "conversion", "num_sessions", "visits with a purchase",
-               "seldom leave without buying", "visit without buying", "before:Decided", "before:Undecided"),
+               "seldom leave without buying", "often leave without buying", "before:Decided",
+               "before:Undecided"),
         _share("return_rate", "returns", "returns", "num_purchases", "lines sent back", "send much back",
-               "keep what they buy", "after:who send much back", "after:who keep what they buy"),
+               "send little back", "after:who send much back", "after:who send little back"),
     ]  # fmt: skip
 
 
 def _prices() -> list[Feature]:
     return [
         _share("discount_share", "price", "discount", "num_purchases", "lines bought at a discount",
-               "buy at a discount", "pay the full price", "who:bargain hunters", "before:Full-price"),
+               "buy at a discount", "seldom buy at a discount", "who:bargain hunters"),
         Feature("discount_lift", "price_detail", "discount", "identity", "share",
                 "discounted lines beyond what others had who bought the same items",
-                "wait for discounts", "do not wait for discounts", "who:bargain hunters",
-                "before:Full-price"),
+                "wait for discounts", "seldom wait for discounts", "who:bargain hunters"),
         Feature("discount_depth", "price_detail", "discount depth", "identity", "share",
                 "taken off the price when discounted", "wait for big discounts", "take small discounts"),
         _number("discount_quantity", "price_detail", "discount response",
-                "pieces per discounted line for each piece of a line at full price",
-                "buy more pieces when there is a discount", "buy no more pieces when there is a discount"),
+                "pieces per discounted line for each piece at full price",
+                "buy more pieces when there is a discount", "buy fewer pieces when there is a discount"),
         _share("price_percentile", "price", "price", "num_purchases",
                "price rank within the category of what they buy", "buy the dear ones", "buy the cheap ones",
                "before:Premium", "before:Thrifty", unit="percentile"),
@@ -157,7 +158,7 @@ def _opinions(intents: Iterable[str]) -> list[Feature]:
                "after:who write often", ""),
         *(_share(f"intent_share.{name}", "opinion", f"intent {name}", "num_messages",
                  f"messages about {name.replace('_', ' ')}", f"write about {name.replace('_', ' ')}",
-                 f"do not write about {name.replace('_', ' ')}") for name in intents),
+                 f"seldom write about {name.replace('_', ' ')}") for name in intents),
     ]  # fmt: skip
 
 
@@ -166,7 +167,7 @@ def _times() -> list[Feature]:
         _share("weekend_share", "time", "weekend", "num_events", "activity at weekends",
                "come at weekends", "come on weekdays", "before:Weekend", "before:Weekday"),
         *(_share(f"hour_share.{part}", "time", part, "num_events", f"activity from {hours}",
-                 f"come {words}", f"do not come {words}", f"before:{name}")
+                 f"come {words}", f"seldom come {words}", f"before:{name}")
           for part, words, hours, name in DAYPARTS),
         _share("hour_evenness", "habit", "hours", "num_events", "spread over the hours of the day",
                "come at any hour", "come at fixed hours", "before:Round-the-clock"),
@@ -195,13 +196,15 @@ def _channel(name: str) -> Feature:
 
 
 def _taste(name: str) -> tuple[Feature, Feature]:
-    spoken, slot = (name, f"taste:{name}") if name != OTHER else ("other things", "")
+    # Some shops shout: FROZEN GROCERY, frozen_grocery.
+    plain = (name.capitalize() if name.isupper() else name).replace("_", " ")
+    spoken, slot = (plain, f"taste:{plain}") if name != OTHER else ("other things", "")
     topic = f"taste {name}"
     return (
         _share(f"spend_share.{name}", "taste", topic, "num_purchases", f"spending on {spoken}",
-               f"buy {spoken}", f"buy no {spoken}", slot),
+               f"buy {spoken}", f"buy little {spoken}", slot),
         _share(f"view_share.{name}", "taste", topic, "num_views", f"views of {spoken}",
-               f"look at {spoken}", f"do not look at {spoken}", slot),
+               f"look at {spoken}", f"look little at {spoken}", slot),
     )  # fmt: skip
 
 

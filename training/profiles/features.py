@@ -70,6 +70,7 @@ def fit_spec(tables: Tables, *, as_of: datetime, config: ProfilesConfig) -> Feat
         intents=intents,
         currency=currency[0] if currency else None,
         half_lives_days=tuple(config.half_lives_days),
+        timezone=config.timezone,
     )
 
 
@@ -136,7 +137,7 @@ def _measured(tables: Tables, spec: FeatureSpec, as_of: datetime) -> list[pl.Laz
         measures.tastes(rows, categories=spec.categories),
         rhythm.orders(rows),
         rhythm.visits(rows),
-        rhythm.times(rows),
+        rhythm.times(rows, timezone=spec.timezone),
         opinions(tables.messages, tables.read_messages, as_of=as_of, intents=spec.intents),
     ]
 

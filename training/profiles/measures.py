@@ -77,6 +77,7 @@ def _item_facts(known: pl.LazyFrame, items: pl.LazyFrame, categories: Sequence[s
     seen = known.group_by("item_id").agg(
         level=pl.col("price").mean(),
         item_lines=_BOUGHT.sum().cast(pl.Int64),
+        item_pieces=pl.when(_BOUGHT).then(pl.col("quantity")).mean(),
         item_discounted=pl.col("discounted").sum().cast(pl.Int64),
     )
     rank = pl.col("level").rank("average").over("category_path") - 0.5
@@ -87,7 +88,7 @@ def _item_facts(known: pl.LazyFrame, items: pl.LazyFrame, categories: Sequence[s
             price_percentile=rank / pl.col("level").count().over("category_path"),
             median_price=pl.col("level").median().over("category_path"),
         )
-        .select("item_id", "category", "price_percentile", "median_price", "item_lines", "item_discounted")
+        .drop("level", "category_path")
     )
 
 
@@ -118,7 +119,8 @@ def activity(
 def purchases(events: pl.LazyFrame, *, half_lives_days: Sequence[float]) -> pl.LazyFrame:
     """Recency, frequency and money of purchases, and what prices and discounts do to them."""
     age = pl.col("age_days")
-    cut, quantity = pl.col("discounted"), pl.col("quantity")
+    # Against what is usual of the item: thirty litres of fuel are not many pieces.
+    cut, quantity = pl.col("discounted"), pl.col("quantity") / pl.col("item_pieces")
     measured = (
         events.filter(_BOUGHT)
         .group_by(KEY)

@@ -64,11 +64,11 @@ def visits(events: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def times(events: pl.LazyFrame) -> pl.LazyFrame:
+def times(events: pl.LazyFrame, *, timezone: str) -> pl.LazyFrame:
     """Shares of weekends and of the parts of the day, and how evenly the days on which a customer came are
-    spread over weekdays and hours; times are UTC.
+    spread over weekdays and hours, by the clocks of `timezone`.
     """
-    when = pl.col("timestamp")
+    when = pl.col("timestamp").dt.convert_time_zone(timezone).dt.replace_time_zone(None)
     came = events.group_by(KEY, date=when.dt.date(), hour=when.dt.hour()).agg(events=pl.len())
     return _weekdays(came).join(_hours(came), on=KEY, how="left")
 

@@ -39,7 +39,8 @@ class Feature:
 class FeatureSpec:
     """The features of one shop, in the order of the served FEATURE tensor, and the choices fitted to it.
 
-    intents: those that have a share of their own; none where no language model had been trained.
+    intents: those that have a share of their own; none where no language model had been trained. timezone:
+    whose hours and weekdays are counted, an IANA name.
     """
 
     features: tuple[Feature, ...]
@@ -48,6 +49,7 @@ class FeatureSpec:
     intents: tuple[str, ...]
     currency: str | None
     half_lives_days: tuple[float, ...]
+    timezone: str = "UTC"
 
     @property
     def names(self) -> list[str]:
@@ -72,6 +74,7 @@ class FeatureSpec:
             intents=tuple(raw["intents"]),
             currency=raw["currency"],
             half_lives_days=tuple(raw["half_lives_days"]),
+            timezone=raw["timezone"],
         )
 
 

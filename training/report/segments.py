@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from training.profiles.choosing import comes_back
 from training.report import figures, segment_figures
 from training.workspace import Workspace
 
@@ -63,23 +64,31 @@ def _traits(segments: list[dict[str, Any]], spec: Any) -> list[dict[str, Any]]:
 
 
 def _choice(tried: list[dict[str, Any]]) -> dict[str, Any]:
-    chosen = next(row for row in tried if row["chosen"])
     keys = ("stability", "jaccard_min", "silhouette")
     rows = [
         {"number": row["num_segments"], "chosen": row["chosen"], **{k: f"{row[k]:.2f}" for k in keys}}
         for row in tried
     ]
+    return {"rows": rows, "sentence": _reason(tried)}
+
+
+def _reason(tried: list[dict[str, Any]]) -> str:
+    chosen = next(row for row in tried if row["chosen"])
+    number, least = chosen["num_segments"], f"{chosen['jaccard_min']:.2f} of 1"
     if len(tried) == 1:
-        sentence = f"{chosen['num_segments']} groups were asked for."
-    else:
-        sentence = (
-            f"{tried[0]['num_segments']} to {tried[-1]['num_segments']} groups were tried. With "
-            f"{chosen['num_segments']} the same groups come back when the customers are drawn again "
-            f"(agreement {chosen['stability']:.2f} of 1), also the one that comes back least "
-            f"({chosen['jaccard_min']:.2f} of 1), and they lie as far apart as with any number that is as "
-            f"stable ({chosen['silhouette']:.2f}; 0 would be no distance at all)."
+        return f"{number} groups were asked for."
+    opening = f"{tried[0]['num_segments']} to {tried[-1]['num_segments']} groups were tried."
+    if not comes_back(chosen):
+        return (
+            f"{opening} With no number do all groups come back when the customers are drawn again; {number} "
+            f"do best (the least stable of them: {least}). These customers pass into one another: take the "
+            "groups as a rough division."
         )
-    return {"rows": rows, "sentence": sentence}
+    return (
+        f"{opening} With {number} the same groups come back when the customers are drawn again (agreement "
+        f"{chosen['stability']:.2f} of 1), also the one that comes back least ({least}), and they lie as far "
+        f"apart as with any number that is as stable ({chosen['silhouette']:.2f}; 0 would be no distance)."
+    )
 
 
 def _dense_groups(found: dict[str, Any], segments: list[dict[str, Any]]) -> str:
