@@ -67,7 +67,11 @@ def _plot_growth(axis: Any, rows: list[dict[str, Any]]) -> None:
         points = sorted(
             (row["details"]["num_interactions"], row["ours"]) for row in rows if row["case"] == case
         )
-        axis.plot(*zip(*points, strict=True), marker="o", label=case)
+        linear = sorted(
+            (row["details"]["num_interactions"], row["theirs"]) for row in rows if row["case"] == case
+        )
+        (line,) = axis.plot(*zip(*points, strict=True), marker="o", label=case)
+        axis.plot(*zip(*linear, strict=True), "--", color=line.get_color(), label=f"{case}, were it linear")
     axis.set_xlabel("interactions")
     axis.set_ylabel("seconds")
     axis.set_xlim(left=0)
