@@ -15,7 +15,7 @@ import polars as pl
 from serving.pseudonym import PseudonymKey
 from training.data.cleaning import EVENT
 from training.data.digests import Digests, keyed_ids
-from training.data.intake import IDS_SCHEMA, NUM_BUCKETS
+from training.data.intake_writer import IDS_SCHEMA, NUM_BUCKETS
 from training.data.loading import FILE, STREAMED, Loaded, field_type, refusals
 from training.data.tables import SCHEMAS
 

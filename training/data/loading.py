@@ -10,7 +10,8 @@ import polars as pl
 
 from training.data.chunks import REFUSED_SCHEMA
 from training.data.cleaning import TYPES, is_stored
-from training.data.intake import IDS_SCHEMA, NUM_BUCKETS, Entry, Intake
+from training.data.intake import Entry, Intake
+from training.data.intake_writer import IDS_SCHEMA, NUM_BUCKETS
 from training.data.quarantine import relative_name
 from training.data.readers import files_of
 from training.data.sources import PROMISE_IDS, IngestError, Source
@@ -54,6 +55,8 @@ class Loaded:
         """
         frames = []
         for number, entry in enumerate(self.entries, start=self.first_file):
+            if not entry.parts:  # a header without rows
+                continue
             rows = entry.scan(first, last).with_columns(pl.lit(number, dtype=FILE).alias("file"))
             if self.source.derived:
                 pass

@@ -275,7 +275,7 @@ def _write_part(tables: Path, name: str, frame: pl.DataFrame) -> dict[str, Any]:
     folder = tables / name
     folder.mkdir(exist_ok=True)
     staged = folder / f".part.{os.getpid()}"
-    frame.write_parquet(staged, compression="zstd", statistics=True)
+    frame.write_parquet(staged, compression="zstd", compression_level=1, statistics=True)
     with staged.open("rb") as stream:
         os.fsync(stream.fileno())
     digest = sha256_of(staged)

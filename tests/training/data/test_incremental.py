@@ -162,3 +162,11 @@ def test_event_ids_cannot_be_made_without_the_key(tmp_path: Path) -> None:
     write_day(tmp_path / "d" / "web", 2)
     ingest(sources, workspace, rotated)
     assert set(scan_table(workspace.tables, "events").collect()["event_id"]) == ids[0]
+
+
+def test_a_file_of_a_header_alone_beside_others_is_empty_and_no_mistake(tmp_path: Path) -> None:
+    sources, workspace = shop(tmp_path / "shop")
+    write_day(tmp_path / "shop" / "web", 2)
+    (tmp_path / "shop" / "web" / "day-01.csv").write_text("who,item,what,at,visit\n")
+    report = ingest(sources, workspace, KEY)
+    assert [file.read for file in report.files] == [0, 310] and report.tables["events"] == 310
