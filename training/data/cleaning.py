@@ -26,7 +26,7 @@ from training.data.times import (
 )
 
 MONEY = pl.Decimal(18, 4)
-EVENT = pl.Enum(EVENT_TYPES)
+_MOST_MONEY = 1e11  # above it a float has no exact cents; no price of a shop has so many digits
 
 # Our field to its type; every other field stays text.
 TYPES: dict[str, pl.DataType] = {
@@ -144,14 +144,14 @@ class Cleaner:
             zone = self.source.timezone if dtype == UTC else "UTC"
             time = time_expression(text, fmt, zone) if fmt else pl.lit(None, dtype=UTC)
             return (time if dtype == UTC else time.dt.date()).alias(name)
-        if dtype == pl.Int64 or dtype == pl.Int32 or (dtype == MONEY and factor is None):
+        if dtype == pl.Int64 or dtype == pl.Int32:
             return text.cast(dtype, strict=False)
         if dtype == pl.Boolean:
             lower, words = text.str.to_lowercase(), {**dict.fromkeys(_YES, True), **dict.fromkeys(_NO, False)}
             return lower.replace_strict(words, default=None, return_dtype=pl.Boolean).alias(name)
         numbers = text.cast(pl.Float64, strict=False) * (1.0 if factor is None else factor)
-        if dtype == MONEY:
-            return numbers.round(4).cast(MONEY, strict=False)
+        if dtype == MONEY:  # through a float, because cuDF reads no decimals; exact far beyond any price
+            return pl.when(numbers.abs() < _MOST_MONEY).then(numbers).round(4).cast(MONEY).alias(name)
         return pl.when(numbers.is_finite()).then(numbers).cast(dtype).alias(name)
 
     def _reread(self, name: str, texts: pl.Series, typed: pl.Series) -> pl.Series | None:
@@ -218,16 +218,17 @@ def _unread(texts: pl.DataFrame, typed: pl.DataFrame) -> list[pl.Series]:
 
 def _event(source: Source, columns: list[str]) -> list[pl.Expr]:
     """The event's type, and where it is none; cancelled orders and negative quantities are returns."""
-    event, unknown = pl.lit("purchase", dtype=EVENT), pl.lit(False)
+    event, unknown = pl.lit("purchase"), pl.lit(False)
     if "event" in columns:
-        event = pl.col("event").str.to_lowercase().cast(EVENT, strict=False)
-        unknown = pl.col("event").is_not_null() & event.is_null()
+        said = pl.col("event").str.to_lowercase()
+        known = said.is_in(list(EVENT_TYPES))
+        event, unknown = pl.when(known).then(said), said.is_not_null() & ~known
     sent_back = pl.lit(False)
     if "quantity" in columns:
         sent_back = pl.col("quantity") < 0
     if source.cancelled_order_prefix and "order_id" in columns:
         sent_back = sent_back | pl.col("order_id").str.starts_with(source.cancelled_order_prefix)
-    returned = pl.lit("return", dtype=EVENT)
+    returned = pl.lit("return")
     event = pl.when(sent_back & (event == "purchase")).then(returned).otherwise(event)
     return [event.alias("event"), unknown.alias(_UNREAD + "event")]
 
@@ -248,7 +249,7 @@ def _rules(
         )
     if source.kind == "events":
         needs_item = pl.col("item_id").is_null() if "item_id" in columns else pl.lit(True)
-        exempt = pl.col("event").is_in(pl.Series(_NEEDS_NO_ITEM, dtype=EVENT).implode())
+        exempt = pl.col("event").is_in(list(_NEEDS_NO_ITEM))
         rules.append((needs_item & ~exempt, "item_id", "missing_field"))
     if source.kind in ("events", "orders"):
         rules.append((pl.col(_UNREAD + "event"), "event", "bad_value"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -33,10 +34,10 @@ class Clock:
     suspect: bool
 
 
-def hourly(events: pl.LazyFrame) -> pl.DataFrame:
+def hourly(events: pl.LazyFrame, engine: Any = "streaming") -> pl.DataFrame:
     """Events by channel and hour: (channel, hour, n), small whatever the rows."""
     hour = pl.col("timestamp").dt.truncate("1h").alias("hour")
-    return events.group_by("channel", hour).agg(pl.len().alias("n")).collect(engine="streaming")
+    return events.group_by("channel", hour).agg(pl.len().alias("n")).collect(engine=engine)
 
 
 def implausible(counts: pl.DataFrame) -> pl.Expr:

@@ -13,7 +13,6 @@ import numpy as np
 import polars as pl
 
 from serving.pseudonym import PseudonymKey
-from training.data.cleaning import EVENT
 from training.data.digests import Digests, keyed_ids
 from training.data.intake_writer import IDS_SCHEMA, NUM_BUCKETS
 from training.data.loading import FILE, STREAMED, Loaded, field_type, refusals
@@ -181,7 +180,7 @@ def _uniform(rows: pl.LazyFrame, wanted: list[str]) -> pl.LazyFrame:
 
 
 def _type(name: str) -> Any:
-    return _KEYS.get(name) or (EVENT if name == "event" else field_type(name))
+    return _KEYS.get(name) or field_type(name)
 
 
 def _as_events(part: Loaded, people: Directory) -> pl.DataFrame:
@@ -190,7 +189,7 @@ def _as_events(part: Loaded, people: Directory) -> pl.DataFrame:
         return pl.DataFrame()
     rows = part.rows.filter(pl.col("timestamp").is_not_null())
     rows = with_customer(rows, part.source.name, people).drop("customer_id")
-    return rows.with_columns(pl.lit(_EVENT_OF_KIND[part.source.kind], dtype=EVENT).alias("event"))
+    return rows.with_columns(pl.lit(_EVENT_OF_KIND[part.source.kind]).alias("event"))
 
 
 def _num_parts(parts: list[Loaded], gathered: list[pl.DataFrame], engine: Any) -> int:

@@ -92,7 +92,8 @@ class IngestReport:
 
     def table(self) -> Table:
         """The report for a terminal."""
-        title = (
+        began = "nothing changed since the last run; " if self.unchanged else ""
+        title = began + (
             f"{self.read:,} rows read in {self.seconds:.1f} s "
             f"({self.rows_per_second:,.0f}/s, {self.backend}), {self.accepted:,} accepted, "
             f"{self.read - self.accepted:,} refused; "
@@ -276,7 +277,7 @@ def _write(
     writer.add("labels", labels_table(loaded))
     writer.add("answers", answers_table(loaded, key))
     writer.add("consents", consents_table(loaded, who, defaults))
-    flags, found_clocks = find_flags(writer.paths("events"), messages)
+    flags, found_clocks = find_flags(writer.paths("events"), messages, engine)
     writer.add("flags", flags)
     return pl.concat(refused), {"flagged": counts_of(flags), "clocks": found_clocks}
 

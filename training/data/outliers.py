@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
 MIN_LINES = 10  # an item with fewer has no usual price
@@ -11,23 +13,23 @@ MAX_SCORE = 5.0  # robust standard deviations
 _LEAST_MAD = {"price": 0.15, "quantity": 0.35}
 
 
-def outliers(lines: pl.LazyFrame) -> pl.DataFrame:
+def outliers(lines: pl.LazyFrame, engine: Any = "streaming") -> pl.DataFrame:
     """Flag order lines whose price or quantity is far from its item's: price_outlier, quantity_outlier.
 
     lines: purchases and returns of the events table. The score is 0.6745 |log x - median| / MAD (Iglewicz
     and Hoaglin, 1993), the MAD at least _LEAST_MAD. Returns SCHEMAS["flags"]; `value` is the signed score.
     """
     lines = lines.filter(pl.col("event").is_in(["purchase", "return"]) & pl.col("item_id").is_not_null())
-    found = [_of_one(lines, name) for name in ("price", "quantity")]
+    found = [_of_one(lines, name, engine) for name in ("price", "quantity")]
     return pl.concat(found)
 
 
-def _of_one(lines: pl.LazyFrame, name: str) -> pl.DataFrame:
+def _of_one(lines: pl.LazyFrame, name: str, engine: Any) -> pl.DataFrame:
     size = pl.col(name).cast(pl.Float64)
     rows = lines.filter(pl.col(name) > 0)
     # Few different values an item: counting them first makes exact medians cheap, whatever the rows.
     values = rows.group_by("item_id", size.log().alias("x")).agg(pl.len().alias("n"))
-    counts = values.collect(engine="streaming")
+    counts = values.collect(engine=engine)
     middle = _median(counts, "x").rename({"median": "middle"})
     counts = counts.join(middle, on="item_id").with_columns((pl.col("x") - pl.col("middle")).abs().alias("d"))
     usual = middle.join(_median(counts, "d").select("item_id", pl.col("median").alias("mad")), on="item_id")
@@ -42,7 +44,7 @@ def _of_one(lines: pl.LazyFrame, name: str) -> pl.DataFrame:
         pl.lit(f"{name}_outlier").alias("rule"),
         pl.lit(None, dtype=pl.String).alias("related_id"),
         score.round(3).alias("value"),
-    ).collect(engine="streaming")
+    ).collect(engine=engine)
 
 
 def _median(counts: pl.DataFrame, value: str) -> pl.DataFrame:

@@ -25,18 +25,20 @@ RULES = (
 )  # fmt: skip
 
 
-def find_flags(parts: list[Path], messages: pl.DataFrame) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+def find_flags(
+    parts: list[Path], messages: pl.DataFrame, engine: Any
+) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """Look at the written parts of the events table and at the messages; returns flags and clocks.
 
     No more than one part, and the lines that a rule needs, are in memory at a time.
     """
     events = pl.scan_parquet(parts)
-    counts = hourly(events)
+    counts = hourly(events, engine)
     found = [pl.DataFrame(schema=SCHEMAS["flags"])]
     columns = ["customer_id", "channel", "timestamp", "item_id", "event", "price", "quantity", "order_id"]
     columns += ["line_id", "session_id", "event_id"]
     found += [near_duplicate_events(pl.read_parquet(part, columns=columns)) for part in parts]
-    found += [near_duplicate_texts(messages), matched_returns(events), outliers(events)]
+    found += [near_duplicate_texts(messages), matched_returns(events, engine), outliers(events, engine)]
     found.append(
         events.filter(implausible(counts))
         .select(
@@ -47,7 +49,7 @@ def find_flags(parts: list[Path], messages: pl.DataFrame) -> tuple[pl.DataFrame,
             pl.lit(None, dtype=pl.String).alias("related_id"),
             pl.lit(None, dtype=pl.Float64).alias("value"),
         )
-        .collect(engine="streaming")
+        .collect(engine=engine)
     )
     flags = pl.concat(found).sort("table", "id", "rule", "related_id")
     return flags, [asdict(clock) for clock in clocks(counts)]

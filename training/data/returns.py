@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 import polars as pl
@@ -9,7 +11,7 @@ import polars as pl
 _KEYS = ["customer_id", "item_id"]
 
 
-def matched_returns(lines: pl.LazyFrame) -> pl.DataFrame:
+def matched_returns(lines: pl.LazyFrame, engine: Any = "streaming") -> pl.DataFrame:
     """Match each return line to a purchase line of the same customer and item, both flagged.
 
     lines: purchases and returns of the events table. A return takes back the latest earlier purchase line
@@ -21,9 +23,9 @@ def matched_returns(lines: pl.LazyFrame) -> pl.DataFrame:
     columns = ["event_id", *_KEYS, "event", "timestamp", "quantity", "price"]
     lines = lines.filter(pl.col("event").is_in(["purchase", "return"])).select(columns)
     known = pl.col("customer_id").is_not_null() & pl.col("item_id").is_not_null()
-    taken_back = lines.filter(pl.col("event") == "return").collect(engine="streaming")
+    taken_back = lines.filter(pl.col("event") == "return").collect(engine=engine)
     keys = taken_back.filter(known).select(_KEYS).unique()
-    rows = lines.join(keys.lazy(), on=_KEYS, how="semi").collect(engine="streaming")
+    rows = lines.join(keys.lazy(), on=_KEYS, how="semi").collect(engine=engine)
     rows = rows.sort(*_KEYS, "timestamp", pl.col("event") == "return", "event_id")
     groups = rows.select(pl.struct(_KEYS).rle_id().alias("g"))["g"].to_numpy()
     price = rows["price"].cast(pl.Float64).fill_null(-1.0).to_numpy()
