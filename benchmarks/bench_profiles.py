@@ -98,10 +98,11 @@ def _shop(folder: Path, customers: int, per_customer: int) -> tuple[Tables, Feat
 
 
 def _events(customers: int, rows: int) -> pl.DataFrame:
-    """Visits of about eight events by customers of very different activity; a sixth of the rows buys."""
+    """Visits of up to about eight events; everybody makes one, some many more; a sixth of the rows buys."""
     rng = np.random.default_rng(0)
-    visits = max(1, rows // 8)
+    visits = max(customers, rows // 8)
     who = (rng.random(visits) ** 1.5 * customers).astype(np.int64)
+    who[:customers] = np.arange(customers)
     start = rng.integers(0, DAYS * 86_400, visits)
     visit = np.sort(rng.integers(0, visits, rows))
     kinds = ["view", "cart", "purchase", "return", "search"]
