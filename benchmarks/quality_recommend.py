@@ -38,9 +38,9 @@ EASE_HALF_LIFE = 4.0  # the best of 1, 2, 4
 CHOSEN = {
     "gowalla_lightgcn": Settings(
         MFConfig(
-            num_factors=512,
-            unobserved_weight=0.1,
-            regularization=0.6,
+            num_factors=1024,
+            unobserved_weight=0.2,
+            regularization=0.5,
             regularization_exponent=0.0,
             num_epochs=2,
         ),
@@ -115,9 +115,13 @@ def measure_floor(chosen: PublicSet, floor: Floor, console: Console) -> Scores:
     return found
 
 
-def rows_of(chosen: PublicSet, settings: Settings, kept: Rows, console: Console) -> Rows:
-    """Measure one set and return its rows: ours against each peer, by metric and by masking."""
+def rows_of(chosen: PublicSet, settings: Settings, earlier: Path, console: Console) -> Rows:
+    """Measure one set and return its rows: ours against each peer, by metric and by masking.
+
+    Floors that the rows in the file `earlier` have, of the same data and settings, are not fitted again.
+    """
     ours = np.array(measure_ours(chosen, settings, console))  # [seeds, maskings, metrics]
+    kept = _read(earlier)
     peers: list[tuple[str, Any, dict[str, Any]]] = [
         (name, [values] * len(chosen.masked), {"published": values, "source": chosen.source})
         for name, values in chosen.published.items()
@@ -126,7 +130,7 @@ def rows_of(chosen: PublicSet, settings: Settings, kept: Rows, console: Console)
         known = _kept(kept, chosen, floor)
         values = measure_floor(chosen, floor, console) if known is None else known
         if known is not None:
-            console.print(f"{chosen.name} {floor.name}: {_said(known)}, kept from {RESULTS.name}")
+            console.print(f"{chosen.name} {floor.name}: {_said(known)}, kept from {earlier.name}")
         peers.append((floor.name, values, {"source": "measured here", "settings": floor.settings}))
     return [
         _row(chosen, settings, masked, metric, ours[:, way, at], peer, float(theirs[way][at]), about)
@@ -200,7 +204,7 @@ def _kept(rows: Rows, chosen: PublicSet, floor: Floor) -> Scores | None:
 
 
 def _case(chosen: PublicSet, masked: bool) -> str:
-    return f"{chosen.name}, seen items {'masked' if masked else 'ranked too'}"
+    return f"{chosen.name}, seen items {'masked' if masked else 'ranked'}"
 
 
 def _plain(settings: Settings) -> dict[str, Any]:
@@ -213,14 +217,20 @@ def _said(scores: Scores) -> str:
 
 
 def shown(rows: Rows) -> Table:
-    """Return the rows as a table for people."""
+    """Return the rows of one set as a table for people: a line for ours and for each peer, by masking."""
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
     table = Table(title=f"ours: mean ± sd of {len(SEEDS)} seeds")
-    for column in ("case", "metric", "ours", "peer", "theirs", "ratio", "source"):
+    for column in ("case", "method", *metrics, "source"):
         table.add_column(column)
-    for row in rows:
-        ours = f"{row['ours']:.4f} ± {row['details']['ours_sd']:.4f}"
-        cells = (row["case"], row["metric"], ours, row["peer"], f"{row['theirs']:.4f}", f"{row['ratio']:.3f}")
-        table.add_row(*cells, "measured here" if row["published"] is None else "published")
+    for case in dict.fromkeys(row["case"] for row in rows):
+        of_case = [row for row in rows if row["case"] == case]
+        first = {row["metric"]: row for row in of_case}.values()
+        ours = [f"{row['ours']:.4f} ± {row['details']['ours_sd']:.4f}" for row in first]
+        table.add_row(case, "implicit ALS", *ours, "measured here")
+        for peer in dict.fromkeys(row["peer"] for row in of_case):
+            theirs = [row for row in of_case if row["peer"] == peer]
+            source = "measured here" if theirs[0]["published"] is None else "published"
+            table.add_row("", peer, *(f"{row['theirs']:.4f}" for row in theirs), source)
     return table
 
 
@@ -249,11 +259,15 @@ def main() -> None:
         if arguments.search:
             search(chosen, SPACES[chosen.name], console)
             continue
-        old = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.is_file() else []
-        rows = rows_of(chosen, CHOSEN[chosen.name], old, console)
+        rows = rows_of(chosen, CHOSEN[chosen.name], arguments.out, console)
         console.print(shown(rows))
-        others = [row for row in old if row["case"] not in {fresh["case"] for fresh in rows}]
+        cases = {row["case"] for row in rows}
+        others = [row for row in _read(arguments.out) if row["case"] not in cases]
         _write(arguments.out, others + rows)
+
+
+def _read(path: Path) -> Rows:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
 
 
 def _write(path: Path, rows: Rows) -> None:
