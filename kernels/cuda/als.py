@@ -144,20 +144,21 @@ def solve_rows(
 
     def solve_long(long: LongRows) -> None:
         parts = device.xp.empty((len(long.segments), partial_floats(layout)), np.float32)
-        begin = (turned, *entries, long.segments, parts)
+        begin = (turned, *entries, basis.span, long.segments, parts)
         finish = (parts, long.rows, long.first_segment, *shared, steps)
         start(device, primal_launch(layout, "als_partial"), len(long.segments), begin)
         start(device, primal_launch(layout, "als_finish"), len(long.rows), finish)
 
     def solve_bin(rows: Any, capacity: int) -> None:
-        arguments = (turned, side.indptr, *entries, rows, *shared)
+        row = (turned, side.indptr, *entries, rows, basis.spectrum)
+        result = (side.regularization, out, failed)
         if capacity == PRIMAL:
-            start(device, primal_launch(layout, "als_primal"), len(rows), (*arguments, steps))
+            launch = primal_launch(layout, "als_primal")
+            start(device, launch, len(rows), (*row, basis.span, *result, steps))
         elif cg_steps:
-            start(device, cg_launch(layout, capacity), len(rows), (*arguments, steps))
+            start(device, cg_launch(layout, capacity), len(rows), (*row, *result, steps))
         else:
-            dual = (*arguments[:7], basis.span, *arguments[7:])
-            start(device, dual_launch(layout, capacity), len(rows), dual)
+            start(device, dual_launch(layout, capacity), len(rows), (*row, basis.span, *result))
 
     jobs = [partial(solve_long, long) for long in side.long_rows]
     jobs += [partial(solve_bin, group.rows, group.capacity) for group in side.bins]

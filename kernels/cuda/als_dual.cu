@@ -33,15 +33,12 @@ struct Row {
     }
 };
 
-// Groups of eight stored factors on their way to the places of their halves; the thread that asks for one splits it.
 __device__ __forceinline__ void request_rows(const Row& r, const stored* factors, const int* columns) {
     for (int i = threadIdx.x; i < r.count * GROUPS; i += blockDim.x) {
         const int group = i % GROUPS;
         if (group * 8 >= STORED) continue;
-        const stored* from = factors + static_cast<long long>(columns[i / GROUPS]) * STORED + group * 8;
-        float* to = r.a + i / GROUPS * PITCH + group * 8;
-        copy_async_16(to, from);
-        if (STORAGE == 32) copy_async_16(to + 4, from + 4);
+        request_eight(r.a + i / GROUPS * PITCH + group * 8,
+                      factors + static_cast<long long>(columns[i / GROUPS]) * STORED + group * 8);
     }
     commit_copies();
 }
@@ -52,12 +49,9 @@ __device__ __forceinline__ void split_rows(const Row& r, int rows, float size) {
         float x[8] = {};
         if (row < r.count && group * 8 < STORED) {
             const float scale = r.scale[row] * size;
-            const stored* raw = reinterpret_cast<const stored*>(place);
-            const float4 low = load4(raw), high = load4(raw + 4);
-            const float4 p = *reinterpret_cast<const float4*>(r.root + group * 8);
-            const float4 q = *reinterpret_cast<const float4*>(r.root + group * 8 + 4);
-            x[0] = low.x * scale * p.x, x[1] = low.y * scale * p.y, x[2] = low.z * scale * p.z, x[3] = low.w * scale * p.w;
-            x[4] = high.x * scale * q.x, x[5] = high.y * scale * q.y, x[6] = high.z * scale * q.z, x[7] = high.w * scale * q.w;
+            read_eight(x, place);
+#pragma unroll
+            for (int f = 0; f < 8; ++f) x[f] *= scale * r.root[group * 8 + f];
         }
         store_pairs(place, x);
     }
@@ -73,14 +67,22 @@ __device__ __forceinline__ void assemble(const Row& r, int side, float unscale) 
             Pairs a[2];
 #pragma unroll
             for (int m = 0; m < 2; ++m)
-                if (2 * at.i + m < side) a[m] = load_pairs<PITCH>(r.a + (2 * at.i + m) * 16 * PITCH + k);
+                if (2 * at.i + m < side) a[m] = load_pairs<PITCH, false>(r.a + (2 * at.i + m) * 16 * PITCH + k);
 #pragma unroll
             for (int n = 0; n < 2; ++n) {
                 Pairs b = a[n];
-                if (at.i != at.j) b = load_pairs<PITCH>(r.a + (2 * at.j + n) * 16 * PITCH + k);
+                if (at.i != at.j) b = load_pairs<PITCH, false>(r.a + (2 * at.j + n) * 16 * PITCH + k);
+                const bool wanted[2] = {2 * at.i >= 2 * at.j + n, 2 * at.i + 1 < side};
+                // product after product, so that neighbouring instructions do not wait for each other's sums
 #pragma unroll
                 for (int m = 0; m < 2; ++m)
-                    if (2 * at.i + m < side && 2 * at.i + m >= 2 * at.j + n) multiply_pairs(c[m][n], a[m], b);
+                    if (wanted[m]) multiply_pairs<0>(c[m][n], a[m], b);
+#pragma unroll
+                for (int m = 0; m < 2; ++m)
+                    if (wanted[m]) multiply_pairs<1>(c[m][n], a[m], b);
+#pragma unroll
+                for (int m = 0; m < 2; ++m)
+                    if (wanted[m]) multiply_pairs<2>(c[m][n], a[m], b);
             }
         }
 #pragma unroll

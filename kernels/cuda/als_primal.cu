@@ -2,29 +2,35 @@
 //
 // Everything is in the eigenbasis of the Gramian, where D = w0 Lambda + lambda_u is diagonal: no dense Gramian
 // is read per row. A warp holds TILES_PER_WARP tiles of 32x32 of A's lower half as accumulators; chunks of 32
-// gathered rows stream through two shared buffers. Long rows are cut into segments whose partial matrices are
-// summed in a fixed order, so that the result does not depend on timing.
-// Shared (floats): the larger of two chunks (2 * 32 * (PADDED + 8)) and the tiles (36 KB at 128, 136 KB at 256),
-// which take the chunks' place, + 4 * 32 + 5 PADDED.
+// gathered rows, scaled by sqrt(|w|), stream through two shared buffers as pairs of halves. Who asks for eight
+// factors of a row also splits them and adds their share of Y' t, in float32; one barrier a chunk. Long rows are
+// cut into segments whose partial matrices are summed in a fixed order, so that the result does not depend on timing.
+// Shared (floats): the larger of two chunks (2 * 32 * (PADDED + 4)) and the tiles (36 KB at 128, 136 KB at 256),
+// which take each other's place, + 32 + 2 warps + 5 PADDED.
 #include "cholesky.cuh"
+#include "halves.cuh"
 
 constexpr int CHUNK = 32;
-constexpr int PITCH = PADDED + 8;  // 8 mod 32: no bank conflict where interactions run along a product
+constexpr int PITCH = PADDED + 4;
+constexpr int GROUPS = PADDED / 8;
 constexpr int SIDE = PADDED / 16;
 constexpr int USED = (FACTORS + 15) / 16;  // tiles that are not all padding
 constexpr int WIDE_TILES = num_lower_tiles(PADDED / 32);
 constexpr int TILES_PER_WARP = (WIDE_TILES * 32 + THREADS - 1) / THREADS;
 constexpr int TILE_FLOATS = num_lower_tiles(SIDE) * TILE;
-constexpr int CHUNK_FLOATS = 2 * CHUNK * PITCH;
+constexpr int STRIDE = THREADS / GROUPS;  // entries that the threads take at once, eight factors each
+constexpr int PASSES = (CHUNK + STRIDE - 1) / STRIDE;
 constexpr int PARTIAL = TILE_FLOATS + PADDED;  // what a segment leaves: its tiles and its right-hand side
 
 struct Shared {
-    float *tiles, *chunks, *weight, *target, *rhs, *x, *direction, *product, *scaled;
+    float *tiles, *chunks, *most, *rhs, *x, *direction, *product, *scaled;
+    unsigned short* signs;  // of the weights of two chunks, as the sign bit of a half
     __device__ Shared() {
         tiles = chunks = shared_floats();
-        weight = tiles + (TILE_FLOATS > CHUNK_FLOATS ? TILE_FLOATS : CHUNK_FLOATS);
-        target = weight + 2 * CHUNK;
-        rhs = target + 2 * CHUNK;
+        float* rest = tiles + (TILE_FLOATS > 2 * CHUNK * PITCH ? TILE_FLOATS : 2 * CHUNK * PITCH);
+        signs = reinterpret_cast<unsigned short*>(rest);
+        most = rest + CHUNK;
+        rhs = most + 2 * (THREADS / 32);
         x = rhs + PADDED;
         direction = x + PADDED;
         product = direction + PADDED;
@@ -32,53 +38,155 @@ struct Shared {
     }
 };
 
-// tiles = Y' W Y and rhs = Y' t over the interactions [begin, end). Of a GRAMIAN every row is an interaction of weight 1.
-template <bool GRAMIAN>
-__device__ __forceinline__ void assemble(const Shared& s, const stored* factors, const int* columns, const float* weights,
-                         const float* targets, long long begin, long long end) {
-    float c[TILES_PER_WARP][2][4][4] = {};
-    float sum = 0.f;
-    const int chunks = static_cast<int>((end - begin + CHUNK - 1) / CHUNK);
-    auto stage = [&](int chunk) {
-        const long long first = begin + static_cast<long long>(chunk) * CHUNK;
-        const int count = static_cast<int>(min(end - first, static_cast<long long>(CHUNK))), buffer = chunk & 1;
-        copy_rows<PITCH>(s.chunks + buffer * CHUNK * PITCH, factors,
-                         [&](int i) { return GRAMIAN ? static_cast<int>(first) + i : columns[first + i]; }, count, CHUNK);
-        for (int e = threadIdx.x; e < CHUNK; e += blockDim.x) {
-            s.weight[buffer * CHUNK + e] = e >= count ? 0.f : GRAMIAN ? 1.f : weights[first + e];
-            s.target[buffer * CHUNK + e] = e >= count || GRAMIAN ? 0.f : targets[first + e];
+struct Entries {
+    const stored* factors;
+    const int* columns;
+    const float *weights, *targets;
+    long long begin;
+    int count;
+};
+
+// The scale of the halves, and whether a weight is negative; all threads get the same.
+__device__ __forceinline__ float measure(const Shared& s, const Entries& row, const float* span, bool* any_negative) {
+    float heaviest = 0.f, widest = 0.f;
+    bool negative = false;
+    for (int e = threadIdx.x; e < row.count; e += THREADS) {
+        const float w = row.weights[row.begin + e];
+        heaviest = fmaxf(heaviest, fabsf(w));
+        negative |= w < 0.f;
+    }
+    for (int f = threadIdx.x; f < FACTORS; f += THREADS) widest = fmaxf(widest, span[f]);
+    heaviest = warp_max(heaviest);
+    widest = warp_max(widest);
+    if (lane_index() == 0) {
+        s.most[2 * warp_index()] = heaviest;
+        s.most[2 * warp_index() + 1] = widest;
+    }
+    *any_negative = __syncthreads_or(negative);
+    for (int w = 0; w < num_warps(); ++w) {
+        heaviest = fmaxf(heaviest, s.most[2 * w]);
+        widest = fmaxf(widest, s.most[2 * w + 1]);
+    }
+    return scale_to_range(sqrtf(heaviest) * sqrtf(widest));
+}
+
+// A chunk's products: c += Y' W Y, each factor of the left side with the sign of its weight.
+__device__ __forceinline__ void multiply_chunk(float (&c)[2][2][2][4], const float* y, const unsigned short* signs,
+                                               const TileIndex& at, bool any_negative) {
+#pragma unroll 2
+    for (int k = 0; k < CHUNK; k += 16) {
+        Pairs a[2];
+#pragma unroll
+        for (int m = 0; m < 2; ++m) {
+            a[m] = load_pairs<PITCH, true>(y + k * PITCH + at.i * 32 + m * 16);
+            if (any_negative)
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    const u32 flip = reinterpret_cast<const u32*>(signs + k)[(lane_index() & 3) + i / 2 * 4];
+                    a[m].high[i] ^= flip;
+                    a[m].low[i] ^= flip;
+                }
         }
+#pragma unroll
+        for (int n = 0; n < 2; ++n) {
+            const Pairs b = load_pairs<PITCH, true>(y + k * PITCH + at.j * 32 + n * 16);
+#pragma unroll
+            for (int m = 0; m < 2; ++m) multiply_pairs<0>(c[m][n], a[m], b);
+#pragma unroll
+            for (int m = 0; m < 2; ++m) multiply_pairs<1>(c[m][n], a[m], b);
+#pragma unroll
+            for (int m = 0; m < 2; ++m) multiply_pairs<2>(c[m][n], a[m], b);
+        }
+    }
+}
+
+// tiles = Y' W Y and rhs = Y' t.
+__device__ __forceinline__ void assemble(const Shared& s, const Entries& row, const float* span) {
+    bool any_negative;
+    const float size = measure(s, row, span, &any_negative), inverse = 1.f / size;  // powers of two
+    float c[TILES_PER_WARP][2][2][2][4] = {}, sum[8] = {};
+    float weight[PASSES], target[PASSES];
+    int column[PASSES];  // a chunk ahead, so that a request need not wait for them
+    const int group = threadIdx.x % GROUPS;  // the same in every pass and chunk
+    auto entry = [&](int pass) { return static_cast<int>(threadIdx.x) / GROUPS + pass * STRIDE; };
+    auto mine = [&](int pass) { return threadIdx.x < STRIDE * GROUPS && entry(pass) < CHUNK; };
+    const int chunks = (row.count + CHUNK - 1) / CHUNK;
+    auto inside = [&](int pass, int chunk) { return mine(pass) && chunk * CHUNK + entry(pass) < row.count; };
+    auto read_columns = [&](int chunk) {
+#pragma unroll
+        for (int p = 0; p < PASSES; ++p)
+            if (inside(p, chunk)) column[p] = row.columns[row.begin + chunk * CHUNK + entry(p)];
     };
-    stage(0);
+    auto request = [&](int chunk) {
+#pragma unroll
+        for (int p = 0; p < PASSES; ++p) {
+            const int e = entry(p);
+            const bool is_inside = inside(p, chunk);
+            if (is_inside && group * 8 < STORED)
+                request_eight(s.chunks + ((chunk & 1) * CHUNK + e) * PITCH + group * 8,
+                              row.factors + static_cast<long long>(column[p]) * STORED + group * 8);
+            weight[p] = is_inside ? row.weights[row.begin + chunk * CHUNK + e] : 0.f;
+            target[p] = is_inside ? row.targets[row.begin + chunk * CHUNK + e] : 0.f;
+        }
+        commit_copies();
+        read_columns(chunk + 1);
+    };
+    read_columns(0);
+    request(0);
     for (int chunk = 0; chunk < chunks; ++chunk) {
-        if (chunk + 1 < chunks) stage(chunk + 1);
-        else commit_copies();  // an empty group, so that one stays in flight in the last round too
-        wait_copies<1>();
-        __syncthreads();
-        const float* y = s.chunks + (chunk & 1) * CHUNK * PITCH;
-        const float *w = s.weight + (chunk & 1) * CHUNK, *t = s.target + (chunk & 1) * CHUNK;
+        float* y = s.chunks + (chunk & 1) * CHUNK * PITCH;
+        unsigned short* signs = s.signs + (chunk & 1) * CHUNK;
+        wait_copies<0>();
+#pragma unroll
+        for (int p = 0; p < PASSES; ++p) {
+            if (!mine(p)) continue;
+            const int e = entry(p);
+            float x[8] = {};
+            if (chunk * CHUNK + e < row.count && group * 8 < STORED) read_eight(x, y + e * PITCH + group * 8);
+            const float scale = sqrtf(fabsf(weight[p])) * size;
+#pragma unroll
+            for (int f = 0; f < 8; ++f) {
+                sum[f] += target[p] * x[f];
+                x[f] *= scale;
+            }
+            store_pairs(y + e * PITCH + group * 8, x);
+            if (group == 0) signs[e] = weight[p] < 0.f ? 0x8000 : 0;
+        }
+        __syncthreads();  // and so every warp is done with the other buffer
+        if (chunk + 1 < chunks) request(chunk + 1);
 #pragma unroll
         for (int i = 0; i < TILES_PER_WARP; ++i) {
             const int index = i * num_warps() + warp_index();
-            if (index >= WIDE_TILES) continue;
-            const TileIndex at = lower_tile(index);
-            multiply<2, false, STORAGE == 16>(
-                c[i], CHUNK, [&](int m, int k) { return y[k * PITCH + at.i * 32 + m] * w[k]; },
-                [&](int n, int k) { return y[k * PITCH + at.j * 32 + n]; });
+            if (index < WIDE_TILES) multiply_chunk(c[i], y, signs, lower_tile(index), any_negative);
         }
-        if (!GRAMIAN && threadIdx.x < PADDED)
-            for (int e = 0; e < CHUNK; ++e) sum += t[e] * y[e * PITCH + threadIdx.x];
-        __syncthreads();
     }
-    if (threadIdx.x < PADDED) s.rhs[threadIdx.x] = sum;
+    __syncthreads();
+    if (mine(0))
+#pragma unroll
+        for (int f = 0; f < 8; ++f) s.chunks[entry(0) * PADDED + group * 8 + f] = sum[f];
+    __syncthreads();
+    for (int f = threadIdx.x; f < PADDED; f += THREADS) {
+        float total = 0.f;
+        for (int e = 0; e < STRIDE; ++e) total += s.chunks[e * PADDED + f];
+        s.rhs[f] = total;
+    }
+    __syncthreads();
 #pragma unroll
     for (int i = 0; i < TILES_PER_WARP; ++i) {
         const int index = i * num_warps() + warp_index();
         if (index >= WIDE_TILES) continue;
         const TileIndex at = lower_tile(index);
-        for_each_element<2>(c[i], [&](int m, int n, float& x) {
-            if ((at.i * 32 + m) >> 4 >= (at.j * 32 + n) >> 4) element_at(s.tiles, at.i * 32 + m, at.j * 32 + n) = x;
-        });
+#pragma unroll
+        for (int m = 0; m < 2; ++m)
+#pragma unroll
+            for (int n = 0; n < 2; ++n) {
+                if (2 * at.i + m < 2 * at.j + n) continue;
+                float* to = tile_at(s.tiles, 2 * at.i + m, 2 * at.j + n);
+                float (&x)[1][2][4] = reinterpret_cast<float (&)[1][2][4]>(c[i][m][n]);
+                for_each_element<1>(x, [&](int row, int column, float& value) {
+                    to[in_tile(row, column)] = value * inverse * inverse;
+                });
+            }
     }
     __syncthreads();
 }
@@ -153,35 +261,25 @@ __device__ void finish_row(const Shared& s, int row, const float* spectrum, floa
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 als_primal(const stored* __restrict__ factors, const long long* __restrict__ indptr, const int* __restrict__ columns,
            const float* __restrict__ weights, const float* __restrict__ targets, const int* __restrict__ rows,
-           const float* __restrict__ spectrum, const float* __restrict__ regularization, stored* __restrict__ out,
-           signed char* __restrict__ failed, int cg_steps) {
+           const float* __restrict__ spectrum, const float* __restrict__ span, const float* __restrict__ regularization,
+           stored* __restrict__ out, signed char* __restrict__ failed, int cg_steps) {
     const Shared s;
     const int row = rows[blockIdx.x];
-    assemble<false>(s, factors, columns, weights, targets, indptr[row], indptr[row + 1]);
+    const long long begin = indptr[row];
+    assemble(s, {factors, columns, weights, targets, begin, static_cast<int>(indptr[row + 1] - begin)}, span);
     finish_row(s, row, spectrum, regularization[row], cg_steps, out, failed);
-}
-
-__device__ __forceinline__ void keep_partial(const Shared& s, float* partial) {
-    float* to = partial + static_cast<long long>(blockIdx.x) * PARTIAL;
-    for (int i = threadIdx.x; i < TILE_FLOATS; i += blockDim.x) to[i] = s.tiles[i];
-    for (int i = threadIdx.x; i < PADDED; i += blockDim.x) to[TILE_FLOATS + i] = s.rhs[i];
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 als_partial(const stored* __restrict__ factors, const int* __restrict__ columns, const float* __restrict__ weights,
-            const float* __restrict__ targets, const long long* __restrict__ segments, float* __restrict__ partial) {
+            const float* __restrict__ targets, const float* __restrict__ span, const long long* __restrict__ segments,
+            float* __restrict__ partial) {
     const Shared s;
-    assemble<false>(s, factors, columns, weights, targets, segments[2 * blockIdx.x], segments[2 * blockIdx.x + 1]);
-    keep_partial(s, partial);
-}
-
-// Y' Y in as many parts as there are blocks.
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-gramian_partial(const stored* __restrict__ factors, long long num_rows, float* __restrict__ partial) {
-    const Shared s;
-    assemble<true>(s, factors, nullptr, nullptr, nullptr, num_rows * blockIdx.x / gridDim.x,
-                   num_rows * (blockIdx.x + 1) / gridDim.x);
-    keep_partial(s, partial);
+    const long long begin = segments[2 * blockIdx.x], end = segments[2 * blockIdx.x + 1];
+    assemble(s, {factors, columns, weights, targets, begin, static_cast<int>(end - begin)}, span);
+    float* to = partial + static_cast<long long>(blockIdx.x) * PARTIAL;
+    for (int i = threadIdx.x; i < TILE_FLOATS; i += blockDim.x) to[i] = s.tiles[i];
+    for (int i = threadIdx.x; i < PADDED; i += blockDim.x) to[TILE_FLOATS + i] = s.rhs[i];
 }
 
 // Few rows are long: registers matter more here than how many blocks share a multiprocessor.

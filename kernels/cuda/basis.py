@@ -11,9 +11,9 @@ import numpy.typing as npt
 from kernels.cuda.launches import (
     gramian_launch,
     jacobi_launch,
-    partial_floats,
     rotate_launch,
     start,
+    tile_floats,
     vectors_launch,
 )
 from kernels.cuda.layout import Layout
@@ -74,7 +74,7 @@ def measure_gramian(device: Device, layout: Layout, factors: Any) -> Any:
     """factorsᵀ·factors float64 [f, f] of stored rows: float32 products summed in some hundred parts."""
     xp = device.xp
     parts = max(1, min(2 * device.num_multiprocessors, len(factors) // 64))
-    partial = xp.empty((parts, partial_floats(layout)), np.float32)
+    partial = xp.empty((parts, tile_floats(layout.padded)), np.float32)
     start(device, gramian_launch(layout), parts, (factors, np.int64(len(factors)), partial))
     places = device.constant(("gramian", layout), lambda: tile_places(layout))
     return partial.sum(axis=0, dtype=np.float64)[places]

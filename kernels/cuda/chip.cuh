@@ -60,15 +60,6 @@ template <int GROUPS_LEFT> __device__ __forceinline__ void wait_copies() {
 
 // ---- tensor cores: C (16x8, float32) += A (16x8, tf32) B (8x8, tf32), fragments as PTX lays them out:
 // lane = 4 g + t holds A(g,t) A(g+8,t) A(g,t+4) A(g+8,t+4), B(t,g) B(t+4,g), C(g,2t) C(g,2t+1) C(g+8,2t) C(g+8,2t+1)
-__device__ __forceinline__ u32 round_tf32(float x) {
-#ifdef SHOPSIGHT_HOST
-    return (__float_as_uint(x) + 0x1000u) & ~0x1fffu;
-#else
-    u32 bits;
-    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
-    return bits;
-#endif
-}
 #ifdef SHOPSIGHT_HOST
 struct HostMma { float* c; const u32 *a, *b; };
 inline void host_mma(void* lanes[32], unsigned) {
@@ -134,11 +125,17 @@ inline void host_mma_halves(void* lanes[32], unsigned) {
             }
 }
 struct HostFragment { u32* to; const float* row; };
-inline void host_load_fragment(void* lanes[32], unsigned) {
+template <bool TRANSPOSED> void host_load_fragment(void* lanes[32], unsigned) {
+    auto element = [&](int i, int row, int column) {
+        unsigned short bits;
+        std::memcpy(&bits, reinterpret_cast<const char*>(static_cast<HostFragment*>(lanes[8 * i + row])->row) + 2 * column, 2);
+        return static_cast<u32>(bits);
+    };
     for (int lane = 0; lane < 32; ++lane)
         for (int i = 0; i < 4; ++i) {
-            const auto* source = static_cast<HostFragment*>(lanes[8 * i + lane / 4])->row;
-            std::memcpy(&static_cast<HostFragment*>(lanes[lane])->to[i], source + lane % 4, 4);
+            const int g = lane / 4, k = lane % 4 * 2;
+            static_cast<HostFragment*>(lanes[lane])->to[i] =
+                TRANSPOSED ? element(i, k, g) | element(i, k + 1, g) << 16 : element(i, g, k) | element(i, g, k + 1) << 16;
         }
 }
 #endif
@@ -154,17 +151,23 @@ __device__ __forceinline__ void mma_halves(float (&c)[4], const u32 (&a)[4], u32
 #endif
 }
 // Four 8x8 matrices of halves: lane 8 i + r names where row r of matrix i lies (16 bytes); lane 4 g + t gets
-// elements (g,2t) and (g,2t+1) of each.
-__device__ __forceinline__ void load_matrices(u32 (&to)[4], const float* row) {
+// elements (g,2t) and (g,2t+1) of each, or (2t,g) and (2t+1,g) of a TRANSPOSED one.
+template <bool TRANSPOSED> __device__ __forceinline__ void load_matrices(u32 (&to)[4], const float* row) {
 #ifdef SHOPSIGHT_HOST
     HostFragment mine{to, row};
-    host::warp_collective(ALL_LANES, 6, &mine, host_load_fragment);
+    host::warp_collective(ALL_LANES, 6, &mine, host_load_fragment<TRANSPOSED>);
 #else
     const u32 address = static_cast<u32>(__cvta_generic_to_shared(row));
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(address)
-                 : "memory");
+    if (TRANSPOSED)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                     : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                     : "r"(address)
+                     : "memory");
+    else
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                     : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                     : "r"(address)
+                     : "memory");
 #endif
 }
 __device__ __forceinline__ u32 pack_halves(float lower, float upper) {

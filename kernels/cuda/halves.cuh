@@ -12,6 +12,18 @@
 
 struct Pairs { u32 high[4], low[4]; };
 
+// Eight stored factors on their way to the place of their halves; whoever asks for them also splits them.
+__device__ __forceinline__ void request_eight(float* place, const stored* from) {
+    copy_async_16(place, from);
+    if (STORAGE == 32) copy_async_16(place + 4, from + 4);
+}
+__device__ __forceinline__ void read_eight(float (&x)[8], const float* place) {
+    const stored* raw = reinterpret_cast<const stored*>(place);
+    const float4 low = load4(raw), high = load4(raw + 4);
+    x[0] = low.x, x[1] = low.y, x[2] = low.z, x[3] = low.w;
+    x[4] = high.x, x[5] = high.y, x[6] = high.z, x[7] = high.w;
+}
+
 // Overwrites eight floats.
 __device__ __forceinline__ void store_pairs(float* place, const float (&x)[8]) {
     uint4 high, low;
@@ -27,23 +39,23 @@ __device__ __forceinline__ void store_pairs(float* place, const float (&x)[8]) {
 }
 
 // The 16x16 operand whose first row begins at `place`, PITCH floats a row; the same for either side of a product.
-template <int PITCH> __device__ __forceinline__ Pairs load_pairs(const float* place) {
+// The product runs along rows, or down columns if TRANSPOSED.
+template <int PITCH, bool TRANSPOSED> __device__ __forceinline__ Pairs load_pairs(const float* place) {
     const int lane = lane_index();
-    const float* row = place + (lane & 15) * PITCH + (lane >> 4) * 8;
+    const float* row = TRANSPOSED ? place + ((lane & 7) + (lane >> 4) * 8) * PITCH + (lane >> 3 & 1) * 8
+                                  : place + (lane & 15) * PITCH + (lane >> 4) * 8;
     Pairs x;
-    load_matrices(x.high, row);
-    load_matrices(x.low, row + 4);
+    load_matrices<TRANSPOSED>(x.high, row);
+    load_matrices<TRANSPOSED>(x.low, row + 4);
     return x;
 }
 
-// C (16x16) += A B' over sixteen columns.
-__device__ __forceinline__ void multiply_pairs(float (&c)[2][4], const Pairs& a, const Pairs& b) {
+// C (16x16) += one of the three products of A B' over sixteen columns: 0 low high', 1 high low', 2 high high'.
+template <int PRODUCT> __device__ __forceinline__ void multiply_pairs(float (&c)[2][4], const Pairs& a, const Pairs& b) {
 #pragma unroll
-    for (int n = 0; n < 2; ++n) {
-        mma_halves(c[n], a.low, b.high[n], b.high[n + 2]);
-        mma_halves(c[n], a.high, b.low[n], b.low[n + 2]);
-        mma_halves(c[n], a.high, b.high[n], b.high[n + 2]);
-    }
+    for (int n = 0; n < 2; ++n)
+        mma_halves(c[n], PRODUCT == 0 ? a.low : a.high, PRODUCT == 1 ? b.low[n] : b.high[n],
+                   PRODUCT == 1 ? b.low[n + 2] : b.high[n + 2]);
 }
 
 // The power of two that brings `bound` to between 2^14 and 2^15; 1 for zero. Whatever is 2^16 times smaller than the

@@ -42,24 +42,30 @@ def start(device: Device, launch: Launch, num_blocks: int, arguments: Sequence[A
 
 
 def primal_launch(layout: Layout, name: str) -> Launch:
-    """als_primal, als_partial or als_finish: a warp for each 32x32 tile of the lower half, up to twelve."""
-    tiles = layout.padded // 32 * (layout.padded // 32 + 1) // 2
-    warps = tiles if tiles <= 10 else -(-tiles // -(-tiles // 12))
-    chunks = 2 * 32 * (layout.padded + 8)
-    floats = max(_tile_floats(layout.padded), chunks) + 4 * 32 + 5 * layout.padded
-    return make_launch("als_primal.cu", name, layout, warps * 32, floats, 96)
+    """als_primal, als_partial or als_finish."""
+    threads, padded = _tile_threads(layout), layout.padded
+    floats = max(tile_floats(padded), 2 * 32 * (padded + 4)) + 32 + 2 * (threads // 32) + 5 * padded
+    registers = 96 if threads == 320 else 112  # ten warps: two blocks a multiprocessor only with at most 102
+    return make_launch("als_primal.cu", name, layout, threads, floats, registers)
 
 
 def gramian_launch(layout: Layout) -> Launch:
-    """gramian_partial."""
-    return primal_launch(layout, "gramian_partial")
+    """gramian."""
+    floats = max(tile_floats(layout.padded), 2 * 32 * (layout.padded + 8))
+    return make_launch("gramian.cu", "gramian", layout, _tile_threads(layout), floats, 96)
+
+
+def _tile_threads(layout: Layout) -> int:
+    """A warp for each 32x32 tile of a lower half, up to twelve."""
+    tiles = layout.padded // 32 * (layout.padded // 32 + 1) // 2
+    return 32 * (tiles if tiles <= 10 else -(-tiles // -(-tiles // 12)))
 
 
 def dual_launch(layout: Layout, capacity: int) -> Launch:
     """als_dual for rows of at most `capacity` entries."""
     threads, padded = DUAL_THREADS[capacity], layout.padded
     parts = 2 * max(1, threads // (padded // 4)) * padded
-    floats = capacity * (padded + 4) + max(_tile_floats(capacity), parts)
+    floats = capacity * (padded + 4) + max(tile_floats(capacity), parts)
     floats += 4 * capacity + padded + 2 * (threads // 32)
     return make_launch("als_dual.cu", "als_dual", layout, threads, floats, 96, CAPACITY=capacity)
 
@@ -105,8 +111,9 @@ def cg_capacities(layout: Layout, shared_bytes: int) -> list[int]:
 
 def partial_floats(layout: Layout) -> int:
     """What a segment of a long row leaves: the lower tiles of its matrix and its right-hand side."""
-    return _tile_floats(layout.padded) + layout.padded
+    return tile_floats(layout.padded) + layout.padded
 
 
-def _tile_floats(side: int) -> int:
+def tile_floats(side: int) -> int:
+    """The lower tiles of a symmetric matrix of `side` rows (tiles.cuh)."""
     return side // 16 * (side // 16 + 1) // 2 * 256

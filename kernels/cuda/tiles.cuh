@@ -1,15 +1,16 @@
 // Products of small matrices on tensor cores at nearly float32 accuracy, and the layout of a symmetric matrix.
 //
 // Each float is split into two tf32 halves, x = high + low (22 bits together); three of the four products are
-// summed in float32. The dropped one is below 2^-22 of the result; a single tf32 product would lose at 2^-11,
+// summed in float32. The dropped one is below 2^-20 of the result; a single tf32 product would lose at 2^-10,
 // too much for a normal matrix. A 16-bit stored factor is one tf32 exactly and needs no low half (A_IS_TF32, B_IS_TF32).
+// The high half is cut, not rounded: the tensor core does it by itself.
 #pragma once
 #include "chip.cuh"
 
 struct Split { u32 high, low; };
 __device__ __forceinline__ Split split(float x) {
-    const u32 high = round_tf32(x);
-    return {high, round_tf32(x - __uint_as_float(high))};
+    const u32 high = __float_as_uint(x) & ~0x1fffu;
+    return {high, (__float_as_uint(x - __uint_as_float(high)) + 0x1000u) & ~0x1fffu};  // NaN stays in high
 }
 
 // C (SIDE*16 square, one warp, accumulator fragments) += A B' over `depth` columns (a multiple of 8).
@@ -38,12 +39,15 @@ __device__ __forceinline__ void multiply(float (&c)[SIDE][2 * SIDE][4], int dept
                 a_high[i] = x.high;
                 a_low[i] = x.low;
             }
+            // product after product, so that neighbouring instructions do not wait for each other's sums
 #pragma unroll
-            for (int n = 0; n < 2 * SIDE; ++n) {
+            for (int n = 0; n < 2 * SIDE; ++n)
                 if constexpr (!B_IS_TF32) mma_tf32(c[m][n], a_high, b_low[n]);
+#pragma unroll
+            for (int n = 0; n < 2 * SIDE; ++n)
                 if constexpr (!A_IS_TF32) mma_tf32(c[m][n], a_low, b_high[n]);
-                mma_tf32(c[m][n], a_high, b_high[n]);
-            }
+#pragma unroll
+            for (int n = 0; n < 2 * SIDE; ++n) mma_tf32(c[m][n], a_high, b_high[n]);
         }
     }
 }

@@ -111,7 +111,8 @@ def test_sizes_far_from_one_stay_within_the_range_of_halves(weight, factor):
     for regularization, unobserved_weight in ((held, 0.0), (held / 100, weight / 100)):
         part = rows._replace(regularization=regularization)
         found = als.half_step(part, factors, unobserved_weight, "exact", 0, None)
-        assert relative_error(found, reference.half_step(part, factors, unobserved_weight)) < 1e-4
+        truth = reference.half_step(part, factors, unobserved_weight)
+        assert relative_error(found, truth) < 5e-4  # of conditions up to 7e4
 
 
 def test_negative_weights_and_no_regularization_take_the_primal():

@@ -10,6 +10,7 @@ from kernels.cuda.launches import (
     cg_launch,
     dual_capacities,
     dual_launch,
+    gramian_launch,
     jacobi_launch,
     primal_launch,
     rotate_launch,
@@ -42,6 +43,7 @@ def launches(layout: Layout, shared_bytes: int) -> list[Launch]:
     ]
     return [
         primal_launch(layout, "als_primal"),
+        gramian_launch(layout),
         *(dual_launch(layout, capacity) for capacity in dual_capacities(layout, shared_bytes)),
         *(cg_launch(layout, capacity) for capacity in cg_capacities(layout, shared_bytes)),
         *(scan_launch(layout, users, 10) for users in (64, 32)),

@@ -1,0 +1,164 @@
+"""What an iteration of exact ALS should take on a GPU, kernel by kernel: an estimate, nothing measured.
+
+    python -m benchmarks.gpu_budget [users items draws factors]
+
+Bytes and operations are counted; what a multiprocessor does with them is estimated from the instructions
+that the compiler made and from latencies as published for Hopper (each a constant below). A row's block works
+along one chain of dependent steps, so a launch takes the longest of: the chains, as many at a time as blocks
+share a multiprocessor; the tensor cores' time; the memory's.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from benchmarks.datasets import zipf_interactions
+from kernels.cuda.launches import Launch, dual_capacities, dual_launch, primal_launch
+from kernels.cuda.layout import Layout
+from kernels.cuda.plan import SEGMENT
+
+MULTIPROCESSORS, CLOCK, SHARED_BYTES = 132, 1.755e9, 227 * 1024
+MMA_CYCLES = 6.3  # of one partition for m16n8k8 in tf32 or m16n8k16 in halves: mma.sync reaches 0.63 of wgmma
+DEPENDENT_LOADS = 2000.0  # row number, its range, its columns, their factors
+COPY_CYCLES = 900.0  # a row of factors from memory to shared memory
+PIVOT_CYCLES, STEP_CYCLES = 65.0, 350.0  # of a 16-wide Cholesky step: its chain, and panel, update, barriers
+BACK_CYCLES = 110.0  # substitution, a step back and forth
+JACOBI_ROUND_SECONDS, SWEEPS = 0.6e-6, 6  # between epochs: four sweeps and two to refine
+
+
+class Chip(NamedTuple):
+    """Bytes a second that gathers of whole rows reach."""
+
+    name: str
+    gather_bytes: float
+
+
+CHIPS = (Chip("H100", 2.9e12), Chip("H200", 4.2e12))
+
+
+class Line(NamedTuple):
+    """One launch of one half step; milliseconds by each of the three limits."""
+
+    name: str
+    rows: int
+    entries: int
+    tensor_operations: float
+    plain_operations: float
+    bytes: float
+    blocks: int
+    warps: int
+    chain_ms: float
+    tensor_ms: float
+
+
+def half_step_lines(degrees: np.ndarray, layout: Layout) -> list[Line]:
+    """The launches for rows of these degrees, as kernels/cuda/plan.py sorts them."""
+    capacities = dual_capacities(layout, SHARED_BYTES)
+    limit = min(max(capacities, default=0), layout.num_factors - 1)
+    lines, low = [], 0
+    for capacity in capacities:
+        chosen = degrees[(degrees > low) & (degrees <= min(capacity, limit))]
+        low = capacity
+        if len(chosen):
+            lines.append(dual_line(capacity, chosen, layout))
+    lines.append(primal_line(degrees[degrees > limit], layout))
+    return lines
+
+
+def dual_line(capacity: int, degrees: np.ndarray, layout: Layout) -> Line:
+    """als_dual; per row of k entries and s tiles of 16: split, product, Cholesky, result."""
+    launch, f, k = dual_launch(layout, capacity), layout.num_factors, degrees.astype(np.float64)
+    side, warps = np.ceil(k / 16), launch.threads / 32
+    squares = np.ceil(side / 2) * (np.ceil(side / 2) + 1) / 2
+    split = 70 * np.ceil(16 * side * layout.padded / 8 / launch.threads)
+    product = np.ceil(squares / warps) * layout.padded / 16 * 24 * MMA_CYCLES * 1.3
+    solve = side * (STEP_CYCLES + BACK_CYCLES) + PIVOT_CYCLES * k
+    result = 20 * k / max(1, launch.threads / (layout.padded / 4)) + 200
+    chain = DEPENDENT_LOADS + split + product + solve + result
+    mma = side * (side + 1) / 2 * (layout.padded / 16) * 6 + side**3 / 6 * 12
+    return _line(f"als_dual {capacity}", launch, k, k * (k + 1) * f, k**3 / 3 + 4 * k * f, layout, chain, mma)
+
+
+def primal_line(degrees: np.ndarray, layout: Layout) -> Line:
+    """als_primal, and als_partial with als_finish for the longest; a chunk is 32 entries."""
+    launch, f, k = primal_launch(layout, "als_primal"), layout.num_factors, degrees.astype(np.float64)
+    blocks, side = np.ceil(k / SEGMENT), math.ceil(f / 16)
+    tiles = layout.padded // 32 * (layout.padded // 32 + 1) / 2
+    chunks = np.ceil(k / 32)
+    rounds = math.ceil(tiles * 32 / launch.threads)
+    arrival = np.maximum(
+        COPY_CYCLES, rounds * 2 * 24 * MMA_CYCLES * 1.3
+    )  # of the next chunk, during the product
+    chain = DEPENDENT_LOADS * blocks + chunks * (arrival + 250)
+    chain += side * (STEP_CYCLES * side / 4 + BACK_CYCLES) + PIVOT_CYCLES * f
+    mma = chunks * tiles * 2 * 24 + side**3 / 6 * 12
+    plain = np.full(len(k), f**3 / 3 + 2.0 * f * f)
+    return _line("als_primal", launch, k, k * f * (f + 1), plain, layout, chain, mma)
+
+
+def _line(name: str, launch: Launch, k: np.ndarray, tensor: np.ndarray, plain: np.ndarray, layout: Layout,
+          chain: np.ndarray, mma: np.ndarray) -> Line:  # fmt: skip
+    blocks = dict(launch.kernel.defines)["BLOCKS"]
+    moved = k.sum() * (layout.stored * layout.bits / 8 + 12) + len(k) * layout.stored * layout.bits / 8
+    per_second = MULTIPROCESSORS * CLOCK
+    return Line(
+        name, len(k), int(k.sum()), float(tensor.sum()), float(plain.sum()), float(moved), blocks,
+        blocks * launch.threads // 32, 1e3 * float(chain.sum()) / blocks / per_second,
+        1e3 * float(mma.sum()) * MMA_CYCLES / 4 / per_second,
+    )  # fmt: skip
+
+
+def basis_ms(num_rows: int, layout: Layout, chip: Chip) -> float:
+    """Gramian, eigenvectors and rotation of the fixed side: two passes over it, and Jacobi's chain."""
+    moved = 3 * num_rows * layout.stored * layout.bits / 8
+    order = layout.num_factors
+    return (
+        1e3 * (moved / chip.gather_bytes + SWEEPS * order * JACOBI_ROUND_SECONDS * max(1, order / 128)) + 0.15
+    )
+
+
+def table(matrix: sparse.csr_matrix, layout: Layout) -> str:
+    """The budget of one iteration as a Markdown table, and its sums for each chip."""
+    columns = ["side", "kernel", "rows", "entries", "tensor GFLOP", "fp32 GFLOP", "GB", "blocks x warps"]
+    columns += ["chain ms", "tensor ms", *(f"memory ms {chip.name}" for chip in CHIPS)]
+    lines = [_cells(columns), "|" + "---|" * len(columns)]
+    totals = dict.fromkeys(CHIPS, 0.0)
+    degrees = np.diff(matrix.indptr), np.bincount(matrix.indices, minlength=matrix.shape[1])
+    for side, counts in zip(("users", "items"), degrees, strict=True):
+        for line in half_step_lines(counts, layout):
+            memory = {chip: 1e3 * line.bytes / chip.gather_bytes for chip in CHIPS}
+            for chip in CHIPS:
+                totals[chip] += max(line.chain_ms, line.tensor_ms, memory[chip])
+            cells = [
+                side,
+                line.name,
+                f"{line.rows:,}",
+                f"{line.entries:,}",
+                f"{line.tensor_operations / 1e9:.0f}",
+            ]
+            cells += [f"{line.plain_operations / 1e9:.1f}", f"{line.bytes / 1e9:.2f}"]
+            cells += [f"{line.blocks} x {line.warps // line.blocks}"]
+            cells += [f"{x:.2f}" for x in (line.chain_ms, line.tensor_ms, *memory.values())]
+            lines.append(_cells(cells))
+    for chip in CHIPS:
+        bases = sum(basis_ms(n, layout, chip) for n in matrix.shape)
+        whole = totals[chip] + bases
+        lines.append(f"\n{chip.name}: rows {totals[chip]:.1f} ms + bases {bases:.1f} ms = {whole:.1f} ms.")
+    return "\n".join(lines)
+
+
+def _cells(texts: list[str]) -> str:
+    return "| " + " | ".join(texts) + " |"
+
+
+if __name__ == "__main__":
+    numbers = [int(float(x)) for x in sys.argv[1:]] or [359_000, 160_000, 20_375_000, 128]
+    interactions = zipf_interactions(*numbers[:3])
+    for storage in ("float32", "bfloat16"):
+        print(f"\n{interactions.nnz:,} interactions, {numbers[3]} factors, {storage}: an estimate\n")
+        print(table(interactions, Layout(numbers[3], storage)))
