@@ -66,7 +66,8 @@ def half_step_lines(degrees: np.ndarray, layout: Layout) -> list[Line]:
         low = capacity
         if len(chosen):
             lines.append(dual_line(capacity, chosen, layout))
-    lines.append(primal_line(degrees[degrees > limit], layout))
+    if (long := degrees[degrees > limit]).size:
+        lines.append(primal_line(long, layout))
     return lines
 
 
