@@ -18,7 +18,7 @@ from tests.kernels.cuda_host.device import HostDevice
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the host harness needs g++")
 
 NUM_COLUMNS = 300
-FACTORS = (1, 8, 50, 64, 100, 128, 256)
+FACTORS = (1, 8, 50, 64, 100, 128, 144, 256)  # 144: more tiles than warps, more threads than places
 SOLVE_CAREFULLY = als.solve_carefully
 
 
@@ -131,6 +131,16 @@ def test_an_indefinite_row_is_named(monkeypatch):
     rows.weight[25:] = -50
     with pytest.raises(ValueError, match=r"row 1 .*not positive definite"):
         als.half_step(rows, make_factors(32), 0.1, "exact", 0, None)
+
+
+@pytest.mark.parametrize("degree", [20, 300, 900])
+def test_conjugate_gradients_stop_and_say_so_where_the_curvature_is_negative(degree, monkeypatch):
+    """A short row, one that is assembled, one that is cut."""
+    monkeypatch.setattr(plan, "SEGMENT", 400)
+    rows = make_rows([degree, degree], duplicates=True)
+    rows.weight[degree:] = -50
+    with pytest.raises(ValueError, match="row 1 was left to float64"):
+        als.half_step(rows, make_factors(32), 0.1, "cg", 5, None)
 
 
 def test_one_row_and_one_column():
