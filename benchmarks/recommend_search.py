@@ -46,7 +46,6 @@ SPACES = {
             "unobserved_weight": (0.05, 0.1, 0.2, 0.4),
             "degree_exponent": (0.0, 0.25, 0.4, 0.5),
             "regularization": (0.2, 0.5, 1.0),
-            "num_epochs": (2, 3),
         },
         (0.0, 0.05, 0.1, 0.15, 0.2),
         3_000,

@@ -73,7 +73,9 @@ def test_factors_that_diverged_are_passed_on():
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-@pytest.mark.parametrize(("num_rows", "num_factors"), [(0, 8), (1, 1), (63, 50), (130, 128), (80, 160), (200, 256)])
+@pytest.mark.parametrize(
+    ("num_rows", "num_factors"), [(0, 8), (1, 1), (63, 50), (130, 128), (80, 160), (200, 256)]
+)
 def test_the_gramian_is_that_of_float64(num_rows, num_factors, storage):
     factors = make_factors(num_rows, num_factors, storage)
     layout = Layout.of(factors)
