@@ -80,8 +80,8 @@ def test_the_gpu_pins_agree_with_the_projects_extras() -> None:
         if "==" in line
     )
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    # `serve` describes the small environment beside Triton, which the training image does not hold.
-    train_extras = re.sub(r"\nserve = \[.*?\n\]|\ndev = \[.*?\n\]", "", project, flags=re.DOTALL)
+    # `serve` is the small environment beside Triton, `cpu` what a machine without a GPU has instead.
+    train_extras = re.sub(r"\n(serve|dev|cpu) = \[.*?\n\]", "", project, flags=re.DOTALL)
     exact = re.findall(r'"([\w-]+)(?:\[[\w,]+\])?==([\w.]+)"', train_extras)
     assert exact
     for name, version in exact:
