@@ -36,7 +36,7 @@ def test_the_best_items_are_those_of_a_full_sort(backend, storage, num_factors):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
-    ("num_users", "num_items", "k"), [(1, 1, 1), (3, 5, 5), (65, 2049, 2049), (130, 40, 7)]
+    ("num_users", "num_items", "k"), [(1, 1, 1), (3, 5, 5), (65, 2049, 2049), (130, 40, 7), (1030, 257, 3)]
 )
 def test_odd_numbers_of_users_and_items(backend, num_users, num_items, k):
     random = np.random.default_rng(2)
@@ -95,3 +95,18 @@ def test_what_breaks_the_contract_is_refused_by_name():
         topk(users, items, 2, exclude_indptr=np.array([0, 0]), exclude_indices=np.empty(0, np.int32))
     with pytest.raises(ValueError, match=r"exclude_items.*0..4"):
         topk(users, items, 2, exclude_items=np.array([5], np.int32))
+
+
+def test_shares_of_the_items_are_put_together_as_one_list(monkeypatch):
+    """Few users: every thread takes a share of the items; ties over the border of two shares stay by index."""
+    random = np.random.default_rng(6)
+    users, items = (make_factors(n, 16, np.float32, random) for n in (5, 5000))
+    items[4000] = items[100]
+    found = {}
+    for threads in ("1", "2", "7"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        found[threads] = topk(users, items, 300, backend="cpu")
+    assert_same(found["7"], reference(users, items, 300), users, items)
+    for threads in ("2", "7"):
+        np.testing.assert_array_equal(found[threads][0], found["1"][0])
+        np.testing.assert_array_equal(found[threads][1], found["1"][1])
