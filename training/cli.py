@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 import serving.cli
+import training.jobs.cli
 import training.privacy.cli
 import training.privacy.key_cli
 
@@ -26,6 +27,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(training.privacy.key_cli.app, name="key")
 app.add_typer(serving.cli.app)
 app.add_typer(training.privacy.cli.app)
+app.add_typer(training.jobs.cli.app)
 
 WorkspaceOption = Annotated[
     Path, typer.Option("--workspace", "-w", help="Where tables, models and reports lie.", file_okay=False)
@@ -167,9 +169,13 @@ def train(
     recipe: RecipeOption = "default",
     config: ConfigOption = None,
     settings: SetOption = None,
+    num_workers: training.jobs.cli.NumWorkersOption = None,
+    cpus_per_worker: training.jobs.cli.CpusOption = 1,
+    use_gpu: training.jobs.cli.UseGpuOption = False,
+    address: training.jobs.cli.AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train models from the tables.
+    """Train models from the tables, in this process or, given --num-workers, on workers of a Ray cluster.
 
     Example: shopsight train recommend --workspace shop/workspace --set recommend.factors=64
     """
@@ -177,10 +183,12 @@ def train(
 
     console, (where, chosen_recipe) = _console(as_json), _resolved(workspace, recipe, config, settings)
     printer, figures = _printer(console), {}
-    for name in families.chosen(where, family, printer):
-        began = time.monotonic()
-        figures[name] = families.train(where, chosen_recipe, name, printer)
-        printer(f"{name}: trained in {time.monotonic() - began:.1f} s")
+    names = families.chosen(where, family, printer)
+    with training.jobs.cli.trainer(num_workers, cpus_per_worker, use_gpu, address) as run:
+        for name in names:
+            began = time.monotonic()
+            figures[name] = run(where, chosen_recipe, name, printer)
+            printer(f"{name}: trained in {time.monotonic() - began:.1f} s")
     _show_figures(figures, as_json)
 
 

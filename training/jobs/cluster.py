@@ -1,0 +1,130 @@
+"""Connecting to a Ray cluster, or starting one on this machine that ends with the command."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.jobs.errors import JobError, explained
+
+LOCAL = "local"
+ADDRESS_VARIABLE = "RAY_ADDRESS"
+_MODE, _TOKEN, _TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+_PROBE_SECONDS = 5.0  # Ray itself keeps trying an address where nobody listens for many minutes
+_LOCAL_STORE_BYTES = 200 * 2**20  # trainings pass paths and settings through the object store, never rows
+# Ray looks after its workers every two seconds; a death that is seen sooner costs less of a training.
+_HEALTH_CHECK = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a job takes from a cluster: equal workers, each with CPUs and perhaps one GPU.
+
+    address: `host:port` of a cluster's head, "auto" for the one on this machine, "local" for one of its own
+    that ends with the command; None takes RAY_ADDRESS, which Ray sets inside `ray job submit`, else "local".
+    max_restarts: how often a job goes on from its last checkpoint after workers died.
+    """
+
+    num_workers: int = 1
+    cpus_per_worker: int = 1
+    use_gpu: bool = False
+    address: str | None = None
+    max_restarts: int = 3
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 1 or self.cpus_per_worker < 1:
+            words = f"num_workers {self.num_workers}, cpus_per_worker {self.cpus_per_worker}"
+            raise JobError(f"{words}: both must be 1 or above")
+
+
+@contextmanager
+def connected(address: str | None = None) -> Iterator[Any]:
+    """Yield the `ray` module, connected; disconnects, and ends a cluster of its own, at the block's end.
+
+    Raises JobError where Ray is not installed, nobody listens at the address, or there is no token.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise JobError("ray is not installed; remedy: pip install 'shopsight[distributed]'")
+    address = address or os.environ.get(ADDRESS_VARIABLE) or LOCAL
+    os.environ.setdefault(*_HEALTH_CHECK)
+    options: dict[str, Any] = {"address": address}
+    # Ray reads the mode and the token when it is imported.
+    if address == LOCAL:
+        _authenticate_own_cluster()
+        options |= {
+            "num_cpus": len(os.sched_getaffinity(0)),
+            "object_store_memory": _LOCAL_STORE_BYTES,
+            "include_dashboard": False,
+        }
+    else:
+        _probe(address)
+        _authenticate(address)
+    import ray
+
+    try:
+        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    except (ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
+        raise explained(error) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def require_room(ray: Any, resources: Resources) -> None:
+    """Raise JobError when the living nodes could not hold all workers at once, however long one waits."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    wanted = {"CPU": resources.cpus_per_worker} | ({"GPU": 1} if resources.use_gpu else {})
+    room = sum(int(min(node.get(name, 0) // each for name, each in wanted.items())) for node in nodes)
+    if room >= resources.num_workers:
+        return
+    cpus, gpus = (int(sum(node.get(name, 0) for node in nodes)) for name in ("CPU", "GPU"))
+    each = " and ".join(f"{count} {name}{'s' * (count > 1)}" for name, count in wanted.items())
+    raise JobError(
+        f"{resources.num_workers} workers of {each} do not fit: the cluster has {cpus} CPUs and {gpus} GPUs "
+        f"on {len(nodes)} node{'s' * (len(nodes) != 1)}, room for {room}; remedy: "
+        f"--num-workers {max(room, 1)}, or add nodes with 'ray start --address'"
+    )
+
+
+def _authenticate_own_cluster() -> None:
+    """A token that lives as long as the command, unless the user has one already."""
+    os.environ.setdefault(_MODE, "token")
+    os.environ.setdefault(_TOKEN, secrets.token_urlsafe(32))
+
+
+def _authenticate(address: str) -> None:
+    if os.environ.setdefault(_MODE, "token").lower() != "token":
+        return
+    file = Path(os.environ.get(_TOKEN_FILE) or Path.home() / ".ray" / "auth_token")
+    if not os.environ.get(_TOKEN) and not file.is_file():
+        raise JobError(
+            f"no token for the cluster at {address}: set {_TOKEN} to the one it was started with, or put it "
+            f"into {file} ('ray get-auth-token --generate' makes one for a new cluster)"
+        )
+
+
+def _probe(address: str) -> None:
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        raise JobError(
+            f"address {address!r} is not host:port of a cluster's head, 'auto' or 'local'; the dashboard's "
+            "http address belongs to 'ray job submit --address'"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=_PROBE_SECONDS).close()
+    except OSError as error:
+        raise JobError(
+            f"no Ray cluster answers at {address} ({error}); start one with 'ray start --head', or leave "
+            "--address away to use this machine alone"
+        ) from error

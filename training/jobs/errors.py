@@ -1,0 +1,92 @@
+"""What goes wrong on a cluster, told in one line with its remedy."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+INTACT = "the last good checkpoint is intact, and the same command goes on from it"
+
+# By name, so that telling an error needs no Ray: ray.exceptions and what it does about them.
+_REMEDIES = {
+    "ObjectStoreFullError": "Ray's object store is full: start the cluster with a larger "
+    f"--object-store-memory, or run fewer jobs at once; {INTACT}",
+    "OutOfDiskError": "the disk under Ray's --temp-dir is full: make room there, or start the cluster with "
+    f"--object-spilling-directory on another disk; {INTACT}",
+    "OutOfMemoryError": "a worker was stopped because its node ran out of memory: take more workers on "
+    f"more nodes, so that each holds less, or a larger --cpus-per-worker; {INTACT}",
+    "AuthenticationError": "the cluster refused our token: set RAY_AUTH_TOKEN, or the file "
+    "RAY_AUTH_TOKEN_PATH, to the token that the cluster was started with",
+    "NodeDiedError": f"the node under a worker died: start it again; {INTACT}",
+    "LocalRayletDiedError": f"Ray's raylet on this node died: start the node again; {INTACT}",
+}
+# What a worker that lives says when another is gone; gloo's and NCCL's own words.
+_PEER_GONE = ("gloo", "nccl", "connection reset by peer", "connection closed by peer")
+
+
+class JobError(RuntimeError):
+    """A job could not start or did not finish; the message names what is wrong and the remedy."""
+
+
+def explained(error: BaseException) -> JobError:
+    """Return a job's failure as one sentence that a user can act on."""
+    cause = root_cause(error)
+    for one in _chain(cause):
+        if isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f" at {one.filename}" if one.filename else ""
+            return JobError(f"the disk is full{where}: make room on the workspace's filesystem; {INTACT}")
+        if type(one).__name__ in _REMEDIES:
+            return JobError(_REMEDIES[type(one).__name__])
+        if type(one).__module__.split(".")[0] in ("kernels", "serving", "training"):
+            return JobError(str(one))
+    return JobError(f"{type(cause).__name__}: {_first_lines(cause)}; {INTACT}")
+
+
+def is_death(error: BaseException) -> bool:
+    """Whether workers died or lost sight of each other, so that going on from the checkpoint may succeed.
+
+    What a training raises by itself it would raise again, and memory that was too small stays too small.
+    """
+    causes = _causes(error)
+    if any(type(cause).__name__ == "OutOfMemoryError" for cause in causes):
+        return False
+    return all(type(cause).__module__.startswith("ray.") or lost_a_peer(cause) for cause in causes)
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The failure that was no echo of another worker's, out of Ray's wrappings."""
+    causes = _causes(error)
+    return next((cause for cause in causes if not lost_a_peer(cause)), causes[0])
+
+
+def lost_a_peer(error: BaseException) -> bool:
+    """Whether this is what a collective raises in a worker that lives when another one is gone."""
+    if type(error).__name__ in ("DistBackendError", "DistNetworkError"):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _PEER_GONE)
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """One failure of a worker each: what it raised, or how Ray says that it died."""
+    by_rank = getattr(error, "worker_failures", None)
+    failures = [by_rank[rank] for rank in sorted(by_rank)] if by_rank else [error]
+    return [_unwrapped(failure) for failure in failures]
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    for name in ("_base_exc", "health_check_failure", "controller_failure", "cause"):
+        inner = getattr(error, name, None)
+        if isinstance(inner, BaseException):
+            return _unwrapped(inner)
+    return error
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _first_lines(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])

@@ -1,0 +1,124 @@
+"""Running a training on a cluster's workers, and going on after some of them died."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kernels.backend import BACKEND_VARIABLE
+from training.jobs.cluster import Resources, require_room
+from training.jobs.errors import explained, is_death, root_cause
+from training.jobs.lines import Progress, Say, heard
+
+Result = TypeVar("Result")
+
+
+def on_one_worker(
+    ray: Any, resources: Resources, work: Callable[..., Result], *arguments: Any, progress: Progress
+) -> Result:
+    """Run `work(*arguments, say)` in one remote worker and return what it returns.
+
+    The worker has `resources.cpus_per_worker` threads and one GPU where that is asked for; `num_workers`
+    says nothing here. Raises JobError, at once where `work` raises, after `max_restarts` where workers die.
+    """
+    alone = Resources(1, resources.cpus_per_worker, resources.use_gpu, resources.address)
+    require_room(ray, alone)
+    remote = ray.remote(
+        num_cpus=alone.cpus_per_worker,
+        num_gpus=int(alone.use_gpu),
+        max_retries=0,
+        max_calls=1,
+        runtime_env={"env_vars": _environment(alone)},
+    )(work)
+    with heard(progress) as say:
+
+        def attempt() -> Result:
+            result: Result = ray.get(remote.remote(*arguments, say))
+            return result
+
+        return _persistently(attempt, resources.max_restarts, progress)
+
+
+def on_all_workers(
+    ray: Any,
+    resources: Resources,
+    work: Callable[..., Result],
+    *arguments: Any,
+    progress: Progress,
+    storage: Path,
+) -> Result:
+    """Run `work(*arguments, say)` in every worker of a process group; returns what rank 0 returns.
+
+    torch.distributed is initialised: gloo on CPUs, NCCL on GPUs (Ray Train's TorchTrainer). `work` itself
+    goes on from its last checkpoint when it is called again; in `storage`, a folder that every node reaches,
+    Ray keeps a marker while the job runs. Raises JobError as `on_one_worker` does.
+    """
+    # By name, as Ray's annotations show an interface that it has replaced.
+    ray_train: Any = importlib.import_module("ray.train")
+    ray_torch: Any = importlib.import_module("ray.train.torch")
+
+    def attempt() -> Result:
+        require_room(ray, resources)
+        trainer = ray_torch.TorchTrainer(
+            _in_group,
+            train_loop_config={"work": work, "arguments": arguments, "say": say},
+            scaling_config=ray_train.ScalingConfig(
+                num_workers=resources.num_workers,
+                use_gpu=resources.use_gpu,
+                resources_per_worker={"CPU": resources.cpus_per_worker}
+                | ({"GPU": 1} if resources.use_gpu else {}),
+            ),
+            run_config=ray_train.RunConfig(
+                name=storage.name,
+                storage_path=str(storage.parent),
+                worker_runtime_env={"env_vars": _environment(resources)},
+            ),
+        )
+        result: Result = trainer.fit().return_value
+        return result
+
+    try:
+        with heard(progress) as say:
+            return _persistently(attempt, resources.max_restarts, progress)
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)
+
+
+def _persistently(attempt: Callable[[], Result], max_restarts: int, progress: Progress) -> Result:
+    for restart in range(max_restarts + 1):
+        try:
+            return attempt()
+        except Exception as error:  # Ray's own types, and whatever a training raises
+            if not is_death(error) or restart == max_restarts:
+                raise explained(error) from error
+            kind = type(root_cause(error)).__name__
+            progress(
+                f"a worker died ({kind}): restart {restart + 1} of {max_restarts}, from the last checkpoint"
+            )
+    raise AssertionError("unreachable")
+
+
+def _environment(resources: Resources) -> dict[str, str]:
+    """What makes a worker use what it was given, no more and nothing else."""
+    threads = str(resources.cpus_per_worker)
+    return {
+        "OMP_NUM_THREADS": threads,
+        "NUMBA_NUM_THREADS": threads,
+        "POLARS_MAX_THREADS": threads,
+        BACKEND_VARIABLE: "cuda" if resources.use_gpu else "cpu",
+    }
+
+
+def _in_group(config: dict[str, Any]) -> Any:
+    import ray.train
+
+    rank = ray.train.get_context().get_world_rank()
+    say: Say | Callable[[str], None] = config["say"] if rank == 0 else _silent
+    return config["work"](*config["arguments"], say)
+
+
+def _silent(_: str) -> None:
+    """What every rank but the first says."""

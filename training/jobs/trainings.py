@@ -1,0 +1,52 @@
+"""Any family's training as a job: the same call as in this process, on a cluster's workers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from training import families
+from training.jobs.cluster import Resources
+from training.jobs.errors import JobError
+from training.jobs.launch import on_one_worker
+from training.jobs.lines import Progress
+from training.recipes import Recipe
+from training.workspace import Workspace
+
+_UNPACKED = (
+    "runtime_resources"  # the folder under which Ray unpacks --working-dir, and deletes it with the job
+)
+
+
+def train(
+    ray: Any, resources: Resources, workspace: Workspace, recipe: Recipe, family: str, progress: Progress
+) -> dict[str, Any]:
+    """Train one family on the connected cluster; returns its figures, as `families.train` does.
+
+    Raises JobError where a worker does not reach the workspace.
+    """
+    where = reachable(workspace)
+    progress(f"{family}: one worker of {resources.cpus_per_worker} CPUs, as it is not data-parallel")
+    return on_one_worker(ray, resources, _train, where, recipe, family, progress=progress)
+
+
+def reachable(workspace: Workspace) -> str:
+    """Return the workspace's absolute path; raises JobError for one that would end with the job."""
+    root = workspace.root.absolute()
+    if _UNPACKED in root.parts:
+        raise JobError(
+            f"--workspace {workspace.root} lies in the job's own copy of the working directory, which Ray "
+            "deletes; give an absolute path on a filesystem that every node mounts"
+        )
+    return str(root)
+
+
+def _train(root: str, recipe: Recipe, family: str, say: Progress) -> dict[str, Any]:
+    workspace = Workspace(Path(root))
+    if not workspace.tables.is_dir():
+        raise JobError(
+            f"a worker on {os.uname().nodename} finds no tables at {workspace.tables}: put the workspace on "
+            "a filesystem that every node mounts under the same path"
+        )
+    return families.train(workspace, recipe, family, say)
