@@ -1,0 +1,132 @@
+"""Settings of the embedding recommenders: two towers that retrieve, and a ranker of what they found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+SHARDINGS = ("table_wise", "row_wise", "column_wise")
+OPTIMIZERS = ("sgd", "adagrad", "rowwise_adagrad", "adam")
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How a model is fitted, whatever it is and on however many workers.
+
+    batch_size: examples of one step over all workers, who share it; so a fit on three workers takes the
+        same steps as one on two. sharding: ways in which the planner may lay a table over the workers.
+    embedding_optimizer, embedding_learning_rate: fused into the backward pass of the tables; the rest learns
+        by Adam at learning_rate. checkpoint_steps: steps between checkpoints, 0 for one an epoch.
+    patience: epochs without a better validation after which a fit stops; 0 runs all epochs.
+    """
+
+    epochs: int = 10
+    batch_size: int = 1024
+    learning_rate: float = 1e-3
+    embedding_optimizer: str = "rowwise_adagrad"
+    embedding_learning_rate: float = 0.05
+    sharding: tuple[str, ...] = SHARDINGS
+    checkpoint_steps: int = 0
+    patience: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "learning_rate", "embedding_learning_rate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if self.embedding_optimizer not in OPTIMIZERS:
+            known = ", ".join(OPTIMIZERS)
+            raise ValueError(
+                f"embedding_optimizer is {self.embedding_optimizer!r}; it must be one of {known}"
+            )
+        unknown = sorted(set(self.sharding) - set(SHARDINGS))
+        if unknown or not self.sharding:
+            raise ValueError(f"sharding is {self.sharding}; it takes any of {', '.join(SHARDINGS)}")
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """What the models read of customers and items.
+
+    max_history: latest items of a customer that count, the most recent of them also in a bag of num_recent
+        and one of the very last. item_buckets: rows of the tables that items share which training did not
+        know; customer_buckets: rows for hashed customer ids, 0 for models that know customers by what they
+        did alone. bucket_share: share of the ids that training hides behind their bucket, so that buckets
+        learn. gap_hours: what a customer did so shortly before an example is no history of it.
+    """
+
+    max_history: int = 50
+    num_recent: int = 5
+    item_buckets: int = 64
+    customer_buckets: int = 0
+    bucket_share: float = 0.02
+    gap_hours: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_history", "num_recent", "item_buckets"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or above")
+        if not 0 <= self.bucket_share < 1:
+            raise ValueError(f"bucket_share is {self.bucket_share}; it must lie in [0, 1)")
+        if self.customer_buckets < 0 or self.gap_hours < 0:
+            raise ValueError("customer_buckets and gap_hours must be 0 or above")
+
+
+@dataclass(frozen=True)
+class TwoTowerConfig:
+    """Towers of customers and items whose vectors meet in a scaled dot product.
+
+    num_negatives: items drawn evenly for each step beside those of the batch itself. popularity_correction:
+        share of log Q that is taken off a candidate's logit, 1 for the unbiased one (Yi et al., 2019).
+    """
+
+    dim: int = 64
+    layers: tuple[int, ...] = (128,)
+    temperature: float = 0.1
+    num_negatives: int = 1024
+    popularity_correction: float = 1.0
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+    def __post_init__(self) -> None:
+        if self.dim < 4 or self.dim % 4:
+            raise ValueError(f"dim is {self.dim}; it must be a multiple of 4, as the tables' kernels ask")
+        if self.temperature <= 0 or self.num_negatives < 0:
+            raise ValueError("temperature must be above 0 and num_negatives 0 or above")
+
+
+@dataclass(frozen=True)
+class RankerConfig:
+    """A DLRM-style ranker (Naumov et al., 2019): pairwise dot products of embeddings and dense features.
+
+    num_negatives: candidates beside each example's own item, half of them what retrieval would put before
+        the customer, half drawn evenly.
+    """
+
+    dim: int = 32
+    dense_layers: tuple[int, ...] = (64,)
+    layers: tuple[int, ...] = (128, 64)
+    num_negatives: int = 8
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=3, batch_size=512))
+
+    def __post_init__(self) -> None:
+        if self.dim < 4 or self.dim % 4:
+            raise ValueError(f"dim is {self.dim}; it must be a multiple of 4, as the tables' kernels ask")
+        if self.num_negatives < 1:
+            raise ValueError(f"num_negatives is {self.num_negatives}; it must be 1 or above")
+
+
+@dataclass(frozen=True)
+class EmbeddingConfig:
+    """Both models, what they read, and how items are stored when they are served.
+
+    item_dtype: storage of the served item vectors, float32, float16 or int8; the recall that a narrower one
+        loses stands in the metrics.
+    """
+
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    two_tower: TwoTowerConfig = field(default_factory=TwoTowerConfig)
+    ranker: RankerConfig = field(default_factory=RankerConfig)
+    item_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.item_dtype not in ("float32", "float16", "int8"):
+            raise ValueError(f"item_dtype is {self.item_dtype!r}; it must be float32, float16 or int8")
