@@ -45,3 +45,48 @@ def trainer(
     resources = Resources(num_workers or 1, cpus_per_worker, use_gpu, address)
     with connected(address) as ray:
         yield partial(trainings.train, ray, resources)
+
+
+@app.command()
+def plan(
+    customers: Annotated[float, typer.Option(help="Customers of the shop, 1e9 is fine.", min=1)],
+    items: Annotated[float, typer.Option(help="Items of the shop.", min=1)],
+    dim: Annotated[int, typer.Option(help="Numbers in an embedding.")] = 128,
+    workers: Annotated[int, typer.Option(help="Workers, one GPU each.", min=1)] = 8,
+    gpus_per_node: Annotated[int, typer.Option(help="GPUs of one node.")] = 8,
+    gpu_memory: Annotated[float, typer.Option(help="GiB of a GPU.")] = 80.0,
+    host_memory: Annotated[float, typer.Option(help="GiB of host memory a worker, for tables; 0: none.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Examples of a worker's step.")] = 8192,
+    history: Annotated[int, typer.Option(help="Items of a customer's history.")] = 50,
+    optimizer: Annotated[str, typer.Option(help="Of the tables: rowwise_adagrad, adagrad, adam, sgd.")] = (
+        "rowwise_adagrad"
+    ),
+    dtype: Annotated[str, typer.Option(help="Of the tables: float32 or float16.")] = "float32",
+    intra_node: Annotated[float, typer.Option(help="GB/s of a GPU's links in its node.")] = 450.0,
+    inter_node: Annotated[float, typer.Option(help="GB/s of a GPU's share of the network.")] = 50.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Size a cluster before renting it: sharding of the tables, memory of each GPU, bytes of each step.
+
+    Example: shopsight plan --customers 1e9 --items 1e8 --dim 128 --workers 64
+    """
+    from training.jobs.plan_page import print_plan
+    from training.jobs.sizing import Sizing
+    from training.jobs.sizing import plan as run
+
+    sizing = Sizing(
+        customers=int(customers),
+        items=int(items),
+        dim=dim,
+        workers=workers,
+        gpus_per_node=gpus_per_node,
+        gpu_memory_gib=gpu_memory,
+        host_memory_gib=host_memory,
+        batch_size=batch_size,
+        history_length=history,
+        optimizer=optimizer,
+        dtype=dtype,
+        intra_node_gbs=intra_node,
+        inter_node_gbs=inter_node,
+    )
+    print_plan(run(sizing), as_json)

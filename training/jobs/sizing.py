@@ -1,0 +1,205 @@
+"""What a cluster must have to train a two-tower model of a shop, told before it is rented."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from training.jobs.errors import JobError
+from training.recommend.embedding.config import OPTIMIZERS
+
+if TYPE_CHECKING:
+    from training.jobs.table_plan import Load, TablePlan
+
+GIB = 2**30
+MOST_WORKERS = 4096
+DTYPES = {"float32": 4, "float16": 2}
+_HIDDEN = (512, 256)  # of a dense tower, as wide as ours are
+
+
+class DoesNotFit(JobError):  # noqa: N818 - reads as what is the case
+    """The tables do not fit the cluster; the message says what would."""
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """A shop, a model, and the machines it shall be trained on; the defaults are a node of eight H100.
+
+    batch_size: samples of a worker's step. history_length: items of a customer's history, pooled.
+    host_memory_gib: of a worker's share of its node, for tables that may lie there (0: none may).
+    intra_node_gbs, inter_node_gbs, gpu_bandwidth_gbs: 1e9 bytes a second of a GPU's links and memory.
+    reserve: share of GPU memory kept for fragments, CUDA and NCCL.
+    """
+
+    customers: int
+    items: int
+    dim: int = 128
+    workers: int = 8
+    gpus_per_node: int = 8
+    gpu_memory_gib: float = 80.0
+    host_memory_gib: float = 0.0
+    batch_size: int = 8192
+    history_length: int = 50
+    optimizer: str = "rowwise_adagrad"
+    dtype: str = "float32"
+    intra_node_gbs: float = 450.0
+    inter_node_gbs: float = 50.0
+    gpu_bandwidth_gbs: float = 3350.0
+    reserve: float = 0.15
+
+    def __post_init__(self) -> None:
+        for name in ("customers", "items", "dim", "workers", "gpus_per_node", "batch_size", "history_length"):
+            if getattr(self, name) < 1:
+                raise JobError(f"{name} is {getattr(self, name)}; it must be 1 or above")
+        if self.dim % 4:
+            raise JobError(f"dim is {self.dim}; the kernels take multiples of 4")
+        if self.optimizer not in OPTIMIZERS or self.dtype not in DTYPES:
+            raise JobError(
+                f"optimizer {self.optimizer!r} must be one of {', '.join(OPTIMIZERS)}, "
+                f"dtype {self.dtype!r} one of {', '.join(DTYPES)}"
+            )
+        if self.workers > self.gpus_per_node and self.workers % self.gpus_per_node:
+            raise JobError(f"{self.workers} workers do not fill nodes of {self.gpus_per_node} GPUs")
+        if min(self.gpu_memory_gib, self.intra_node_gbs, self.inter_node_gbs, self.gpu_bandwidth_gbs) <= 0:
+            raise JobError("memory and bandwidths must be above 0")
+        if not 0 <= self.reserve < 1 or self.host_memory_gib < 0:
+            raise JobError("reserve must be within [0, 1), host_memory_gib 0 or above")
+
+    @property
+    def table_bytes(self) -> int:
+        """Of both tables, without the optimiser's state."""
+        return (self.customers + self.items) * self.dim * DTYPES[self.dtype]
+
+    @property
+    def optimizer_bytes(self) -> int:
+        """Of the optimiser's state: one number a row, one or two of a table's size, or none."""
+        rows = self.customers + self.items
+        each = {"rowwise_adagrad": rows, "adagrad": rows * self.dim, "adam": 2 * rows * self.dim, "sgd": 0}
+        return each[self.optimizer] * DTYPES[self.dtype]
+
+    @property
+    def dense_parameters(self) -> int:
+        """Weights and biases of two towers, replicated on every worker."""
+        widths = (2 * self.dim, *_HIDDEN, self.dim)
+        return 2 * sum(a * b + b for a, b in pairwise(widths))
+
+    @property
+    def dense_bytes(self) -> int:
+        """Of the towers with gradients, two moments and DDP's buckets, and of the in-batch logits, twice."""
+        activations = 2 * self.batch_size * (2 * self.dim + sum(_HIDDEN) + self.dim) * 2
+        logits = 2 * self.batch_size**2
+        return 4 * (5 * self.dense_parameters + activations + logits)
+
+    @property
+    def usable_bytes(self) -> int:
+        """Of a GPU, after the reserve."""
+        return int((1 - self.reserve) * self.gpu_memory_gib * GIB)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the tables lie, what each worker carries, and what binds."""
+
+    sizing: Sizing
+    tables: tuple[TablePlan, ...]
+    loads: tuple[Load, ...]
+    dense_allreduce_bytes: int
+
+    @property
+    def memory_share(self) -> float:
+        """How full the fullest GPU is, of what the reserve leaves."""
+        return self.fullest_bytes / self.sizing.usable_bytes
+
+    @property
+    def fullest_bytes(self) -> int:
+        """Held by the fullest GPU: its shards with their inputs and outputs, and the dense part."""
+        return max(load.device_bytes for load in self.loads) + self.sizing.dense_bytes
+
+    @property
+    def step(self) -> dict[str, float]:
+        """Milliseconds of the slowest worker: looking rows up, and moving them between workers."""
+        slowest = max(self.loads, key=lambda load: load.lookup_ms + load.communication_ms)
+        return {"lookup_ms": slowest.lookup_ms, "communication_ms": slowest.communication_ms}
+
+    @property
+    def binding(self) -> str:
+        """What a larger cluster would have to have more of."""
+        if self.memory_share > 0.9:
+            return "GPU memory"
+        step = self.step
+        if step["lookup_ms"] >= step["communication_ms"]:
+            return "GPU memory bandwidth"
+        if self.sizing.workers <= self.sizing.gpus_per_node:
+            return "links between the GPUs of a node"
+        busiest = max(self.loads, key=lambda load: load.communication_ms)
+        inter = busiest.inter_node_bytes / self.sizing.inter_node_gbs
+        return (
+            "network between nodes"
+            if inter >= busiest.intra_node_bytes / self.sizing.intra_node_gbs
+            else "links between the GPUs of a node"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready: all of it."""
+        return {
+            "sizing": asdict(self.sizing),
+            "tables": [asdict(table) for table in self.tables],
+            "workers": [asdict(load) for load in self.loads],
+            "table_bytes": self.sizing.table_bytes,
+            "optimizer_bytes": self.sizing.optimizer_bytes,
+            "dense_bytes": self.sizing.dense_bytes,
+            "usable_bytes": self.sizing.usable_bytes,
+            "fullest_bytes": self.fullest_bytes,
+            "memory_share": self.memory_share,
+            "dense_allreduce_bytes": self.dense_allreduce_bytes,
+            "step": self.step,
+            "binding": self.binding,
+        }
+
+
+def plan(sizing: Sizing) -> Plan:
+    """Plan the tables on the cluster; raises DoesNotFit saying why, and how many workers would do."""
+    from training.jobs.table_plan import plan_tables
+
+    found = plan_tables(sizing)
+    if found is None:
+        raise DoesNotFit(_refusal(sizing))
+    # A ring: each worker sends every gradient almost twice.
+    dense = round(2 * (sizing.workers - 1) / sizing.workers * 4 * sizing.dense_parameters)
+    return Plan(sizing, tuple(found[0]), tuple(found[1]), dense)
+
+
+def enough_workers(sizing: Sizing) -> int | None:
+    """The fewest workers, of whole nodes, for which there is a plan; None up to MOST_WORKERS."""
+    from training.jobs.table_plan import plan_tables
+
+    whole = sizing.gpus_per_node
+    room = sizing.usable_bytes - sizing.dense_bytes + int(sizing.host_memory_gib * GIB)
+    if room <= 0:
+        return None
+    nodes = max(1, math.ceil((sizing.table_bytes + sizing.optimizer_bytes) / room / whole))
+    while nodes * whole <= MOST_WORKERS:
+        if plan_tables(replace(sizing, workers=nodes * whole)):
+            return nodes * whole
+        nodes += max(1, nodes // 8)
+    return None
+
+
+def _refusal(sizing: Sizing) -> str:
+    held = sizing.table_bytes + sizing.optimizer_bytes
+    words = (
+        f"does not fit, GPU memory binds: tables {_gib(sizing.table_bytes)} and {sizing.optimizer} state "
+        f"{_gib(sizing.optimizer_bytes)} on {sizing.workers} workers are {_gib(held / sizing.workers)} each, "
+        f"beside {_gib(sizing.dense_bytes)} of dense layers and the step's own rows; a GPU of "
+        f"{sizing.gpu_memory_gib:g} GiB has {_gib(sizing.usable_bytes)} after the reserve"
+    )
+    enough = enough_workers(sizing)
+    if enough is None:
+        return f"{words}; no number of workers up to {MOST_WORKERS} would do: lower batch_size or dim"
+    return f"{words}; remedy: {enough} workers would do, or a smaller dim, float16 tables or --host-memory"
+
+
+def _gib(num_bytes: float) -> str:
+    return f"{num_bytes / GIB:,.1f} GiB"
