@@ -2,13 +2,16 @@
 
 `bare` keeps the good rows and forgets the others. `accounted` also does what ingest promises: fields without
 white space around them, every row judged by the same rules in the same order, every refused row kept with its
-number, its reason and its fields. Neither checks the width of rows or reads bytes that are not UTF-8 apart
-from replacing them, names events by a hash that another release or machine would make again, or remembers
-the file; ingest does.
+number, its reason and its fields; the raw file known by its SHA-256 and its typed rows kept as Arrow, so that
+the next run need not read it again; the table on the disk (fsync) and known by its SHA-256. Neither checks the
+width of rows, finds bytes that are not UTF-8 in any column but two, or names events by a keyed hash that
+another machine would make again; ingest does.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +80,8 @@ def polars_accounted(raw: Path, customers: pl.DataFrame, out: Path) -> int:
     )  # fmt: skip
     refused = judged.filter(pl.col("reason").is_not_null()).select("row", "reason", *names)
     refused.write_parquet(out.with_suffix(".refused"))
+    _sha256(raw / "web_events.csv")
+    judged.filter(pl.col("reason").is_null()).write_ipc(out.with_suffix(".arrow"))
     table = (
         judged.lazy()
         .filter(pl.col("reason").is_null())
@@ -86,6 +91,7 @@ def polars_accounted(raw: Path, customers: pl.DataFrame, out: Path) -> int:
         .collect()
     )
     table.write_parquet(out)
+    _made_sure(out)
     return table.height
 
 
@@ -136,12 +142,27 @@ def pandas_accounted(raw: Path, customers: pd.DataFrame, out: Path) -> int:
         reason[broken] = why
     refused = rows[reason.notna()].assign(reason=reason[reason.notna()])
     refused.to_parquet(out.with_suffix(".refused"))
+    _sha256(raw / "web_events.csv")
+    kept = typed.add_prefix("typed_").join(rows)[reason.isna()].reset_index(drop=True)
+    kept.to_feather(out.with_suffix(".arrow"), compression="uncompressed")
     table = typed[reason.isna()].assign(
         event_id=event_id, session_id=rows["session_id"], sku=rows["sku"], visitor_id=rows["visitor_id"]
     )
     table = table.merge(customers, left_on="visitor_id", right_on="source_id", how="left")
     table.sort_values(["customer_id", "event_time", "event_id"]).to_parquet(out)
+    _made_sure(out)
     return len(table)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _made_sure(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+    _sha256(path)
 
 
 def _polars_types() -> list[pl.Expr]:

@@ -97,7 +97,10 @@ def formats(texts: pl.Series, day_first: bool) -> list[str]:
     known = tuple(f for f in known if not shapes.isdisjoint(_shapes(f)))
     if len(known) < 2:
         return list(known)
-    fits = _fits(_sample(texts), known)
+    sample = _sample(texts)
+    fits = _fits(sample, known)
+    if sample.len() == texts.drop_nulls().len():  # nothing is left that another format could take
+        known = tuple(f for f in known if fits[f])
     return sorted(known, key=lambda f: -fits[f])
 
 
