@@ -3,8 +3,8 @@
 `bare` keeps the good rows and forgets the others. `accounted` also does what ingest promises: fields without
 white space around them, every row judged by the same rules in the same order, every refused row kept with its
 number, its reason and its fields; the raw file known by its SHA-256 and its typed rows kept as Arrow, so that
-the next run need not read it again; the table on the disk (fsync) and known by its SHA-256. Neither checks the
-width of rows, finds bytes that are not UTF-8 in any column but two, or names events by a keyed hash that
+the next run need not read it again; the table on the disk (fsync) and known by its SHA-256. Neither checks
+the width of rows, finds bytes that are not UTF-8 in any column but two, or names events by a keyed hash that
 another machine would make again; ingest does.
 """
 
