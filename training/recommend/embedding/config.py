@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 SHARDINGS = ("table_wise", "row_wise", "column_wise")
-OPTIMIZERS = ("sgd", "adagrad", "rowwise_adagrad", "adam")
+OPTIMIZERS = ("sgd", "adagrad", "rowwise_adagrad")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class LoopConfig:
     epochs: int = 10
     batch_size: int = 1024
     learning_rate: float = 1e-3
-    embedding_optimizer: str = "rowwise_adagrad"
+    embedding_optimizer: str = "adagrad"
     embedding_learning_rate: float = 0.05
     sharding: tuple[str, ...] = SHARDINGS
     checkpoint_steps: int = 0
@@ -41,6 +41,11 @@ class LoopConfig:
         unknown = sorted(set(self.sharding) - set(SHARDINGS))
         if unknown or not self.sharding:
             raise ValueError(f"sharding is {self.sharding}; it takes any of {', '.join(SHARDINGS)}")
+        if self.embedding_optimizer == "rowwise_adagrad" and "column_wise" in self.sharding:
+            raise ValueError(
+                "rowwise_adagrad keeps one state a row, column-wise shards would each keep their own, which "
+                "another number of workers cannot read: take column_wise out of sharding, or take adagrad"
+            )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,209 @@
+"""Checkpoints of sharded models: written by all workers, whole or not at all, read by any number of them.
+
+<folder>/step-000001200/shard-*.safetensors    torch.distributed.checkpoint, each worker its own part
+<folder>/step-000001200/manifest.json          what it is of, where the fit stands, SHA-256 of each file
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint import state_dict_loader as dcp_loader
+from torch.distributed.checkpoint import state_dict_saver as dcp_saver
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
+from serving.contract import ContractError, file_entry, read_json, sha256_of, write_json
+from serving.durable import flush_folder
+from training.recommend.embedding.group import Group
+
+FORMAT_VERSION = 1
+_MANIFEST = "manifest.json"
+_KEPT = 2
+MODEL = "model."  # before the names of what belongs to the model, optimisers apart
+_CORRUPT = "cut off or changed"
+
+State = dict[str, Any]  # name to Tensor or ShardedTensor
+
+
+class CheckpointMismatch(ValueError):  # noqa: N818 - reads as what happened
+    """A checkpoint is of another configuration, catalogue or data than the fit that would go on from it."""
+
+
+class CheckpointDamaged(ValueError):  # noqa: N818 - reads as what happened
+    """No checkpoint of a fit is whole."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a fit stands: epochs done, steps done of the next one, and what was reported so far.
+
+    loss_sums: each worker's sum of losses in the epoch that is under way. complete: nothing is left to do.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    total_steps: int = 0
+    loss_sums: tuple[float, ...] = ()
+    reports: tuple[dict[str, Any], ...] = ()
+    complete: bool = False
+
+
+def save(
+    folder: Path, state: State, position: Position, fingerprint: Mapping[str, Any], group: Group
+) -> Path:
+    """Write a checkpoint and keep the last two; collective. Returns its folder.
+
+    An exception, a full disk among them, leaves the earlier checkpoints as they were.
+    """
+    final = folder / f"step-{position.total_steps:09d}"
+    staging = folder / f".{final.name}.new"
+    if group.is_first:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+    group.barrier()
+    try:
+        dcp_saver.save(state, storage_writer=HuggingFaceStorageWriter(str(staging), save_distributed=True))
+        if group.is_first:
+            _seal(staging, final, position, fingerprint, group.share.num_workers)
+            _forget_older(folder)
+    except BaseException:
+        if group.is_first:
+            shutil.rmtree(staging, ignore_errors=True)
+        raise
+    group.barrier()
+    return final
+
+
+def restore(
+    folder: Path,
+    state: State,
+    fingerprint: Mapping[str, Any],
+    group: Group,
+    progress: Callable[[str], None],
+) -> Position:
+    """Read the last good checkpoint into `state`, in place; collective. Returns where the fit stands.
+
+    The workers may be more or fewer than those that wrote it. Damaged checkpoints are named and passed over.
+    Raises CheckpointMismatch naming what differs, CheckpointDamaged when there are some and none is whole.
+    """
+    problem, found = None, None
+    if group.is_first:
+        try:
+            found = last_good(folder, fingerprint, progress)
+        except ValueError as error:
+            problem = error
+    problem, found = group.from_first((problem, found))
+    if problem is not None:
+        raise problem
+    if found is None:
+        return Position()
+    name, manifest = found
+    dcp_loader.load(state, storage_reader=HuggingFaceStorageReader(str(folder / name)))
+    return _position(manifest)
+
+
+def last_good(
+    folder: Path, fingerprint: Mapping[str, Any] | None, progress: Callable[[str], None]
+) -> tuple[str, dict[str, Any]] | None:
+    """The name and manifest of the latest whole checkpoint, None where there is none at all.
+
+    Raises as `restore` does; without a fingerprint any checkpoint will do.
+    """
+    names = sorted((path.name for path in folder.glob("step-*")), reverse=True)
+    for name in names:
+        try:
+            manifest = _verified(folder / name)
+        except ContractError as error:
+            progress(f"{error}; going on from the checkpoint before it")
+            continue
+        if fingerprint is not None:
+            _compare(folder / name, manifest["fingerprint"], dict(fingerprint))
+        return name, manifest
+    if names:
+        raise CheckpointDamaged(
+            f"{folder}: none of {', '.join(names)} is whole; remove the folder to fit anew, or restore it"
+        )
+    return None
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    """The whole model of the last good checkpoint, on the CPU, without any worker: name to tensor.
+
+    Raises CheckpointDamaged where there is no whole one.
+    """
+    found = last_good(folder, None, lambda _: None)
+    if found is None:
+        raise CheckpointDamaged(f"{folder}: holds no checkpoint; train first")
+    reader = HuggingFaceStorageReader(str(folder / found[0]))
+    parts = {
+        name: torch.empty(tensor.size, dtype=tensor.properties.dtype)
+        for name, tensor in reader.read_metadata().state_dict_metadata.items()
+        if name.startswith(MODEL) and isinstance(tensor, TensorStorageMetadata)
+    }
+    dcp_loader.load(parts, storage_reader=HuggingFaceStorageReader(str(folder / found[0])), no_dist=True)
+    return {name.removeprefix(MODEL): tensor for name, tensor in parts.items()}
+
+
+def _seal(
+    staging: Path, final: Path, position: Position, fingerprint: Mapping[str, Any], num_workers: int
+) -> None:
+    files = sorted(path.name for path in staging.iterdir())
+    for name in files:
+        with (staging / name).open("rb") as stream:
+            os.fsync(stream.fileno())
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "fingerprint": dict(fingerprint),
+        "position": vars(position) | {"loss_sums": list(position.loss_sums)},
+        "num_workers": num_workers,
+        "files": [vars(file_entry(staging, name)) for name in files],
+    }
+    write_json(staging / _MANIFEST, manifest)
+    with (staging / _MANIFEST).open("rb") as stream:
+        os.fsync(stream.fileno())
+    flush_folder(staging)
+    if final.exists():  # a damaged one that the fit has passed again
+        shutil.rmtree(final)
+    staging.rename(final)
+    flush_folder(final.parent)
+
+
+def _forget_older(folder: Path) -> None:
+    for path in sorted(folder.glob("step-*"))[:-_KEPT]:
+        shutil.rmtree(path)
+
+
+def _verified(path: Path) -> dict[str, Any]:
+    manifest = read_json(path / _MANIFEST)
+    if manifest.get("format_version") != FORMAT_VERSION:
+        raise ContractError(
+            f"{path}: format_version {manifest.get('format_version')} is not {FORMAT_VERSION}"
+        )
+    for entry in manifest["files"]:
+        file = path / entry["path"]
+        if not file.is_file() or sha256_of(file) != entry["sha256"]:
+            raise ContractError(f"{file}: {_CORRUPT}")
+    return manifest
+
+
+def _compare(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+    if differing:
+        changes = ", ".join(f"{name} {theirs.get(name)} is now {ours.get(name)}" for name in differing)
+        raise CheckpointMismatch(
+            f"{path} was made with other settings or data: {changes}; go back to them, or remove "
+            f"{path.parent} to fit anew"
+        )
+
+
+def _position(manifest: dict[str, Any]) -> Position:
+    raw = manifest["position"]
+    return Position(**(raw | {"loss_sums": tuple(raw["loss_sums"]), "reports": tuple(raw["reports"])}))

@@ -1,0 +1,117 @@
+"""From columns to what TorchRec reads: jagged rows of the tables, one key a feature."""
+
+# mypy: disable-error-code="import-untyped"
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchrec.modules.embedding_configs import EmbeddingBagConfig, PoolingType
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+
+from training.data.loader import latest
+from training.recommend.embedding.config import FeatureConfig
+from training.recommend.embedding.examples import Examples, Schema
+
+Int64 = NDArray[np.int64]
+Array = NDArray[Any]
+
+HISTORY_KEYS = ("history", "recent", "last")  # bags of one table: all that counts, the latest few, the last
+ITEM_KEY = "item"
+
+
+def customer_keys(schema: Schema) -> list[str]:
+    """The features of a customer in the order of the pooled embeddings."""
+    return [*HISTORY_KEYS, *(f"customer_{name}" for name in schema.customer_features)]
+
+
+def item_keys(schema: Schema) -> list[str]:
+    """The features of an item in the order of the pooled embeddings."""
+    return [ITEM_KEY, *(f"item_{name}" for name in schema.item_features)]
+
+
+def customer_tables(schema: Schema, dim: int) -> list[EmbeddingBagConfig]:
+    """The tables behind a customer: items of the history, averaged, and a table a fact."""
+    facts = [_table(f"customer_{name}", size, dim) for name, size in schema.customer_features.items()]
+    rows = schema.num_items + schema.item_buckets
+    history = EmbeddingBagConfig(
+        name="history",
+        num_embeddings=rows,
+        embedding_dim=dim,
+        feature_names=list(HISTORY_KEYS),
+        pooling=PoolingType.MEAN,
+    )
+    return [history, *facts]
+
+
+def item_tables(schema: Schema, dim: int) -> list[EmbeddingBagConfig]:
+    """The tables behind an item: itself, or its bucket, and a table a fact."""
+    facts = [_table(f"item_{name}", size, dim) for name, size in schema.item_features.items()]
+    return [_table(ITEM_KEY, schema.num_items + schema.item_buckets, dim), *facts]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Makes jagged tensors of customers and items from mapped columns; `key` says which ids hide today."""
+
+    examples: Examples
+    config: FeatureConfig
+
+    def customers(self, begin: Int64, end: Int64, customer: Array, key: int | None = None) -> Any:
+        """The features of customers, each with the history at begin..end, int64 [rows]; a jagged tensor.
+
+        With `key`, a share of the history's items stand as their buckets (FeatureConfig.bucket_share).
+        """
+        items, lengths = latest(self.examples.item, begin, end, self.config.max_history)
+        rows = self.examples.item_row[items]
+        if key is not None:
+            rows = self._hidden(rows, items, np.arange(len(rows)) + np.repeat(begin, lengths), key)
+        last = np.cumsum(lengths, dtype=np.int64)
+        first = last - lengths
+        recent = latest(rows, first, last, self.config.num_recent)
+        final = latest(rows, first, last, 1)
+        facts = self.examples.customer_feature[customer]
+        return _jagged(
+            customer_keys(self.examples.schema), [(rows, lengths), recent, final, *_columns(facts)]
+        )
+
+    def items(self, items: Array, key: int | None = None, places: Int64 | None = None) -> Any:
+        """The features of items; a jagged tensor.
+
+        With `key`, a share of them stand as their buckets; `places`, int64 [items], tells them apart.
+        """
+        rows = self.examples.item_row[items]
+        if key is not None and places is not None:
+            rows = self._hidden(rows, items, places, key)
+        facts = self.examples.item_feature[items]
+        return _jagged(item_keys(self.examples.schema), [*_columns(rows[:, None]), *_columns(facts)])
+
+    def _hidden(self, rows: Array, items: Array, places: Int64, key: int) -> Array:
+        """Replace a share of rows by their buckets, by place and key alone, whoever asks."""
+        if not self.config.bucket_share:
+            return rows
+        with np.errstate(over="ignore"):
+            mixed = (places.astype(np.uint64) ^ np.uint64(key)) * np.uint64(0x9E3779B97F4A7C15)
+            mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+        hide = (mixed >> np.uint64(11)) * 2.0**-53 < self.config.bucket_share
+        return np.where(hide, self.examples.item_bucket[items], rows)
+
+
+def _table(name: str, rows: int, dim: int) -> EmbeddingBagConfig:
+    return EmbeddingBagConfig(
+        name=name, num_embeddings=rows, embedding_dim=dim, feature_names=[name], pooling=PoolingType.SUM
+    )
+
+
+def _columns(codes: Array) -> list[tuple[Array, Array]]:
+    ones = np.ones(len(codes), dtype=np.int32)
+    return [(codes[:, column], ones) for column in range(codes.shape[1])]
+
+
+def _jagged(keys: list[str], parts: list[tuple[Array, Array]]) -> Any:
+    values = np.concatenate([part[0] for part in parts]).astype(np.int64)
+    lengths = np.concatenate([part[1] for part in parts]).astype(np.int32)
+    return KeyedJaggedTensor(keys=keys, values=torch.from_numpy(values), lengths=torch.from_numpy(lengths))

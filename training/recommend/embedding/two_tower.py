@@ -1,0 +1,70 @@
+"""Two towers: what a customer did and is, and what an item is, meet in a scaled dot product."""
+
+# mypy: disable-error-code="import-untyped"
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchrec.modules.embedding_modules import EmbeddingBagCollection
+
+from training.recommend.embedding.config import TwoTowerConfig
+from training.recommend.embedding.examples import Schema
+from training.recommend.embedding.inputs import customer_keys, customer_tables, item_keys, item_tables
+
+
+class Tower(nn.Module):
+    """From the pooled embeddings of several features to one vector of length one.
+
+    A weighted sum of the embeddings, to which layers add what they find in all of them together; with a
+    single feature there is nothing to find, and the vector is the embedding's direction.
+    """
+
+    def __init__(self, num_features: int, dim: int, layers: tuple[int, ...]) -> None:
+        super().__init__()
+        self.num_features, self.dim = num_features, dim
+        self.mix = nn.Parameter(torch.full((num_features, 1), num_features**-0.5))
+        self.layers = _perceptron(num_features * dim, layers, dim) if num_features > 1 else None
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """pooled float32 [rows, features * dim]; returns float32 [rows, dim]."""
+        vector = (pooled.view(-1, self.num_features, self.dim) * self.mix).sum(dim=1)
+        if self.layers is not None:
+            vector = vector + self.layers(pooled)
+        return nn.functional.normalize(vector, dim=1)
+
+
+class TwoTower(nn.Module):
+    """Tables and towers of both sides; tables are made on the meta device unless told otherwise."""
+
+    def __init__(self, schema: Schema, config: TwoTowerConfig, device: str = "meta") -> None:
+        super().__init__()
+        where = torch.device(device)
+        self.customer_tables = EmbeddingBagCollection(customer_tables(schema, config.dim), device=where)
+        self.item_tables = EmbeddingBagCollection(item_tables(schema, config.dim), device=where)
+        self.customer_tower = Tower(len(customer_keys(schema)), config.dim, config.layers)
+        self.item_tower = Tower(len(item_keys(schema)), config.dim, config.layers)
+
+    def forward(self, customers: Any, items: Any) -> tuple[Tensor, Tensor]:
+        """Vectors of customers and of items, float32 [rows, dim] each, from their jagged tensors."""
+        return self.customers(customers), self.items(items)
+
+    def customers(self, features: Any) -> Tensor:
+        """Vectors of customers, float32 [rows, dim]."""
+        vectors: Tensor = self.customer_tower(self.customer_tables(features).values())
+        return vectors
+
+    def items(self, features: Any) -> Tensor:
+        """Vectors of items, float32 [rows, dim]."""
+        vectors: Tensor = self.item_tower(self.item_tables(features).values())
+        return vectors
+
+
+def _perceptron(width: int, layers: tuple[int, ...], out: int) -> nn.Sequential:
+    sizes = [width, *layers]
+    hidden: list[nn.Module] = []
+    for before, after in pairwise(sizes):
+        hidden += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*hidden, nn.Linear(sizes[-1], out))
