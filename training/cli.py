@@ -350,13 +350,11 @@ def _show_figures(figures: dict[str, Any], as_json: bool) -> None:
     if as_json:
         _print_json(figures)
         return
-    from rich.table import Table
+    from training.figure_tables import tables
 
     for name, values in figures.items():
-        table = Table(title=name, show_header=False)
-        for key, value in values.items():
-            table.add_row(str(key), value if isinstance(value, str) else json.dumps(value, default=str))
-        Console().print(table)
+        for table in tables(name, values):
+            Console().print(table)
 
 
 def _plain(value: Any) -> Any:
