@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -28,7 +28,7 @@ def tables(name: str, figures: Mapping[str, Any]) -> list[Table]:
 def shown(value: Any) -> str:
     """Return a figure as text: four digits that count, no fraction from a thousand on."""
     if isinstance(value, Mapping):
-        if _INTERVAL <= set(value):
+        if set(value) >= _INTERVAL:
             return f"{shown(value['value'])} ({shown(value['low'])} to {shown(value['high'])})"
         return ", ".join(f"{_words(key)} {shown(inner)}" for key, inner in value.items())
     if isinstance(value, bool) or value is None:
@@ -51,7 +51,7 @@ def _leaves(figures: Mapping[str, Any], outer: str = "") -> Iterator[tuple[str, 
             yield name, value
 
 
-def _records(title: str, records: list[Mapping[str, Any]]) -> Table:
+def _records(title: str, records: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(title=title)
     names = list(dict.fromkeys(key for record in records for key in record))
     for name in names:

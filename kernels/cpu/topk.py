@@ -110,7 +110,7 @@ def keep_best(
 
 
 @njit(nogil=True, cache=True, fastmath={"nnan", "nsz", "reassoc"})
-def _highest(line: Float32, start: int, stop: int) -> float:
+def _highest(line: Float32, start: int, stop: int) -> np.float32:
     """The maximum of a part of a line; no NaN can be there, which lets the compiler take many at a time."""
     highest = np.float32(-np.inf)
     for item in range(start, stop):
