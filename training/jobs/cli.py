@@ -58,7 +58,7 @@ def plan(
     host_memory: Annotated[float, typer.Option(help="GiB of host memory a worker, for tables; 0: none.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Examples of a worker's step.")] = 8192,
     history: Annotated[int, typer.Option(help="Items of a customer's history.")] = 50,
-    optimizer: Annotated[str, typer.Option(help="Of the tables: rowwise_adagrad, adagrad, adam, sgd.")] = (
+    optimizer: Annotated[str, typer.Option(help="Of the tables: rowwise_adagrad, adagrad, sgd.")] = (
         "rowwise_adagrad"
     ),
     dtype: Annotated[str, typer.Option(help="Of the tables: float32 or float16.")] = "float32",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.jobs.errors import JobError, explained
+from training.jobs.errors import JobError
 
 LOCAL = "local"
 ADDRESS_VARIABLE = "RAY_ADDRESS"
@@ -72,7 +72,10 @@ def connected(address: str | None = None) -> Iterator[Any]:
     try:
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except (ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
-        raise explained(error) from error
+        raise JobError(
+            f"the Ray cluster at {address} did not let us in: set {_TOKEN}, or the file {_TOKEN_FILE}, to the "
+            f"token that it was started with, and see that it runs Ray {ray.__version__}"
+        ) from error
     try:
         yield ray
     finally:

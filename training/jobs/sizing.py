@@ -74,9 +74,9 @@ class Sizing:
 
     @property
     def optimizer_bytes(self) -> int:
-        """Of the optimiser's state: one number a row, one or two of a table's size, or none."""
+        """Of the optimiser's state: one number a row, one of each weight, or none."""
         rows = self.customers + self.items
-        each = {"rowwise_adagrad": rows, "adagrad": rows * self.dim, "adam": 2 * rows * self.dim, "sgd": 0}
+        each = {"rowwise_adagrad": rows, "adagrad": rows * self.dim, "sgd": 0}
         return each[self.optimizer] * DTYPES[self.dtype]
 
     @property

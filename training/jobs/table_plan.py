@@ -41,7 +41,6 @@ _OPTIMIZERS = {
     "sgd": torchrec_optim.SGD,
     "adagrad": torchrec_optim.Adagrad,
     "rowwise_adagrad": torchrec_optim.RowWiseAdagrad,
-    "adam": torchrec_optim.Adam,
 }
 _TYPES = {"float32": DataType.FP32, "float16": DataType.FP16}
 _ENDLESS = 1e30  # bytes a millisecond over a link whose time shall not count

@@ -61,7 +61,7 @@ def start_cluster(num_cpus: int) -> RayCluster:
     # A short path: the sockets below it may have 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="ss-ray-", dir="/tmp"))
     token = secrets.token_urlsafe(32)
-    port, dashboard, client, agent = _free_ports(4)
+    port, dashboard, client, agent = free_ports(4)
     environment = command_environment() | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
     command = [
         str(BIN / "ray"), "start", "--head", "--block", "--disable-usage-stats", f"--port={port}",
@@ -82,7 +82,8 @@ def start_cluster(num_cpus: int) -> RayCluster:
     return cluster
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that nobody used a moment ago."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:

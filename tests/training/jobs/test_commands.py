@@ -1,0 +1,98 @@
+"""Commands against a real cluster, as an operator gives them, and what they say where it is none."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.training.jobs.cluster_process import BIN, ROOT, RayCluster, command_environment
+from tests.training.small_shop import tastes_shop
+from training.data.tables import snapshot_sha256
+from training.jobs.errors import JobError
+from training.jobs.trainings import reachable
+from training.workspace import Workspace
+
+TRAIN = ("-m", "training", "train", "profiles", "--num-workers", "1")
+
+
+def _run(
+    command: list[str], environment: dict[str, str], folder: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+
+
+def _submit(
+    cluster: RayCluster, environment: dict[str, str], *entrypoint: str
+) -> subprocess.CompletedProcess[str]:
+    address = ["--address", cluster.dashboard, "--working-dir", "."]
+    return _run([str(BIN / "ray"), "job", "submit", *address, "--", *entrypoint], environment)
+
+
+def test_a_submitted_job_trains_and_takes_no_environment_along(cluster: RayCluster, tmp_path: Path) -> None:
+    workspace = tastes_shop(tmp_path / "shop")
+    train = [*TRAIN, "--workspace", str(workspace.root), "--json"]
+    done = _submit(cluster, cluster.environment, "python", *train)
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"profiles"'))
+    state = json.loads((workspace.checkpoints / "profiles" / "profiles.json").read_text())
+    assert state["data_sha256"] == snapshot_sha256(workspace.tables)
+    assert len(figures["profiles"]["segments"]) >= 3
+    (package,) = cluster.folder.glob("session_latest/runtime_resources/working_dir_files/_ray_pkg_*/")
+    assert (package / "training" / "jobs").is_dir()
+    size = sum(path.stat().st_size for path in package.rglob("*") if path.is_file())
+    assert size < 20 * 2**20  # of 500 MiB that Ray takes
+    assert not {".venv", ".venv-triton", ".git", "tests"} & {path.name for path in package.iterdir()}
+
+
+def test_a_workspace_in_the_jobs_copy_is_refused_as_it_would_be_deleted(tmp_path: Path) -> None:
+    copy = tmp_path / "session" / "runtime_resources" / "working_dir_files" / "_ray_pkg_1"
+    with pytest.raises(JobError, match="lies in the job's own copy of the working directory"):
+        reachable(Workspace(copy / "shop"))
+    assert reachable(Workspace(tmp_path / "shop")) == str(tmp_path / "shop")
+
+
+def test_the_cluster_takes_nothing_without_its_token(cluster: RayCluster, tmp_path: Path) -> None:
+    stranger = cluster.environment | {"RAY_AUTH_TOKEN": "x" * 40, "HOME": str(tmp_path)}
+    done = _submit(cluster, stranger, "python", "-c", "print('ran')")
+    assert done.returncode != 0
+    assert "ran" not in done.stdout.splitlines()
+    shop = tastes_shop(tmp_path / "shop", num_customers=9)
+    refused = _run([sys.executable, *TRAIN, "--workspace", str(shop.root)], stranger)
+    assert refused.returncode == 1
+    assert "did not let us in: set RAY_AUTH_TOKEN" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1"),
+        ("http://127.0.0.1:8265", "is not host:port of a cluster's head"),
+    ],
+)
+def test_an_address_where_no_cluster_is_is_named_within_seconds(
+    address: str, words: str, tmp_path: Path
+) -> None:
+    shop = tastes_shop(tmp_path / "shop", num_customers=9)
+    began = time.monotonic()
+    done = _run(
+        [sys.executable, *TRAIN, "--workspace", str(shop.root), "--address", address], command_environment()
+    )
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert time.monotonic() - began < 60  # Ray by itself tries for ten minutes and more
+
+
+def test_a_missing_token_is_named(cluster: RayCluster, tmp_path: Path) -> None:
+    shop = tastes_shop(tmp_path / "shop", num_customers=9)
+    environment = command_environment() | {"HOME": str(tmp_path)}
+    done = _run(
+        [sys.executable, *TRAIN, "--workspace", str(shop.root), "--address", cluster.address], environment
+    )
+    assert done.returncode == 1
+    assert "no token for the cluster" in done.stderr and "RAY_AUTH_TOKEN" in done.stderr
