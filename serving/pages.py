@@ -70,7 +70,7 @@ def _profile(profile: dict[str, Any] | None) -> RenderableType:
     measured = {name: value for name, value in profile["features"].items() if value is not None}
     table = Table(show_header=False, title="measured", title_justify="left")
     for name, value in list(measured.items())[:_SHOWN_FEATURES]:
-        table.add_row(escape(name), f"{value:,.4g}")
+        table.add_row(escape(name), f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}")
     if len(measured) > _SHOWN_FEATURES:
         table.add_row(f"and {len(measured) - _SHOWN_FEATURES} more", "--json shows all")
     heading = Text.assemble(("Segment: ", "bold"), profile["segment"], "\n", profile["segment_description"])

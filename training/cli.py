@@ -312,7 +312,7 @@ def main() -> None:
     """Run the command; what a user can mend is told in one line, anything else keeps its traceback."""
     try:
         app(standalone_mode=True)
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, LookupError, ArithmeticError, OSError) as error:
         if not _is_ours(error):
             raise
         Console(stderr=True).print(f"[red]error[/red]: {error}", highlight=False, markup=True, soft_wrap=True)
