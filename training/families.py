@@ -27,6 +27,8 @@ REQUIRES = {
 }
 # A family that is served inside the folder of another: exporting either exports both.
 SERVED_WITH = {"value": "profiles"}
+# Families whose training a group of workers shares; any other takes one worker, whatever is asked for.
+DATA_PARALLEL = frozenset({"embedding"})
 
 Progress = Callable[[str], None]
 

@@ -73,8 +73,8 @@ def connected(address: str | None = None) -> Iterator[Any]:
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except (ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
         raise JobError(
-            f"the Ray cluster at {address} did not let us in: set {_TOKEN}, or the file {_TOKEN_FILE}, to the "
-            f"token that it was started with, and see that it runs Ray {ray.__version__}"
+            f"the Ray cluster at {address} did not let us in: set {_TOKEN}, or the file {_TOKEN_FILE}, to "
+            f"the token that it was started with, and see that it runs Ray {ray.__version__}"
         ) from error
     try:
         yield ray

@@ -9,7 +9,7 @@ from typing import Any
 from training import families
 from training.jobs.cluster import Resources
 from training.jobs.errors import JobError
-from training.jobs.launch import on_one_worker
+from training.jobs.launch import on_all_workers, on_one_worker
 from training.jobs.lines import Progress
 from training.recipes import Recipe
 from training.workspace import Workspace
@@ -27,8 +27,14 @@ def train(
     Raises JobError where a worker does not reach the workspace.
     """
     where = reachable(workspace)
-    progress(f"{family}: one worker of {resources.cpus_per_worker} CPUs, as it is not data-parallel")
-    return on_one_worker(ray, resources, _train, where, recipe, family, progress=progress)
+    each = f"{resources.cpus_per_worker} CPU{'s' * (resources.cpus_per_worker > 1)}"
+    each += " and a GPU" * resources.use_gpu
+    if family not in families.DATA_PARALLEL:
+        progress(f"{family}: one worker of {each}, as it is not data-parallel")
+        return on_one_worker(ray, resources, _train, where, recipe, family, progress=progress)
+    progress(f"{family}: {resources.num_workers} workers of {each}")
+    storage = Path(where) / "jobs" / family
+    return on_all_workers(ray, resources, _train, where, recipe, family, progress=progress, storage=storage)
 
 
 def reachable(workspace: Workspace) -> str:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from torch.multiprocessing import spawn
 
-from tests.training.jobs import group_work
-from tests.training.jobs.cluster_process import RayCluster, free_ports
+from tests.training.embedding.small import in_workers, tastes
+from tests.training.jobs.cluster_process import RayCluster
+from tests.training.jobs.group_work import CUT_AFTER, two_towers, without_ray
 from training.jobs.cluster import Resources, connected, require_room
 from training.jobs.errors import JobError
 from training.jobs.launch import on_all_workers, on_one_worker
+from training.recommend.embedding.checkpoint import last_good, weights
 
 
 @pytest.fixture(scope="module")
@@ -28,37 +29,60 @@ def ray(cluster: RayCluster) -> Iterator[Any]:
         del os.environ[name]
 
 
-def _fit(ray: Any, folder: Path, num_workers: int, fault: str = "") -> tuple[dict[str, float], list[str]]:
-    folder.mkdir(exist_ok=True)
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shop's columns in data/, and in plain/ a fit by two workers without Ray."""
+    folder = tmp_path_factory.mktemp("towers")
+    tastes(folder / "data")
+    in_workers(2, without_ray, folder)
+    return folder
+
+
+def _fit(ray: Any, root: Path, name: str, num_workers: int, fault: str = "") -> tuple[list[float], list[str]]:
     said: list[str] = []
-    storage = folder.parent / "jobs" / folder.name
-    figures = on_all_workers(
-        ray, Resources(num_workers), group_work.fit, str(folder), fault, progress=said.append, storage=storage
-    )
+    work = (two_towers, str(root), name, fault)
+    storage = root / "jobs" / name
+    figures = on_all_workers(ray, Resources(num_workers), *work, progress=said.append, storage=storage)
     assert not storage.exists()
     return figures, said
 
 
-def _without_ray(folder: Path, num_workers: int) -> dict[str, float]:
-    folder.mkdir()
-    (port,) = free_ports(1)
-    spawn(group_work.without_ray, (num_workers, port, str(folder)), nprocs=num_workers)
-    return dict(json.loads((folder / "figures.json").read_text()))
+def _truth(root: Path) -> list[float]:
+    return [report["metrics"]["ndcg_at_5"] for report in _manifest(root / "plain")["position"]["reports"]]
 
 
-def test_a_killed_worker_costs_no_more_than_its_epoch_and_changes_no_figure(ray: Any, tmp_path: Path) -> None:
-    killed, said = _fit(ray, tmp_path / "killed", 2, "kill")
-    assert said[0] == "from epoch 0 on 2 workers"
-    assert "restart 1 of 3" in said[1]
-    assert said[2] == "from epoch 3 on 2 workers"
-    assert killed == {**_without_ray(tmp_path / "plain", 2), "first": 3}
+def _manifest(folder: Path) -> dict[str, Any]:
+    return last_good(folder, None, print)[1]
 
 
-def test_a_full_disk_is_named_at_once_and_the_checkpoint_stays(ray: Any, tmp_path: Path) -> None:
-    with pytest.raises(JobError, match=r"the disk is full at .*state\.json.* last good checkpoint is intact"):
-        _fit(ray, tmp_path / "group", 2, "disk")
-    assert len(list((tmp_path / "group").glob("met-*"))) == 1
-    assert json.loads((tmp_path / "group" / "state.json").read_text())["epoch"] == 3
+def _furthest(root: Path, name: str) -> float:
+    mine, theirs = weights(root / name), weights(root / "plain")
+    return max(float((mine[key] - theirs[key]).abs().max()) for key in theirs)
+
+
+def test_a_killed_worker_costs_some_steps_and_changes_no_bit(ray: Any, root: Path) -> None:
+    figures, said = _fit(ray, root, "killed", 2, "kill")
+    assert (root / "killed" / "killed").exists()
+    assert sum("restart 1 of 3" in line for line in said) == 1
+    assert any("goes on after step" in line for line in said)
+    assert figures == _truth(root)
+    assert _furthest(root, "killed") == 0.0
+
+
+def test_after_a_full_disk_three_workers_or_one_go_on_from_what_two_kept(ray: Any, root: Path) -> None:
+    with pytest.raises(JobError, match=r"the disk is full at .*last good checkpoint is intact"):
+        _fit(ray, root, "on-three", 2, "disk")
+    assert len(list((root / "on-three").glob("met-*"))) == 1
+    assert _manifest(root / "on-three")["position"]["total_steps"] >= CUT_AFTER - 1
+    shutil.copytree(root / "on-three", root / "on-one")
+    three, said = _fit(ray, root, "on-three", 3)
+    said_here: list[str] = []
+    one = two_towers(str(root), "on-one", "", said_here.append)  # here, without Ray or a group
+    for name, figures, lines in (("on-three", three, said), ("on-one", one, said_here)):
+        assert any("goes on after step" in line for line in lines)
+        # The batch is the group's, so that only sums are added up in another order.
+        assert figures == pytest.approx(_truth(root), abs=0.01)
+        assert _furthest(root, name) < 2e-4
 
 
 def test_a_single_worker_that_is_killed_is_started_again(ray: Any, tmp_path: Path) -> None:

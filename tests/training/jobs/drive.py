@@ -1,0 +1,25 @@
+"""A command that fits the two towers on a cluster of its own: `python -m tests.training.jobs.drive ROOT`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from tests.training.jobs.group_work import two_towers
+from training.jobs.cluster import Resources, connected
+from training.jobs.launch import on_all_workers
+
+
+def main(root: str) -> None:
+    """Print what is said, then the figures as JSON."""
+    with connected("local") as ray:
+        figures = on_all_workers(
+            ray, Resources(2), two_towers, root, "driven", "slow",
+            progress=lambda line: print(line, flush=True), storage=Path(root) / "jobs" / "driven",
+        )  # fmt: skip
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
