@@ -54,6 +54,10 @@ class Share:
         """First and last (exclusive) of `num` things that are this worker's."""
         return num * self.rank // self.num_workers, num * (self.rank + 1) // self.num_workers
 
+    def most(self, num: int) -> int:
+        """How many of `num` things the worker with the most takes."""
+        return -(-num // self.num_workers)
+
     def sizes(self, num: int) -> list[int]:
         """How many of `num` things each worker takes."""
         parts = (Share(rank, self.num_workers).bounds(num) for rank in range(self.num_workers))
@@ -100,17 +104,16 @@ class Order:
         return (left << half) | right
 
 
-def latest(values: Array, begin: Int64, end: Int64, most: int) -> tuple[Array, NDArray[np.int32]]:
-    """Gather values[max(begin, end - most):end] of each row; returns them one after the other, and lengths.
+def latest(begin: Int64, end: Int64, most: int) -> tuple[Int64, NDArray[np.int32]]:
+    """The places max(begin, end - most)..end of each row, one row after the other, and how many each has.
 
-    begin, end: int64 [rows]; the lengths are int32 [rows], the values of a row in their order.
+    begin, end: int64 [rows]; places are int64, to index a column with, lengths int32 [rows].
     """
     begin = np.maximum(begin, end - most)
     lengths = (end - begin).astype(np.int32)
     offsets = np.cumsum(lengths, dtype=np.int64) - lengths
     total = int(lengths.sum())
-    places = np.arange(total, dtype=np.int64) + np.repeat(begin - offsets, lengths)
-    return values[places], lengths
+    return np.arange(total, dtype=np.int64) + np.repeat(begin - offsets, lengths), lengths
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -60,26 +60,32 @@ class Inputs:
     examples: Examples
     config: FeatureConfig
 
-    def customers(self, begin: Int64, end: Int64, customer: Array, key: int | None = None) -> Any:
-        """The features of customers, each with the history at begin..end, int64 [rows]; a jagged tensor.
+    def customers(
+        self, begin: Int64, end: Int64, customer: Array, num_rows: int, key: int | None = None
+    ) -> Any:
+        """The features of customers, each with the history at begin..end, int64 [n]; a jagged tensor.
 
+        Rows without features follow up to num_rows, for workers must look up equally many.
         With `key`, a share of the history's items stand as their buckets (FeatureConfig.bucket_share).
         """
-        items, lengths = latest(self.examples.item, begin, end, self.config.max_history)
+        places, lengths = latest(begin, end, self.config.max_history)
+        items = self.examples.item[places]
         rows = self.examples.item_row[items]
         if key is not None:
-            rows = self._hidden(rows, items, np.arange(len(rows)) + np.repeat(begin, lengths), key)
+            rows = self._hidden(rows, items, places, key)
         last = np.cumsum(lengths, dtype=np.int64)
         first = last - lengths
-        recent = latest(rows, first, last, self.config.num_recent)
-        final = latest(rows, first, last, 1)
+        recent, num_recent = latest(first, last, self.config.num_recent)
+        final, num_final = latest(first, last, 1)
         facts = self.examples.customer_feature[customer]
         return _jagged(
-            customer_keys(self.examples.schema), [(rows, lengths), recent, final, *_columns(facts)]
+            customer_keys(self.examples.schema),
+            [(rows, lengths), (rows[recent], num_recent), (rows[final], num_final), *_columns(facts)],
+            num_rows,
         )
 
-    def items(self, items: Array, key: int | None = None, places: Int64 | None = None) -> Any:
-        """The features of items; a jagged tensor.
+    def items(self, items: Array, num_rows: int, key: int | None = None, places: Int64 | None = None) -> Any:
+        """The features of items; a jagged tensor, with rows without features after them up to num_rows.
 
         With `key`, a share of them stand as their buckets; `places`, int64 [items], tells them apart.
         """
@@ -87,7 +93,9 @@ class Inputs:
         if key is not None and places is not None:
             rows = self._hidden(rows, items, places, key)
         facts = self.examples.item_feature[items]
-        return _jagged(item_keys(self.examples.schema), [*_columns(rows[:, None]), *_columns(facts)])
+        return _jagged(
+            item_keys(self.examples.schema), [*_columns(rows[:, None]), *_columns(facts)], num_rows
+        )
 
     def _hidden(self, rows: Array, items: Array, places: Int64, key: int) -> Array:
         """Replace a share of rows by their buckets, by place and key alone, whoever asks."""
@@ -111,7 +119,11 @@ def _columns(codes: Array) -> list[tuple[Array, Array]]:
     return [(codes[:, column], ones) for column in range(codes.shape[1])]
 
 
-def _jagged(keys: list[str], parts: list[tuple[Array, Array]]) -> Any:
+def _jagged(keys: list[str], parts: list[tuple[Array, Array]], num_rows: int) -> Any:
     values = np.concatenate([part[0] for part in parts]).astype(np.int64)
-    lengths = np.concatenate([part[1] for part in parts]).astype(np.int32)
-    return KeyedJaggedTensor(keys=keys, values=torch.from_numpy(values), lengths=torch.from_numpy(lengths))
+    lengths = np.zeros((len(parts), num_rows), dtype=np.int32)
+    for row, part in zip(lengths, parts, strict=True):
+        row[: len(part[1])] = part[1]
+    return KeyedJaggedTensor(
+        keys=keys, values=torch.from_numpy(values), lengths=torch.from_numpy(lengths.ravel())
+    )

@@ -102,20 +102,21 @@ class TwoTowerTask:
         negatives = drawn(data.schema.num_items, config.num_negatives, *key)
         first, last = share.bounds(len(negatives))
         mine, salt = events[begin:end], _salt(key)
-        customers = self._inputs.customers(data.begin[mine], data.until[mine], data.customer[mine], salt)
+        customers = self._inputs.customers(
+            data.begin[mine], data.until[mine], data.customer[mine], share.most(len(events)), salt
+        )
         items = np.concatenate([data.item[mine], negatives[first:last]])
         places = np.concatenate([mine, len(data.item) + np.arange(first, last)])
-        own_items = self._inputs.items(items, salt + 1, places)
+        parts = list(zip(share.sizes(len(events)), share.sizes(len(negatives)), strict=True))
+        sizes = [num + extra for num, extra in parts]
+        own_items = self._inputs.items(items, max(sizes), salt + 1, places)
         vectors, candidates = model(customers.to(group.device), own_items.to(group.device))
-        parts = [
-            (share.sizes(len(events))[r], share.sizes(len(negatives))[r]) for r in range(share.num_workers)
-        ]
-        everything = group.gathered(candidates, [num + extra for num, extra in parts])
+        everything = group.gathered(candidates[: len(items)], sizes)
         ids = _interleaved(data.item[events], negatives, parts)
-        offset = sum(num + extra for num, extra in parts[: share.rank])
+        offset = sum(sizes[: share.rank])
         return (
             sampled_softmax(
-                vectors @ everything.T / config.temperature,
+                vectors[: len(mine)] @ everything.T / config.temperature,
                 torch.from_numpy(ids).to(group.device),
                 torch.arange(offset, offset + len(mine), device=group.device),
                 torch.from_numpy(self._log_q[ids]).to(group.device),
@@ -146,8 +147,9 @@ class TwoTowerTask:
         parts = []
         for chunk in _chunks(self._examples.schema.num_items):
             begin, end = group.share.bounds(len(chunk))
+            features = self._inputs.items(chunk[begin:end], group.share.most(len(chunk)))
             with torch.no_grad():
-                mine = towers.items(self._inputs.items(chunk[begin:end]).to(group.device))
+                mine = towers.items(features.to(group.device))[: end - begin]
                 parts.append(group.gathered(mine, group.share.sizes(len(chunk))).cpu().numpy())
         return np.concatenate(parts)
 
@@ -156,9 +158,12 @@ class TwoTowerTask:
         for chunk in _chunks(len(asked.customer)):
             begin, end = (int(chunk[0]) + bound for bound in group.share.bounds(len(chunk)))
             rows = slice(begin, end)
-            features = self._inputs.customers(asked.begin[rows], asked.end[rows], asked.customer[rows])
+            features = self._inputs.customers(
+                asked.begin[rows], asked.end[rows], asked.customer[rows], group.share.most(len(chunk))
+            )
             with torch.no_grad():
-                yield begin, end, towers.customers(features.to(group.device)).cpu().numpy()
+                vectors = towers.customers(features.to(group.device))[: end - begin]
+            yield begin, end, vectors.cpu().numpy()
 
 
 def _chunks(num: int) -> Iterator[Int64]:

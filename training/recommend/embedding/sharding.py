@@ -17,6 +17,7 @@ from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
 from torchrec.distributed.planner.types import ParameterConstraints
 from torchrec.distributed.types import ShardingPlan
+from torchrec.modules.embedding_configs import EmbeddingBagConfig
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 from torchrec.optim.keyed import KeyedOptimizer
@@ -25,6 +26,8 @@ from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 from training.recommend.embedding.config import LoopConfig
 
 _LEAST_COLUMNS = 32  # of a column-wise shard
+_LEAST_ROWS = 8  # of a row-wise shard
+_WHOLE = "table_wise"
 _BLOCK_ROWS = 65_536
 _OPTIMIZERS: dict[str, tuple[Any, dict[str, float]]] = {
     "sgd": (torch.optim.SGD, {}),
@@ -34,7 +37,7 @@ _OPTIMIZERS: dict[str, tuple[Any, dict[str, float]]] = {
 
 
 class BagSharder(EmbeddingBagCollectionSharder):  # type: ignore[misc]
-    """Offers the planner the ways of a configuration, row-wise on CPUs among them."""
+    """Offers the planner the ways of a configuration, row-wise on CPUs among them, and whole tables."""
 
     def __init__(self, ways: tuple[str, ...]) -> None:
         super().__init__()
@@ -43,35 +46,39 @@ class BagSharder(EmbeddingBagCollectionSharder):  # type: ignore[misc]
     def sharding_types(self, compute_device_type: str) -> list[str]:
         """The ways that are allowed, on any device."""
         del compute_device_type
-        return list(self._ways)
+        return list({*self._ways, _WHOLE})
 
 
 def planned(model: nn.Module, config: LoopConfig, world_size: int, device: str) -> EmbeddingShardingPlanner:
     """The planner for a model whose tables lie on the meta device; call its `plan` or `collective_plan`.
 
-    Every table is held to a fused kernel: a data-parallel one would silently lose its optimiser.
+    Every table is held to a fused kernel: a data-parallel one would silently lose its optimiser. A table of
+    few rows stays whole, whatever the configuration: the kernels do not take a worker without a row.
     """
     topology = Topology(
         world_size=world_size,
         local_world_size=int(os.environ.get("LOCAL_WORLD_SIZE", world_size)),
         compute_device=device,
     )
-    constraint = ParameterConstraints(
-        sharding_types=list(config.sharding),
-        compute_kernels=[EmbeddingComputeKernel.FUSED.value],
-        min_partition=_LEAST_COLUMNS,
-    )
+    constraints = {
+        table.name: ParameterConstraints(
+            sharding_types=[_WHOLE] if _is_small(table, world_size) else list(config.sharding),
+            compute_kernels=[EmbeddingComputeKernel.FUSED.value],
+            min_partition=_LEAST_COLUMNS,
+        )
+        for table in tables_of(model)
+    }
     return EmbeddingShardingPlanner(
         topology=topology,
         batch_size=max(1, config.batch_size // world_size),
-        constraints=dict.fromkeys(table_names(model), constraint),
+        constraints=constraints,
     )
 
 
-def table_names(model: nn.Module) -> list[str]:
-    """The names of a model's tables."""
+def tables_of(model: nn.Module) -> list[EmbeddingBagConfig]:
+    """The tables of a model."""
     bags = [module for module in model.modules() if isinstance(module, EmbeddingBagCollection)]
-    return [table.name for bag in bags for table in bag.embedding_bag_configs()]
+    return [table for bag in bags for table in bag.embedding_bag_configs()]
 
 
 def sharded(model: nn.Module, config: LoopConfig, device: torch.device) -> DistributedModelParallel:
@@ -101,6 +108,10 @@ def tables_optimizer(model: DistributedModelParallel) -> KeyedOptimizer:
     fused = model.fused_optimizer
     assert isinstance(fused, KeyedOptimizer)
     return fused
+
+
+def _is_small(table: EmbeddingBagConfig, world_size: int) -> bool:
+    return bool(table.num_embeddings < _LEAST_ROWS * world_size)
 
 
 def _shards(table: Any) -> list[Any]:

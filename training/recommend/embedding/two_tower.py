@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
 
+from training.recommend.embedding.checkpoint import weights
 from training.recommend.embedding.config import TwoTowerConfig
 from training.recommend.embedding.examples import Schema
 from training.recommend.embedding.inputs import customer_keys, customer_tables, item_keys, item_tables
@@ -68,3 +70,9 @@ def _perceptron(width: int, layers: tuple[int, ...], out: int) -> nn.Sequential:
     for before, after in pairwise(sizes):
         hidden += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*hidden, nn.Linear(sizes[-1], out))
+
+
+def load_towers(model: TwoTower, folder: Path) -> TwoTower:
+    """Give a model whose tables are on the CPU the weights of a fit's last good checkpoint; returns it."""
+    model.load_state_dict(weights(folder))
+    return model.eval()

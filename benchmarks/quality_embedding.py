@@ -1,0 +1,267 @@
+"""Quality of the two-tower retrieval on public sets, with implicit ALS, EASE and popularity beside.
+
+    python -m benchmarks.quality_embedding                            the frozen settings, on the test cut
+    python -m benchmarks.quality_embedding online_retail --search     how all were chosen: on validation alone
+
+Nothing is learned or chosen from the test cut. Each figure is a mean over customers, then over three seeds,
+with the seeds' standard deviation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from benchmarks.embedding_sets import ITEM_BUCKETS, SETS, EmbeddingSet
+from benchmarks.quality_recommend import CHOSEN as MF_ON_OTHERS
+from benchmarks.quality_recommend import EASE_REGULARIZATION
+from benchmarks.recommend_methods import Factorised, Floor, Settings, asked_users, figures
+from benchmarks.recommend_search import Space, search
+from benchmarks.runner import RESULTS, commit, device_name, versions
+from training.recommend.embedding.config import FeatureConfig, LoopConfig, TwoTowerConfig
+from training.recommend.embedding.fitting import fit
+from training.recommend.embedding.group import process_group
+from training.recommend.embedding.retrieval_task import TwoTowerTask
+from training.recommend.embedding.two_tower import TwoTower, load_towers
+from training.recommend.floors import EASE, Popularity
+from training.recommend.objective import MFConfig
+
+BENCH = "quality_embedding"
+SEEDS = (0, 1, 2)
+Say = Callable[[str], None]
+Scores = list[tuple[float, float]]  # (recall, NDCG) for each way of masking
+
+
+@dataclass(frozen=True)
+class Towers:
+    """Settings of the two towers."""
+
+    config: TwoTowerConfig
+    features: FeatureConfig = field(default_factory=lambda: FeatureConfig(item_buckets=ITEM_BUCKETS))
+
+
+def towers(epochs: int, **settings: Any) -> Towers:
+    """The settings that all trials share, with some of them otherwise."""
+    loop = LoopConfig(epochs=epochs, batch_size=settings.pop("batch_size", 2048), patience=0)
+    history = {
+        name: settings.pop(name) for name in ("max_history", "num_recent", "gap_hours") if name in settings
+    }
+    rate = settings.pop("embedding_learning_rate", loop.embedding_learning_rate)
+    config = TwoTowerConfig(loop=replace(loop, embedding_learning_rate=rate), **settings)
+    return Towers(config, FeatureConfig(item_buckets=ITEM_BUCKETS, **history))
+
+
+# Tried one after the other, each with the figures of every epoch; the best NDCG of all is what is frozen.
+TRIALS: dict[str, list[Towers]] = {
+    "online_retail": [
+        towers(4),
+        towers(4, temperature=0.2),
+        towers(4, popularity_correction=0.5),
+        towers(4, max_history=200, num_recent=30),
+        towers(4, popularity_correction=0.0),
+    ],
+    "ml1m": [towers(4), towers(4, temperature=0.07), towers(4, popularity_correction=0.5)],
+}
+CHOSEN: dict[str, Towers] = {"online_retail": towers(4), "ml1m": towers(4)}
+MF_SPACE = Space(
+    Settings(
+        MFConfig(
+            num_factors=64,
+            unobserved_weight=0.3,
+            regularization=3.0,
+            regularization_exponent=0.0,
+            num_epochs=8,
+        )
+    ),
+    {
+        "half_life_asked": (np.inf, 16.0, 8.0, 4.0),
+        "half_life": (np.inf, 16.0, 8.0, 4.0),
+        "unobserved_weight": (0.03, 0.1, 0.3, 1.0),
+        "regularization": (0.3, 1.0, 3.0, 10.0, 30.0),
+        "degree_exponent": (0.0, 0.2, 0.4),
+        "num_factors": (32, 64, 128, 256),
+    },
+    (-0.1, 0.0, 0.1),
+    10_000,
+)
+MF_CHOSEN: dict[str, Settings] = {"online_retail": MF_SPACE.start, "ml1m": MF_ON_OTHERS["ml1m"]}
+EASE_TRIED = (30.0, 100.0, 300.0, 1000.0)
+EASE_CHOSEN = {"online_retail": 300.0, "ml1m": EASE_REGULARIZATION["ml1m"]}
+
+
+def judged(chosen: EmbeddingSet, settings: Towers, test: bool, say: Say) -> Scores:
+    """Fit the towers to the past and return their figures, once for each way of masking."""
+    split, public = chosen.split(test), chosen.public
+    with tempfile.TemporaryDirectory() as scratch:
+        examples = split.examples(Path(scratch) / "examples")
+        asked = split.asked(examples, public.k, masked=True)
+        task = TwoTowerTask(
+            public.name, examples, settings.features, settings.config,
+            data_sha256="", asked=None if test else asked,
+        )  # fmt: skip
+        began = time.monotonic()
+        fit(task, settings.config.loop, Path(scratch) / "fit", progress=say)
+        say(f"{public.name} seed {settings.config.loop.seed}: fitted in {time.monotonic() - began:.0f} s")
+        model = load_towers(TwoTower(examples.schema, settings.config, "cpu"), Path(scratch) / "fit")
+        with process_group() as group:
+            items = task.item_vectors(model, group)
+            customers = np.concatenate([part[2] for part in task.customer_vectors(model, asked, group)])
+    found = []
+    for masked in public.masked:
+        lists = split.asked(examples, public.k, masked).lists(customers, items, 0, len(customers))
+        found.append(figures(lists, asked.relevant))
+    return found
+
+
+def factorised(chosen: EmbeddingSet, settings: Settings, seed: int) -> Scores:
+    """The same of the implicit factorisation."""
+    public, cut = chosen.public, chosen.public.read_test()
+    users = asked_users(cut.held_out)
+    model = Factorised(replace(settings, config=replace(settings.config, seed=seed)), cut)
+    lists = [model.lists(users, public.k, m, settings.popularity_exponent) for m in public.masked]
+    return [figures(ids, cut.held_out[users]) for ids in lists]
+
+
+def floor(chosen: EmbeddingSet, method: Floor, test: bool = True) -> Scores:
+    """The same of a method without a seed."""
+    public = chosen.public
+    cut = public.read_test() if test else public.read_validation()
+    users = asked_users(cut.held_out)
+    return [figures(ids, cut.held_out[users]) for ids in method.lists(cut, users, public.k, public.masked)]
+
+
+def choose(chosen: EmbeddingSet, say: Say, console: Console) -> None:
+    """Print what every setting reaches on the validation cut."""
+    for settings in TRIALS[chosen.public.name]:
+        say(f"{settings}")
+        judged(chosen, settings, False, say)
+    if chosen.public.name not in EASE_REGULARIZATION:
+        for strength in EASE_TRIED:
+            method = Floor("EASE", lambda strength=strength: EASE(strength))
+            say(f"EASE {strength:g}: {floor(chosen, method, test=False)}")
+        search(chosen.public, MF_SPACE, console)
+
+
+def rows_of(chosen: EmbeddingSet, say: Say) -> list[dict[str, Any]]:
+    """Measure one set on its test cut; returns a row for each metric, way of masking and peer."""
+    public, settings = chosen.public, CHOSEN[chosen.public.name]
+    ours = []
+    for seed in SEEDS:
+        loop = replace(settings.config.loop, seed=seed)
+        seeded = replace(settings, config=replace(settings.config, loop=loop))
+        ours.append(judged(chosen, seeded, True, say))
+        say(f"{public.name} two towers, seed {seed}: {ours[-1]}")
+    strength, mf = EASE_CHOSEN[public.name], MF_CHOSEN[public.name]
+    peers: dict[str, tuple[list[Scores], Any]] = {
+        "implicit ALS": ([factorised(chosen, mf, seed) for seed in SEEDS], _plain(mf)),
+        "EASE": ([floor(chosen, Floor("EASE", lambda: EASE(strength)))], {"regularization": strength}),
+        "popularity": ([floor(chosen, Floor("popularity", Popularity))], {}),
+    }
+    for name, (scores, _) in peers.items():
+        say(f"{public.name} {name}: {np.mean(scores, axis=0).tolist()}")
+    return [
+        _row(chosen, settings, (way, at), np.array(ours), name, np.array(scores), about)
+        for way in range(len(public.masked))
+        for at in range(len(public.metrics))
+        for name, (scores, about) in peers.items()
+    ]
+
+
+def _row(
+    chosen: EmbeddingSet,
+    settings: Towers,
+    place: tuple[int, int],
+    ours: np.ndarray[Any, Any],
+    peer: str,
+    theirs: np.ndarray[Any, Any],
+    about: Any,
+) -> dict[str, Any]:
+    public, (way, at) = chosen.public, place
+    mine, others = ours[:, way, at], theirs[:, way, at]
+    low, middle, high = (float(x) for x in np.percentile(mine / others.mean(), [20, 50, 80]))
+    return {
+        "bench": BENCH,
+        "case": f"{public.name}, seen items {'masked' if public.masked[way] else 'ranked'}",
+        "peer": peer,
+        "metric": public.metrics[at],
+        "ours": float(mine.mean()),
+        "theirs": float(others.mean()),
+        "ratio": middle,
+        "p20": low,
+        "p80": high,
+        "unit": "1",
+        "device": device_name(),
+        "versions": versions(),
+        "commit": commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": f"python -m benchmarks.{BENCH} {public.name}",
+        "protocol": public.protocol,
+        "seeds": list(SEEDS),
+        "data_sha256": public.sha256(),
+        "published": None,
+        "source": "measured here",
+        "details": {
+            "ours_by_seed": mine.tolist(),
+            "ours_sd": float(mine.std(ddof=1)),
+            "theirs_by_seed": others.tolist(),
+            "settings": asdict(settings),
+            "peer_settings": about,
+        },
+    }
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
+    return {name: value if value != np.inf else None for name, value in asdict(settings).items()}
+
+
+def main() -> None:
+    """Measure the named sets and keep the rows, or repeat the search of their settings."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sets", nargs="*", default=sorted(SETS), help=f"of {', '.join(sorted(SETS))}")
+    parser.add_argument("--search", action="store_true", help="repeat the search on the validation cut")
+    default = RESULTS / device_name(slug=True) / f"{BENCH}.json"
+    parser.add_argument("--out", type=Path, default=default, help="where the rows go")
+    arguments = parser.parse_args()
+    console = Console()
+    for name in arguments.sets:
+        if name not in SETS:
+            parser.error(f"no set '{name}'; there are: {', '.join(sorted(SETS))}")
+    for chosen in (SETS[name] for name in arguments.sets):
+        obstacle = chosen.public.obstacle()
+        if obstacle:
+            console.print(f"[yellow]skipped[/yellow] {obstacle}")
+        elif arguments.search:
+            choose(chosen, _say, console)
+        else:
+            _keep(arguments.out, rows_of(chosen, _say))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _keep(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Replace the rows of the same cases in the file."""
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    cases = {row["case"] for row in rows}
+    kept = [row for row in earlier if row["case"] not in cases]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(kept + rows, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    main()
