@@ -25,9 +25,8 @@ _PANDAS: dict[str, Any] = {"dtype": str, "encoding_errors": "replace", "on_bad_l
 _BROKEN = "\ufffd"
 
 
-def polars_bare(raw: Path, customers: pl.DataFrame, out: Path) -> int:
+def polars_bare(raw: Path, customers: pl.DataFrame, items: pl.Series, out: Path) -> int:
     """Typed, bad rows, duplicates and unknown items out, customers joined, sorted, written."""
-    items = pl.read_csv(raw / "items.csv", **_POLARS)["sku"].drop_nulls().unique()
     rows = pl.read_csv(raw / "web_events.csv", **_POLARS).unique(maintain_order=True)
     table = (
         rows.lazy()
@@ -48,9 +47,8 @@ def polars_bare(raw: Path, customers: pl.DataFrame, out: Path) -> int:
     return table.height
 
 
-def polars_accounted(raw: Path, customers: pl.DataFrame, out: Path) -> int:
+def polars_accounted(raw: Path, customers: pl.DataFrame, items: pl.Series, out: Path) -> int:
     """The same with a reason for every row that is refused."""
-    items = pl.read_csv(raw / "items.csv", **_POLARS)["sku"].drop_nulls().unique()
     rows = pl.read_csv(raw / "web_events.csv", row_index_name="row", row_index_offset=1, **_POLARS)
     names = rows.columns[1:]
     search, text = pl.col("action") == "search", pl.concat_str("session_id", "page", ignore_nulls=True)
@@ -95,9 +93,8 @@ def polars_accounted(raw: Path, customers: pl.DataFrame, out: Path) -> int:
     return table.height
 
 
-def pandas_bare(raw: Path, customers: pd.DataFrame, out: Path) -> int:
+def pandas_bare(raw: Path, customers: pd.DataFrame, items: list[str], out: Path) -> int:
     """As polars_bare."""
-    items = pd.read_csv(raw / "items.csv", **_PANDAS)["sku"].dropna().unique()
     rows = pd.read_csv(raw / "web_events.csv", **_PANDAS).drop_duplicates()
     names = list(rows.columns)
     _pandas_types(rows, rows)
@@ -115,9 +112,8 @@ def pandas_bare(raw: Path, customers: pd.DataFrame, out: Path) -> int:
     return len(table)
 
 
-def pandas_accounted(raw: Path, customers: pd.DataFrame, out: Path) -> int:
+def pandas_accounted(raw: Path, customers: pd.DataFrame, items: list[str], out: Path) -> int:
     """As polars_accounted."""
-    items = pd.read_csv(raw / "items.csv", **_PANDAS)["sku"].dropna().unique()
     rows = pd.read_csv(raw / "web_events.csv", **_PANDAS)
     event_id = pd.util.hash_pandas_object(rows, index=False)
     for name in rows.columns:

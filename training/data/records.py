@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from training.data.sources import IngestError
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 12 << 20
 # A quoted field that runs over more lines than this is a stray quote, not a text.
 MAX_LINES_OF_A_RECORD = 1000
 
