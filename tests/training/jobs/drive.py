@@ -1,4 +1,4 @@
-"""A command that fits the two towers on a cluster of its own: `python -m tests.training.jobs.drive ROOT`."""
+"""Fits the two towers on a cluster of its own: `python -m tests.training.jobs.drive ROOT SECONDS`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from training.jobs.cluster import Resources, connected
 from training.jobs.launch import on_all_workers
 
 
-def main(root: str) -> None:
+def main(root: str, seconds: str) -> None:
     """Print what is said, then the figures as JSON."""
     with connected("local") as ray:
         figures = on_all_workers(
-            ray, Resources(2), two_towers, root, "driven", "slow",
+            ray, Resources(2), two_towers, root, "driven", f"slow {seconds}",
             progress=lambda line: print(line, flush=True), storage=Path(root) / "jobs" / "driven",
         )  # fmt: skip
     print(json.dumps(figures))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

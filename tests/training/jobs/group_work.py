@@ -23,13 +23,13 @@ def two_towers(root: str, name: str, fault: str, say: Callable[[str], None]) -> 
     """Fit in `root`/`name` and return the figures of the epochs.
 
     fault: "" for none; "kill" ends the last worker by SIGKILL after CUT_AFTER steps, once; "disk" is full
-    then; "slow" takes its time, so that somebody else may end it.
+    then; "slow 2" rests two seconds after each checkpoint, so that somebody else may end it.
     """
     folder = Path(root) / name
 
     def meet(_: Path, step: int) -> None:
-        if fault == "slow":
-            time.sleep(0.4)
+        if fault.startswith("slow"):
+            time.sleep(float(fault.split()[1]))
         if step < CUT_AFTER or dist.get_rank() != dist.get_world_size() - 1:
             return
         if fault == "kill" and not (folder / "killed").exists():

@@ -17,15 +17,18 @@ from tests.training.jobs.group_work import without_ray
 from training.recommend.embedding.checkpoint import last_good, weights
 
 COMMAND = [sys.executable, "-m", "tests.training.jobs.drive"]
+RAYLET_REST = (
+    3.0  # workers outlive their raylet by some ten seconds, in which a short fit would come to its end
+)
 
 
 def test_after_the_death_of_driver_and_raylet_the_same_command_goes_on(tmp_path: Path) -> None:
     tastes(tmp_path / "data")
-    done = [0, _run_until_killed(tmp_path, 3, lambda driver: driver)]
-    done.append(_run_until_killed(tmp_path, done[-1] + 3, _raylet_of))
+    done = [0, _run_until_killed(tmp_path, 3, lambda driver: driver, rest=0.5)]
+    done.append(_run_until_killed(tmp_path, done[-1] + 3, _raylet_of, rest=RAYLET_REST))
     assert done == sorted(set(done)), "each run began where the one before it had come to"
     last = subprocess.run(
-        [*COMMAND, str(tmp_path)], cwd=ROOT, env=command_environment(), capture_output=True, text=True,
+        [*COMMAND, str(tmp_path), "0"], cwd=ROOT, env=command_environment(), capture_output=True, text=True,
         timeout=240, check=True,
     )  # fmt: skip
     lines = last.stdout.splitlines()
@@ -38,11 +41,11 @@ def test_after_the_death_of_driver_and_raylet_the_same_command_goes_on(tmp_path:
     assert all(bool((plain[name] == driven[name]).all()) for name in plain)
 
 
-def _run_until_killed(root: Path, steps: int, victim: Callable[[int], int]) -> int:
+def _run_until_killed(root: Path, steps: int, victim: Callable[[int], int], rest: float) -> int:
     """Kill what `victim` names once a checkpoint of that many steps is there; returns the steps it has."""
     log = (root / "driver.log").open("wb")
     process = subprocess.Popen(
-        [*COMMAND, str(root)], cwd=ROOT, env=command_environment(), stdout=log, stderr=log,
+        [*COMMAND, str(root), str(rest)], cwd=ROOT, env=command_environment(), stdout=log, stderr=log,
         start_new_session=True,
     )  # fmt: skip
     try:
