@@ -64,13 +64,17 @@ def towers(epochs: int, **settings: Any) -> Towers:
 # Tried one after the other, each with the figures of every epoch; the best NDCG of all is what is frozen.
 TRIALS: dict[str, list[Towers]] = {
     "online_retail": [
-        towers(4),
-        towers(4, temperature=0.2),
-        towers(4, popularity_correction=0.5),
-        towers(4, max_history=200, num_recent=30),
-        towers(4, popularity_correction=0.0),
+        towers(4, embedding_learning_rate=0.1),
+        towers(4, embedding_learning_rate=0.1, max_history=200, num_recent=30),
+        towers(4, embedding_learning_rate=0.1, popularity_correction=0.5),
+        towers(4, embedding_learning_rate=0.1, temperature=0.2),
     ],
-    "ml1m": [towers(4), towers(4, temperature=0.07), towers(4, popularity_correction=0.5)],
+    "ml1m": [
+        towers(4, embedding_learning_rate=0.1),
+        towers(2, embedding_learning_rate=0.1, temperature=0.07),
+        towers(2, embedding_learning_rate=0.1, popularity_correction=0.5),
+        towers(2, embedding_learning_rate=0.2),
+    ],
 }
 CHOSEN: dict[str, Towers] = {"online_retail": towers(4), "ml1m": towers(4)}
 MF_SPACE = Space(

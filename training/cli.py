@@ -38,7 +38,7 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file p
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="One setting put over the recipe: recommend.factors=64")
 ]
-FAMILY_HELP = "profiles, value, recommend, language, or all that have rows to learn from."
+FAMILY_HELP = "profiles, value, recommend, language, embedding, or all that have rows to learn from."
 
 DEFAULT_WORKSPACE = Path("workspace")
 DEFAULT_SHOP = Path("shop-demo")

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from training.checkpoints import folder_of
 from training.data.tables import read_snapshot, scan_table
 from training.insight import export_insight
 from training.recipes import Recipe
@@ -16,7 +17,9 @@ from training.workspace import Workspace
 
 # In the order of training: what the language model reads in messages is measured in profiles, and segments
 # are used by recommend.
-FAMILIES = ("language", "profiles", "value", "recommend")
+FAMILIES = ("language", "profiles", "value", "recommend", "embedding")
+# A family that "all" keeps up to date once it was trained by its name: it takes longer than all others.
+ON_REQUEST = frozenset({"embedding"})
 
 # The tables a family cannot do without; a workspace of messages alone has no profiles to learn.
 REQUIRES = {
@@ -24,11 +27,14 @@ REQUIRES = {
     "value": ("events",),
     "recommend": ("events", "items"),
     "language": ("messages", "labels"),
+    "embedding": ("events", "items"),
 }
 # A family that is served inside the folder of another: exporting either exports both.
 SERVED_WITH = {"value": "profiles"}
 # Families whose training a group of workers shares; any other takes one worker, whatever is asked for.
 DATA_PARALLEL = frozenset({"embedding"})
+
+_MODULES = {"embedding": "recommend.embedding"}
 
 Progress = Callable[[str], None]
 
@@ -51,7 +57,8 @@ def chosen(workspace: Workspace, family: str, progress: Progress) -> list[str]:
         raise UnknownFamily(f"no family of models '{family}'; there are: {', '.join(FAMILIES)}, all")
     tables = read_snapshot(workspace.tables)["tables"]
     ready = []
-    for name in FAMILIES if family == "all" else (family,):
+    every = [name for name in FAMILIES if name not in ON_REQUEST or folder_of(workspace, name).is_dir()]
+    for name in every if family == "all" else (family,):
         lacking = [t for t in REQUIRES[name] if not tables.get(t, {}).get("rows")]
         if not lacking and name == "value" and not _anything_bought(workspace):
             lacking = ["purchases"]
@@ -90,4 +97,4 @@ def _anything_bought(workspace: Workspace) -> bool:
 
 
 def _module(family: str) -> Any:
-    return importlib.import_module(f"training.{family}")
+    return importlib.import_module(f"training.{_MODULES.get(family, family)}")

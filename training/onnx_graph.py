@@ -27,8 +27,10 @@ class OnnxGraph:
         self._constants: dict[str, onnx.TensorProto] = {}
 
     def constant(self, name: str, value: Any) -> str:
-        """Add a constant tensor and return its name."""
-        self._constants[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
+        """Add a constant tensor and return its name; raises ValueError where it means another."""
+        tensor = numpy_helper.from_array(np.asarray(value, order="C"), name)
+        if self._constants.setdefault(name, tensor) != tensor:
+            raise ValueError(f"constant {name} is there already, with another value")
         return name
 
     def node(self, op: str, *inputs: str, output: str = "", **attributes: Any) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from training.language.config import LanguageConfig
 from training.profiles.config import ProfilesConfig
 from training.recommend.config import RecommendConfig
+from training.recommend.embedding.config import EmbeddingConfig
 from training.value.config import ValueConfig
 
 
@@ -18,6 +19,7 @@ class Recipe:
     value: ValueConfig = field(default_factory=ValueConfig)
     recommend: RecommendConfig = field(default_factory=RecommendConfig)
     language: LanguageConfig = field(default_factory=LanguageConfig)
+    embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
 
 
 class UnknownRecipe(ValueError):  # noqa: N818 - reads as what happened

@@ -90,12 +90,12 @@ def _member_golden(ask: Ask, factor: NDArray[np.float32], num_items: int) -> Gol
         "K": np.array([num_items], dtype=np.int64),
     }
     everything = _first(ask("mf_retrieval", {name: value[None] for name, value in request.items()}))
-    request["K"] = np.array([_clear_length(everything["SCORE"])], dtype=np.int64)
+    request["K"] = np.array([clear_length(everything["SCORE"])], dtype=np.int64)
     answer = _first(ask("mf_retrieval", {name: value[None] for name, value in request.items()}))
     return golden(request, answer, ["ITEM_INDEX", "SCORE"])
 
 
-def _clear_length(score: Array) -> int:
+def clear_length(score: Array) -> int:
     """Return how many places from the top can be told apart, at least 1 and at most _GOLDEN_K."""
     shown = score[np.isfinite(score)][: _GOLDEN_K + 1]
     close = np.flatnonzero(-np.diff(shown) < _CLEAR_MARGIN)
@@ -213,7 +213,7 @@ def _router_golden(router: RecommendRouter, ask: Ask, request: dict[str, Array])
     everything = router.answer([Row(request | {"K": np.array([_GOLDEN_K + 1], np.int32)})], ask)[0]
     if isinstance(everything, RequestError) or not len(everything["SCORE"]):
         return None
-    request = request | {"K": np.array([_clear_length(everything["SCORE"])], dtype=np.int32)}
+    request = request | {"K": np.array([clear_length(everything["SCORE"])], dtype=np.int32)}
     answer = router.answer([Row(request)], ask)[0]
     return None if isinstance(answer, RequestError) else golden(request, answer, _ANSWERED)
 

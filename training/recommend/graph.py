@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.onnx_graph import OnnxGraph
+from training.onnx_graph import OnnxGraph, Tensors
 
 MAX_BATCH_SIZE = 256
 
@@ -20,9 +20,30 @@ def write_retrieval_graph(item_factors: NDArray[np.float32], blocked: NDArray[np
     float32 [batch, min(K, items)] descending, equal scores by index; a slot without an item left has index
     -1 and score -inf. item_factors float32 [items, f]; blocked bool [items]: never shown.
     """
-    num_items, num_factors = item_factors.shape
+    num_factors = item_factors.shape[1]
     graph = OnnxGraph()
     score = graph.node("MatMul", "USER_FACTOR", graph.constant("item_factors_T", item_factors.T))
+    rank_items(graph, score, blocked)
+    graph.save(
+        path,
+        name="mf_retrieval",
+        inputs={"USER_FACTOR": (np.float32, ["batch", num_factors]), **ASKED},
+        outputs=RANKED,
+    )
+
+
+# What any retrieval graph is asked beside the customer, and what it answers; `rank_items` says how.
+ASKED: Tensors = {
+    "EXCLUDE_ITEM": (np.int64, ["batch", "num_exclude"]),
+    "ALLOW_ITEM": (np.int64, ["batch", "num_allow"]),
+    "K": (np.int64, ["batch", 1]),
+}
+RANKED: Tensors = {"ITEM_INDEX": (np.int64, ["batch", "k"]), "SCORE": (np.float32, ["batch", "k"])}
+
+
+def rank_items(graph: OnnxGraph, score: str, blocked: NDArray[np.bool_]) -> None:
+    """Add what filters and ranks scores, float32 [batch, items], as `write_retrieval_graph` describes it."""
+    num_items = len(blocked)
     excluded = _marked(graph, "EXCLUDE_ITEM", num_items)
     allowed = _marked(graph, "ALLOW_ITEM", num_items)
     barred = graph.node("And", _names_any(graph, "ALLOW_ITEM"), graph.node("Not", allowed))
@@ -39,22 +60,11 @@ def write_retrieval_graph(item_factors: NDArray[np.float32], blocked: NDArray[np
     graph.node("Identity", best, output="SCORE")
     empty = graph.node("Equal", best, least)
     graph.node("Where", empty, graph.constant("no_item", np.int64(-1)), index, output="ITEM_INDEX")
-    graph.save(
-        path,
-        name="mf_retrieval",
-        inputs={
-            "USER_FACTOR": (np.float32, ["batch", num_factors]),
-            "EXCLUDE_ITEM": (np.int64, ["batch", "num_exclude"]),
-            "ALLOW_ITEM": (np.int64, ["batch", "num_allow"]),
-            "K": (np.int64, ["batch", 1]),
-        },
-        outputs={"ITEM_INDEX": (np.int64, ["batch", "k"]), "SCORE": (np.float32, ["batch", "k"])},
-    )
 
 
 def _names_any(graph: OnnxGraph, tensor: str) -> str:
     """Return bool [batch, 1]: whether a padded list, of any length from 0 up, names anything."""
-    batch = graph.node("Shape", "USER_FACTOR", start=0, end=1)
+    batch = graph.node("Shape", "K", start=0, end=1)
     column = graph.node("Concat", batch, graph.constant("one_wide", np.array([1])), axis=0)
     padding = graph.node("Expand", graph.constant("pad", np.array([[-1]])), column)
     padded = graph.node("Concat", tensor, padding, axis=1)
@@ -69,7 +79,7 @@ def _marked(graph: OnnxGraph, tensor: str, num_items: int) -> str:
     low = graph.node("Less", tensor, graph.constant("first", np.int64(0)))
     high = graph.node("GreaterOrEqual", tensor, outside)
     index = graph.node("Where", graph.node("Or", low, high), outside, tensor)
-    batch = graph.node("Shape", "USER_FACTOR", start=0, end=1)
+    batch = graph.node("Shape", "K", start=0, end=1)
     wide = graph.node("Concat", batch, graph.constant("width", np.array([num_items + 1])), axis=0)
     nothing = graph.node("Expand", graph.constant("false", np.array([[False]])), wide)
     ones = graph.node("Equal", index, index)

@@ -1,5 +1,40 @@
 """Embedding recommenders on TorchRec: two towers that retrieve, and a ranker of what they found."""
 
-from training.recommend.embedding.config import EmbeddingConfig
+from __future__ import annotations
 
-__all__ = ["EmbeddingConfig"]
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from training.recommend.embedding.config import EmbeddingConfig
+from training.workspace import Workspace
+
+__all__ = ["EmbeddingConfig", "evaluate", "export", "train"]
+
+# TorchRec takes seconds to import; naming a recipe stays quick.
+
+
+def train(
+    workspace: Workspace, config: EmbeddingConfig, progress: Callable[[str], None], **hooks: Any
+) -> dict[str, Any]:
+    """Choose epochs, judge on later events, fit to everything; see training/recommend/embedding/trainer.py.
+
+    Called by every worker of a process group, or by one process alone. hooks: on_epoch and on_checkpoint.
+    """
+    from training.recommend.embedding.trainer import train as run
+
+    return run(workspace, config, progress, **hooks)
+
+
+def evaluate(workspace: Workspace, config: EmbeddingConfig) -> dict[str, Any]:
+    """Measure the trained towers beside popularity; see training/recommend/embedding/trainer.py."""
+    from training.recommend.embedding.trainer import evaluate as run
+
+    return run(workspace, config)
+
+
+def export(workspace: Workspace, config: EmbeddingConfig) -> list[Path]:
+    """Write models/two_tower_retrieval and models/ranker; see training/recommend/embedding/exporter.py."""
+    from training.recommend.embedding.exporter import export as run
+
+    return run(workspace, config)

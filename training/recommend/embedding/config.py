@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+Config = TypeVar("Config")
 
 SHARDINGS = ("table_wise", "row_wise", "column_wise")
+ITEM_DTYPES = ("float32", "float16", "int8")
 OPTIMIZERS = ("sgd", "adagrad", "rowwise_adagrad")
 
 
@@ -123,15 +128,30 @@ class RankerConfig:
 class EmbeddingConfig:
     """Both models, what they read, and how items are stored when they are served.
 
-    item_dtype: storage of the served item vectors, float32, float16 or int8; the recall that a narrower one
-        loses stands in the metrics.
+    test_days, k, max_judged, num_bootstraps: as RecommendConfig has them. item_dtype: storage of the served
+        item vectors, float32, float16 or int8; what recall each has stands in the metrics.
     """
 
+    test_days: float = 0.0
+    k: int = 10
+    max_judged: int = 50_000
+    num_bootstraps: int = 500
     features: FeatureConfig = field(default_factory=FeatureConfig)
     two_tower: TwoTowerConfig = field(default_factory=TwoTowerConfig)
     ranker: RankerConfig = field(default_factory=RankerConfig)
     item_dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.item_dtype not in ("float32", "float16", "int8"):
-            raise ValueError(f"item_dtype is {self.item_dtype!r}; it must be float32, float16 or int8")
+        if self.item_dtype not in ITEM_DTYPES:
+            raise ValueError(f"item_dtype is {self.item_dtype!r}; it must be one of {', '.join(ITEM_DTYPES)}")
+
+
+def config_from(kind: type[Config], raw: Mapping[str, Any]) -> Config:
+    """Read a configuration back from what `asdict` and JSON made of it."""
+    hints, values = get_type_hints(kind), {}
+    for name, value in raw.items():
+        if is_dataclass(hints[name]):
+            values[name] = config_from(hints[name], value)
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)

@@ -31,6 +31,16 @@ class Features:
     sizes: tuple[int, ...]
     codes: Int32
 
+    def __post_init__(self) -> None:
+        """Refuse codes outside their tables: the kernels on CPUs would read, and write, beside them."""
+        wrong = (self.codes < 0) | (self.codes >= np.array(self.sizes, dtype=np.int64))
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            raise ValueError(
+                f"{self.names[column]}: row {row} has code {self.codes[row, column]}, "
+                f"the table has {self.sizes[column]} rows"
+            )
+
     @staticmethod
     def none(num: int) -> Features:
         """No facts on `num` things."""
@@ -77,7 +87,10 @@ class Examples:
     def open(folder: Path) -> Examples:
         """Map what `write_examples` left."""
         meta = read_json(folder / _META)
-        return Examples(schema=Schema(**meta["schema"]), **map_columns(folder))
+        schema = meta["schema"]
+        # Pairs, for JSON keeps no order of keys, and the columns of codes have one.
+        facts = {name: dict(schema.pop(name)) for name in ("customer_features", "item_features")}
+        return Examples(schema=Schema(**schema, **facts), **map_columns(folder))
 
 
 def write_examples(
@@ -125,8 +138,8 @@ def write_examples(
     schema = {
         "num_items": num_items,
         "item_buckets": item_buckets,
-        "customer_features": dict(zip(customer_features.names, customer_features.sizes, strict=True)),
-        "item_features": dict(zip(item_features.names, item_features.sizes, strict=True)),
+        "customer_features": list(zip(customer_features.names, customer_features.sizes, strict=True)),
+        "item_features": list(zip(item_features.names, item_features.sizes, strict=True)),
         "catalogue_sha256": catalogue_sha256(item_ids, item_features),
     }
     write_json(folder / _META, {"format_version": FORMAT_VERSION, "schema": schema})

@@ -8,7 +8,7 @@ changes neither the steps nor what they see: sums are added up in another order,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,7 +36,7 @@ class Task(Protocol):
     """
 
     name: str
-    fingerprint: Mapping[str, Any]
+    fingerprint: dict[str, Any]
     num_examples: int
 
     def build(self) -> nn.Module:
@@ -108,7 +108,7 @@ class _Run:
     ) -> None:
         self._task, self._config, self._folder, self._group = task, config, folder, group
         self._progress: Progress = progress if group.is_first else (lambda _: None)
-        self._fingerprint = dict(task.fingerprint) | _settings(config)
+        self._fingerprint = task.fingerprint | _settings(config)
         torch.manual_seed(config.seed)
         self._model = sharded(task.build(), config, group.device)
         self._dense, self._state = _optimizer(self._model, config)

@@ -56,6 +56,9 @@ class Group:
         return gathered
 
 
+ALONE = Group(Share(), torch.device("cpu"))  # for what one process does with whole tables
+
+
 @contextmanager
 def process_group() -> Iterator[Group]:
     """Yield the group that this process belongs to; one is made, and ended again, where there is none."""

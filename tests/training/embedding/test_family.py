@@ -1,0 +1,179 @@
+"""From a workspace's tables to a member: trained, gone on with, judged, exported, asked like the trainer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from serving.contract import ModelContract, read_goldens, read_json
+from serving.graph import read_graph
+from tests.training.small_shop import event, tastes_shop, write_shop
+from training import families
+from training.recipes import Recipe
+from training.recommend import embedding
+from training.recommend.embedding.checkpoint import CheckpointMismatch
+from training.recommend.embedding.config import EmbeddingConfig, FeatureConfig, LoopConfig, TwoTowerConfig
+from training.recommend.embedding.examples import buckets_of
+from training.recommend.embedding.exporter import synthetic_requests
+from training.recommend.embedding.group import ALONE
+from training.recommend.embedding.inputs import Inputs
+from training.recommend.embedding.item_store import restored, stored
+from training.recommend.embedding.retrieval_task import TwoTowerTask
+from training.recommend.embedding.trainer import load_state, towers_of
+from training.workspace import Workspace
+
+CONFIG = EmbeddingConfig(
+    features=FeatureConfig(
+        max_history=10, num_recent=2, item_buckets=3, customer_buckets=4, bucket_share=0.05
+    ),
+    two_tower=TwoTowerConfig(
+        dim=16,
+        layers=(16,),
+        num_negatives=16,
+        loop=LoopConfig(epochs=5, batch_size=32, learning_rate=0.01, embedding_learning_rate=0.2),
+    ),
+    num_bootstraps=50,
+)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    made = tastes_shop(tmp_path_factory.mktemp("shop"))
+    embedding.train(made, CONFIG, lambda _: None)
+    embedding.export(made, CONFIG)
+    return made
+
+
+def _asked(workspace: Workspace, requests: dict[str, Any]) -> dict[str, Any]:
+    path = workspace.models / "two_tower_retrieval" / "model.onnx"
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, requests), strict=True))
+
+
+def test_towers_find_the_tastes_that_popularity_does_not(workspace: Workspace) -> None:
+    metrics = read_json(load_state(workspace)[0] / "metrics.json")
+    assert metrics["times_popularity"]["value"] > 1.3
+    assert metrics["leaks"]["passed"]
+    by_dtype = metrics["recall_at_10_by_item_dtype"]
+    assert by_dtype["float16"] == pytest.approx(by_dtype["float32"], abs=0.03)
+    assert by_dtype["int8"] == pytest.approx(by_dtype["float32"], abs=0.06)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_the_member_ranks_as_the_trained_towers_do_on_raw_inputs(workspace: Workspace, dtype: str) -> None:
+    embedding.export(workspace, replace(CONFIG, item_dtype=dtype))
+    folder, _ = load_state(workspace)
+    towers, examples = towers_of(folder, "final", CONFIG)
+    inputs = Inputs(examples, CONFIG.features)
+    users = np.arange(0, len(examples.end) - 1, 7)
+    begin, end = examples.end[users], examples.end[users + 1]
+    features = inputs.customers(begin, end, users, len(users))
+    items = TwoTowerTask("final", examples, CONFIG.features, CONFIG.two_tower, data_sha256="").item_vectors(
+        towers, ALONE
+    )
+    expected = towers.customers(features).detach().numpy() @ restored(*stored(items, dtype)).T
+    history = np.full((len(users), int((end - begin).max())), -1, dtype=np.int64)
+    for row, (first, last) in enumerate(zip(begin, end, strict=True)):
+        history[row, : last - first] = examples.item[first:last][::-1]
+    answer = _asked(
+        workspace,
+        {
+            "HISTORY_ITEM": history,
+            "CUSTOMER_FEATURE": examples.customer_feature[users].astype(np.int64),
+            "EXCLUDE_ITEM": np.full((len(users), 1), 3, dtype=np.int64),
+            "ALLOW_ITEM": np.full((len(users), 1), -1, dtype=np.int64),
+            "K": np.full((len(users), 1), 100, dtype=np.int64),
+        },
+    )
+    assert (answer["ITEM_INDEX"][:, -1] == -1).all()  # what is excluded
+    shown = answer["ITEM_INDEX"][:, :-1]
+    assert not (shown == 3).any()
+    np.testing.assert_allclose(
+        answer["SCORE"][:, :-1], np.take_along_axis(expected, shown, axis=1), rtol=0, atol=2e-6
+    )
+
+
+def test_histories_of_nothing_and_of_unseen_items_are_answered(workspace: Workspace) -> None:
+    folder, _ = load_state(workspace)
+    _, examples = towers_of(folder, "final", CONFIG)
+    requests = synthetic_requests(examples, np.random.default_rng(1))
+    batch = {name: np.stack([request[name] for request in requests]) for name in requests[0]}
+    batch["K"] = np.full((len(requests), 1), 5, dtype=np.int64)
+    answer = _asked(workspace, batch)
+    assert (answer["ITEM_INDEX"] >= 0).all() and np.isfinite(answer["SCORE"]).all()
+    empty = batch | {"HISTORY_ITEM": np.empty((len(requests), 0), dtype=np.int64)}
+    np.testing.assert_allclose(_asked(workspace, empty)["SCORE"][-2], answer["SCORE"][-2], atol=1e-6)
+    unseen = batch["HISTORY_ITEM"].copy()
+    unseen[-1, 0] += 1  # the next bucket: other unseen items say something else
+    other = _asked(workspace, batch | {"HISTORY_ITEM": unseen})["SCORE"][-1]
+    assert np.abs(other - answer["SCORE"][-1]).max() > 1e-4
+
+
+def test_contract_graph_and_goldens_agree(workspace: Workspace) -> None:
+    folder = workspace.models / "two_tower_retrieval"
+    contract, graph = ModelContract.read(folder), read_graph(folder / "model.onnx")
+    contract.verify_files(folder)
+    assert {spec.name: (spec.datatype, (-1, *spec.dims)) for spec in contract.inputs} == graph.inputs
+    assert 18 <= graph.opset <= 21
+    facts = contract.preprocessing["customer_features"]
+    assert [fact["name"] for fact in facts] == ["country", "bucket"]
+    ids = read_json(folder / "items.json")["item_id"]
+    assert ids == sorted(ids) and len(ids) == 24
+    assert len(read_goldens(folder)) == 4
+
+
+def test_a_bucket_is_the_hash_that_the_contract_names() -> None:
+    assert buckets_of(["Books-1", "商品"], 64).tolist() == [
+        buckets_of([one], 64)[0] for one in ("Books-1", "商品")
+    ]
+    assert len(set(buckets_of([str(number) for number in range(2000)], 64).tolist())) == 64
+
+
+def test_all_leaves_embeddings_out_until_they_were_asked_for(workspace: Workspace, tmp_path: Path) -> None:
+    assert "embedding" in families.chosen(workspace, "all", lambda _: None)
+    fresh = tastes_shop(tmp_path, num_customers=9)
+    assert "embedding" not in families.chosen(fresh, "all", lambda _: None)
+    assert families.chosen(fresh, "embedding", lambda _: None) == ["embedding"]
+
+
+def _cut_training(workspace: Workspace, config: EmbeddingConfig) -> None:
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embedding.train(workspace, config, lambda _: None, on_checkpoint=cut)
+
+
+def test_a_training_that_was_cut_refuses_other_settings_and_goes_on_with_its_own(tmp_path: Path) -> None:
+    workspace = tastes_shop(tmp_path, num_customers=30)
+    _cut_training(workspace, CONFIG)
+    other = replace(CONFIG, two_tower=replace(CONFIG.two_tower, temperature=0.3))
+    with pytest.raises(CheckpointMismatch, match=r"temperature 0\.1 is now 0\.3"):
+        embedding.train(workspace, other, lambda _: None)
+    said: list[str] = []
+    embedding.train(workspace, CONFIG, said.append)
+    assert any("goes on after step" in line for line in said)
+
+
+def test_a_catalogue_that_changed_since_the_cut_is_refused_by_name(tmp_path: Path) -> None:
+    workspace = tastes_shop(tmp_path, num_customers=30)
+    _cut_training(workspace, CONFIG)
+    tastes_shop(tmp_path, num_customers=30, seed=1)
+    with pytest.raises(CheckpointMismatch, match="data_sha256"):
+        embedding.train(workspace, CONFIG, lambda _: None)
+    recipe = Recipe(embedding=CONFIG)
+    with pytest.raises(ValueError, match="no trained embedding model"):
+        families.export(workspace, recipe, ["embedding"])
+
+
+def test_a_shop_without_an_early_purchase_is_told_what_it_lacks(tmp_path: Path) -> None:
+    events = [event("c1", "a", "purchase", 99.0), event("c1", "b", "view", 0.0)]
+    workspace = write_shop(tmp_path, events, [{"item_id": "a"}, {"item_id": "b"}])
+    with pytest.raises(ValueError, match="no customer's purchase lies before"):
+        embedding.train(workspace, CONFIG, lambda _: None)
