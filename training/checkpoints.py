@@ -18,6 +18,11 @@ def folder_of(workspace: Workspace, family: str) -> Path:
     return workspace.checkpoints / family
 
 
+def search_folder(workspace: Workspace) -> Path:
+    """Return where the trials of searches lie while they run; nothing there outlives a search."""
+    return workspace.checkpoints / "search"
+
+
 def read_state(workspace: Workspace, family: str, file: str, format_version: int) -> dict[str, Any]:
     """Read the JSON state of a trained family; raises NotTrained with the remedy."""
     path = folder_of(workspace, family) / file

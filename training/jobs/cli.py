@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 app = typer.Typer()
 
@@ -90,3 +94,54 @@ def plan(
         inter_node_gbs=inter_node,
     )
     print_plan(run(sizing), as_json)
+
+
+@app.command()
+def tune(
+    family: Annotated[str, typer.Argument(help="embedding or recommend.")],
+    workspace: Annotated[Path, typer.Option("--workspace", "-w", file_okay=False)] = Path("workspace"),
+    recipe: Annotated[str, typer.Option(help="The recipe that settings are put over.")] = "default",
+    config: Annotated[Path | None, typer.Option("--config", help="TOML file put over the recipe.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="One setting over the recipe.")] = None,
+    space: Annotated[Path | None, typer.Option(help="TOML: 'a.setting' = [choices] or {low, high}.")] = None,
+    trials: Annotated[int, typer.Option(help="Settings to try.", min=1)] = 20,
+    seed: Annotated[int, typer.Option(help="Same seed, same settings.")] = 0,
+    num_workers: Annotated[int, typer.Option("--num-workers", help="Trials at once.", min=1)] = 2,
+    cpus_per_worker: CpusOption = 1,
+    use_gpu: UseGpuOption = False,
+    address: AddressOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Search for better settings on a Ray cluster, on the validation window alone; poor trials stop early.
+
+    Example: shopsight tune embedding --workspace shop/workspace --trials 20 --num-workers 4
+    """
+    from dataclasses import asdict
+
+    from training.config import overridden
+    from training.jobs.cluster import Resources, connected
+    from training.jobs.search import SearchConfig, search
+    from training.jobs.space import SPACES, read_space
+    from training.recipes import recipe as named
+    from training.workspace import Workspace
+
+    console = Console(stderr=as_json)
+    over = overridden(named(recipe), toml_path=config, settings=settings or ())
+    resources = Resources(num_workers, cpus_per_worker, use_gpu, address)
+    wanted = read_space(space) if space else SPACES.get(family, {})
+    with connected(address) as ray:
+        found = search(
+            ray, resources, Workspace(workspace), over, family, wanted,
+            SearchConfig(num_trials=trials, seed=seed), lambda line: console.print(line, highlight=False),
+        )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps([asdict(trial) for trial in found]))
+        return
+    table = Table(title=f"{len(found)} trials, best first")
+    for column in ("trial", found[0].metric, "epochs", "status", "settings"):
+        table.add_column(column)
+    for one in found:
+        words = ", ".join(f"{key.split('.', 1)[-1]} {value}" for key, value in one.settings.items())
+        score = "" if one.best is None else f"{one.best:.4f}"
+        table.add_row(one.name, score, str(one.epochs), one.status, words)
+    console.print(table)

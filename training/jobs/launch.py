@@ -31,7 +31,7 @@ def on_one_worker(
         num_gpus=int(alone.use_gpu),
         max_retries=0,
         max_calls=1,
-        runtime_env={"env_vars": _environment(alone)},
+        runtime_env={"env_vars": environment(alone)},
     )(work)
     with heard(progress) as say:
 
@@ -74,7 +74,7 @@ def on_all_workers(
             run_config=ray_train.RunConfig(
                 name=storage.name,
                 storage_path=str(storage.parent),
-                worker_runtime_env={"env_vars": _environment(resources)},
+                worker_runtime_env={"env_vars": environment(resources)},
             ),
         )
         result: Result = trainer.fit().return_value
@@ -101,8 +101,8 @@ def _persistently(attempt: Callable[[], Result], max_restarts: int, progress: Pr
     raise AssertionError("unreachable")
 
 
-def _environment(resources: Resources) -> dict[str, str]:
-    """What makes a worker use what it was given, no more and nothing else."""
+def environment(resources: Resources) -> dict[str, str]:
+    """Variables that make a worker use what it was given, no more and nothing else."""
     threads = str(resources.cpus_per_worker)
     return {
         "OMP_NUM_THREADS": threads,

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from serving.pseudonym import PseudonymKey
-from training.checkpoints import folder_of
+from training.checkpoints import folder_of, search_folder
 from training.data.quarantine import write_quarantine
 from training.data.tables import SCHEMAS, read_snapshot, rewrite_tables, scan_table
 from training.privacy.artefacts import erase_people, people_rows
@@ -79,11 +79,12 @@ def erase_files(workspace: Workspace, people: Collection[Person]) -> dict[str, i
     """Remove rows from every Parquet file with a customer_id in checkpoints, models and reports.
 
     The recommender's checkpoint goes whole: it is one row of factors a customer, and of no use once the
-    tables changed. The intake goes whole too: it is a cache of the raw files. Returns rows removed by file,
-    every row of a folder that went, the intake apart.
+    tables changed. The intake, a cache of the raw files, goes whole too, and what a search was at work on.
+    Returns rows removed by file, every row of a folder that went, caches apart.
     """
     theirs, removed = whose(people), {}
     shutil.rmtree(workspace.intake, ignore_errors=True)
+    shutil.rmtree(search_folder(workspace), ignore_errors=True)
     factors = folder_of(workspace, "recommend")
     if (factors / "customers.parquet").is_file():
         removed["checkpoints/recommend"] = pl.read_parquet(factors / "customers.parquet").height

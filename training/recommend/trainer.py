@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from scipy.sparse import csr_matrix
@@ -81,9 +82,13 @@ def choose(shop: Shop, progress: Progress) -> Choice:
 
 
 def fit(
-    user_items: csr_matrix, choice: Choice, config: RecommendConfig, progress: Progress | None = None
+    user_items: csr_matrix,
+    choice: Choice,
+    config: RecommendConfig,
+    progress: Progress | None = None,
+    checkpoint: Path | None = None,
 ) -> MatrixFactorization:
-    """Fit the factorisation with chosen settings."""
+    """Fit the factorisation with chosen settings, going on from `checkpoint` where there is one."""
     settings = MFConfig(
         num_factors=config.factors,
         objective="observed",
@@ -93,4 +98,4 @@ def fit(
         num_epochs=config.iterations,
         seed=config.seed,
     )
-    return MatrixFactorization(settings).fit(user_items, progress=progress)
+    return MatrixFactorization(settings).fit(user_items, checkpoint=checkpoint, progress=progress)

@@ -11,17 +11,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.training.embedding.small import in_workers, tastes
 from tests.training.jobs.cluster_process import ROOT, command_environment
 from tests.training.jobs.group_work import without_ray
 from training.recommend.embedding.checkpoint import last_good, weights
 
 COMMAND = [sys.executable, "-m", "tests.training.jobs.drive"]
-RAYLET_REST = (
-    3.0  # workers outlive their raylet by some ten seconds, in which a short fit would come to its end
-)
+# Workers outlive their raylet by some ten seconds, in which a short fit would be done.
+RAYLET_REST = 3.0
 
 
+@pytest.mark.slow
 def test_after_the_death_of_driver_and_raylet_the_same_command_goes_on(tmp_path: Path) -> None:
     tastes(tmp_path / "data")
     done = [0, _run_until_killed(tmp_path, 3, lambda driver: driver, rest=0.5)]

@@ -1,0 +1,146 @@
+"""A search over settings on a cluster: Ray Tune runs the trials, and stops early those that fall behind."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serving.durable import write_text
+from training.checkpoints import search_folder
+from training.config import as_dict
+from training.data.tables import snapshot_sha256
+from training.jobs.cluster import Resources, require_room
+from training.jobs.errors import JobError, explained
+from training.jobs.launch import environment
+from training.jobs.lines import Progress, heard
+from training.jobs.space import Settings, Space, applied, as_toml, draw, name_of
+from training.jobs.trials import SEARCHED, epochs_of, run_trial
+from training.jobs.trials_table import Trial, read_trials, write_trials
+from training.recipes import Recipe
+from training.workspace import Workspace
+
+BEST = "best.toml"
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """How many settings are tried, and how early those that fall behind are stopped (ASHA, Li et al. 2020).
+
+    reduction: of the trials that came as far, one in so many goes on. grace_epochs: none stops before.
+    """
+
+    num_trials: int = 20
+    reduction: int = 3
+    grace_epochs: int = 1
+    seed: int = 0
+
+
+def search(
+    ray: Any,
+    resources: Resources,
+    workspace: Workspace,
+    recipe: Recipe,
+    family: str,
+    space: Space,
+    config: SearchConfig,
+    progress: Progress,
+) -> list[Trial]:
+    """Try settings on the validation window; returns the trials, best first.
+
+    Under `searches/<family>` it leaves the trials as Parquet, JSON and a picture, and the best settings as
+    TOML for `--config`; a search that was cut goes on from what its trials had kept. `resources.num_workers`
+    trials run at once. Raises JobError, ConfigError for a setting that there is none of.
+    """
+    if family not in SEARCHED:
+        raise JobError(f"no search over '{family}'; there are: {', '.join(SEARCHED)}")
+    drawn = draw(space, config.num_trials, config.seed, recipe)
+    require_room(ray, Resources(1, resources.cpus_per_worker, resources.use_gpu))
+    out = workspace.root.absolute() / "searches" / family
+    settings_of_all = as_dict(getattr(recipe, family))
+    _same_or_empty(out, {"data_sha256": snapshot_sha256(workspace.tables), "config": settings_of_all})
+    progress(f"{family}: {len(drawn)} settings, {resources.num_workers} at a time, in {out}")
+    shared = {"root": str(workspace.root.absolute()), "recipe": recipe, "family": family, "out": str(out)}
+    with heard(progress) as say:
+        errors = _tune(resources, {**shared, "say": say, "env": environment(resources)}, drawn, config)
+    shutil.rmtree(search_folder(workspace) / family, ignore_errors=True)
+    trials = read_trials(out, drawn, epochs_of(recipe, family), errors)
+    if not trials or trials[0].best is None:
+        raise JobError(f"no trial came to an epoch; the first error: {next(iter(errors.values()), 'none')}")
+    write_trials(out, trials)
+    best = trials[0]
+    words = f"{best.metric} {best.best:.4f} on validation, trial {best.name} of {len(trials)}"
+    write_text(out / BEST, as_toml(best.settings, words))
+    progress(f"best {words}; next: shopsight train {family} --config {out / BEST}")
+    return trials
+
+
+def _tune(
+    resources: Resources, shared: dict[str, Any], drawn: list[Settings], config: SearchConfig
+) -> dict[str, str]:
+    """Run the trials; returns what went wrong, by name. Ray Tune's own files are pickles: none is kept."""
+    tune: Any = importlib.import_module("ray.tune")
+    schedulers: Any = importlib.import_module("ray.tune.schedulers")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    wanted = {"cpu": resources.cpus_per_worker, "gpu": int(resources.use_gpu)}
+    storage = tempfile.mkdtemp(prefix="shopsight-search-")
+    try:
+        tuner = tune.Tuner(
+            tune.with_resources(_trial, wanted),
+            param_space={**shared, "settings": tune.grid_search(drawn)},
+            tune_config=tune.TuneConfig(
+                metric="score",
+                mode="max",
+                max_concurrent_trials=resources.num_workers,
+                scheduler=schedulers.ASHAScheduler(
+                    time_attr="epoch",
+                    max_t=max(2, epochs_of(shared["recipe"], shared["family"])),
+                    grace_period=config.grace_epochs,
+                    reduction_factor=config.reduction,
+                ),
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=storage,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=resources.max_restarts),
+            ),
+        )
+        results = tuner.fit()
+        return {
+            name_of(result.config["settings"]): str(explained(result.error))
+            for result in results
+            if result.error is not None
+        }
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)
+
+
+def _trial(config: dict[str, Any]) -> None:
+    os.environ.update(config["env"])  # before the libraries that read it are imported
+    tune: Any = importlib.import_module("ray.tune")
+    name, say = name_of(config["settings"]), config["say"]
+    recipe = applied(config["recipe"], config["settings"])
+
+    def report(epoch: int, figures: dict[str, float]) -> None:
+        metric, score = next(iter(figures.items()))
+        say(f"trial {name} epoch {epoch}: {metric} {score:.4f}")
+        tune.report({"epoch": epoch, "score": score})
+
+    record = Path(config["out"]) / "trials" / f"{name}.json"
+    run_trial(Workspace(Path(config["root"])), recipe, config["family"], name, record, report)
+
+
+def _same_or_empty(out: Path, about: dict[str, Any]) -> None:
+    """Trials of other tables or another recipe say nothing of these: they make room."""
+    file = out / "search.json"
+    text = json.dumps(about, sort_keys=True)
+    if file.is_file() and file.read_text(encoding="utf-8") != text:
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(file, text)

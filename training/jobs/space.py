@@ -1,0 +1,97 @@
+"""What a search tries: settings by their dotted names, drawn from ranges and choices."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.config import ConfigError, overridden
+from training.recipes import Recipe
+
+Space = Mapping[str, Any]
+Settings = dict[str, Any]
+
+# What matters most in each family, within what has been of use.
+SPACES: dict[str, Space] = {
+    "recommend": {
+        "recommend.factors": [32, 64, 128],
+        "recommend.unobserved_weights": [[0.003], [0.01], [0.03], [0.1], [0.3]],
+        "recommend.regularizations": [[0.003], [0.01], [0.03], [0.1]],
+        "recommend.regularization_exponent": {"low": 0.0, "high": 1.0},
+    },
+    "embedding": {
+        "embedding.two_tower.dim": [32, 64, 128],
+        "embedding.two_tower.temperature": {"low": 0.05, "high": 0.3, "log": True},
+        "embedding.two_tower.popularity_correction": {"low": 0.0, "high": 1.0},
+        "embedding.two_tower.loop.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "embedding.two_tower.loop.embedding_learning_rate": {"low": 0.01, "high": 0.3, "log": True},
+    },
+}
+
+
+def read_space(path: Path) -> Space:
+    """Read a TOML file of `"dotted.key" = [choices]` or `{low, high, log, integer}`; raises ConfigError."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: not a readable search space: {error}") from error
+
+
+def draw(space: Space, count: int, seed: int, recipe: Recipe) -> list[Settings]:
+    """Return `count` different settings; equal arguments give equal settings, and more of them add to them.
+
+    Raises ConfigError for a key that is no setting, a value that it does not take, or a malformed range.
+    """
+    rng = np.random.default_rng(seed)
+    found: dict[str, Settings] = {}
+    for _ in range(20 * count):  # a space of few choices may hold fewer
+        if len(found) == count:
+            break
+        settings = {key: _one(key, given, rng) for key, given in sorted(space.items())}
+        found.setdefault(name_of(settings), settings)
+    for settings in found.values():
+        applied(recipe, settings)
+    return list(found.values())
+
+
+def applied(recipe: Recipe, settings: Settings) -> Recipe:
+    """Return the recipe with these settings put over it."""
+    return overridden(recipe, settings=[f"{key}={json.dumps(value)}" for key, value in settings.items()])
+
+
+def name_of(settings: Settings) -> str:
+    """Return a short name that equal settings share."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def as_toml(settings: Settings, comment: str) -> str:
+    """Return the settings as a file that `--config` takes."""
+    sections: dict[str, list[str]] = {}
+    for key, value in sorted(settings.items()):
+        section, _, name = key.rpartition(".")
+        sections.setdefault(section, []).append(f"{name} = {json.dumps(value)}")
+    body = "\n\n".join(f"[{section}]\n" + "\n".join(lines) for section, lines in sections.items())
+    return f"# {comment}\n{body}\n"
+
+
+def _one(key: str, given: Any, rng: np.random.Generator) -> Any:
+    if isinstance(given, list) and given:
+        return given[int(rng.integers(len(given)))]
+    known = {"low", "high", "log", "integer"}
+    if not isinstance(given, Mapping) or not {"low", "high"} <= set(given) <= known:
+        raise ConfigError(f"search space, '{key}': expected [choices] or {{low, high, log, integer}}")
+    low, high = float(given["low"]), float(given["high"])
+    if not low < high or (given.get("log") and low <= 0):
+        raise ConfigError(f"search space, '{key}': low {low:g} must be below high {high:g}, above 0 for log")
+    if given.get("log"):
+        value = math.exp(rng.uniform(math.log(low), math.log(high)))
+    else:
+        value = float(rng.uniform(low, high))
+    return round(value) if given.get("integer") else float(f"{value:.4g}")

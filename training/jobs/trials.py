@@ -1,0 +1,90 @@
+"""One trial of a search: a fit that is judged after every epoch, and keeps what was said of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from serving.contract import read_json
+from serving.durable import write_text
+from training.checkpoints import search_folder
+from training.recipes import Recipe
+from training.workspace import Workspace
+
+Report = Callable[[int, dict[str, float]], None]  # epochs done, and figures: the decisive one first
+
+
+def run_trial(
+    workspace: Workspace, recipe: Recipe, family: str, name: str, record: Path, report: Report
+) -> None:
+    """Fit with the settings of `recipe`, reporting every epoch; `record` (JSON) keeps them as they come.
+
+    What a record of an earlier, cut search holds is reported again without being fitted again.
+    """
+    history: list[dict[str, Any]] = read_json(record)["epochs"] if record.is_file() else []
+    began, before = time.monotonic(), sum(row["seconds"] for row in history[-1:])
+    for row in history:
+        report(row["epoch"], row["figures"])
+
+    def keep(epoch: int, figures: dict[str, float]) -> None:
+        if history and epoch <= history[-1]["epoch"]:
+            return
+        seconds = round(before + time.monotonic() - began, 2)
+        history.append({"epoch": epoch, "figures": figures, "seconds": seconds})
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_text(record, json.dumps({"epochs": history}))
+        report(epoch, figures)
+
+    folder = search_folder(workspace) / family / name
+    last = history[-1]["epoch"] if history else 0
+    if last < epochs_of(recipe, family):
+        _FITS[family](workspace, recipe, folder, keep)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def epochs_of(recipe: Recipe, family: str) -> int:
+    """How many epochs a trial has when nothing stops it."""
+    return recipe.recommend.iterations if family == "recommend" else recipe.embedding.two_tower.loop.epochs
+
+
+def _factorization(workspace: Workspace, recipe: Recipe, folder: Path, keep: Report) -> None:
+    from dataclasses import replace
+
+    from training.recommend.checkpoint import Choice
+    from training.recommend.judging import Judge
+    from training.recommend.shop import Shop
+    from training.recommend.trainer import fit
+
+    config = recipe.recommend
+    shop = Shop(workspace, config)
+    cut = shop.windows
+    past = shop.user_items(cut.validation)
+    judge = Judge.of(shop, past, cut.validation, cut.test)
+    choice = Choice(config.unobserved_weights[0], config.regularizations[0], False, 0.0, ())
+    again = {"auto": (False, True), "yes": (True,), "no": (False,)}[config.bought_again]
+    for epoch in range(1, config.iterations + 1):
+        model = fit(past, choice, replace(config, iterations=epoch), checkpoint=folder)
+        recall = max(judge.recall(judge.by_factors(model, bought_again)) for bought_again in again)
+        keep(epoch, {f"recall_at_{judge.k}": recall})
+
+
+def _towers(workspace: Workspace, recipe: Recipe, folder: Path, keep: Report) -> None:
+    from training.data.tables import snapshot_sha256
+    from training.recommend.embedding import trainer
+    from training.recommend.embedding.fitting import fit
+
+    config = recipe.embedding
+    trainer._prepare(workspace, config, folder)
+    task = trainer._task(folder, "chosen", config, snapshot_sha256(workspace.tables))
+    fit(task, config.two_tower.loop, folder / "chosen", on_epoch=lambda one: keep(one.epoch, one.metrics))
+
+
+_FITS: dict[str, Callable[[Workspace, Recipe, Path, Report], None]] = {
+    "recommend": _factorization,
+    "embedding": _towers,
+}
+SEARCHED = tuple(_FITS)
