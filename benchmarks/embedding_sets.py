@@ -70,15 +70,22 @@ class Split:
         recency.sort_indices()
         return Cut(recency, self.relevant)
 
-    def examples(self, folder: Path) -> Examples:
-        """As the embedding models read it; there are no facts on customers or items."""
+    def examples(self, folder: Path, with_repeats: bool) -> Examples:
+        """As the embedding models read it; there are no facts on customers or items.
+
+        with_repeats: whether what a customer had bought before is an example when it is bought again.
+        """
         past = self.past
+        order = np.lexsort((past.time, past.item, past.customer))
+        again = np.zeros(len(order), dtype=np.bool_)
+        same = (np.diff(past.customer[order]) == 0) & (np.diff(past.item[order]) == 0)
+        again[order[1:][same]] = True
         write_examples(
             folder,
             customer=past.customer,
             item=past.item,
             time=past.time,
-            is_target=np.ones(len(past.item), dtype=np.bool_),
+            is_target=~again | with_repeats,
             item_ids=[str(number) for number in range(past.shape[1])],
             customer_features=Features.none(past.shape[0]),
             item_features=Features.none(past.shape[1]),

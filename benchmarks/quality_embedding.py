@@ -47,6 +47,7 @@ class Towers:
     """Settings of the two towers."""
 
     config: TwoTowerConfig
+    with_repeats: bool = False
     features: FeatureConfig = field(default_factory=lambda: FeatureConfig(item_buckets=ITEM_BUCKETS))
 
 
@@ -54,11 +55,14 @@ def towers(epochs: int, **settings: Any) -> Towers:
     """The settings that all trials share, with some of them otherwise."""
     loop = LoopConfig(epochs=epochs, batch_size=settings.pop("batch_size", 2048), patience=0)
     history = {
-        name: settings.pop(name) for name in ("max_history", "num_recent", "gap_hours") if name in settings
+        name: settings.pop(name)
+        for name in ("max_history", "num_recent", "gap_hours", "history_dropout")
+        if name in settings
     }
     rate = settings.pop("embedding_learning_rate", loop.embedding_learning_rate)
+    repeats = settings.pop("with_repeats", False)
     config = TwoTowerConfig(loop=replace(loop, embedding_learning_rate=rate), **settings)
-    return Towers(config, FeatureConfig(item_buckets=ITEM_BUCKETS, **history))
+    return Towers(config, repeats, FeatureConfig(item_buckets=ITEM_BUCKETS, **history))
 
 
 # Tried one after the other, each with the figures of every epoch; the best NDCG of all is what is frozen.
@@ -107,7 +111,7 @@ def judged(chosen: EmbeddingSet, settings: Towers, test: bool, say: Say) -> Scor
     """Fit the towers to the past and return their figures, once for each way of masking."""
     split, public = chosen.split(test), chosen.public
     with tempfile.TemporaryDirectory() as scratch:
-        examples = split.examples(Path(scratch) / "examples")
+        examples = split.examples(Path(scratch) / "examples", settings.with_repeats)
         asked = split.asked(examples, public.k, masked=True)
         task = TwoTowerTask(
             public.name, examples, settings.features, settings.config,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 
 from serving.contract import ModelContract, read_goldens, read_json
 from serving.graph import read_graph
@@ -17,14 +18,21 @@ from training import families
 from training.recipes import Recipe
 from training.recommend import embedding
 from training.recommend.embedding.checkpoint import CheckpointMismatch
-from training.recommend.embedding.config import EmbeddingConfig, FeatureConfig, LoopConfig, TwoTowerConfig
-from training.recommend.embedding.examples import buckets_of
+from training.recommend.embedding.config import (
+    EmbeddingConfig,
+    FeatureConfig,
+    LoopConfig,
+    RankerConfig,
+    TwoTowerConfig,
+)
+from training.recommend.embedding.examples import Examples, buckets_of
 from training.recommend.embedding.exporter import synthetic_requests
 from training.recommend.embedding.group import ALONE
 from training.recommend.embedding.inputs import Inputs
 from training.recommend.embedding.item_store import restored, stored
+from training.recommend.embedding.measuring import ranker_of, ranker_task, towers_of
 from training.recommend.embedding.retrieval_task import TwoTowerTask
-from training.recommend.embedding.trainer import load_state, towers_of
+from training.recommend.embedding.trainer import load_state
 from training.workspace import Workspace
 
 CONFIG = EmbeddingConfig(
@@ -36,6 +44,14 @@ CONFIG = EmbeddingConfig(
         layers=(16,),
         num_negatives=16,
         loop=LoopConfig(epochs=5, batch_size=32, learning_rate=0.01, embedding_learning_rate=0.2),
+    ),
+    ranker=RankerConfig(
+        dim=8,
+        dense_layers=(8,),
+        layers=(16,),
+        num_negatives=6,
+        num_candidates=15,
+        loop=LoopConfig(epochs=4, batch_size=32, learning_rate=0.01, embedding_learning_rate=0.2, patience=0),
     ),
     num_bootstraps=50,
 )
@@ -49,8 +65,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return made
 
 
-def _asked(workspace: Workspace, requests: dict[str, Any]) -> dict[str, Any]:
-    path = workspace.models / "two_tower_retrieval" / "model.onnx"
+def _asked(
+    workspace: Workspace, requests: dict[str, Any], model: str = "two_tower_retrieval"
+) -> dict[str, Any]:
+    path = workspace.models / model / "model.onnx"
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, requests), strict=True))
@@ -65,22 +83,53 @@ def test_towers_find_the_tastes_that_popularity_does_not(workspace: Workspace) -
     assert by_dtype["int8"] == pytest.approx(by_dtype["float32"], abs=0.06)
 
 
+def _some_customers(examples: Examples) -> tuple[Any, Any, Any, Any]:
+    """Customers, where their events lie, and the raw history of each, the latest first."""
+    users = np.arange(0, len(examples.end) - 1, 7)
+    begin, end = examples.end[users], examples.end[users + 1]
+    history = np.full((len(users), int((end - begin).max())), -1, dtype=np.int64)
+    for row, (first, last) in enumerate(zip(begin, end, strict=True)):
+        history[row, : last - first] = examples.item[first:last][::-1]
+    return users, begin, end, history
+
+
+def test_the_ranker_member_scores_as_the_trained_one_does_on_raw_inputs(workspace: Workspace) -> None:
+    folder, _ = load_state(workspace)
+    ranker, examples = ranker_of(folder, "final", CONFIG)
+    users, begin, end, history = _some_customers(examples)
+    candidates = np.random.default_rng(0).integers(0, 24, (len(users), 9))
+    with torch.no_grad():
+        expected = ranker_task(folder, "final", CONFIG).scores(
+            ranker, begin, end, users, candidates, len(users), ALONE
+        )
+    given = np.column_stack([candidates, np.full(len(users), -1), np.full(len(users), 24)])
+    request = {
+        "HISTORY_ITEM": history,
+        "CUSTOMER_FEATURE": examples.customer_feature[users].astype(np.int64),
+        "CANDIDATE_ITEM": given,
+    }
+    scores = _asked(workspace, request, "ranker")["SCORE"]
+    np.testing.assert_allclose(scores[:, :9], expected.numpy(), rtol=0, atol=1e-5)
+    assert (scores[:, 9] == -np.inf).all() and np.isfinite(scores[:, 10]).all()
+
+
+def test_the_ranker_puts_a_taste_before_what_is_popular(workspace: Workspace) -> None:
+    metrics = read_json(load_state(workspace)[0] / "metrics.json")
+    assert metrics["ranker"]["recall_at_10"]["value"] > 1.2 * metrics["popularity"]["recall_at_10"]["value"]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 def test_the_member_ranks_as_the_trained_towers_do_on_raw_inputs(workspace: Workspace, dtype: str) -> None:
     embedding.export(workspace, replace(CONFIG, item_dtype=dtype))
     folder, _ = load_state(workspace)
     towers, examples = towers_of(folder, "final", CONFIG)
     inputs = Inputs(examples, CONFIG.features)
-    users = np.arange(0, len(examples.end) - 1, 7)
-    begin, end = examples.end[users], examples.end[users + 1]
+    users, begin, end, history = _some_customers(examples)
     features = inputs.customers(begin, end, users, len(users))
     items = TwoTowerTask("final", examples, CONFIG.features, CONFIG.two_tower, data_sha256="").item_vectors(
         towers, ALONE
     )
     expected = towers.customers(features).detach().numpy() @ restored(*stored(items, dtype)).T
-    history = np.full((len(users), int((end - begin).max())), -1, dtype=np.int64)
-    for row, (first, last) in enumerate(zip(begin, end, strict=True)):
-        history[row, : last - first] = examples.item[first:last][::-1]
     answer = _asked(
         workspace,
         {
@@ -104,6 +153,7 @@ def test_histories_of_nothing_and_of_unseen_items_are_answered(workspace: Worksp
     _, examples = towers_of(folder, "final", CONFIG)
     requests = synthetic_requests(examples, np.random.default_rng(1))
     batch = {name: np.stack([request[name] for request in requests]) for name in requests[0]}
+    batch["EXCLUDE_ITEM"] = batch["ALLOW_ITEM"] = np.full((len(requests), 1), -1, dtype=np.int64)
     batch["K"] = np.full((len(requests), 1), 5, dtype=np.int64)
     answer = _asked(workspace, batch)
     assert (answer["ITEM_INDEX"] >= 0).all() and np.isfinite(answer["SCORE"]).all()
@@ -115,8 +165,9 @@ def test_histories_of_nothing_and_of_unseen_items_are_answered(workspace: Worksp
     assert np.abs(other - answer["SCORE"][-1]).max() > 1e-4
 
 
-def test_contract_graph_and_goldens_agree(workspace: Workspace) -> None:
-    folder = workspace.models / "two_tower_retrieval"
+@pytest.mark.parametrize("model", ["two_tower_retrieval", "ranker"])
+def test_contract_graph_and_goldens_agree(workspace: Workspace, model: str) -> None:
+    folder = workspace.models / model
     contract, graph = ModelContract.read(folder), read_graph(folder / "model.onnx")
     contract.verify_files(folder)
     assert {spec.name: (spec.datatype, (-1, *spec.dims)) for spec in contract.inputs} == graph.inputs

@@ -61,7 +61,8 @@ class FeatureConfig:
         and one of the very last. item_buckets: rows of the tables that items share which training did not
         know; customer_buckets: rows for hashed customer ids, 0 for models that know customers by what they
         did alone. bucket_share: share of the ids that training hides behind their bucket, so that buckets
-        learn. gap_hours: what a customer did so shortly before an example is no history of it.
+        learn; history_dropout: share of a history's items that training leaves away.
+        gap_hours: what a customer did so shortly before an example is no history of it.
     """
 
     max_history: int = 50
@@ -69,14 +70,16 @@ class FeatureConfig:
     item_buckets: int = 64
     customer_buckets: int = 0
     bucket_share: float = 0.02
+    history_dropout: float = 0.0
     gap_hours: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("max_history", "num_recent", "item_buckets"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or above")
-        if not 0 <= self.bucket_share < 1:
-            raise ValueError(f"bucket_share is {self.bucket_share}; it must lie in [0, 1)")
+        for name in ("bucket_share", "history_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
         if self.customer_buckets < 0 or self.gap_hours < 0:
             raise ValueError("customer_buckets and gap_hours must be 0 or above")
 
@@ -107,21 +110,23 @@ class TwoTowerConfig:
 class RankerConfig:
     """A DLRM-style ranker (Naumov et al., 2019): pairwise dot products of embeddings and dense features.
 
-    num_negatives: candidates beside each example's own item, half of them what retrieval would put before
-        the customer, half drawn evenly.
+    num_negatives: candidates beside each example's own item, half drawn by popularity and half evenly.
+    num_candidates: how many of the towers' best are put in a new order where the ranker is judged.
     """
 
     dim: int = 32
     dense_layers: tuple[int, ...] = (64,)
     layers: tuple[int, ...] = (128, 64)
-    num_negatives: int = 8
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=3, batch_size=512))
+    num_negatives: int = 32
+    num_candidates: int = 100
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=2, batch_size=512, patience=0))
 
     def __post_init__(self) -> None:
         if self.dim < 4 or self.dim % 4:
             raise ValueError(f"dim is {self.dim}; it must be a multiple of 4, as the tables' kernels ask")
-        if self.num_negatives < 1:
-            raise ValueError(f"num_negatives is {self.num_negatives}; it must be 1 or above")
+        for name in ("num_negatives", "num_candidates"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or above")
 
 
 @dataclass(frozen=True)

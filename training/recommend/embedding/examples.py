@@ -87,10 +87,11 @@ class Examples:
     def open(folder: Path) -> Examples:
         """Map what `write_examples` left."""
         meta = read_json(folder / _META)
-        schema = meta["schema"]
-        # Pairs, for JSON keeps no order of keys, and the columns of codes have one.
-        facts = {name: dict(schema.pop(name)) for name in ("customer_features", "item_features")}
-        return Examples(schema=Schema(**schema, **facts), **map_columns(folder))
+        # Facts are pairs, for JSON keeps no order of keys, and the columns of codes have one.
+        schema: dict[str, Any] = {
+            name: dict(value) if isinstance(value, list) else value for name, value in meta["schema"].items()
+        }
+        return Examples(schema=Schema(**schema), **map_columns(folder))
 
 
 def write_examples(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from training.export import model_folder, write_contract
 from training.goldens import golden, member
 from training.recommend.embedding.config import EmbeddingConfig, config_from
 from training.recommend.embedding.examples import Examples
-from training.recommend.embedding.graph import write_two_tower_graph
+from training.recommend.embedding.graph import write_ranker_graph, write_two_tower_graph
 from training.recommend.embedding.group import ALONE
+from training.recommend.embedding.measuring import ranker_of, shop_of, towers_of
 from training.recommend.embedding.retrieval_task import TwoTowerTask
 from training.recommend.embedding.shop_examples import VALUES_FILE
-from training.recommend.embedding.trainer import load_state, shop_of, towers_of
+from training.recommend.embedding.trainer import load_state
 from training.recommend.exporter import clear_length
 from training.recommend.graph import MAX_BATCH_SIZE
 from training.workspace import Workspace
@@ -31,60 +32,74 @@ _NUM_GOLDENS = 4
 
 
 def export(workspace: Workspace, config: EmbeddingConfig) -> list[Path]:
-    """Write models/two_tower_retrieval; raises NotTrained when the tables changed since the training.
+    """Write models/two_tower_retrieval and models/ranker; raises NotTrained when the tables changed since.
 
     Of `config` the storage of item vectors counts; everything else is as it was trained.
     """
     folder, state = load_state(workspace)
     trained = config_from(EmbeddingConfig, state["config"])
+    about = state["config"] | {"item_dtype": config.item_dtype}
     towers, examples = towers_of(folder, "final", trained)
     task = TwoTowerTask("final", examples, trained.features, trained.two_tower, data_sha256="")
     shop = shop_of(workspace, trained)
+    blocked = ~shop.available(shop.windows.end)
+    vectors = task.item_vectors(towers, ALONE)
     with model_folder(workspace, "two_tower_retrieval") as staging:
         write_two_tower_graph(
-            towers,
-            examples,
-            trained.features,
-            task.item_vectors(towers, ALONE),
-            ~shop.available(shop.windows.end),
-            config.item_dtype,
-            staging / _MODEL,
+            towers, examples, trained.features, vectors, blocked, config.item_dtype, staging / _MODEL
         )
-        ids = pl.read_parquet(folder / "items.parquet")["item_id"].to_list()
-        write_json(staging / _ITEMS, {"format_version": 1, "item_id": ids})
-        write_goldens(staging, _goldens(staging / _MODEL, examples))
-        write_json(staging / METRICS_FILE, read_json(folder / METRICS_FILE))
-        _write_contract(
-            staging, workspace, examples, state["config"] | {"item_dtype": config.item_dtype}, folder
-        )
-    return [workspace.models / "two_tower_retrieval"]
+        write_goldens(staging, _retrieval_goldens(staging / _MODEL, examples))
+        inputs = [
+            TensorSpec("EXCLUDE_ITEM", "INT64", (-1,)),
+            TensorSpec("ALLOW_ITEM", "INT64", (-1,)),
+            TensorSpec("K", "INT64", (1,)),
+        ]
+        outputs = [TensorSpec("ITEM_INDEX", "INT64", (-1,)), TensorSpec("SCORE", "FP32", (-1,))]
+        _finish("two_tower_retrieval", staging, workspace, examples, about, folder, inputs, outputs)
+    ranker, _ = ranker_of(folder, "final", trained)
+    with model_folder(workspace, "ranker") as staging:
+        write_ranker_graph(ranker, examples, trained.features, staging / _MODEL)
+        write_goldens(staging, _ranker_goldens(staging / _MODEL, examples))
+        inputs = [TensorSpec("CANDIDATE_ITEM", "INT64", (-1,))]
+        outputs = [TensorSpec("SCORE", "FP32", (-1,))]
+        _finish("ranker", staging, workspace, examples, about, folder, inputs, outputs)
+    return [workspace.models / "two_tower_retrieval", workspace.models / "ranker"]
 
 
-def _write_contract(
-    staging: Path, workspace: Workspace, examples: Examples, config: dict[str, Any], folder: Path
+def _finish(
+    name: str,
+    staging: Path,
+    workspace: Workspace,
+    examples: Examples,
+    config: dict[str, Any],
+    folder: Path,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
 ) -> None:
-    """Write the contract; preprocessing is what turns a shop's ids and facts into the member's numbers.
+    """Write ids, metrics and the contract of a member; `inputs` are those beside the customer's.
 
-    items: the file of ids, in the order of their indices; an id that is not in it has the index number of
-    items + (BLAKE2b of its UTF-8, 8 bytes, little-endian) modulo item_buckets. customer_features: the columns
-    of CUSTOMER_FEATURE with their values, whose codes count from 1; what is not among them is 0.
+    preprocessing is what turns a shop's ids and facts into the member's numbers. items: the file of ids, in
+    the order of their indices; an id that is not in it has the index number of items + (BLAKE2b of its UTF-8,
+    8 bytes, little-endian) modulo item_buckets. customer_features: the columns of CUSTOMER_FEATURE with their
+    values, whose codes count from 1; what is not among them is 0.
     """
     schema = examples.schema
     values = read_json(folder / "examples-final" / VALUES_FILE)["customer"]
+    ids = pl.read_parquet(folder / "items.parquet")["item_id"].to_list()
+    write_json(staging / _ITEMS, {"format_version": 1, "item_id": ids})
+    write_json(staging / METRICS_FILE, read_json(folder / METRICS_FILE))
     facts = len(schema.customer_features)
     write_contract(
         staging,
         workspace=workspace,
-        name="two_tower_retrieval",
+        name=name,
         kind="onnx",
         inputs=[
             TensorSpec("HISTORY_ITEM", "INT64", (-1,)),
             *([TensorSpec("CUSTOMER_FEATURE", "INT64", (facts,))] if facts else []),
-            TensorSpec("EXCLUDE_ITEM", "INT64", (-1,)),
-            TensorSpec("ALLOW_ITEM", "INT64", (-1,)),
-            TensorSpec("K", "INT64", (1,)),
+            *inputs,
         ],
-        outputs=[TensorSpec("ITEM_INDEX", "INT64", (-1,)), TensorSpec("SCORE", "FP32", (-1,))],
+        outputs=outputs,
         max_batch_size=MAX_BATCH_SIZE,
         files=[_MODEL, _ITEMS],
         preprocessing={
@@ -100,14 +115,33 @@ def _write_contract(
     )
 
 
-def _goldens(model: Path, examples: Examples) -> list[Golden]:
-    """Requests of customers who never were: histories of items drawn by a seed, none, and an unseen one."""
-    ask, rng, schema = member(model), np.random.default_rng(0), examples.schema
-    return [_golden(ask, request, schema.num_items) for request in synthetic_requests(examples, rng)]
+def _retrieval_goldens(model: Path, examples: Examples) -> list[Golden]:
+    """Lists of customers who never were, cut where their order is clear."""
+    ask, found = member(model), []
+    everything = np.array([examples.schema.num_items], dtype=np.int64)
+    for request in synthetic_requests(examples, np.random.default_rng(0)):
+        request["EXCLUDE_ITEM"] = np.array([0, -1, -1], dtype=np.int64)
+        request["ALLOW_ITEM"] = np.array([-1, -1], dtype=np.int64)
+        whole = _first(ask("", _batch(request | {"K": everything})))
+        request["K"] = np.array([clear_length(whole["SCORE"])], dtype=np.int64)
+        found.append(golden(request, _first(ask("", _batch(request))), ["ITEM_INDEX", "SCORE"]))
+    return found
+
+
+def _ranker_goldens(model: Path, examples: Examples) -> list[Golden]:
+    """Scores of candidates of the same customers, one of them an id nobody knew."""
+    ask, rng, found = member(model), np.random.default_rng(1), []
+    for request in synthetic_requests(examples, np.random.default_rng(0)):
+        drawn = rng.integers(0, examples.schema.num_items, 3)
+        request["CANDIDATE_ITEM"] = np.array([*drawn, examples.schema.num_items], dtype=np.int64)
+        found.append(golden(request, _first(ask("", _batch(request))), ["SCORE"]))
+    return found
 
 
 def synthetic_requests(examples: Examples, rng: np.random.Generator) -> list[dict[str, Array]]:
-    """Return requests of the member, the last two with an empty history and with an id nobody knew."""
+    """Return what a member is told of customers who never were, the last two without a history and
+    with an id that nobody knew.
+    """
     schema = examples.schema
     facts = np.array(list(schema.customer_features.values()), dtype=np.int64)
     histories = [rng.integers(0, schema.num_items, 4) for _ in range(_NUM_GOLDENS - 2)]
@@ -117,17 +151,8 @@ def synthetic_requests(examples: Examples, rng: np.random.Generator) -> list[dic
         request: dict[str, Array] = {"HISTORY_ITEM": history.astype(np.int64)}
         if len(facts):
             request["CUSTOMER_FEATURE"] = rng.integers(0, facts)
-        request["EXCLUDE_ITEM"] = np.array([0, -1, -1], dtype=np.int64)
-        request["ALLOW_ITEM"] = np.array([-1, -1], dtype=np.int64)
         requests.append(request)
     return requests
-
-
-def _golden(ask: Any, request: dict[str, Array], num_items: int) -> Golden:
-    everything = _first(ask("", _batch(request | {"K": np.array([num_items], dtype=np.int64)})))
-    request = request | {"K": np.array([clear_length(everything["SCORE"])], dtype=np.int64)}
-    answer = _first(ask("", _batch(request)))
-    return golden(request, answer, ["ITEM_INDEX", "SCORE"])
 
 
 def _batch(request: Mapping[str, Array]) -> dict[str, Array]:

@@ -14,6 +14,7 @@ from training.recommend.embedding.config import FeatureConfig
 from training.recommend.embedding.examples import Examples
 from training.recommend.embedding.inputs import HISTORY_KEYS
 from training.recommend.embedding.item_store import stored
+from training.recommend.embedding.ranker import Ranker
 from training.recommend.embedding.two_tower import Tower, TwoTower
 from training.recommend.graph import ASKED, RANKED, rank_items
 
@@ -157,3 +158,97 @@ def _mean(graph: OnnxGraph, masked: str, mask: str, most: int, name: str) -> str
 
 def _table(tables: nn.Module, name: str) -> Float32:
     return array(tables.embedding_bags[name].weight)  # type: ignore[index, union-attr]
+
+
+def write_ranker_graph(ranker: Ranker, examples: Examples, features: FeatureConfig, path: Path) -> None:
+    """Write the graph that scores candidates of a customer.
+
+    HISTORY_ITEM and CUSTOMER_FEATURE as `write_two_tower_graph` has them; CANDIDATE_ITEM int64 [batch, any],
+    padded with -1, an id that training did not know as number of items + its bucket. SCORE float32 [batch,
+    any], -inf where there is no candidate.
+    """
+    graph, schema = OnnxGraph(), examples.schema
+    mine = pooled_history(graph, _table(ranker.customer_tables, "history"), examples, features)
+    mine += customer_facts(graph, ranker.customer_tables, list(schema.customer_features))
+    axis = graph.constant("part_axis", np.array([1]))
+    customer = graph.node("Concat", *[graph.node("Unsqueeze", part, axis) for part in mine], axis=1)
+    given = graph.node("GreaterOrEqual", "CANDIDATE_ITEM", graph.constant("first_given", np.int64(0)))
+    inside = graph.node(
+        "Clip",
+        "CANDIDATE_ITEM",
+        graph.constant("first_candidate", np.int64(0)),
+        graph.constant("last_candidate", np.int64(schema.num_items + schema.item_buckets - 1)),
+    )
+    described = perceptron(graph, ranker.dense_layers, _dense(graph, inside, examples, features), "dense")
+    parts = _parts(graph, customer, inside, described, ranker, examples)
+    across = graph.node("MatMul", parts, graph.node("Transpose", parts, perm=[0, 1, 3, 2]))
+    num_parts = len(mine) + len(schema.item_features) + 2
+    flat = graph.node("Reshape", across, graph.constant("flat", np.array([0, 0, num_parts**2])))
+    dots = graph.node("Gather", flat, graph.constant("pairs", ranker.pairs.cpu().numpy()), axis=2)
+    top = graph.node("Concat", described, dots, axis=2)
+    score = graph.node(
+        "Squeeze",
+        perceptron(graph, ranker.layers, top, "top"),
+        graph.constant("score_axis", np.array([2])),
+    )
+    least = graph.constant("minus_infinity", np.float32(-np.inf))
+    graph.node("Where", given, score, least, output="SCORE")
+    facts = len(schema.customer_features)
+    graph.save(
+        path,
+        name="ranker",
+        inputs={
+            "HISTORY_ITEM": (np.int64, ["batch", "num_history"]),
+            **({"CUSTOMER_FEATURE": (np.int64, ["batch", facts])} if facts else {}),
+            "CANDIDATE_ITEM": (np.int64, ["batch", "num_candidates"]),
+        },
+        outputs={"SCORE": (np.float32, ["batch", "num_candidates"])},
+    )
+
+
+def _parts(
+    graph: OnnxGraph, customer: str, candidate: str, described: str, ranker: Ranker, examples: Examples
+) -> str:
+    """Add all embeddings of each candidate's row: [batch, candidates, parts, dim]."""
+    theirs = graph.node("Gather", graph.constant("item_parts", _item_parts(ranker, examples)), candidate)
+    mine = graph.node("Unsqueeze", customer, graph.constant("candidate_axis", np.array([1])))
+    width = graph.node("Shape", candidate, start=1, end=2)
+    one = graph.constant("one", np.array([1]))
+    shape = graph.node("Concat", one, width, one, one, axis=0)
+    everyone = graph.node("Expand", mine, shape)
+    extra = graph.node("Unsqueeze", described, graph.constant("described_axis", np.array([2])))
+    return graph.node("Concat", everyone, theirs, extra, axis=2)
+
+
+def _item_parts(ranker: Ranker, examples: Examples) -> Float32:
+    """The embeddings behind each item and, after them, each bucket: float32 [items + buckets, parts, dim]."""
+    schema, tables = examples.schema, ranker.item_tables
+    buckets = schema.num_items + np.arange(schema.item_buckets)
+    rows = np.concatenate([examples.item_row, buckets])
+    nothing = np.zeros((schema.item_buckets, examples.item_feature.shape[1]), dtype=np.int32)
+    codes = np.concatenate([examples.item_feature, nothing])
+    facts = [_table(tables, f"item_{name}")[codes[:, at]] for at, name in enumerate(schema.item_features)]
+    return np.stack([_table(tables, "item")[rows], *facts], axis=1)
+
+
+def _dense(graph: OnnxGraph, candidate: str, examples: Examples, features: FeatureConfig) -> str:
+    """Add the dense features that ranker.DENSE names: float32 [batch, candidates, 3]."""
+    bounds = [
+        graph.constant(f"dense_{what}", np.array([value]))
+        for what, value in (("from", 0), ("to", features.max_history), ("axis", 1))
+    ]
+    history = graph.node("Slice", "HISTORY_ITEM", *bounds)
+    there = graph.node("GreaterOrEqual", history, graph.constant("dense_zero", np.int64(0)))
+    last, middle, first = (graph.constant(f"dense_{at}", np.array([at])) for at in (2, -2, 1))
+    same = graph.node(
+        "Equal", graph.node("Unsqueeze", history, first), graph.node("Unsqueeze", candidate, last)
+    )
+    times = graph.node("ReduceSum", graph.node("Cast", same, to=1), last, keepdims=1)
+    length = graph.node("ReduceSum", graph.node("Cast", there, to=1), first, keepdims=1)
+    wide = graph.node("Unsqueeze", length, middle)
+    zeros = graph.node("Mul", times, graph.constant("dense_nothing", np.float32(0)))
+    unseen = np.zeros(examples.schema.item_buckets, dtype=np.int64)
+    popular = np.concatenate([examples.item_count, unseen]).astype(np.float32)
+    count = graph.node("Gather", graph.constant("item_count", popular[:, None]), candidate)
+    counts = graph.node("Concat", count, graph.node("Add", zeros, wide), times, axis=2)
+    return graph.node("Log", graph.node("Add", counts, graph.constant("log_one", np.float32(1))))

@@ -69,6 +69,8 @@ class Inputs:
         With `key`, a share of the history's items stand as their buckets (FeatureConfig.bucket_share).
         """
         places, lengths = latest(begin, end, self.config.max_history)
+        if key is not None:
+            places, lengths = self._thinned(places, lengths, key)
         items = self.examples.item[places]
         rows = self.examples.item_row[items]
         if key is not None:
@@ -101,11 +103,24 @@ class Inputs:
         """Replace a share of rows by their buckets, by place and key alone, whoever asks."""
         if not self.config.bucket_share:
             return rows
-        with np.errstate(over="ignore"):
-            mixed = (places.astype(np.uint64) ^ np.uint64(key)) * np.uint64(0x9E3779B97F4A7C15)
-            mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-        hide = (mixed >> np.uint64(11)) * 2.0**-53 < self.config.bucket_share
+        hide = _chance(places, key) < self.config.bucket_share
         return np.where(hide, self.examples.item_bucket[items], rows)
+
+    def _thinned(self, places: Int64, lengths: Array, key: int) -> tuple[Int64, Array]:
+        """Leave a share of histories' places away (FeatureConfig.history_dropout)."""
+        if not self.config.history_dropout:
+            return places, lengths
+        kept = _chance(places, key + 2) >= self.config.history_dropout
+        row = np.repeat(np.arange(len(lengths)), lengths)
+        return places[kept], np.bincount(row[kept], minlength=len(lengths)).astype(np.int32)
+
+
+def _chance(places: Int64, key: int) -> NDArray[np.float64]:
+    """Numbers in [0, 1) that depend on place and key alone, whichever worker asks."""
+    with np.errstate(over="ignore"):
+        mixed = (places.astype(np.uint64) ^ np.uint64(key)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _table(name: str, rows: int, dim: int) -> EmbeddingBagConfig:

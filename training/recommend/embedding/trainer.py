@@ -1,4 +1,4 @@
-"""From tables to towers: epochs chosen on one window, judged on the next, then fitted to everything.
+"""From tables to towers and ranker: epochs chosen on one window, judged on the next, fitted to everything.
 
 Every worker of a process group calls `train`; what is done once, the first of them does while the others
 wait. Under `checkpoints/embedding`:
@@ -15,25 +15,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from serving.contract import METRICS_FILE, read_json, write_json
 from training.checkpoints import NotTrained, folder_of
 from training.data.tables import snapshot_sha256
-from training.recommend.config import RecommendConfig
-from training.recommend.embedding.config import ITEM_DTYPES, EmbeddingConfig, config_from
+from training.recommend.embedding.config import EmbeddingConfig, config_from
 from training.recommend.embedding.examples import Examples
 from training.recommend.embedding.fitting import EpochReport, fit
-from training.recommend.embedding.group import ALONE, Group, process_group
-from training.recommend.embedding.item_store import restored, stored
-from training.recommend.embedding.retrieval_task import Asked, TwoTowerTask
+from training.recommend.embedding.group import Group, process_group
+from training.recommend.embedding.measuring import measure, ranker_task, shop_of
+from training.recommend.embedding.retrieval_task import TwoTowerTask
 from training.recommend.embedding.shop_examples import read_asked, write_asked, write_shop_examples
-from training.recommend.embedding.two_tower import TwoTower, load_towers
-from training.recommend.evaluation import PROTOCOL
-from training.recommend.judging import Judge, Lists
-from training.recommend.metrics import recall_at_k
-from training.recommend.shop import Shop
-from training.recommend.split import leak_report
+from training.recommend.judging import Judge
 from training.workspace import Workspace
 
 FAMILY = "embedding"
@@ -66,6 +58,8 @@ def train(
         loop = replace(config.two_tower.loop, epochs=chosen.best_epochs, patience=0)
         for name in ("judged", "final"):
             fit(_task(fits, name, config, data), loop, fits / name, **hooks)
+            task = ranker_task(fits, name, config, data)
+            fit(task, config.ranker.loop, fits / f"ranker-{name}", **hooks)
         metrics: dict[str, Any] = _first_alone(
             group, lambda: _finish(workspace, config, fits, chosen.best_epochs)
         )
@@ -77,7 +71,7 @@ def evaluate(workspace: Workspace, config: EmbeddingConfig) -> dict[str, Any]:
     folder, state = load_state(workspace)
     fixed = config_from(EmbeddingConfig, state["config"])
     trained = replace(fixed, k=config.k, num_bootstraps=config.num_bootstraps)
-    metrics = _measure(workspace, trained, folder, state["epochs"])
+    metrics = measure(workspace, trained, folder, state["epochs"])
     write_json(folder / METRICS_FILE, metrics)
     return metrics
 
@@ -99,26 +93,6 @@ def load_state(workspace: Workspace) -> tuple[Path, dict[str, Any]]:
             "run 'shopsight train embedding' again"
         )
     return folder, state
-
-
-def shop_of(workspace: Workspace, config: EmbeddingConfig) -> Shop:
-    """What the trainings of recommenders read, cut in time as this configuration says."""
-    return Shop(
-        workspace,
-        RecommendConfig(
-            test_days=config.test_days,
-            k=config.k,
-            max_judged=config.max_judged,
-            num_bootstraps=config.num_bootstraps,
-            seed=config.two_tower.loop.seed,
-        ),
-    )
-
-
-def towers_of(folder: Path, fit_name: str, config: EmbeddingConfig) -> tuple[TwoTower, Examples]:
-    """The towers of a fit, whole and on the CPU, and the examples that they learned from."""
-    examples = Examples.open(folder / f"examples-{fit_name}")
-    return load_towers(TwoTower(examples.schema, config.two_tower, "cpu"), folder / fit_name), examples
 
 
 def _prepare(workspace: Workspace, config: EmbeddingConfig, fits: Path) -> None:
@@ -155,7 +129,7 @@ def _task(fits: Path, name: str, config: EmbeddingConfig, data_sha256: str) -> T
 
 def _finish(workspace: Workspace, config: EmbeddingConfig, fits: Path, epochs: int) -> dict[str, Any]:
     """Judge, write the state and let the finished training replace the one before."""
-    metrics = _measure(workspace, config, fits, epochs)
+    metrics = measure(workspace, config, fits, epochs)
     write_json(fits / METRICS_FILE, metrics)
     state = {
         "format_version": FORMAT_VERSION,
@@ -168,80 +142,6 @@ def _finish(workspace: Workspace, config: EmbeddingConfig, fits: Path, epochs: i
     shutil.rmtree(final, ignore_errors=True)
     fits.rename(final)
     return metrics
-
-
-def _measure(workspace: Workspace, config: EmbeddingConfig, folder: Path, epochs: int) -> dict[str, Any]:
-    """Recall, ndcg and coverage on the test window beside popularity, and what narrower vectors lose."""
-    shop = shop_of(workspace, config)
-    cut = shop.windows
-    again = _bought_again(folder, config)
-    judge = Judge.of(shop, shop.user_items(cut.test), cut.test, cut.end)
-    customers, items, examples = _vectors(folder, "judged", config, judge.users)
-    asked = _asked_of(judge, examples, again)
-    draws = (shop.config.seed, config.num_bootstraps)
-    lists = {
-        dtype: asked.lists(customers, restored(*stored(items, dtype)), 0, len(customers))
-        for dtype in ITEM_DTYPES
-    }
-    ours = lists[config.item_dtype]
-    popular = judge.by_popularity(shop.popularity(cut.test), again)
-    return {
-        "protocol": PROTOCOL,
-        "data_sha256": snapshot_sha256(workspace.tables),
-        "target": shop.target,
-        "test_start": cut.test.isoformat(),
-        "test_end": cut.end.isoformat(),
-        "bought_items_recommended_again": again,
-        "num_customers": len(judge.users),
-        "num_items": shop.known.shape[1],
-        **judge.figures(ours, *draws),
-        "popularity": judge.figures(popular, *draws),
-        "times_popularity": judge.ratio(ours, popular, *draws),
-        f"recall_at_{judge.k}_by_item_dtype": {dtype: judge.recall(found) for dtype, found in lists.items()},
-        "leaks": leak_report(shop.events, shop.items, shop.known, cut),
-        "chosen": {"epochs": epochs},
-    }
-
-
-def _bought_again(folder: Path, config: EmbeddingConfig) -> bool:
-    """Whether bought items may come again: what the validation window found better."""
-    examples = Examples.open(folder / "examples-chosen")
-    recall = []
-    for again in (False, True):
-        asked = read_asked(folder / "asked", examples.end, again)
-        if not len(asked.customer):
-            return False
-        customers, items, _ = _vectors(folder, "chosen", config, asked.customer)
-        lists: Lists = asked.lists(customers, items, 0, len(customers))
-        recall.append(float(recall_at_k(lists, asked.relevant).mean()))
-    return recall[1] > recall[0]
-
-
-def _vectors(folder: Path, name: str, config: EmbeddingConfig, users: Any) -> tuple[Any, Any, Any]:
-    """Vectors of these customers by all they did before the fit's cut, and of all items."""
-    towers, examples = towers_of(folder, name, config)
-    task = TwoTowerTask(name, examples, config.features, config.two_tower, data_sha256="")
-    everyone = Asked(users, examples.end[users], examples.end[users + 1], relevant=None)
-    customers = [part[2] for part in task.customer_vectors(towers, everyone, ALONE)]
-    dim = config.two_tower.dim
-    return (
-        np.concatenate([*customers, np.empty((0, dim), np.float32)]),
-        task.item_vectors(towers, ALONE),
-        examples,
-    )
-
-
-def _asked_of(judge: Judge, examples: Examples, again: bool) -> Asked:
-    users = judge.users
-    return Asked(
-        customer=users,
-        begin=examples.end[users],
-        end=examples.end[users + 1],
-        relevant=judge.relevant,
-        hidden=None if again else judge.bought,
-        blocked=judge.blocked,
-        k=judge.k,
-    )
 
 
 def _first_alone(group: Group, work: Callable[[], Any]) -> Any:

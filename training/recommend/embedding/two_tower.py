@@ -28,7 +28,7 @@ class Tower(nn.Module):
         super().__init__()
         self.num_features, self.dim = num_features, dim
         self.mix = nn.Parameter(torch.full((num_features, 1), num_features**-0.5))
-        self.layers = _perceptron(num_features * dim, layers, dim) if num_features > 1 else None
+        self.layers = perceptron(num_features * dim, layers, dim) if num_features > 1 else None
 
     def forward(self, pooled: Tensor) -> Tensor:
         """pooled float32 [rows, features * dim]; returns float32 [rows, dim]."""
@@ -64,7 +64,8 @@ class TwoTower(nn.Module):
         return vectors
 
 
-def _perceptron(width: int, layers: tuple[int, ...], out: int) -> nn.Sequential:
+def perceptron(width: int, layers: tuple[int, ...], out: int) -> nn.Sequential:
+    """Linear layers of these widths with rectifiers between them."""
     sizes = [width, *layers]
     hidden: list[nn.Module] = []
     for before, after in pairwise(sizes):

@@ -1,0 +1,163 @@
+"""What a training's models are worth on days that they did not see, beside popularity."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from training.data.tables import snapshot_sha256
+from training.recommend.config import RecommendConfig
+from training.recommend.embedding.config import ITEM_DTYPES, EmbeddingConfig
+from training.recommend.embedding.examples import Examples
+from training.recommend.embedding.group import ALONE
+from training.recommend.embedding.item_store import restored, stored
+from training.recommend.embedding.ranker import Ranker, load_ranker
+from training.recommend.embedding.ranking_task import RankerTask
+from training.recommend.embedding.retrieval_task import Asked, TwoTowerTask
+from training.recommend.embedding.shop_examples import read_asked
+from training.recommend.embedding.two_tower import TwoTower, load_towers
+from training.recommend.evaluation import PROTOCOL
+from training.recommend.judging import Judge, Lists
+from training.recommend.metrics import recall_at_k
+from training.recommend.shop import Shop
+from training.recommend.split import leak_report
+from training.workspace import Workspace
+
+_CHUNK = 256  # customers whose candidates are ranked at a time
+
+
+def shop_of(workspace: Workspace, config: EmbeddingConfig) -> Shop:
+    """What the trainings of recommenders read, cut in time as this configuration says."""
+    return Shop(
+        workspace,
+        RecommendConfig(
+            test_days=config.test_days,
+            k=config.k,
+            max_judged=config.max_judged,
+            num_bootstraps=config.num_bootstraps,
+            seed=config.two_tower.loop.seed,
+        ),
+    )
+
+
+def towers_of(folder: Path, fit_name: str, config: EmbeddingConfig) -> tuple[TwoTower, Examples]:
+    """The towers of a fit, whole and on the CPU, and the examples that they learned from."""
+    examples = Examples.open(folder / f"examples-{fit_name}")
+    return load_towers(TwoTower(examples.schema, config.two_tower, "cpu"), folder / fit_name), examples
+
+
+def ranker_of(folder: Path, fit_name: str, config: EmbeddingConfig) -> tuple[Ranker, Examples]:
+    """The ranker of a fit, whole and on the CPU, and the examples that it learned from."""
+    examples = Examples.open(folder / f"examples-{fit_name}")
+    model = Ranker(examples.schema, config.ranker, "cpu")
+    return load_ranker(model, folder / f"ranker-{fit_name}"), examples
+
+
+def ranker_task(folder: Path, name: str, config: EmbeddingConfig, data_sha256: str = "") -> RankerTask:
+    """The task of one of a training's rankers."""
+    examples = Examples.open(folder / f"examples-{name}")
+    return RankerTask(f"ranker, {name}", examples, config.features, config.ranker, data_sha256)
+
+
+def measure(workspace: Workspace, config: EmbeddingConfig, folder: Path, epochs: int) -> dict[str, Any]:
+    """Recall, ndcg and coverage on the test window beside popularity, and what narrower vectors lose."""
+    shop = shop_of(workspace, config)
+    cut = shop.windows
+    again = _bought_again(folder, config)
+    judge = Judge.of(shop, shop.user_items(cut.test), cut.test, cut.end)
+    customers, items, examples = _vectors(folder, "judged", config, judge.users)
+    asked = _asked_of(judge, examples, again)
+    draws = (shop.config.seed, config.num_bootstraps)
+    lists = {
+        dtype: asked.lists(customers, restored(*stored(items, dtype)), 0, len(customers))
+        for dtype in ITEM_DTYPES
+    }
+    ours = lists[config.item_dtype]
+    popular = judge.by_popularity(shop.popularity(cut.test), again)
+    return {
+        "protocol": PROTOCOL,
+        "data_sha256": snapshot_sha256(workspace.tables),
+        "target": shop.target,
+        "test_start": cut.test.isoformat(),
+        "test_end": cut.end.isoformat(),
+        "bought_items_recommended_again": again,
+        "num_customers": len(judge.users),
+        "num_items": shop.known.shape[1],
+        **judge.figures(ours, *draws),
+        "popularity": judge.figures(popular, *draws),
+        "times_popularity": judge.ratio(ours, popular, *draws),
+        f"recall_at_{judge.k}_by_item_dtype": {dtype: judge.recall(found) for dtype, found in lists.items()},
+        "ranker": judge.figures(_ranked(folder, config, asked, customers, items), *draws)
+        | {"num_candidates": config.ranker.num_candidates},
+        "leaks": leak_report(shop.events, shop.items, shop.known, cut),
+        "chosen": {"epochs": epochs},
+    }
+
+
+def _bought_again(folder: Path, config: EmbeddingConfig) -> bool:
+    """Whether bought items may come again: what the validation window found better."""
+    examples = Examples.open(folder / "examples-chosen")
+    recall = []
+    for again in (False, True):
+        asked = read_asked(folder / "asked", examples.end, again)
+        if not len(asked.customer):
+            return False
+        customers, items, _ = _vectors(folder, "chosen", config, asked.customer)
+        lists: Lists = asked.lists(customers, items, 0, len(customers))
+        recall.append(float(recall_at_k(lists, asked.relevant).mean()))
+    return recall[1] > recall[0]
+
+
+def _vectors(folder: Path, name: str, config: EmbeddingConfig, users: Any) -> tuple[Any, Any, Any]:
+    """Vectors of these customers by all they did before the fit's cut, and of all items."""
+    towers, examples = towers_of(folder, name, config)
+    task = TwoTowerTask(name, examples, config.features, config.two_tower, data_sha256="")
+    everyone = Asked(users, examples.end[users], examples.end[users + 1], relevant=None)
+    customers = [part[2] for part in task.customer_vectors(towers, everyone, ALONE)]
+    dim = config.two_tower.dim
+    return (
+        np.concatenate([*customers, np.empty((0, dim), np.float32)]),
+        task.item_vectors(towers, ALONE),
+        examples,
+    )
+
+
+def _ranked(folder: Path, config: EmbeddingConfig, asked: Asked, customers: Any, items: Any) -> Lists:
+    """The towers' best candidates in the ranker's order, int32 [users, k]."""
+    task = ranker_task(folder, "judged", config)
+    ranker, _ = ranker_of(folder, "judged", config)
+    wide = replace(asked, k=config.ranker.num_candidates)
+    lists = [np.empty((0, min(asked.k, len(items))), dtype=np.int32)]
+    for begin in range(0, len(customers), _CHUNK):
+        rows = slice(begin, min(begin + _CHUNK, len(customers)))
+        found = wide.lists(customers[rows], items, rows.start, rows.stop)
+        with torch.no_grad():
+            scores = task.scores(
+                ranker,
+                asked.begin[rows],
+                asked.end[rows],
+                asked.customer[rows],
+                np.maximum(found, 0),
+                len(found),
+                ALONE,
+            ).numpy()
+        order = np.argsort(-np.where(found < 0, -np.inf, scores), axis=1, kind="stable")[:, : asked.k]
+        lists.append(np.take_along_axis(found, order, axis=1))
+    return np.concatenate(lists)
+
+
+def _asked_of(judge: Judge, examples: Examples, again: bool) -> Asked:
+    users = judge.users
+    return Asked(
+        customer=users,
+        begin=examples.end[users],
+        end=examples.end[users + 1],
+        relevant=judge.relevant,
+        hidden=None if again else judge.bought,
+        blocked=judge.blocked,
+        k=judge.k,
+    )
