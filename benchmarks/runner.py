@@ -26,7 +26,7 @@ BENCHMARKS = tuple(sorted(path.stem[6:] for path in Path(__file__).parent.glob("
 RESULTS = Path(__file__).parent / "results"
 _LIBRARIES = (
     "numpy", "scipy", "numba", "polars", "pandas", "implicit", "torch", "faiss-cpu", "tritonclient",
-    "onnxruntime", "cupy-cuda13x", "rmm-cu13",
+    "onnxruntime", "cupy-cuda13x", "rmm-cu13", "ray", "torchrec", "fbgemm-gpu-cpu",
 )  # fmt: skip
 REPEATS = 7
 _SETTLING_SECONDS = 0.1  # idle threads of OpenMP and OpenBLAS spin for a while, on the next one's time

@@ -20,6 +20,8 @@ _REMEDIES = {
     "NodeDiedError": f"the node under a worker died: start it again; {INTACT}",
     "LocalRayletDiedError": f"Ray's raylet on this node died: start the node again; {INTACT}",
 }
+# Ray's errors that another attempt would meet again: what was too small stays too small.
+_LASTING = {"ObjectStoreFullError", "OutOfDiskError", "OutOfMemoryError", "AuthenticationError"}
 # What a worker that lives says when another is gone; gloo's and NCCL's own words.
 _PEER_GONE = ("gloo", "nccl", "connection reset by peer", "connection closed by peer")
 
@@ -45,10 +47,10 @@ def explained(error: BaseException) -> JobError:
 def is_death(error: BaseException) -> bool:
     """Whether workers died or lost sight of each other, so that going on from the checkpoint may succeed.
 
-    What a training raises by itself it would raise again, and memory that was too small stays too small.
+    What a training raises by itself it would raise again.
     """
     causes = _causes(error)
-    if any(type(cause).__name__ == "OutOfMemoryError" for cause in causes):
+    if any(type(cause).__name__ in _LASTING for cause in causes):
         return False
     return all(type(cause).__module__.startswith("ray.") or lost_a_peer(cause) for cause in causes)
 

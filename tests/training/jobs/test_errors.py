@@ -54,6 +54,7 @@ def test_a_cause_behind_another_error_is_found() -> None:
         ({0: ValueError("row 7"), 1: RESET}, False),
         ({0: RESET, 1: OSError(errno.ENOSPC, "No space left")}, False),
         ({0: ray.exceptions.OutOfMemoryError("killed")}, False),
+        ({0: ray.exceptions.ObjectStoreFullError("full"), 1: RESET}, False),
     ],
 )
 def test_only_deaths_are_worth_another_attempt(failures: dict[int, Any], death: bool) -> None:

@@ -1,0 +1,114 @@
+"""What Ray costs: the two towers fitted by two workers as a Ray job, and by the same two without Ray.
+
+Nothing of Ray is up while the others run. An epoch is timed by the loop itself, the first of each run left
+out; what a run takes beside its epochs (processes, imports, Ray's own start) has a row of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import multiprocessing
+
+from benchmarks.runner import Report
+from training.jobs.cluster import Resources, connected
+from training.jobs.launch import environment, on_all_workers
+from training.recommend.embedding.config import FeatureConfig, LoopConfig, TwoTowerConfig
+from training.recommend.embedding.examples import Examples, Features, write_examples
+from training.recommend.embedding.fitting import fit
+from training.recommend.embedding.retrieval_task import TwoTowerTask
+
+WORKERS, ROUNDS, EPOCHS = 2, 3, 5
+NUM_CUSTOMERS, NUM_ITEMS, NUM_EVENTS = 10_000, 20_000, 60_000
+LOOP = LoopConfig(epochs=EPOCHS, batch_size=1024, patience=0)
+CONFIG = TwoTowerConfig(dim=64, num_negatives=1024, loop=LOOP)
+FEATURES = FeatureConfig()
+Timed = tuple[list[float], float]  # seconds of the epochs that count, and of all else
+
+
+def run(report: Report) -> None:
+    """Alternate the two, each in fresh processes and from no checkpoint."""
+    seconds: dict[str, list[Timed]] = {"ray": [], "plain": []}
+    variants: dict[str, Callable[[Path, str], list[float]]] = {"ray": _with_ray, "plain": _without_ray}
+    with tempfile.TemporaryDirectory(prefix="bench-ray-") as folder:
+        _write(Path(folder) / "data")
+        for number in range(ROUNDS):
+            for name in ("ray", "plain") if number % 2 else ("plain", "ray"):
+                seconds[name].append(_timed(variants[name], Path(folder), f"{name}-{number}"))
+                report.say(f"round {number + 1}, {name}: {seconds[name][-1]}")
+    epochs, rest = ({name: [one[part] for one in runs] for name, runs in seconds.items()} for part in (0, 1))
+    about = {
+        "workers": WORKERS, "events": NUM_EVENTS, "items": NUM_ITEMS, "loop": asdict(LOOP), "rounds": ROUNDS,
+    }  # fmt: skip
+    ours, theirs = ([one for run in epochs[name] for one in run] for name in ("ray", "plain"))
+    case = f"two towers, {WORKERS} workers on CPU, an epoch"
+    report.add_times(case, "the same loop without Ray", ours, theirs, "seconds an epoch", **about)
+    case = f"two towers, {WORKERS} workers on CPU, all beside the epochs"
+    report.add_times(case, "the same loop without Ray", rest["ray"], rest["plain"], "seconds a run", **about)
+
+
+def _timed(variant: Callable[[Path, str], list[float]], folder: Path, name: str) -> Timed:
+    began = time.perf_counter()
+    epochs = variant(folder, name)
+    return epochs[1:], time.perf_counter() - began - sum(epochs)
+
+
+def _with_ray(folder: Path, name: str) -> list[float]:
+    with connected("local") as ray:
+        return on_all_workers(
+            ray, Resources(WORKERS), _fit, str(folder), name, progress=lambda _: None,
+            storage=folder / "jobs" / name,
+        )  # fmt: skip
+
+
+def _without_ray(folder: Path, name: str) -> list[float]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(_rank, (port, str(folder), name), nprocs=WORKERS)
+    return [float(line) for line in (folder / f"{name}.txt").read_text().split()]
+
+
+def _rank(rank: int, port: int, folder: str, name: str) -> None:
+    os.environ.update(environment(Resources(WORKERS)))
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORKERS)
+    epochs = _fit(folder, name, lambda _: None)
+    if rank == 0:
+        (Path(folder) / f"{name}.txt").write_text("\n".join(map(str, epochs)))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _fit(folder: str, name: str, say: Callable[[str], None]) -> list[float]:
+    examples = Examples.open(Path(folder) / "data")
+    task = TwoTowerTask("towers", examples, FEATURES, CONFIG, data_sha256="")
+    return [one.seconds for one in fit(task, LOOP, Path(folder) / name, progress=say).reports]
+
+
+def _write(folder: Path) -> None:
+    """Events of customers who do something again and again, over items as popular as in a shop."""
+    rng = np.random.default_rng(0)
+    popularity = rng.zipf(1.2, NUM_EVENTS * 2)
+    drawn: Any = popularity[popularity <= NUM_ITEMS][:NUM_EVENTS] - 1
+    write_examples(
+        folder,
+        customer=rng.integers(0, NUM_CUSTOMERS, len(drawn)),
+        item=drawn,
+        time=np.arange(len(drawn)),
+        is_target=np.ones(len(drawn), dtype=bool),
+        item_ids=[f"i{number}" for number in range(NUM_ITEMS)],
+        customer_features=Features.none(NUM_CUSTOMERS),
+        item_features=Features.none(NUM_ITEMS),
+        item_buckets=FEATURES.item_buckets,
+    )
