@@ -31,6 +31,8 @@ REQUIRES = {
 }
 # A family that is served inside the folder of another: exporting either exports both.
 SERVED_WITH = {"value": "profiles"}
+# A family whose models the router of another calls: exporting it exports the other, where trained, after it.
+CALLED_BY = {"embedding": "recommend"}
 # Families whose training a group of workers shares; any other takes one worker, whatever is asked for.
 DATA_PARALLEL = frozenset({"embedding"})
 
@@ -87,6 +89,10 @@ def evaluate(workspace: Workspace, recipe: Recipe, family: str) -> dict[str, Any
 def export(workspace: Workspace, recipe: Recipe, families: Sequence[str]) -> list[Path]:
     """Export trained families into `workspace.models`, and `insight` over all that lie there."""
     owners = dict.fromkeys(SERVED_WITH.get(name, name) for name in families)
+    for called, caller in CALLED_BY.items():
+        if called in owners and folder_of(workspace, caller).is_dir():
+            owners.pop(caller, None)
+            owners[caller] = None
     folders = [p for name in owners for p in _module(name).export(workspace, getattr(recipe, name))]
     return [*folders, export_insight(workspace)]
 

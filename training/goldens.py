@@ -34,6 +34,12 @@ def member(path: Path) -> Callable[[str, Mapping[str, Array]], dict[str, Array]]
     return ask
 
 
+def members_of(paths: Mapping[str, Path]) -> Callable[[str, Mapping[str, Array]], Mapping[str, Array]]:
+    """Return an `ask` for a router that calls several models, each answered from its own graph."""
+    asks = {name: member(path) for name, path in paths.items()}
+    return lambda name, inputs: asks[name](name, inputs)
+
+
 def golden(request: Mapping[str, Array], answer: Mapping[str, Array], names: Sequence[str]) -> Golden:
     """Return a golden of one request row and the outputs `names` of its answer, a batch of one."""
     return Golden(

@@ -13,6 +13,7 @@ import numpy as np
 
 from serving.contract import ModelContract
 from serving.pseudonym import PseudonymKey, load_key
+from serving.routing.blend import RECENT, Blender, Taste, joined, padded, varied
 from serving.routing.history import Folder, HistoryReader
 from serving.routing.items import Items
 from serving.routing.people import UNKNOWN, People
@@ -21,23 +22,39 @@ from serving.routing.rows import RequestError, Row, bucket, byte_strings
 Array = np.ndarray[Any, Any]
 Answer = dict[str, Array]
 Ask = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
-Reason = Literal["personal", "folded_in", "popular_in_segment", "popular"]
+Reason = Literal["personal", "folded_in", "recent", "popular_in_segment", "popular"]
 
 DEFAULT_K = 10
 MAX_K = 1000
+_VARIED_DEPTH = 5  # lists that must be varied are retrieved so many times longer
 _NOTHING = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How one row is answered: a factor for the member, or none where popularity answers."""
+    """How one row is answered: a factor for the member, or none where popularity answers.
+
+    depth: how many items are retrieved; taste: what the embedding members are told, None where they are not
+    asked.
+    """
 
     k: int
+    depth: int
     exclude: Array
     allow: Array | None
     reason: Reason = "popular"
     factor: Array | None = None
     segment: int = -1
+    taste: Taste | None = None
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Items with their scores and reasons, the best first."""
+
+    index: Array
+    score: Array
+    reason: tuple[str, ...]
 
 
 class RecommendRouter:
@@ -47,7 +64,10 @@ class RecommendRouter:
     seen_item int32, and optionally segment int32 [n] (-1: none) and personalised uint8 [n] (0: this customer
     forbids it, and gets what PERSONALISED = false gets); identities.safetensors; items.safetensors.
     preprocessing: event_weights, half_life_days (serving/routing/history.py), the settings of
-    `Folder`, filter_viewed (whether seen_item, and what a history bought and kept, is left out) and key_id.
+    `Folder`, filter_viewed (whether seen_item, and what a history bought and kept, is left out), key_id,
+    max_per_category (of a department in a list, 0 for any number), and blend (serving/routing/blend.py),
+    None in a release without embedding members. REASON_CODE says who had an item highest: "personal" and
+    "folded_in" the factorisation, "recent" the two towers, the others popularity.
     Items that the release does not know are ignored in HISTORY_ITEM and EXCLUDE; an ALLOW of none but
     unknown items allows nothing.
     """
@@ -60,14 +80,23 @@ class RecommendRouter:
         self._history = HistoryReader(self._items, preprocessing)
         self._folder = Folder(self._items.factor, preprocessing)
         self._filter_viewed = bool(preprocessing["filter_viewed"])
+        self._most = int(preprocessing.get("max_per_category", 0))
+        blend = preprocessing.get("blend")
+        self._blender = Blender(self._items, self._people.arrays, blend) if blend else None
 
     def answer(self, rows: Sequence[Row], ask: Ask) -> list[Answer | RequestError]:
         """Return an answer or the error for each row, in order; `ask` calls a member at this release."""
         plans = [self._plan_or_error(row) for row in rows]
-        ranked = self._retrieve(plans, ask)
+        found = self._retrieve(plans, ask)
+        lists = [
+            plan if isinstance(plan, RequestError) else self._ranking(plan, one)
+            for plan, one in zip(plans, found, strict=True)
+        ]
+        if self._blender is not None:
+            lists = self._blended(self._blender, plans, lists, ask)
         return [
-            plan if isinstance(plan, RequestError) else self._answer(row, plan, *self._ranking(plan, found))
-            for row, plan, found in zip(rows, plans, ranked, strict=True)
+            one if isinstance(one, RequestError) else self._answer(row, self._cut(one, plan))
+            for row, plan, one in zip(rows, plans, lists, strict=True)
         ]
 
     def _plan_or_error(self, row: Row) -> Plan | RequestError:
@@ -81,8 +110,10 @@ class RecommendRouter:
         if not 1 <= k <= MAX_K:
             raise RequestError(f"K is {k}; it must be from 1 to {MAX_K}")
         allowed = [item for item in row.texts("ALLOW") if item]
+        k = min(k, len(self._items))
         plan = Plan(
-            k=min(k, len(self._items)),
+            k=k,
+            depth=min(len(self._items), k * _VARIED_DEPTH) if self._most else k,
             exclude=self._items.indices_of(row.texts("EXCLUDE")),
             allow=self._items.indices_of(allowed) if allowed else None,
         )
@@ -96,12 +127,15 @@ class RecommendRouter:
         seen, factor, segment = self._known(person)
         if self._filter_viewed:
             plan = replace(plan, exclude=np.unique(np.concatenate([plan.exclude, seen, history.bought])))
+        if self._blender is not None and len((taste := self._blender.taste(row, person)).history):
+            plan = replace(plan, taste=taste, depth=max(plan.depth, self._blender.num_candidates))
+        plan = replace(plan, segment=segment)
         if factor.any():
             return replace(plan, reason="personal", factor=factor)
         folded = self._folder.fold_in(history)
         if folded.any():
             return replace(plan, reason="folded_in", factor=folded)
-        return replace(plan, reason="popular_in_segment", segment=segment) if segment >= 0 else plan
+        return replace(plan, reason="popular_in_segment") if segment >= 0 else plan
 
     def _allows(self, person: int) -> bool:
         arrays = self._people.arrays
@@ -129,23 +163,65 @@ class RecommendRouter:
                 members, answer["ITEM_INDEX"], answer["SCORE"], strict=True
             ):
                 shown = index >= 0
-                found[position] = index[shown][: plan.k], score[shown][: plan.k]
+                found[position] = index[shown][: plan.depth], score[shown][: plan.depth]
         return found
 
-    def _ranking(self, plan: Plan, found: tuple[Array, Array] | None) -> tuple[Array, Array]:
+    def _ranking(self, plan: Plan, found: tuple[Array, Array] | None) -> Ranked:
         if found is not None:
-            return found
-        if plan.factor is not None:  # personal, but nothing that the release knows is allowed
-            return _NOTHING, np.empty(0, dtype=np.float32)
-        index = self._items.popular(plan.k, plan.exclude, plan.allow, plan.segment)
-        return index, self._items.popularity[index]
+            index, score = found
+        elif plan.factor is not None:  # personal, but nothing that the release knows is allowed
+            index, score = _NOTHING, np.empty(0, dtype=np.float32)
+        else:
+            index = self._items.popular(plan.depth, plan.exclude, plan.allow, plan.segment)
+            score = self._items.popularity[index]
+        return Ranked(index, score, (plan.reason,) * len(index))
 
-    def _answer(self, row: Row, plan: Plan, index: Array, score: Array) -> Answer:
+    def _blended(
+        self,
+        blender: Blender,
+        plans: Sequence[Plan | RequestError],
+        lists: Sequence[Ranked | RequestError],
+        ask: Ask,
+    ) -> list[Ranked | RequestError]:
+        """The lists again; those of customers with a taste hold what all propose, in the ranker's order."""
+        answer = list(lists)
+        chosen = [
+            (place, plan, plan.taste, one)
+            for place, (plan, one) in enumerate(zip(plans, lists, strict=True))
+            if isinstance(plan, Plan) and isinstance(one, Ranked) and plan.taste is not None
+            if plan.allow is None or len(plan.allow)
+        ]
+        tastes = [taste for _, _, taste, _ in chosen]
+        towers = blender.retrieve(
+            tastes, [plan.exclude for _, plan, _, _ in chosen], [plan.allow for _, plan, _, _ in chosen], ask
+        )
+        proposals = [
+            joined([(plan.reason, one.index), (RECENT, recent), self._popular(plan, blender.num_candidates)])
+            for (_, plan, _, one), recent in zip(chosen, towers, strict=True)
+        ]
+        proposals = [proposal.only(self._items.sellable) for proposal in proposals]
+        scores = blender.scores(tastes, [proposal.item for proposal in proposals], ask)
+        for (place, _, _, _), proposal, score in zip(chosen, proposals, scores, strict=True):
+            order = np.argsort(-score, kind="stable")
+            reasons = tuple(proposal.reason[i] for i in order.tolist())
+            answer[place] = Ranked(proposal.item[order], score[order], reasons)
+        return answer
+
+    def _popular(self, plan: Plan, num: int) -> tuple[str, Array]:
+        reason: Reason = "popular_in_segment" if plan.segment >= 0 else "popular"
+        return reason, self._items.popular(num, plan.exclude, plan.allow, plan.segment)
+
+    def _cut(self, ranked: Ranked, plan: Plan | RequestError) -> Ranked:
+        assert isinstance(plan, Plan)
+        places = varied(self._items.category[ranked.index], self._most, plan.k)
+        return Ranked(ranked.index[places], ranked.score[places], tuple(ranked.reason[i] for i in places))
+
+    def _answer(self, row: Row, ranked: Ranked) -> Answer:
         ids = self._items.ids
         return {
-            "ITEM_ID": byte_strings([ids[i] for i in index.tolist()]),
-            "SCORE": score.astype(np.float32),
-            "REASON_CODE": byte_strings([plan.reason.encode()] * len(index)),
+            "ITEM_ID": byte_strings([ids[i] for i in ranked.index.tolist()]),
+            "SCORE": ranked.score.astype(np.float32),
+            "REASON_CODE": byte_strings([reason.encode() for reason in ranked.reason]),
             "RELEASE": byte_strings([self._release]),
             "REQUEST_ID": byte_strings([(row.request_id or uuid.uuid4().hex).encode()]),
         }
@@ -155,14 +231,7 @@ def _member_inputs(plans: Sequence[Plan], num_exclude: int, num_allow: int) -> d
     allowed = [_NOTHING if plan.allow is None else plan.allow for plan in plans]
     return {
         "USER_FACTOR": np.stack([plan.factor for plan in plans if plan.factor is not None]),
-        "EXCLUDE_ITEM": _padded([plan.exclude for plan in plans], num_exclude),
-        "ALLOW_ITEM": _padded(allowed, num_allow),
-        "K": np.full((len(plans), 1), max(plan.k for plan in plans), dtype=np.int64),
+        "EXCLUDE_ITEM": padded([plan.exclude for plan in plans], num_exclude),
+        "ALLOW_ITEM": padded(allowed, num_allow),
+        "K": np.full((len(plans), 1), max(plan.depth for plan in plans), dtype=np.int64),
     }
-
-
-def _padded(lists: Sequence[Array], length: int) -> Array:
-    padded = np.full((len(lists), length), -1, dtype=np.int64)
-    for row, values in zip(padded, lists, strict=True):
-        row[: len(values)] = values
-    return padded

@@ -44,7 +44,7 @@ RECOMMEND = RouterTensors(
         _RELEASE,
         TensorSpec("REQUEST_ID", "BYTES", (1,)),
     ),
-    calls=("mf_retrieval",),
+    calls=("mf_retrieval", "two_tower_retrieval", "ranker"),
 )
 
 # What a value model tells of a customer who bought, NaN of others; left out of the contract when none was

@@ -323,6 +323,6 @@ def _router(folder: Path, files: list[str], preprocessing: dict[str, Any]) -> No
         outputs=tensors.outputs,
         max_batch_size=tensors.max_batch_size,
         files=tuple(file_entry(folder, name) for name in files),
-        calls=tensors.calls,
+        calls=tensors.calls[:1] if folder.name == "recommend" else tensors.calls,
         preprocessing=preprocessing,
     ).write(folder)

@@ -25,6 +25,28 @@ class EventWeights:
 
 
 @dataclass(frozen=True)
+class Rules:
+    """What is never recommended, whatever the models say, and how varied a list must be.
+
+    hidden_categories: paths of categories, with all that lies below them. least_price, most_price: of an
+        item in the shop's currency, 0 for no bound; an item without a price passes. max_per_category: of one
+        department in a list as long as others are left, 0 for any number.
+    What cannot be sold, and what was bought where nobody buys twice, is left out without a rule.
+    """
+
+    hidden_categories: tuple[str, ...] = ()
+    least_price: float = 0.0
+    most_price: float = 0.0
+    max_per_category: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.least_price, self.most_price, self.max_per_category) < 0:
+            raise ValueError(f"least_price, most_price and max_per_category must be 0 or above, not {self}")
+        if self.most_price and self.most_price < self.least_price:
+            raise ValueError(f"most_price {self.most_price} is below least_price {self.least_price}")
+
+
+@dataclass(frozen=True)
 class RecommendConfig:
     """How interactions are weighted, split, fitted and served.
 
@@ -37,6 +59,8 @@ class RecommendConfig:
         decides on the validation window.
     num_popular: length of the popularity lists that are served to customers without history.
     max_judged: most customers that a choice or a figure is taken over, drawn at random.
+    blend: whether the embedding models, where they are trained, propose items beside the factorisation and
+        order them all; num_candidates: how many each of them proposes.
     """
 
     event_weights: EventWeights = field(default_factory=EventWeights)
@@ -52,10 +76,21 @@ class RecommendConfig:
     num_popular: int = 100
     num_bootstraps: int = 500
     max_judged: int = 50_000
+    rules: Rules = field(default_factory=Rules)
+    blend: bool = True
+    num_candidates: int = 100
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("half_life_days", "factors", "iterations", "k", "num_popular", "num_bootstraps"):
+        for name in (
+            "half_life_days",
+            "factors",
+            "iterations",
+            "k",
+            "num_popular",
+            "num_bootstraps",
+            "num_candidates",
+        ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
         if self.bought_again not in ("auto", "yes", "no"):

@@ -18,13 +18,15 @@ from serving.routing.rows import RequestError, Row
 from serving.routing.tensors import RECOMMEND
 from training.checkpoints import NotTrained
 from training.export import model_folder, write_contract
-from training.goldens import golden, member
+from training.goldens import golden, member, members_of
 from training.lookup import write_people
 from training.profiles.checkpoint import load as load_profiles
+from training.recommend.blending import MEMBERS, Blend, read_blend
 from training.recommend.checkpoint import Trained, load
 from training.recommend.config import RecommendConfig
 from training.recommend.graph import MAX_BATCH_SIZE, write_retrieval_graph
 from training.recommend.popular import best, by_segment, segment_of
+from training.recommend.rules import ItemFacts, item_facts
 from training.recommend.shop import Shop
 from training.workspace import Workspace
 
@@ -40,13 +42,13 @@ _ANSWERED = ["ITEM_ID", "SCORE", "REASON_CODE"]
 def export(workspace: Workspace, config: RecommendConfig) -> list[Path]:
     """Write models/mf_retrieval and models/recommend; raises NotTrained when the tables changed since."""
     trained = load(workspace)
-    shop = Shop(workspace, config)
-    blocked = ~shop.available(shop.windows.end)
+    shop, blend = Shop(workspace, config), read_blend(workspace, config, trained)
+    facts = item_facts(shop)
     with model_folder(workspace, "mf_retrieval") as folder:
-        _write_member(folder, workspace, trained, blocked)
+        _write_member(folder, workspace, trained, ~facts.sellable)
     with model_folder(workspace, "recommend") as folder:
-        key_id = _write_data(folder, shop, trained)
-        _write_router(folder, workspace, trained, key_id)
+        key_id = _write_data(folder, shop, trained, facts, blend)
+        _write_router(folder, workspace, trained, config, key_id, blend)
     return [workspace.models / "mf_retrieval", workspace.models / "recommend"]
 
 
@@ -106,7 +108,7 @@ def _first(answer: Mapping[str, Array]) -> dict[str, Array]:
     return {name: value[0] for name, value in answer.items()}
 
 
-def _write_data(folder: Path, shop: Shop, trained: Trained) -> str:
+def _write_data(folder: Path, shop: Shop, trained: Trained, facts: ItemFacts, blend: Blend | None) -> str:
     """Write the router's three data files; returns the id of the identities' key.
 
     seen_item are the items that a customer bought and kept, which the router leaves out where
@@ -122,7 +124,8 @@ def _write_data(folder: Path, shop: Shop, trained: Trained) -> str:
     num_segments = int(segment.max(initial=-1)) + 1
     popular = np.empty((0, shop.config.num_popular), dtype=np.int32)
     if num_segments:
-        popular = best(by_segment(shop, segment.astype(np.int64), end), shop.config.num_popular)
+        wanted = by_segment(shop, segment.astype(np.int64), end) * facts.sellable
+        popular = best(wanted, shop.config.num_popular)
     encoded = [item_id.encode() for item_id in known.item_ids]
     offsets = np.concatenate([[0], np.cumsum([len(item_id) for item_id in encoded])]).astype(np.int64)
     save_file(
@@ -130,8 +133,10 @@ def _write_data(folder: Path, shop: Shop, trained: Trained) -> str:
             "item_id": np.frombuffer(b"".join(encoded), dtype=np.uint8),
             "item_id_offset": offsets,
             "item_factor": np.ascontiguousarray(trained.final.item_factors, dtype=np.float32),
-            "popularity": shop.popularity(end),
+            "popularity": np.where(facts.sellable, shop.popularity(end), np.float32(0)),
             "segment_popular": popular,
+            "category": facts.category,
+            "sellable": facts.sellable.astype(np.uint8),
         },
         folder / ITEMS_FILE,
     )
@@ -141,19 +146,28 @@ def _write_data(folder: Path, shop: Shop, trained: Trained) -> str:
         "seen_item": bought.indices.astype(np.int32),
         "segment": np.where(shop.personalised, segment, np.int32(-1)),
         "personalised": shop.personalised.astype(np.uint8),
+        **(blend.customers if blend else {}),
     }
     return write_people(folder, shop.workspace, known.customer_ids, arrays)
 
 
-def _write_router(folder: Path, workspace: Workspace, trained: Trained, key_id: str) -> None:
+def _write_router(
+    folder: Path,
+    workspace: Workspace,
+    trained: Trained,
+    config: RecommendConfig,
+    key_id: str,
+    blend: Blend | None,
+) -> None:
     """Write contract and goldens beside the data.
 
     preprocessing, all that folding in a history needs: event_weights (a return takes back a purchase; a
     rating says nothing here, because a request carries no stars), half_life_days (counted back from the
     latest event of the history), objective, alpha, unobserved_weight, regularization and its exponent (as
     serving/routing/history.py reads them); filter_viewed: whether items bought before are left out; key_id
-    of the key that hashed the identities.
+    of the key that hashed the identities; max_per_category; blend: what serving/routing/blend.py reads.
     """
+    members = ("mf_retrieval", *(MEMBERS if blend else ()))
     write_json(folder / METRICS_FILE, trained.metrics)
     weights = dict(trained.config["event_weights"])
     weights |= {"rating": 0.0, "review": 0.0}
@@ -166,7 +180,7 @@ def _write_router(folder: Path, workspace: Workspace, trained: Trained, key_id: 
         outputs=RECOMMEND.outputs,
         max_batch_size=RECOMMEND.max_batch_size,
         files=[CUSTOMERS_FILE, IDENTITIES_FILE, ITEMS_FILE],
-        calls=RECOMMEND.calls,
+        calls=members,
         preprocessing={
             "event_weights": weights,
             "half_life_days": trained.config["half_life_days"],
@@ -177,11 +191,13 @@ def _write_router(folder: Path, workspace: Workspace, trained: Trained, key_id: 
             "regularization_exponent": trained.config["regularization_exponent"],
             "filter_viewed": not trained.choice.bought_again,
             "key_id": key_id,
+            "max_per_category": config.rules.max_per_category,
+            "blend": blend.settings if blend else None,
         },
         config=trained.config,
     )
     router = RecommendRouter(folder, release="0")
-    ask = member(workspace.models / "mf_retrieval" / _MODEL)
+    ask = members_of({name: workspace.models / name / _MODEL for name in members})
     goldens = [_router_golden(router, ask, request) for request in _synthetic_requests(trained)]
     write_goldens(folder, [one for one in goldens if one is not None])
 

@@ -1,0 +1,75 @@
+"""What the recommend router reads to ask the embedding members: each customer's latest items and facts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from training.checkpoints import NotTrained, folder_of
+from training.recommend.checkpoint import Trained
+from training.recommend.config import RecommendConfig
+from training.workspace import Workspace
+
+Array = NDArray[Any]
+MEMBERS = ("two_tower_retrieval", "ranker")
+
+
+@dataclass(frozen=True)
+class Blend:
+    """settings: preprocessing["blend"] of the router; customers: its arrays, one row a customer."""
+
+    settings: dict[str, int]
+    customers: dict[str, Array]
+
+
+def read_blend(workspace: Workspace, config: RecommendConfig, trained: Trained) -> Blend | None:
+    """Return what blending needs, None where it is switched off or no embedding models were ever trained.
+
+    Raises NotTrained where they were trained on other tables, or are not exported: a release must not mix
+    what does not belong together.
+    """
+    if not config.blend or not (folder_of(workspace, "embedding") / "trained").is_dir():
+        return None
+    from training.recommend.embedding.config import EmbeddingConfig, config_from
+    from training.recommend.embedding.examples import Examples
+    from training.recommend.embedding.trainer import load_state
+
+    folder, state = load_state(workspace)
+    items = pl.read_parquet(folder / "items.parquet")["item_id"]
+    missing = [name for name in MEMBERS if not (workspace.models / name / "model.onnx").is_file()]
+    if missing or not items.equals(trained.catalogue.item_ids):
+        raise NotTrained(
+            f"{workspace.models}: the embedding models are not exported or know other items; run 'shopsight "
+            "export embedding', or leave them out with --set recommend.blend=false"
+        )
+    features = config_from(EmbeddingConfig, state["config"]).features
+    examples = Examples.open(folder / "examples-final")
+    indptr, recent = latest(np.asarray(examples.item), np.asarray(examples.end), features.max_history)
+    return Blend(
+        settings={
+            "num_candidates": config.num_candidates,
+            "max_history": features.max_history,
+            "item_buckets": examples.schema.item_buckets,
+            "num_facts": len(examples.schema.customer_features),
+        },
+        customers={
+            "recent_indptr": indptr,
+            "recent_item": recent,
+            "customer_fact": np.asarray(examples.customer_feature, dtype=np.int32),
+        },
+    )
+
+
+def latest(item: Array, end: Array, most: int) -> tuple[Array, Array]:
+    """Return the last `most` items of each customer, the latest first, as a CSR pair (int64, int32).
+
+    item int32 [events], by customer and then in time; end int64 [customers + 1]: where each one's events lie.
+    """
+    lengths = np.minimum(np.diff(end), most)
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    age = np.arange(indptr[-1]) - np.repeat(indptr[:-1], lengths)
+    return indptr, item[np.repeat(end[1:], lengths) - 1 - age].astype(np.int32)
