@@ -71,6 +71,7 @@ def data_make(
     out: Annotated[Path, typer.Option("--out", help="Folder for raw/ and truth/.", file_okay=False)],
     customers: Annotated[float, typer.Option(help="People in the shop, 1e7 is fine.", min=100)] = 20_000,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    pictures: Annotated[bool, typer.Option("--pictures", help="Draw every item, too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make the synthetic shop: raw files of every channel, and the truth beside them.
@@ -80,7 +81,7 @@ def data_make(
     from training.data.shop import ShopSpec, make_shop
 
     console, began = _console(as_json), time.monotonic()
-    spec = ShopSpec(num_customers=int(customers), seed=seed)
+    spec = ShopSpec(num_customers=int(customers), seed=seed, pictures=pictures)
     printer = _printer(console)
     summary = make_shop(spec, out / "raw", out / "truth", lambda done, _: printer(f"{done:,} people"))
     console.print(

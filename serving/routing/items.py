@@ -21,7 +21,8 @@ class Items:
 
     Arrays of the file: item_id uint8 [bytes] with item_id_offset int64 [i + 1], item_factor float32 [i, f],
     popularity float32 [i], segment_popular int32 [segments, p] (item indices, -1 pads), category int32 [i]
-    (-1: none) and sellable uint8 [i] (0: never shown), which releases of before the rules lack.
+    (-1: none), sellable uint8 [i] (0: never shown) and cold uint8 [i] (1: known by its content alone), which
+    earlier releases lack.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,6 +35,7 @@ class Items:
             num_items = len(offsets) - 1
             self.category = arrays.get("category", np.full(num_items, -1, dtype=np.int32))
             self.sellable = arrays.get("sellable", np.ones(num_items, dtype=np.uint8)).astype(np.bool_)
+            self.cold = arrays.get("cold", np.zeros(num_items, dtype=np.uint8)).astype(np.bool_)
         except KeyError as error:
             raise ArraysError(f"{path}: tensor {error} is missing; export recommend again") from error
         self.ids = [joined[a:b] for a, b in pairwise(offsets)]

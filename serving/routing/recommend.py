@@ -22,7 +22,7 @@ from serving.routing.rows import RequestError, Row, bucket, byte_strings
 Array = np.ndarray[Any, Any]
 Answer = dict[str, Array]
 Ask = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
-Reason = Literal["personal", "folded_in", "recent", "popular_in_segment", "popular"]
+Reason = Literal["personal", "folded_in", "recent", "new", "popular_in_segment", "popular"]
 
 DEFAULT_K = 10
 MAX_K = 1000
@@ -67,7 +67,8 @@ class RecommendRouter:
     `Folder`, filter_viewed (whether seen_item, and what a history bought and kept, is left out), key_id,
     max_per_category (of a department in a list, 0 for any number), and blend (serving/routing/blend.py),
     None in a release without embedding members. REASON_CODE says who had an item highest: "personal" and
-    "folded_in" the factorisation, "recent" the two towers, the others popularity.
+    "folded_in" the factorisation, "recent" the two towers, the others popularity; "new" is an item
+    that nobody touched yet, known by its content.
     Items that the release does not know are ignored in HISTORY_ITEM and EXCLUDE; an ALLOW of none but
     unknown items allows nothing.
     """
@@ -214,7 +215,9 @@ class RecommendRouter:
     def _cut(self, ranked: Ranked, plan: Plan | RequestError) -> Ranked:
         assert isinstance(plan, Plan)
         places = varied(self._items.category[ranked.index], self._most, plan.k)
-        return Ranked(ranked.index[places], ranked.score[places], tuple(ranked.reason[i] for i in places))
+        index = ranked.index[places]
+        named = zip(self._items.cold[index].tolist(), (ranked.reason[i] for i in places), strict=True)
+        return Ranked(index, ranked.score[places], tuple("new" if cold else why for cold, why in named))
 
     def _answer(self, row: Row, ranked: Ranked) -> Answer:
         ids = self._items.ids

@@ -61,6 +61,8 @@ class RecommendConfig:
     max_judged: most customers that a choice or a figure is taken over, drawn at random.
     blend: whether the embedding models, where they are trained, propose items beside the factorisation and
         order them all; num_candidates: how many each of them proposes.
+    content: whether items that nobody touched yet get factors from their title, category and attributes;
+        content_pictures: the folder that image_path of the items table counts from, "" for no pictures.
     """
 
     event_weights: EventWeights = field(default_factory=EventWeights)
@@ -79,6 +81,8 @@ class RecommendConfig:
     rules: Rules = field(default_factory=Rules)
     blend: bool = True
     num_candidates: int = 100
+    content: bool = True
+    content_pictures: str = ""
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from training.lookup import write_people
 from training.profiles.checkpoint import load as load_profiles
 from training.recommend.blending import MEMBERS, Blend, read_blend
 from training.recommend.checkpoint import Trained, load
+from training.recommend.cold_items import with_cold_items
 from training.recommend.config import RecommendConfig
 from training.recommend.graph import MAX_BATCH_SIZE, write_retrieval_graph
 from training.recommend.popular import best, by_segment, segment_of
@@ -44,16 +45,22 @@ def export(workspace: Workspace, config: RecommendConfig) -> list[Path]:
     trained = load(workspace)
     shop, blend = Shop(workspace, config), read_blend(workspace, config, trained)
     facts = item_facts(shop)
+    factors, cold = with_cold_items(shop, trained.final)
     with model_folder(workspace, "mf_retrieval") as folder:
-        _write_member(folder, workspace, trained, ~facts.sellable)
+        _write_member(folder, workspace, trained, factors, ~facts.sellable)
     with model_folder(workspace, "recommend") as folder:
-        key_id = _write_data(folder, shop, trained, facts, blend)
+        key_id = _write_data(folder, shop, trained, facts, cold, blend)
         _write_router(folder, workspace, trained, config, key_id, blend)
     return [workspace.models / "mf_retrieval", workspace.models / "recommend"]
 
 
-def _write_member(folder: Path, workspace: Workspace, trained: Trained, blocked: NDArray[np.bool_]) -> None:
-    factors = np.ascontiguousarray(trained.final.item_factors, dtype=np.float32)
+def _write_member(
+    folder: Path,
+    workspace: Workspace,
+    trained: Trained,
+    factors: NDArray[np.float32],
+    blocked: NDArray[np.bool_],
+) -> None:
     write_retrieval_graph(factors, blocked, folder / _MODEL)
     ask = member(folder / _MODEL)
     goldens = [_member_golden(ask, factor, len(factors)) for factor in _synthetic_factors(factors)]
@@ -108,7 +115,14 @@ def _first(answer: Mapping[str, Array]) -> dict[str, Array]:
     return {name: value[0] for name, value in answer.items()}
 
 
-def _write_data(folder: Path, shop: Shop, trained: Trained, facts: ItemFacts, blend: Blend | None) -> str:
+def _write_data(
+    folder: Path,
+    shop: Shop,
+    trained: Trained,
+    facts: ItemFacts,
+    cold: NDArray[np.bool_],
+    blend: Blend | None,
+) -> str:
     """Write the router's three data files; returns the id of the identities' key.
 
     seen_item are the items that a customer bought and kept, which the router leaves out where
@@ -137,6 +151,7 @@ def _write_data(folder: Path, shop: Shop, trained: Trained, facts: ItemFacts, bl
             "segment_popular": popular,
             "category": facts.category,
             "sellable": facts.sellable.astype(np.uint8),
+            "cold": cold.astype(np.uint8),
         },
         folder / ITEMS_FILE,
     )

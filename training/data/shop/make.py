@@ -19,6 +19,7 @@ from training.data.shop.dirt import spoil
 from training.data.shop.files import TruthFiles, append_rows
 from training.data.shop.messages import draw_messages
 from training.data.shop.personas import PERSONAS
+from training.data.shop.pictures import write_pictures
 from training.data.shop.preferences import Chooser, item_factors
 from training.data.shop.raw_accounts import ACCOUNT_FILES
 from training.data.shop.spec import ShopSpec, ShopSummary, random_stream
@@ -88,7 +89,10 @@ class _Shop:
                 progress(min((index + 1) * CHUNK, spec.num_customers), spec.num_customers)
         self._truth.close()
         self._expectation.write(self._truth_dir / "experiment.json")
-        shutil.copyfile(Path(__file__).with_name("sources.toml"), self._raw_dir / "sources.toml")
+        sources = Path(__file__).with_name("sources.toml").read_text(encoding="utf-8")
+        if spec.pictures:
+            sources = sources.replace('title = "title"\n', 'title = "title"\nimage_path = "picture"\n', 1)
+        (self._raw_dir / "sources.toml").write_text(sources, encoding="utf-8")
         (self._raw_dir / "README.txt").write_text(_README, encoding="utf-8")
         return ShopSummary(
             num_customers=spec.num_customers,
@@ -109,8 +113,11 @@ class _Shop:
         self._bad.update(bad["reason"].to_list())
 
     def _write_shop_wide(self) -> None:
-        catalogue = self._catalogue
-        self._append("items.csv", catalogue.frame)
+        catalogue, frame = self._catalogue, self._catalogue.frame
+        if self._spec.pictures:
+            paths = write_pictures(catalogue, self._raw_dir, random_stream(self._spec, "pictures"))
+            frame = frame.with_columns(picture=pl.Series(paths))
+        self._append("items.csv", frame)
         self._append("faq.jsonl", answers.faq())
         self._append("policies.jsonl", answers.policies())
         days = {"quality": catalogue.quality, "from_day": catalogue.from_day, "to_day": catalogue.to_day}

@@ -32,6 +32,8 @@ class ShopSpec:
     events_per_customer: mean number of event and order rows of one customer over the year.
     messages_per_customer: mean number of messages to support.
     effect: what the experiment's treatment multiplies the probability of a checkout with.
+    pictures: whether every item has one, which shows the style that customers like or not; items.csv then has
+        a column of their paths.
     bad_row_share: share of each file's rows that are planted as bad (every kind at least once a file).
     Raises ShopSpecError for a count or share out of range.
     """
@@ -43,6 +45,7 @@ class ShopSpec:
     messages_per_customer: float = 1.1
     effect: float = 1.25
     bad_row_share: float = 0.002
+    pictures: bool = False
 
     def __post_init__(self) -> None:
         if self.num_customers < 50 or self.num_customers > 10_000_000:

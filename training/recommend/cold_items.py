@@ -1,0 +1,78 @@
+"""Items that nobody touched yet join the served catalogue with factors learned from their content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from training.data.images import ImageConfig, image_batches, screen
+from training.recommend.content import ContentConfig, ContentFeatures, ContentModel
+from training.recommend.content.features import item_tokens
+from training.recommend.mf import MatrixFactorization
+from training.recommend.shop import Shop
+
+_LEAST_ITEMS = 50  # interacted with: fewer teach nothing about what they have in common
+_SIZE = 48
+_BATCH = 256
+
+
+def with_cold_items(shop: Shop, model: MatrixFactorization) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return factors float32 [items, f], those of cold items predicted, and which those are, bool [items].
+
+    Cold is an item of the items table without interactions. Pictures count where `content_pictures`, a
+    folder, holds one for every item that the table names one for. Where there is nothing to learn from or to
+    predict, the factors are those of the model.
+    """
+    factors = np.array(model.item_factors, dtype=np.float32)
+    count = np.bincount(model.user_items.indices, minlength=len(factors)).astype(np.float64)
+    table = _described(shop)
+    tokens = item_tokens(table)
+    told = np.array([bool(one) for one in tokens], dtype=np.bool_)
+    cold, warm = (count == 0) & told, np.flatnonzero((count > 0) & told)
+    nobody = np.zeros(len(factors), dtype=np.bool_)
+    if not shop.config.content or not cold.any() or len(warm) < _LEAST_ITEMS:
+        return factors, nobody
+    config = ContentConfig()
+    rows = ContentFeatures.fit([tokens[i] for i in warm], config.num_buckets).rows(tokens)
+    pictures = _pictures(table, shop.config.content_pictures)
+    learned = ContentModel.fit(
+        config, rows[warm], factors[warm], count[warm], None if pictures is None else pictures[warm]
+    )
+    chosen = np.flatnonzero(cold)
+    factors[chosen] = learned.predict(rows[chosen], None if pictures is None else pictures[chosen])
+    return factors, cold
+
+
+class PicturesMissing(ValueError):  # noqa: N818 - reads as what is the case
+    """Pictures that the items table names are not where the settings say, or are no pictures."""
+
+
+def _described(shop: Shop) -> pl.DataFrame:
+    items = shop.items.collect().unique("item_id", keep="first", maintain_order=True)
+    return shop.known.item_ids.to_frame("item_id").join(
+        items, on="item_id", how="left", maintain_order="left"
+    )
+
+
+def _pictures(table: pl.DataFrame, folder: str) -> torch.Tensor | None:
+    """Pictures float32 [items, 3, size, size] of the table's rows, zeros for an item without one."""
+    if not folder:
+        return None
+    named = np.flatnonzero(table["image_path"].is_not_null().to_numpy())
+    paths = [Path(folder) / path for path in table["image_path"].drop_nulls()]
+    found = screen(paths)
+    if found.refused:
+        _, path, reason = found.refused[0]
+        raise PicturesMissing(
+            f"{path}: {reason}, and {len(found.refused) - 1} more of {len(paths)}; correct the pictures or "
+            "recommend.content_pictures, or leave pictures out with --set recommend.content_pictures="
+        )
+    pixels = torch.zeros(table.height, 3, _SIZE, _SIZE)
+    if paths:
+        batches = image_batches(paths, ImageConfig(size=_SIZE), _BATCH)
+        pixels[torch.from_numpy(named)] = torch.cat([batch.cpu() for batch in batches])
+    return pixels
