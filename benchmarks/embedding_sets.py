@@ -164,7 +164,7 @@ RETAIL = PublicSet(
     read_test=lambda: retail_split(True).cut(),
     published={},
     source="",
-    masked=(True, False),
+    masked=(True,),
 )
 MOVIES = replace(ML1M, k=20, metrics=("recall_at_20", "ndcg_at_20"), published={}, source="", masked=(True,))
 SETS = {

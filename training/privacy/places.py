@@ -13,6 +13,7 @@ import polars as pl
 
 from serving.pseudonym import PseudonymKey
 from training.checkpoints import folder_of, search_folder
+from training.data.loader import COLUMNS_FILE, map_columns
 from training.data.quarantine import write_quarantine
 from training.data.tables import SCHEMAS, read_snapshot, rewrite_tables, scan_table
 from training.privacy.artefacts import erase_people, people_rows
@@ -78,9 +79,9 @@ def words(raw: str) -> set[str]:
 def erase_files(workspace: Workspace, people: Collection[Person]) -> dict[str, int]:
     """Remove rows from every Parquet file with a customer_id in checkpoints, models and reports.
 
-    The recommender's checkpoint goes whole: it is one row of factors a customer, and of no use once the
-    tables changed. The intake, a cache of the raw files, goes whole too, and what a search was at work on.
-    Returns rows removed by file, every row of a folder that went, caches apart.
+    The recommenders' checkpoints go whole: they are one row of factors a customer, or what all customers did,
+    and of no use once the tables changed. The intake, a cache of the raw files, goes whole too, and what a
+    search was at work on. Returns rows removed by file, every row of a folder that went, caches apart.
     """
     theirs, removed = whose(people), {}
     shutil.rmtree(workspace.intake, ignore_errors=True)
@@ -89,6 +90,9 @@ def erase_files(workspace: Workspace, people: Collection[Person]) -> dict[str, i
     if (factors / "customers.parquet").is_file():
         removed["checkpoints/recommend"] = pl.read_parquet(factors / "customers.parquet").height
         shutil.rmtree(factors)
+    for folder in sorted(folder_of(workspace, "embedding").glob("*/")):  # all that customers did, in columns
+        removed[folder.relative_to(workspace.root).as_posix()] = _num_events(folder)
+        shutil.rmtree(folder)
     for path in _customer_files(workspace):
         rows = pl.read_parquet(path)
         left = rows.filter(~pl.col("customer_id").is_in(theirs).fill_null(False))
@@ -138,6 +142,13 @@ def traces(folders: Iterable[Path], people: Collection[Person]) -> list[Path]:
 def whose(people: Collection[Person]) -> list[str]:
     """All customer ids of these people."""
     return [customer_id for person in people for customer_id in person.customer_ids]
+
+
+def _num_events(folder: Path) -> int:
+    """Events in the columns that a training of embeddings made."""
+    return sum(
+        len(map_columns(columns.parent).get("item", ())) for columns in folder.glob("*/" + COLUMNS_FILE)
+    )
 
 
 def _customer_files(workspace: Workspace) -> list[Path]:

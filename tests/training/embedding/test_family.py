@@ -15,6 +15,8 @@ from serving.contract import ModelContract, read_goldens, read_json
 from serving.graph import read_graph
 from tests.training.small_shop import event, tastes_shop, write_shop
 from training import families
+from training.privacy.people import Person
+from training.privacy.places import erase_files
 from training.recipes import Recipe
 from training.recommend import embedding
 from training.recommend.embedding.checkpoint import CheckpointMismatch
@@ -51,7 +53,7 @@ CONFIG = EmbeddingConfig(
         layers=(16,),
         num_negatives=6,
         num_candidates=15,
-        loop=LoopConfig(epochs=4, batch_size=32, learning_rate=0.01, embedding_learning_rate=0.2, patience=0),
+        loop=LoopConfig(epochs=4, batch_size=32, learning_rate=0.003, patience=0),
     ),
     num_bootstraps=50,
 )
@@ -228,3 +230,12 @@ def test_a_shop_without_an_early_purchase_is_told_what_it_lacks(tmp_path: Path) 
     workspace = write_shop(tmp_path, events, [{"item_id": "a"}, {"item_id": "b"}])
     with pytest.raises(ValueError, match="no customer's purchase lies before"):
         embedding.train(workspace, CONFIG, lambda _: None)
+
+
+def test_forgetting_leaves_nothing_of_what_customers_did(tmp_path: Path) -> None:
+    workspace = tastes_shop(tmp_path, num_customers=30)
+    _cut_training(workspace, CONFIG)
+    removed = erase_files(workspace, [Person(("c001",), ())])
+    assert removed["checkpoints/embedding/fits"] > 30
+    assert not list((workspace.checkpoints / "embedding").rglob("*.safetensors"))
+    assert "embedding" in families.chosen(workspace, "all", lambda _: None)  # and is trained again with all

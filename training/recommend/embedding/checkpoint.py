@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.distributed.checkpoint import state_dict_loader as dcp_loader
 from torch.distributed.checkpoint import state_dict_saver as dcp_saver
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
@@ -74,9 +75,13 @@ def save(
         if group.is_first:
             _seal(staging, final, position, fingerprint, group.share.num_workers)
             _forget_older(folder)
-    except BaseException:
+    except BaseException as error:
         if group.is_first:
             shutil.rmtree(staging, ignore_errors=True)
+        if isinstance(
+            error, CheckpointException
+        ):  # it wraps what happened to each worker, a full disk perhaps
+            raise next(iter(error.failures.values()))[0] from error
         raise
     group.barrier()
     return final

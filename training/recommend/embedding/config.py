@@ -62,7 +62,8 @@ class FeatureConfig:
         know; customer_buckets: rows for hashed customer ids, 0 for models that know customers by what they
         did alone. bucket_share: share of the ids that training hides behind their bucket, so that buckets
         learn; history_dropout: share of a history's items that training leaves away.
-        gap_hours: what a customer did so shortly before an example is no history of it.
+        gap_hours: what a customer did so shortly before an example is no history of it, for
+        who just looked at an item needs no recommendation of it.
     """
 
     max_history: int = 50
@@ -71,7 +72,7 @@ class FeatureConfig:
     customer_buckets: int = 0
     bucket_share: float = 0.02
     history_dropout: float = 0.0
-    gap_hours: float = 0.0
+    gap_hours: float = 24.0
 
     def __post_init__(self) -> None:
         for name in ("max_history", "num_recent", "item_buckets"):

@@ -1,0 +1,96 @@
+"""Checkpoints are whole or not there; a damaged one is named and passed over, the one before it serves."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+
+from tests.training.embedding.small import CONFIG, task, tastes, ways
+from training.recommend.embedding.checkpoint import CheckpointDamaged, CheckpointMismatch, last_good, weights
+from training.recommend.embedding.fitting import fit
+
+EVERY = ways(CONFIG, "table_wise", checkpoint_steps=4, epochs=1)
+
+
+@pytest.fixture
+def fitted(tmp_path: Path) -> Path:
+    examples = tastes(tmp_path / "data")
+    fit(task(examples, EVERY), EVERY.loop, tmp_path / "fit")
+    return tmp_path
+
+
+def _again(
+    folder: Path, config: Any = EVERY, said: list[str] | None = None, seed: int = 0, **more: Any
+) -> None:
+    examples = tastes(folder / f"data-{seed}", seed, **more)
+    heard: list[str] = [] if said is None else said
+    fit(task(examples, config), config.loop, folder / "fit", progress=heard.append)
+
+
+def test_the_last_two_are_kept_and_hold_safetensors_alone(fitted: Path) -> None:
+    steps = sorted(path.name for path in (fitted / "fit").iterdir())
+    assert len(steps) == 2 and all(name.startswith("step-") for name in steps)
+    kinds = {path.suffix for path in (fitted / "fit").rglob("*") if path.is_file()}
+    assert kinds == {".safetensors", ".json"}
+
+
+@pytest.mark.parametrize("how", ["cut off", "changed", "without its manifest"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_gone_on_from(fitted: Path, how: str) -> None:
+    wanted = weights(fitted / "fit")
+    last = sorted((fitted / "fit").iterdir())[-1]
+    shard = next(last.glob("*.safetensors"))
+    if how == "cut off":
+        shard.write_bytes(shard.read_bytes()[:-100])
+    elif how == "changed":
+        shard.write_bytes(shard.read_bytes()[:-1] + b"\x01")
+    else:
+        (last / "manifest.json").unlink()
+    said: list[str] = []
+    _again(fitted, said=said)
+    assert any(last.name in line and "the checkpoint before it" in line for line in said)
+    again = weights(fitted / "fit")
+    assert all(torch.equal(wanted[name], again[name]) for name in wanted)
+
+
+def test_no_whole_checkpoint_is_an_error_that_says_what_to_do(fitted: Path) -> None:
+    for shard in (fitted / "fit").rglob("*.safetensors"):
+        shard.write_bytes(b"")
+    with pytest.raises(CheckpointDamaged, match="remove the folder to fit anew"):
+        _again(fitted)
+
+
+def test_other_settings_data_or_catalogue_are_refused_by_name_and_harm_nothing(fitted: Path) -> None:
+    before = last_good(fitted / "fit", None, print)
+    with pytest.raises(CheckpointMismatch, match="batch_size 50 is now 49"):
+        _again(fitted, ways(CONFIG, "table_wise", batch_size=49))
+    with pytest.raises(CheckpointMismatch, match="catalogue_sha256"):
+        _again(fitted, item_ids=[f"j{number}" for number in range(36)])
+    with pytest.raises(CheckpointMismatch, match="num_examples"):
+        _again(fitted, seed=1)
+    assert last_good(fitted / "fit", None, print) == before
+
+
+def test_more_epochs_go_on_and_another_sharding_is_no_mismatch(fitted: Path) -> None:
+    said: list[str] = []
+    _again(fitted, ways(CONFIG, "row_wise", checkpoint_steps=4, epochs=2), said)
+    assert any("goes on after step" in line for line in said)
+    assert sum("epoch" in line for line in said) == 1
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(fitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = last_good(fitted / "fit", None, print)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(HuggingFaceStorageWriter, "write_data", full)
+    with pytest.raises(OSError, match="No space left"):
+        _again(fitted, ways(CONFIG, "table_wise", epochs=2))
+    monkeypatch.undo()
+    assert last_good(fitted / "fit", None, print) == before
+    assert not list((fitted / "fit").glob(".*"))
