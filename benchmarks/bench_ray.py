@@ -28,8 +28,9 @@ from training.recommend.embedding.examples import Examples, Features, write_exam
 from training.recommend.embedding.fitting import fit
 from training.recommend.embedding.retrieval_task import TwoTowerTask
 
-WORKERS, ROUNDS, EPOCHS = 2, 3, 5
-NUM_CUSTOMERS, NUM_ITEMS, NUM_EVENTS = 10_000, 20_000, 60_000
+# With one worker a core is left to Ray's own processes, with two they take turns with the workers.
+WORKERS, ROUNDS, EPOCHS = (1, 2), 2, 5
+NUM_CUSTOMERS, NUM_ITEMS, NUM_EVENTS = 10_000, 20_000, 40_000
 LOOP = LoopConfig(epochs=EPOCHS, batch_size=1024, patience=0)
 CONFIG = TwoTowerConfig(dim=64, num_negatives=1024, loop=LOOP)
 FEATURES = FeatureConfig()
@@ -38,51 +39,58 @@ Timed = tuple[list[float], float]  # seconds of the epochs that count, and of al
 
 def run(report: Report) -> None:
     """Alternate the two, each in fresh processes and from no checkpoint."""
-    seconds: dict[str, list[Timed]] = {"ray": [], "plain": []}
-    variants: dict[str, Callable[[Path, str], list[float]]] = {"ray": _with_ray, "plain": _without_ray}
     with tempfile.TemporaryDirectory(prefix="bench-ray-") as folder:
         _write(Path(folder) / "data")
-        for number in range(ROUNDS):
-            for name in ("ray", "plain") if number % 2 else ("plain", "ray"):
-                seconds[name].append(_timed(variants[name], Path(folder), f"{name}-{number}"))
-                report.say(f"round {number + 1}, {name}: {seconds[name][-1]}")
-    epochs, rest = ({name: [one[part] for one in runs] for name, runs in seconds.items()} for part in (0, 1))
+        for num_workers in WORKERS:
+            _compare(report, Path(folder), num_workers)
+
+
+def _compare(report: Report, folder: Path, num_workers: int) -> None:
+    seconds: dict[str, list[Timed]] = {"ray": [], "plain": []}
+    for number in range(ROUNDS):
+        for name in ("ray", "plain") if number % 2 else ("plain", "ray"):
+            variant = _with_ray if name == "ray" else _without_ray
+            seconds[name].append(_timed(variant, folder, f"{name}-{num_workers}-{number}", num_workers))
+            report.say(f"round {number + 1}, {name}: {seconds[name][-1]}")
     about = {
-        "workers": WORKERS, "events": NUM_EVENTS, "items": NUM_ITEMS, "loop": asdict(LOOP), "rounds": ROUNDS,
+        "workers": num_workers, "events": NUM_EVENTS, "items": NUM_ITEMS, "loop": asdict(LOOP),
+        "rounds": ROUNDS,
     }  # fmt: skip
-    ours, theirs = ([one for run in epochs[name] for one in run] for name in ("ray", "plain"))
-    case = f"two towers, {WORKERS} workers on CPU, an epoch"
-    report.add_times(case, "the same loop without Ray", ours, theirs, "seconds an epoch", **about)
-    case = f"two towers, {WORKERS} workers on CPU, all beside the epochs"
-    report.add_times(case, "the same loop without Ray", rest["ray"], rest["plain"], "seconds a run", **about)
+    peer, case = "the same loop without Ray", f"two towers, {num_workers} workers on CPU"
+    ours, theirs = ([one for run, _ in seconds[name] for one in run] for name in ("ray", "plain"))
+    report.add_times(f"{case}, an epoch", peer, ours, theirs, "seconds an epoch", **about)
+    ours, theirs = ([rest for _, rest in seconds[name]] for name in ("ray", "plain"))
+    report.add_times(f"{case}, all beside the epochs", peer, ours, theirs, "seconds a run", **about)
 
 
-def _timed(variant: Callable[[Path, str], list[float]], folder: Path, name: str) -> Timed:
+def _timed(
+    variant: Callable[[Path, str, int], list[float]], folder: Path, name: str, num_workers: int
+) -> Timed:
     began = time.perf_counter()
-    epochs = variant(folder, name)
+    epochs = variant(folder, name, num_workers)
     return epochs[1:], time.perf_counter() - began - sum(epochs)
 
 
-def _with_ray(folder: Path, name: str) -> list[float]:
+def _with_ray(folder: Path, name: str, num_workers: int) -> list[float]:
     with connected("local") as ray:
         return on_all_workers(
-            ray, Resources(WORKERS), _fit, str(folder), name, progress=lambda _: None,
+            ray, Resources(num_workers), _fit, str(folder), name, progress=lambda _: None,
             storage=folder / "jobs" / name,
         )  # fmt: skip
 
 
-def _without_ray(folder: Path, name: str) -> list[float]:
+def _without_ray(folder: Path, name: str, num_workers: int) -> list[float]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(_rank, (port, str(folder), name), nprocs=WORKERS)
+    multiprocessing.spawn(_rank, (num_workers, port, str(folder), name), nprocs=num_workers)
     return [float(line) for line in (folder / f"{name}.txt").read_text().split()]
 
 
-def _rank(rank: int, port: int, folder: str, name: str) -> None:
-    os.environ.update(environment(Resources(WORKERS)))
+def _rank(rank: int, num_workers: int, port: int, folder: str, name: str) -> None:
+    os.environ.update(environment(Resources(num_workers)))
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORKERS)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=num_workers)
     epochs = _fit(folder, name, lambda _: None)
     if rank == 0:
         (Path(folder) / f"{name}.txt").write_text("\n".join(map(str, epochs)))

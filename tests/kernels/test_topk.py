@@ -98,7 +98,7 @@ def test_what_breaks_the_contract_is_refused_by_name():
 
 
 def test_shares_of_the_items_are_put_together_as_one_list(monkeypatch):
-    """Few users: every thread takes a share of the items; ties over the border of two shares stay by index."""
+    """Few users: every thread takes a share of the items; ties over a border of shares stay by index."""
     random = np.random.default_rng(6)
     users, items = (make_factors(n, 16, np.float32, random) for n in (5, 5000))
     items[4000] = items[100]
