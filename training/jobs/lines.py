@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 Progress = Callable[[str], None]
-_POLL_SECONDS = 0.2
+_LAST = None
+_ENDING_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -26,26 +27,22 @@ class Say:
 @contextlib.contextmanager
 def heard(progress: Progress) -> Iterator[Say]:
     """Yield a `Say` for workers, whose lines are given to `progress` here in their order."""
-    from ray.util.queue import Empty, Queue
+    from ray.util.queue import Queue
 
-    queue, over = Queue(actor_options={"num_cpus": 0}), threading.Event()
+    queue = Queue(actor_options={"num_cpus": 0})
 
     def listen() -> None:
-        while True:
-            ending = over.is_set()
-            try:
-                progress(queue.get(timeout=_POLL_SECONDS))
-            except Empty:
-                if ending:
-                    return
-            except Exception:  # the cluster is gone; what became of the job, its caller hears
-                return
+        # Waits without asking again and again: where workers fill all cores, each question stops one of them.
+        with contextlib.suppress(Exception):  # the cluster is gone; what became of the job, its caller hears
+            while (line := queue.get()) is not _LAST:
+                progress(line)
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
     try:
         yield Say(queue)
     finally:
-        over.set()
-        listener.join()
-        queue.shutdown(force=True)
+        with contextlib.suppress(Exception):
+            queue.put(_LAST)
+            listener.join(_ENDING_SECONDS)
+            queue.shutdown(force=True)
