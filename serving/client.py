@@ -98,11 +98,18 @@ class Profile:
 
 @dataclass(frozen=True)
 class Understanding:
-    """What a message wants, how sure the model is, and its sentiment (None: not learned)."""
+    """What a message wants, how sure the model is, its sentiment (None: not learned) and the shop's answer.
+
+    is_out_of_scope: it wants none of the intents, as far as the model can tell. answer and answer_source (its
+    id in the shop's answers): None where the shop has none that is sure enough; a person should answer.
+    """
 
     intent: str
     confidence: float
     sentiment: str | None
+    is_out_of_scope: bool
+    answer: str | None
+    answer_source: str | None
     release: str
 
 
@@ -189,13 +196,16 @@ class ShopsightClient:
         )
 
     def understand(self, text: str) -> Understanding:
-        """Return what a message wants and how its writer feels."""
+        """Return what a message wants, how its writer feels, and what the shop answers to it."""
         answer = self.infer("understand", {"TEXT": _texts([text])})
         sentiment = answer.get("SENTIMENT")
         return Understanding(
             intent=_strings(answer["INTENT"])[0],
             confidence=float(answer["CONFIDENCE"].ravel()[0]),
             sentiment=None if sentiment is None else _strings(sentiment)[0],
+            is_out_of_scope=bool(answer["IS_OUT_OF_SCOPE"].ravel()[0]),
+            answer=_strings(answer["ANSWER"])[0] or None if "ANSWER" in answer else None,
+            answer_source=_strings(answer["ANSWER_SOURCE"])[0] or None if "ANSWER" in answer else None,
             release=_strings(answer["RELEASE"])[0],
         )
 

@@ -97,7 +97,12 @@ def _understanding(understanding: dict[str, Any]) -> RenderableType:
     said = f"{understanding['intent']} ({understanding['confidence']:.0%} sure)"
     if "sentiment" in understanding:
         said += f", {understanding['sentiment']}"
-    return Text.assemble(("The message wants: ", "bold"), said)
+    if understanding["is_out_of_scope"]:
+        said += "; more likely none of the known intents"
+    answer = "a person should answer: nothing that the shop has written is sure to fit"
+    if understanding.get("answer"):
+        answer = f"{understanding['answer']} [{understanding['answer_source']}]"
+    return Text.assemble(("The message wants: ", "bold"), said, ("\nAnswer: ", "bold"), answer)
 
 
 def _recommendations(recommendations: Sequence[dict[str, Any]]) -> RenderableType:

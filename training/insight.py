@@ -72,7 +72,8 @@ def _recommendations(golden: Golden) -> list[dict[str, Any]]:
 
 
 def _understanding(golden: Golden) -> dict[str, Any]:
-    return {tensor.name.lower(): _flat(tensor.data)[0] for tensor in golden.answer}
+    told = {tensor.name.lower(): _flat(tensor.data)[0] for tensor in golden.answer}
+    return {name: (value or None) if name.startswith("answer") else value for name, value in told.items()}
 
 
 def _flat(data: list[Any]) -> list[Any]:

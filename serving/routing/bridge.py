@@ -20,7 +20,7 @@ Answer = dict[str, Array]
 # so in the request's parameters, and is told the code in front of the message.
 _ASKED_BY_ROUTER = "asked_by_router"
 _CODE_END = "|"
-_PADDING = {"f": -np.inf, "O": b"", "i": 0}  # of the shorter rows of a request with several
+_PADDING = {"f": -np.inf, "O": b"", "i": 0, "b": False}  # of the shorter rows of a request with several
 
 
 class Router(Protocol):

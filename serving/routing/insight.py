@@ -29,8 +29,9 @@ class InsightRouter:
 
     The JSON holds schema_version, release, request_id, profile (null for a customer that the release does
     not know; its forecast is null for one who never bought, and left out without a value model),
-    recommendations, and understanding (null without TEXT). A part whose router this release
-    lacks is left out, and so are profile and recommendations where TEXT comes from nobody in particular.
+    recommendations, and understanding (null without TEXT; its answer is null where a person should answer).
+    A part whose router this release lacks is left out, and so are profile and recommendations where TEXT
+    comes from nobody in particular.
     """
 
     def __init__(self, folder: Path, release: str) -> None:
@@ -128,6 +129,10 @@ async def _understanding(text: bytes | None, ask: AskAsync, request_id: str) -> 
     }
     if "SENTIMENT" in answer:
         found["sentiment"] = _texts(answer, "SENTIMENT")[0]
+    found["is_out_of_scope"] = bool(answer["IS_OUT_OF_SCOPE"].reshape(-1)[0])
+    if "ANSWER" in answer:
+        found["answer"] = _texts(answer, "ANSWER")[0] or None
+        found["answer_source"] = _texts(answer, "ANSWER_SOURCE")[0] or None
     return found
 
 

@@ -83,6 +83,10 @@ UNDERSTAND = RouterTensors(
         TensorSpec("CONFIDENCE", "FP32", (1,)),
         # Left out of the contract when the model was not trained on sentiment.
         TensorSpec("SENTIMENT", "BYTES", (1,), optional=True),
+        TensorSpec("IS_OUT_OF_SCOPE", "BOOL", (1,)),
+        # Left out when the shop has no answers; both are empty where a person should answer.
+        TensorSpec("ANSWER", "BYTES", (1,), optional=True),
+        TensorSpec("ANSWER_SOURCE", "BYTES", (1,), optional=True),
         _RELEASE,
     ),
     calls=("intent_encoder",),

@@ -1,8 +1,7 @@
-"""The understand router: a message in, its intent and its sentiment out."""
+"""The understand router: a message in; its intent, its sentiment and the shop's answer to it out."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,10 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from serving.contract import ModelContract
+from serving.routing.answers import AnswerIndex, Message, Weights
 from serving.routing.rows import RequestError, Row, byte_strings
+from serving.routing.scope import Abstention
+from serving.routing.texts import read_texts
 
 Array = np.ndarray[Any, Any]
 Answer = dict[str, Array]
@@ -24,8 +26,10 @@ class UnderstandRouter:
     """Answers `understand` rows; one call of the member for all texts of one padded length.
 
     Normalisation, special tokens and truncation are part of tokenizer.json. preprocessing: intents and
-    sentiments (names in the order of the member's outputs; no sentiments: none was learned), temperature
-    (of the intents' softmax), buckets (padded lengths, ascending), max_text_bytes.
+    sentiments (names in the order of the member's outputs; no sentiments: none was learned), inputs (what the
+    member reads), temperature (of the intents' softmax), abstention (score, threshold and temperature of
+    scope.py), buckets (padded lengths, ascending), max_text_bytes, and answers (weights and threshold of
+    answers.py; null: the shop has none).
     """
 
     def __init__(self, folder: Path, release: str) -> None:
@@ -34,20 +38,30 @@ class UnderstandRouter:
         self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
         self._intents = [str(name).encode() for name in preprocessing["intents"]]
         self._sentiments = [str(name).encode() for name in preprocessing["sentiments"]]
+        self._inputs = [str(name) for name in preprocessing["inputs"]]
         self._temperature = float(preprocessing["temperature"])
+        self._abstention = Abstention(**preprocessing["abstention"])
         self._buckets = sorted(int(length) for length in preprocessing["buckets"])
         self._max_text_bytes = int(preprocessing["max_text_bytes"])
+        rule = preprocessing["answers"]
+        self._answers = AnswerIndex.read(folder) if rule else None
+        if rule:
+            self._weights, self._threshold = Weights(**rule["weights"]), float(rule["threshold"])
 
     def answer(self, rows: Sequence[Row], ask: Ask) -> list[Answer | RequestError]:
         """Return an answer or the error for each row, in order; `ask` calls a member at this release."""
-        texts = [self._text_or_error(row) for row in rows]
-        readable = [(i, text) for i, text in enumerate(texts) if isinstance(text, str)]
+        read = [self._text_or_error(row) for row in rows]
+        places = [i for i, text in enumerate(read) if isinstance(text, str)]
+        texts = [text for text in read if isinstance(text, str)]
+        inputs = read_texts(self._tokenizer, texts, self._buckets[-1])
         by_row: dict[int, Answer] = {}
-        for positions, inputs in self._padded(readable):
-            answer = ask("intent_encoder", inputs)
-            for place, position in enumerate(positions):
-                by_row[position] = self._answer({name: value[place] for name, value in answer.items()})
-        return [text if isinstance(text, RequestError) else by_row[i] for i, text in enumerate(texts)]
+        for length, chosen in inputs.by_length(self._buckets).items():
+            padded = inputs.padded(chosen, length)
+            answer = ask("intent_encoder", {name: padded[name] for name in self._inputs})
+            for at, place in enumerate(chosen):
+                output = {name: value[at] for name, value in answer.items()}
+                by_row[places[place]] = self._answer(texts[place], inputs.tokens[place], output)
+        return [text if isinstance(text, RequestError) else by_row[i] for i, text in enumerate(read)]
 
     def _text_or_error(self, row: Row) -> str | RequestError:
         try:
@@ -69,32 +83,24 @@ class UnderstandRouter:
             raise RequestError("TEXT is empty; send what the customer wrote")
         return text
 
-    def _padded(self, texts: Sequence[tuple[int, str]]) -> list[tuple[list[int], dict[str, Array]]]:
-        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch_fast([t for _, t in texts])]
-        groups: dict[int, list[tuple[int, list[int]]]] = defaultdict(list)
-        for (position, _), ids in zip(texts, tokens, strict=True):
-            ids = ids[: self._buckets[-1]]
-            groups[next(length for length in self._buckets if length >= len(ids))].append((position, ids))
-        return [([p for p, _ in rows], _member_inputs([i for _, i in rows], n)) for n, rows in groups.items()]
-
-    def _answer(self, output: Mapping[str, Array]) -> Answer:
-        logit = output["INTENT_LOGIT"].astype(np.float64) / self._temperature
-        probability = np.exp(logit - logit.max())
+    def _answer(self, text: str, tokens: Sequence[int], output: Mapping[str, Array]) -> Answer:
+        logits = output["INTENT_LOGIT"][None]
+        scaled = logits[0].astype(np.float64) / self._temperature
+        probability = np.exp(scaled - scaled.max())
         probability /= probability.sum()
         intent = int(probability.argmax())
+        in_scope = self._abstention.accepts(logits)
         answer = {
             "INTENT": byte_strings([self._intents[intent]]),
             "CONFIDENCE": probability[intent : intent + 1].astype(np.float32),
+            "IS_OUT_OF_SCOPE": ~in_scope,
             "RELEASE": byte_strings([self._release]),
         }
         if self._sentiments:
             answer["SENTIMENT"] = byte_strings([self._sentiments[int(output["SENTIMENT_LOGIT"].argmax())]])
+        if self._answers is not None:
+            message = Message(text, tokens, output["EMBEDDING"], probability, bool(in_scope[0]))
+            found = self._answers.best(message, self._weights, self._threshold)
+            answer["ANSWER"] = byte_strings([found.answer.encode() if found else b""])
+            answer["ANSWER_SOURCE"] = byte_strings([found.source.encode() if found else b""])
         return answer
-
-
-def _member_inputs(tokens: Sequence[Sequence[int]], length: int) -> dict[str, Array]:
-    token_id = np.zeros((len(tokens), length), dtype=np.int64)
-    for row, ids in zip(token_id, tokens, strict=True):
-        row[: len(ids)] = ids
-    lengths = np.array([[len(ids)] for ids in tokens], dtype=np.int64)
-    return {"TOKEN_ID": token_id, "LENGTH": lengths}

@@ -81,8 +81,13 @@ def answer(request, given):
         time.sleep(3)
     if text == "":
         raise LookupError("TEXT is empty; send what the customer wrote", "INVALID_ARG")
-    outputs = {"INTENT": texts(text), "CONFIDENCE": np.float32([[0.75]]), "RELEASE": texts("7")}
-    return outputs if text == "no sentiment" else outputs | {"SENTIMENT": texts("positive")}
+    outputs = {"INTENT": texts(text), "CONFIDENCE": np.float32([[0.75]]), "RELEASE": texts("7"),
+               "IS_OUT_OF_SCOPE": np.array([[text == "hm"]])}
+    if text == "no sentiment":
+        return outputs
+    answer = "" if text == "hm" else "以30天为限"
+    outputs |= {"ANSWER": texts(answer), "ANSWER_SOURCE": texts(answer[:1])}
+    return outputs | {"SENTIMENT": texts("positive")}
 """,
     "insight": """
 def answer(request, given):
@@ -181,7 +186,11 @@ def test_profile_of_a_customer_of_a_row_and_of_nobody(client: ShopsightClient) -
 def test_understand_reads_texts_of_any_language_and_a_missing_sentiment(client: ShopsightClient) -> None:
     answer = client.understand("我要退货")
     assert (answer.intent, answer.confidence, answer.sentiment) == ("我要退货", 0.75, "positive")
-    assert client.understand("no sentiment").sentiment is None
+    assert (answer.answer, answer.answer_source, answer.is_out_of_scope) == ("以30天为限", "以", False)
+    unsure = client.understand("hm")
+    assert (unsure.answer, unsure.answer_source, unsure.is_out_of_scope) == (None, None, True)
+    without = client.understand("no sentiment")
+    assert (without.sentiment, without.answer, without.answer_source) == (None, None, None)
     with pytest.raises(RequestRefusedError, match="TEXT is empty") as refused:
         client.understand("")
     assert not isinstance(refused.value, UnknownCustomerError)

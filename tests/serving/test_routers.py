@@ -21,7 +21,7 @@ from serving.routing.recommend import RecommendRouter
 from serving.routing.rows import RequestError, Row
 from serving.routing.tensors import FORECAST
 from serving.routing.understand import UnderstandRouter
-from tests.serving.tiny_models import KEY, TinyShop
+from tests.serving.tiny_models import KEY, SURE_FROM, TinyShop
 
 Array = np.ndarray[Any, Any]
 Ask = Callable[[str, Mapping[str, Array]], dict[str, Array]]
@@ -366,6 +366,9 @@ def test_messages_are_understood_in_one_call_for_each_length(
         assert found["INTENT"].tolist() == [intent.encode()]
         assert found["SENTIMENT"].tolist() == [sentiment.encode()]
         np.testing.assert_allclose(found["CONFIDENCE"], [confidence], atol=1e-6)
+        assert found["IS_OUT_OF_SCOPE"].tolist() == [confidence < SURE_FROM]
+        assert "ANSWER" not in found
+    assert len({bool(found["IS_OUT_OF_SCOPE"][0]) for found in answers}) == 2
     assert sorted(shapes["TOKEN_ID"] for _, shapes in members.asked) == [(1, 16), (4, 4)]
 
 
@@ -445,6 +448,7 @@ def test_insight_joins_the_others_and_each_row_fails_alone(
     assert found["understanding"]["intent"] == intent
     assert found["understanding"]["confidence"] == pytest.approx(confidence, abs=1e-6)
     assert found["understanding"]["sentiment"] == sentiment
+    assert found["understanding"]["is_out_of_scope"] == (confidence < SURE_FROM)
     stranger = json.loads(unknown["INSIGHT"][0])  # type: ignore[index]
     assert stranger["profile"] is None
     assert stranger["understanding"] is None

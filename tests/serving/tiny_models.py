@@ -28,6 +28,7 @@ from tests.serving.tiny_graphs import write_encoder, write_retrieval, write_segm
 Array = np.ndarray[Any, Any]
 KEY = PseudonymKey(key_id="tiny", secret=b"not a secret: a test's key")
 NUM_FACTORS = 4
+SURE_FROM = 0.45  # confidence below which a message is out of scope
 INTENTS, SENTIMENTS = ["delivery", "refund", "thanks"], ["negative", "positive"]
 WORDS = ["where", "is", "my", "parcel", "money", "back", "lovely", "谢谢", "?"]
 PREPROCESSING = {
@@ -247,11 +248,15 @@ class TinyShop:
             _bytes("INTENT", [intent]),
             GoldenTensor("CONFIDENCE", "FP32", (1, 1), [[confidence]]),
             _bytes("SENTIMENT", [sentiment]),
+            GoldenTensor("IS_OUT_OF_SCOPE", "BOOL", (1, 1), [[confidence < SURE_FROM]]),
         )
         write_goldens(folder, [Golden((_bytes("TEXT", ["Where is my parcel"]),), answer)])
         preprocessing = {
             "intents": INTENTS,
             "sentiments": SENTIMENTS,
+            "inputs": ["TOKEN_ID", "LENGTH"],
+            "abstention": {"score": "confidence", "threshold": SURE_FROM, "temperature": 2.0},
+            "answers": None,
             "temperature": 2.0,
             "max_tokens": 16,
             "buckets": [4, 16],
@@ -320,7 +325,7 @@ def _router(folder: Path, files: list[str], preprocessing: dict[str, Any]) -> No
         name=folder.name,
         kind="router",
         inputs=tensors.inputs,
-        outputs=tensors.outputs,
+        outputs=tuple(spec for spec in tensors.outputs if "ANSWER" not in spec.name),
         max_batch_size=tensors.max_batch_size,
         files=tuple(file_entry(folder, name) for name in files),
         calls=tensors.calls[:1] if folder.name == "recommend" else tensors.calls,

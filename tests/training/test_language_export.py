@@ -13,14 +13,15 @@ import pytest
 
 from serving.contract import ModelContract, read_goldens
 from serving.routing.rows import Row
+from serving.routing.texts import read_texts
 from serving.routing.understand import UnderstandRouter
 from tests.training.language_shop import SMALL, messages, small_shop, write_shop
 from training import language
 from training.language.checkpoint import load
 from training.language.corpus import LanguageError
-from training.language.tokenizer import encode, pad
 from training.workspace import Workspace
 
+DTYPES = {"INT64": np.int64, "INT32": np.int32}
 RAW_TEXTS = [
     *(text for _, text, _, _ in messages(40, seed=3)),
     "WHERE   is my\tＪＡＣＫＥＴ",
@@ -53,16 +54,12 @@ def test_the_graph_gives_the_trained_logits_at_any_batch_and_length(
     shop: Workspace, session: onnxruntime.InferenceSession
 ) -> None:
     model = load(shop)
-    rows = encode(model.tokenizer, RAW_TEXTS)
-    for width, chosen in ((0, rows[:1]), (0, rows), (32, rows[3:6])):
-        token_id, length = pad(chosen, width)
-        intent, sentiment = session.run(
-            ["INTENT_LOGIT", "SENTIMENT_LOGIT"], {"TOKEN_ID": token_id, "LENGTH": length}
-        )
-        first = rows.index(chosen[0])
-        expected = model.predict(RAW_TEXTS).logits
-        np.testing.assert_allclose(intent, expected["intent"][first : first + len(chosen)], atol=1e-5)
-        np.testing.assert_allclose(sentiment, expected["sentiment"][first : first + len(chosen)], atol=1e-5)
+    texts = read_texts(model.tokenizer, RAW_TEXTS, model.config.max_tokens)
+    expected = model.predict(RAW_TEXTS).logits
+    for width, chosen in ((0, [0]), (0, list(range(len(RAW_TEXTS)))), (32, [3, 4, 5])):
+        intent, sentiment = session.run(["INTENT_LOGIT", "SENTIMENT_LOGIT"], texts.padded(chosen, width))
+        np.testing.assert_allclose(intent, expected["intent"][chosen], atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(sentiment, expected["sentiment"][chosen], atol=1e-5, rtol=1e-5)
 
 
 def test_serving_answers_raw_texts_as_the_trained_model_does(
@@ -83,6 +80,9 @@ def test_serving_answers_raw_texts_as_the_trained_model_does(
         assert answer["INTENT"][0].decode() == said.labels("intent")[i]
         assert answer["SENTIMENT"][0].decode() == said.labels("sentiment")[i]
         assert answer["CONFIDENCE"][0] == pytest.approx(said.confidence("intent")[i], abs=1e-5)
+        assert (
+            answer["IS_OUT_OF_SCOPE"][0] != load(shop).abstention.accepts(said.logits["intent"][i : i + 1])[0]
+        )  # type: ignore[union-attr]
 
 
 def test_goldens_are_what_the_served_parts_answer(
@@ -91,13 +91,13 @@ def test_goldens_are_what_the_served_parts_answer(
     goldens = read_goldens(shop.models / "intent_encoder")
     assert len(goldens) >= 8
     for golden in goldens:
-        feed = {t.name: np.array(t.data, dtype=np.int64) for t in golden.request}
+        feed = {t.name: np.array(t.data, dtype=DTYPES[t.datatype]) for t in golden.request}
         for tensor in golden.answer:
             given = session.run([tensor.name], feed)[0]
             np.testing.assert_allclose(given, np.array(tensor.data), atol=golden.tolerance)
     said = load(shop)
     for golden in read_goldens(shop.models / "understand"):
-        assert [t.name for t in golden.answer] == ["INTENT", "CONFIDENCE", "SENTIMENT"]
+        assert [t.name for t in golden.answer] == ["INTENT", "CONFIDENCE", "SENTIMENT", "IS_OUT_OF_SCOPE"]
         assert golden.answer[0].data[0][0] == said.predict([golden.request[0].data[0][0]]).labels("intent")[0]
 
 
@@ -108,7 +108,11 @@ def test_contracts_hold_for_the_files_and_the_graph(shop: Workspace) -> None:
     assert [o.version for o in graph.opset_import if not o.domain] == [20]
     assert graph.graph.input[0].type.tensor_type.shape.dim[1].dim_param
     contract = ModelContract.read(shop.models / "intent_encoder")
-    assert {s.name: s.dims for s in contract.outputs} == {"INTENT_LOGIT": (3,), "SENTIMENT_LOGIT": (3,)}
+    assert {s.name: s.dims for s in contract.outputs} == {
+        "EMBEDDING": (3 * SMALL.width,),
+        "INTENT_LOGIT": (3,),
+        "SENTIMENT_LOGIT": (3,),
+    }
 
 
 def test_the_same_model_exports_to_the_same_bytes(shop: Workspace) -> None:
@@ -123,7 +127,7 @@ def test_without_sentiment_labels_understand_promises_no_sentiment(tmp_path: Pat
     language.train(workspace, SMALL, lambda _: None)
     language.export(workspace, SMALL)
     contract = ModelContract.read(workspace.models / "understand")
-    assert [spec.name for spec in contract.outputs] == ["INTENT", "CONFIDENCE", "RELEASE"]
+    assert [spec.name for spec in contract.outputs] == ["INTENT", "CONFIDENCE", "IS_OUT_OF_SCOPE", "RELEASE"]
     assert contract.preprocessing["sentiments"] == []
 
 

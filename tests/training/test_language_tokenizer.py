@@ -7,9 +7,14 @@ import polars as pl
 import pytest
 from tokenizers import Tokenizer, decoders
 
+from serving.routing.texts import CODE_POINTS_PER_TOKEN, read_texts
 from tests.training.language_shop import messages
 from training.data.masking import mask_personal_data
-from training.language.tokenizer import MASK, PAD, START, encode, pad, train_tokenizer
+from training.language.tokenizer import MASK, START, train_tokenizer
+
+
+def encode(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    return read_texts(tokenizer, texts, 32).tokens
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +53,7 @@ def test_a_long_text_is_cut(tokenizer: Tokenizer) -> None:
 def test_names_of_special_tokens_are_words_like_others(tokenizer: Tokenizer) -> None:
     ids = encode(tokenizer, ["[PAD] [CLS] [MASK] [pad] [mask]"])[0]
     assert ids[0] == START
-    assert not {PAD, START, MASK} & set(ids[1:])
+    assert not {0, START, MASK} & set(ids[1:])
 
 
 def test_the_saved_file_alone_gives_equal_ids(tokenizer: Tokenizer) -> None:
@@ -76,8 +81,18 @@ def test_requests_are_masked_as_the_tables_are(tokenizer: Tokenizer, text: str) 
     assert ("[" in normalize(text)) == ("order" not in text)
 
 
-def test_padding_fills_with_zero_to_the_asked_width() -> None:
-    token_id, length = pad([[1, 5], [1], [1, 2, 3]], width=4)
-    np.testing.assert_array_equal(token_id, [[1, 5, 0, 0], [1, 0, 0, 0], [1, 2, 3, 0]])
-    np.testing.assert_array_equal(length, [[2], [1], [3]])
-    assert pad([], width=4)[0].shape == (0, 4)
+def test_code_points_are_those_of_the_normalised_text_between_spaces(tokenizer: Tokenizer) -> None:
+    texts = read_texts(tokenizer, ["  ＷHERE\u200f is\tmy 外套 😀", "", "a" * 999], 32)
+    said = ["".join(map(chr, points.tolist())) for points in texts.code_points]
+    assert said == [" where is my 外套 😀 ", "  ", (" " + "a" * 999)[: 32 * CODE_POINTS_PER_TOKEN]]
+
+
+def test_a_text_goes_to_the_shortest_shape_that_holds_tokens_and_characters(tokenizer: Tokenizer) -> None:
+    texts = read_texts(tokenizer, ["where is my jacket", "退" * 8, "退" * 7, "x" * 99], 32)
+    groups = texts.by_length([8, 16, 32])
+    assert groups == {8: [0, 2], 16: [1], 32: [3]} or len(texts.tokens[0]) > 8
+    padded = texts.padded(groups[16], 16)
+    assert padded["TOKEN_ID"].shape == (1, 16) and padded["CODE_POINT"].shape == (1, 128)
+    np.testing.assert_array_equal(padded["TOKEN_ID"][0, 9:], 0)
+    np.testing.assert_array_equal(padded["LENGTH"], [[9]])
+    assert {name: len(value) for name, value in texts.padded([]).items()} == dict.fromkeys(padded, 0)

@@ -132,20 +132,30 @@ def test_too_few_labels_to_validate_on_are_refused(tmp_path: Path) -> None:
 
 def test_padding_and_batch_mates_do_not_change_what_is_said() -> None:
     torch.manual_seed(0)
-    encoder = Encoder(SMALL, 600, {"intent": 5}).eval()
+    encoder = _encoder()
     for length in (1, 2, 9):
-        ids = torch.randint(3, 600, (1, length))
-        alone = encoder(ids, torch.tensor([[length]]))["intent"]
+        ids, points = torch.randint(3, 600, (1, length)), torch.randint(97, 123, (1, 4 * length))
+        alone = encoder(ids, torch.tensor([[length]]), points)["intent"]
         wide = torch.zeros(3, 32, dtype=torch.int64)
         wide[0, :length] = ids
         wide[1:] = torch.randint(3, 600, (2, 32))
-        among = encoder(wide, torch.tensor([[length], [32], [1]]))["intent"][:1]
+        wide_points = torch.zeros(3, 256, dtype=torch.int64)
+        wide_points[0, : 4 * length] = points
+        wide_points[1:] = torch.randint(97, 123, (2, 256))
+        among = encoder(wide, torch.tensor([[length], [32], [1]]), wide_points)["intent"][:1]
         torch.testing.assert_close(among, alone, atol=1e-5, rtol=1e-5)
 
 
 def test_word_order_matters_to_the_encoder() -> None:
     torch.manual_seed(0)
-    encoder = Encoder(SMALL, 600, {"intent": 5}).eval()
-    there = encoder(torch.tensor([[1, 7, 8, 9]]), torch.tensor([[4]]))["intent"]
-    back = encoder(torch.tensor([[1, 9, 8, 7]]), torch.tensor([[4]]))["intent"]
+    encoder, none = _encoder(), torch.zeros(1, 8, dtype=torch.int32)
+    there = encoder.views(torch.tensor([[1, 7, 8, 9]]), torch.tensor([[4]]), none)[0]["intent"]
+    back = encoder.views(torch.tensor([[1, 9, 8, 7]]), torch.tensor([[4]]), none)[0]["intent"]
     assert (there - back).abs().max() > 1e-4
+
+
+def _encoder() -> Encoder:
+    encoder = Encoder(SMALL, 600, {"intent": 5}).eval()
+    torch.nn.init.normal_(encoder.ngrams.table.weight)
+    encoder.ngrams.weigh(torch.ones(SMALL.ngram_slots), 4)
+    return encoder

@@ -1,16 +1,15 @@
-"""When to say "I do not know": one score of the intent head, and the threshold that costs least."""
+"""Chooses when to abstain: one score of the intent head, and the threshold that costs least."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.language.metrics import Labels, Values, area_under_roc, energy
-
-Logits = NDArray[np.float32]
+from serving.routing.scope import SCORES, Abstention, Logits, Values
+from training.language.metrics import Labels, area_under_roc
 
 
 @dataclass(frozen=True)
@@ -22,37 +21,6 @@ class Costs:
 
     wrong_answer: float = 4.0
     out_of_scope_share: float = 0.1
-
-
-@dataclass(frozen=True)
-class Abstention:
-    """A message is handed over when its score, "confidence" or "energy", is below the threshold."""
-
-    score: str
-    threshold: float
-    temperature: float
-
-    def values(self, logits: Logits) -> Values:
-        """Return the score of each row of intent logits [n, classes]: higher is more surely in scope."""
-        return SCORES[self.score](logits, self.temperature)
-
-    def accepts(self, logits: Logits) -> NDArray[np.bool_]:
-        """Return which rows are answered, bool [n]."""
-        accepted: NDArray[np.bool_] = self.values(logits) >= self.threshold
-        return accepted
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
-        return asdict(self)
-
-
-def _confidence(logits: Logits, temperature: float) -> Values:
-    top = logits.astype(np.float64).max(1)
-    said: Values = np.exp((top - energy(logits, temperature)) / temperature)
-    return said
-
-
-SCORES = {"confidence": _confidence, "energy": energy}
 
 
 def choose(inside: Logits, label: Labels, outside: Logits, temperature: float, costs: Costs) -> Abstention:
@@ -97,6 +65,17 @@ def least_cost_threshold(
         return float(values[0])
     above = values[best] if best < len(values) else values[-1] + abs(values[-1]) + 1.0
     return float((values[best - 1] + above) / 2)
+
+
+def expected_cost(
+    in_score: Values, right: NDArray[np.bool_], out_score: Values, threshold: float, costs: Costs
+) -> float:
+    """Return what a message costs on average at a threshold, a hand-over being 1; as least_cost_threshold."""
+    share = costs.out_of_scope_share if len(out_score) else 0.0
+    inside = np.where(in_score < threshold, 1.0, np.where(right, 0.0, costs.wrong_answer))
+    outside = np.where(out_score < threshold, 1.0, costs.wrong_answer)
+    beyond = float(outside.mean()) if len(outside) else 0.0
+    return (1 - share) * float(inside.mean()) + share * beyond
 
 
 def figures(rule: Abstention, inside: Logits, label: Labels, outside: Logits) -> dict[str, Any]:

@@ -21,8 +21,13 @@ def shuffled(lengths: NDArray[np.int64], size: int, rng: np.random.Generator) ->
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def in_order(rows: Sequence[Sequence[int]], size: int) -> Iterator[NDArray[np.int64]]:
-    """Yield every index of `rows`, shortest first, in batches of at most `size`."""
-    order = np.argsort(np.array([len(row) for row in rows], dtype=np.int64), kind="stable")
-    for at in range(0, len(order), size):
-        yield order[at : at + size]
+def in_order(rows: Sequence[Sequence[int]], num_tokens: int) -> Iterator[NDArray[np.int64]]:
+    """Yield every index of `rows`, shortest first, in batches of at most `num_tokens` with their padding."""
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    order = np.argsort(lengths, kind="stable")
+    begin = 0
+    while begin < len(order):
+        ahead = lengths[order[begin : begin + num_tokens]] * np.arange(1, len(order[begin:][:num_tokens]) + 1)
+        end = begin + max(1, int(np.searchsorted(ahead, num_tokens, side="right")))
+        yield order[begin:end]
+        begin = end

@@ -19,16 +19,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
-from training.language.abstention import Abstention
+from serving.routing.scope import Abstention
+from serving.routing.texts import Texts, read_texts
 from training.language.batches import in_order
 from training.language.config import LanguageConfig
 from training.language.corpus import LanguageError
 from training.language.model import Encoder
-from training.language.tokenizer import encode, pad
 from training.workspace import Workspace
 
-FORMAT_VERSION = 1
-_PREDICT_BATCH = 256
+FORMAT_VERSION = 2
+INPUTS = ("TOKEN_ID", "LENGTH", "CODE_POINT")
+_PREDICT_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,18 @@ class LanguageModel:
 
     def predict(self, texts: Sequence[str]) -> Prediction:
         """Return what each head says of each text, in the order of the texts."""
-        logits = predict_logits(self.encoder, encode(self.tokenizer, texts), self.config.max_tokens)
+        logits = predict_logits(self.encoder, read_texts(self.tokenizer, texts, self.config.max_tokens))
         return Prediction(self.classes, logits, self.temperature)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return a unit vector of each text, float32 [n, 3 width]: near where texts mean alike."""
+        read = read_texts(self.tokenizer, texts, self.config.max_tokens)
+        vectors = np.empty((len(read), self.encoder.num_features), dtype=np.float32)
+        with torch.inference_mode():
+            for chosen in in_order(read.tokens, _PREDICT_TOKENS):
+                token_id, length, _ = as_tensors(read.padded(chosen))
+                vectors[chosen] = self.encoder.embedding(self.encoder.features(token_id, length)).numpy()
+        return vectors
 
     def save(self, path: Path) -> None:
         """Write the model to `path`, replacing an earlier one in one step."""
@@ -121,22 +132,24 @@ def load(workspace: Workspace) -> LanguageModel:
     return LanguageModel(encoder, tokenizer, classes, temperature, abstention, config, data_sha256)
 
 
-def predict_logits(
-    encoder: Encoder, rows: Sequence[Sequence[int]], max_tokens: int
-) -> dict[str, NDArray[np.float32]]:
-    """Return float32 logits [n, classes] of each head for n rows of token ids."""
+def predict_logits(encoder: Encoder, texts: Texts) -> dict[str, NDArray[np.float32]]:
+    """Return float32 logits [n, classes] of each head for n texts."""
     encoder.eval()
     logits = {
-        task: np.empty((len(rows), int(head.out_features)), dtype=np.float32)  # type: ignore[arg-type]
+        task: np.empty((len(texts), int(head.out_features)), dtype=np.float32)  # type: ignore[arg-type]
         for task, head in encoder.heads.items()
     }
-    size = max(1, _PREDICT_BATCH * 32 // max_tokens)
     with torch.inference_mode():
-        for chosen in in_order(rows, size):
-            token_id, length = pad([rows[i] for i in chosen])
-            for task, said in encoder(torch.from_numpy(token_id), torch.from_numpy(length)).items():
+        for chosen in in_order(texts.tokens, _PREDICT_TOKENS):
+            for task, said in encoder(*as_tensors(texts.padded(chosen))).items():
                 logits[task][chosen] = said.numpy()
     return logits
+
+
+def as_tensors(padded: Mapping[str, NDArray[Any]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return padded inputs in the order in which the encoder takes them."""
+    token_id, length, code_point = (torch.from_numpy(padded[name]) for name in INPUTS)
+    return token_id, length, code_point
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> None:

@@ -14,11 +14,13 @@ class LanguageConfig:
     max_tokens: longer messages are cut to it; buckets: the lengths that a request is padded to.
     max_text_bytes: longer texts are refused where they arrive.
     width, layers, heads, conv_width: of the encoder.
-    dropout, embedding_dropout, head_dropout, word_dropout, label_smoothing: what keeps a small
-        corpus from being learned by heart.
+    ngram_slots: rows of the table that hashed n-grams share; longest_ngram: in characters.
+    dropout, embedding_dropout, head_dropout, word_dropout, ngram_dropout, label_smoothing: what keeps a
+        small corpus from being learned by heart.
     epochs, batch_size, learning_rate, weight_decay: AdamW under one cycle; patience: epochs without a better
         validation score after which training stops.
-    out_of_scope_labels: intents that mean "none of ours"; kept out of training, used to judge abstention.
+    out_of_scope_labels: intents that mean "none of ours": no class, but training learns from those of its own
+        split to be unsure, outlier_weight being what each of them counts; the others judge abstention.
     wrong_answer_cost: of an answer to the wrong intent, a hand-over to a person being 1; out_of_scope_share:
         of the messages to come. From these the threshold follows below which the model abstains.
     num_threads: of the trainer; equal seeds and threads give equal models.
@@ -37,12 +39,16 @@ class LanguageConfig:
     layers: int = 1
     heads: int = 4
     conv_width: int = 3
+    ngram_slots: int = 2**16
+    longest_ngram: int = 5
 
     dropout: float = 0.3
     embedding_dropout: float = 0.4
     head_dropout: float = 0.5
     word_dropout: float = 0.15
+    ngram_dropout: float = 0.5
     label_smoothing: float = 0.1
+    outlier_weight: float = 1.0
 
     epochs: int = 7
     batch_size: int = 128
@@ -67,6 +73,8 @@ class LanguageConfig:
             raise ValueError(f"conv_width is {self.conv_width}; it must be odd")
         if tuple(sorted(set(self.buckets))) != self.buckets or self.buckets[-1] != self.max_tokens:
             raise ValueError(f"buckets {self.buckets} must ascend and end at max_tokens, {self.max_tokens}")
-        for name in ("epochs", "batch_size", "num_threads", "layers", "patience"):
+        if self.ngram_slots < 2:
+            raise ValueError(f"ngram_slots is {self.ngram_slots}; it must be at least 2")
+        for name in ("epochs", "batch_size", "num_threads", "layers", "patience", "longest_ngram"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")

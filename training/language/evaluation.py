@@ -9,6 +9,8 @@ import numpy as np
 from serving.contract import write_json
 from training.data.tables import snapshot_sha256
 from training.language import abstention
+from training.language.answers import answering
+from training.language.answers import figures as answer_figures
 from training.language.checkpoint import LanguageModel, checkpoint_path, load
 from training.language.config import LanguageConfig
 from training.language.corpus import TASKS, Corpus, LanguageError, read_corpus
@@ -48,6 +50,9 @@ def evaluate(workspace: Workspace, config: LanguageConfig) -> dict[str, Any]:
             figures[task] = evaluate_task(model, corpus, task)
     if model.abstention is not None:
         figures["abstention"] = evaluate_abstention(model, corpus)
+    answers = answering(workspace, model)
+    if answers is not None:
+        figures["answers"] = answer_figures(answers.index, answers.rule, model, corpus)
     write_json(checkpoint_path(workspace).with_name("metrics.json"), figures)
     return figures
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from serving.contract import (
@@ -23,17 +24,21 @@ from serving.contract import (
     write_goldens,
     write_json,
 )
+from serving.routing.answers import ENTRIES_FILE, INDEX_FILE
+from serving.routing.scope import Abstention
 from serving.routing.tensors import UNDERSTAND
+from serving.routing.texts import read_texts
 from training.export import model_folder, write_contract
-from training.language.checkpoint import LanguageModel, checkpoint_path, load
+from training.language.answers import Answering, answering, messages_of
+from training.language.checkpoint import INPUTS, LanguageModel, as_tensors, checkpoint_path, load
 from training.language.config import LanguageConfig
 from training.language.corpus import LanguageError
 from training.language.model import Encoder
-from training.language.tokenizer import encode, pad
 from training.workspace import Workspace
 
 OPSET = 20
 MAX_BATCH_SIZE = 256
+_GOLDEN_QUESTIONS = 6  # of the shop's own answers
 LOGIT_TOLERANCE = 1e-4  # logits reach 10, and processors round differently
 
 # Written for this purpose; no customer said any of them.
@@ -52,16 +57,18 @@ GOLDEN_TEXTS = (
 
 
 class _Graph(nn.Module):
-    """The encoder with its heads' logits in a fixed order, which is what a graph can return."""
+    """The encoder's embedding and its heads' logits in a fixed order, which is what a graph can return."""
 
     def __init__(self, encoder: Encoder, tasks: tuple[str, ...]) -> None:
         super().__init__()
         self.encoder, self.tasks = encoder, tasks
 
-    def forward(self, token_id: Tensor, length: Tensor) -> tuple[Tensor, ...]:
-        """Return the logits of each task, float32 [B, C]."""
-        said = self.encoder(token_id, length)
-        return tuple(said[task] for task in self.tasks)
+    def forward(self, token_id: Tensor, length: Tensor, code_point: Tensor) -> tuple[Tensor, ...]:
+        """Return the embedding, float32 [B, 3 D], and the logits of each task, float32 [B, C]."""
+        features = self.encoder.features(token_id, length)
+        by_encoder, by_ngrams = self.encoder.said_of(features), self.encoder.ngrams(token_id, code_point)
+        embedding = self.encoder.embedding(features)
+        return embedding, *(by_encoder[task] + by_ngrams[task] for task in self.tasks)
 
 
 def export(workspace: Workspace, config: LanguageConfig) -> list[Path]:
@@ -85,19 +92,24 @@ def export(workspace: Workspace, config: LanguageConfig) -> list[Path]:
 
 
 def write_graph(model: LanguageModel, path: Path) -> None:
-    """Write the encoder as one ONNX file: TOKEN_ID [B, L], LENGTH [B, 1] → logits, B and L free."""
+    """Write the encoder as one ONNX file: TOKEN_ID [B, L], LENGTH [B, 1], CODE_POINT [B, C] → logits.
+
+    B, L and C are free.
+    """
     tasks = tuple(model.encoder.heads)
-    example = (torch.ones(2, 5, dtype=torch.int64), torch.tensor([[5], [3]]))
-    batch, tokens = torch.export.Dim("batch", min=1), torch.export.Dim("tokens", min=1)
+    example = (
+        torch.ones(2, 5, dtype=torch.int64), torch.tensor([[5], [3]]), torch.ones(2, 40, dtype=torch.int32)
+    )  # fmt: skip
+    batch, tokens, points = (torch.export.Dim(name, min=1) for name in ("batch", "tokens", "points"))
     with _quiet():
         program = torch.onnx.export(
             _Graph(model.encoder, tasks).eval(),
             example,
             dynamo=True,
             opset_version=OPSET,
-            input_names=["TOKEN_ID", "LENGTH"],
-            output_names=[f"{task.upper()}_LOGIT" for task in tasks],
-            dynamic_shapes=({0: batch, 1: tokens}, {0: batch}),
+            input_names=list(INPUTS),
+            output_names=["EMBEDDING", *(f"{task.upper()}_LOGIT" for task in tasks)],
+            dynamic_shapes=({0: batch, 1: tokens}, {0: batch}, {0: batch, 1: points}),
             verbose=False,
         )
     assert program is not None
@@ -129,8 +141,15 @@ def _export_encoder(workspace: Workspace, model: LanguageModel, metrics: Mapping
             workspace=workspace,
             name="intent_encoder",
             kind="onnx",
-            inputs=[TensorSpec("TOKEN_ID", "INT64", (-1,)), TensorSpec("LENGTH", "INT64", (1,))],
-            outputs=[TensorSpec(f"{t.upper()}_LOGIT", "FP32", (len(n),)) for t, n in heads.items()],
+            inputs=[
+                TensorSpec("TOKEN_ID", "INT64", (-1,)),
+                TensorSpec("LENGTH", "INT64", (1,)),
+                TensorSpec("CODE_POINT", "INT32", (-1,)),
+            ],
+            outputs=[
+                TensorSpec("EMBEDDING", "FP32", (model.encoder.num_features,)),
+                *(TensorSpec(f"{t.upper()}_LOGIT", "FP32", (len(n),)) for t, n in heads.items()),
+            ],
             max_batch_size=MAX_BATCH_SIZE,
             files=["model.onnx"],
             config=asdict(model.config),
@@ -141,11 +160,19 @@ def _export_encoder(workspace: Workspace, model: LanguageModel, metrics: Mapping
 def _export_understand(
     workspace: Workspace, model: LanguageModel, metrics: Mapping[str, Any], max_text_bytes: int
 ) -> Path:
-    outputs = [s for s in UNDERSTAND.outputs if s.name != "SENTIMENT" or model.classes["sentiment"]]
+    assert model.abstention is not None  # there are intents
+    answers = answering(workspace, model)
+    left_out = set() if model.classes["sentiment"] else {"SENTIMENT"}
+    left_out |= set() if answers else {"ANSWER", "ANSWER_SOURCE"}
+    outputs = [spec for spec in UNDERSTAND.outputs if spec.name not in left_out]
+    files = ["tokenizer.json", *((ENTRIES_FILE, INDEX_FILE) if answers else ())]
     with model_folder(workspace, "understand") as folder:
         model.tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+        if answers:
+            write_json(folder / ENTRIES_FILE, {"entries": [asdict(e) for e in answers.index.entries]})
+            save_file(answers.index.arrays, folder / INDEX_FILE)
         write_json(folder / METRICS_FILE, dict(metrics))
-        write_goldens(folder, understand_goldens(model))
+        write_goldens(folder, understand_goldens(model, answers))
         write_contract(
             folder,
             workspace=workspace,
@@ -154,12 +181,15 @@ def _export_understand(
             inputs=UNDERSTAND.inputs,
             outputs=outputs,
             max_batch_size=UNDERSTAND.max_batch_size,
-            files=["tokenizer.json"],
+            files=files,
             calls=UNDERSTAND.calls,
             preprocessing={
                 "intents": list(model.classes["intent"]),
                 "sentiments": list(model.classes["sentiment"]),
+                "inputs": list(INPUTS),
                 "temperature": model.temperature["intent"],
+                "abstention": model.abstention.as_dict(),
+                "answers": answers.rule.as_dict() if answers else None,
                 "max_tokens": model.config.max_tokens,
                 "buckets": list(model.config.buckets),
                 "max_text_bytes": max_text_bytes,
@@ -170,18 +200,24 @@ def _export_understand(
     return workspace.models / "understand"
 
 
-def understand_goldens(model: LanguageModel) -> list[Golden]:
-    """Return each fixed text with the intent, confidence and sentiment that the trained model gives.
+def understand_goldens(model: LanguageModel, answers: Answering | None) -> list[Golden]:
+    """Return each fixed text with what the trained model says of it and the answer that it is given.
 
-    A text whose two likeliest classes are too close to call is left out: rounding on another processor
-    could turn its answer.
+    A text whose two likeliest classes or answers are too close to call, or that lies at a threshold, is left
+    out: rounding on another processor could turn its answer.
     """
-    predicted = model.predict(GOLDEN_TEXTS)
+    assert model.abstention is not None
+    texts = list(GOLDEN_TEXTS)
+    if answers:
+        texts += [entry.question for entry in answers.index.entries if entry.question][:_GOLDEN_QUESTIONS]
+    predicted = model.predict(texts)
     confidence = predicted.confidence("intent")
     heads = [task for task, names in model.classes.items() if names]
     goldens = []
-    for i, text in enumerate(GOLDEN_TEXTS):
+    for i, text in enumerate(texts):
         if any(_margin(predicted.logits[task][i]) < 10 * LOGIT_TOLERANCE for task in heads):
+            continue
+        if _at_threshold(model.abstention, predicted.logits["intent"][i]):
             continue
         answer = [
             _bytes("INTENT", predicted.labels("intent")[i]),
@@ -189,20 +225,36 @@ def understand_goldens(model: LanguageModel) -> list[Golden]:
         ]
         if "sentiment" in heads:
             answer.append(_bytes("SENTIMENT", predicted.labels("sentiment")[i]))
+        outside = not bool(model.abstention.accepts(predicted.logits["intent"][i : i + 1])[0])
+        answer.append(GoldenTensor("IS_OUT_OF_SCOPE", "BOOL", (1, 1), [[outside]]))
+        if answers:
+            (message,) = messages_of(model, [text])
+            if answers.margin(message) < 10 * LOGIT_TOLERANCE:
+                continue
+            found = answers.best(message)
+            answer.append(_bytes("ANSWER", found.answer if found else ""))
+            answer.append(_bytes("ANSWER_SOURCE", found.source if found else ""))
         goldens.append(Golden((_bytes("TEXT", text),), tuple(answer)))
     return goldens
 
 
+def _at_threshold(rule: Abstention, logits: np.ndarray[Any, np.dtype[np.float32]]) -> bool:
+    """Whether a little more or less on the likeliest intent would turn what is in scope."""
+    step = np.zeros_like(logits)
+    step[logits.argmax()] = 10 * LOGIT_TOLERANCE
+    return len(set(rule.accepts(np.stack([logits - step, logits, logits + step])).tolist())) > 1
+
+
 def _encoder_golden(model: LanguageModel, text: str) -> Golden:
-    rows = encode(model.tokenizer, [text])
-    width = next(bucket for bucket in model.config.buckets if bucket >= len(rows[0]))
-    token_id, length = pad(rows, width)
+    texts = read_texts(model.tokenizer, [text], model.config.max_tokens)
+    ((width, _),) = texts.by_length(model.config.buckets).items()
+    padded = texts.padded([0], width)
     with torch.inference_mode():
-        said = model.encoder(torch.from_numpy(token_id), torch.from_numpy(length))
+        said = model.encoder(*as_tensors(padded))
     return Golden(
-        request=(
-            GoldenTensor("TOKEN_ID", "INT64", (1, width), token_id.tolist()),
-            GoldenTensor("LENGTH", "INT64", (1, 1), length.tolist()),
+        request=tuple(
+            GoldenTensor(name, "INT32" if name == "CODE_POINT" else "INT64", value.shape, value.tolist())
+            for name, value in padded.items()
         ),
         answer=tuple(
             GoldenTensor(f"{task.upper()}_LOGIT", "FP32", tuple(logits.shape), logits.tolist())

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.routing.scope import energy
+
 Labels = NDArray[np.int64]
 Values = NDArray[np.float64]
 
@@ -66,22 +68,14 @@ def area_under_roc(inside: Values, outside: Values) -> float:
     return float(total / (len(inside) * len(outside)))
 
 
-def energy(logits: NDArray[np.float32], temperature: float = 1.0) -> Values:
-    """Return T · log Σ exp(logit / T), float64 [n]: high for what was learned (Liu et al. 2020)."""
-    scaled = logits.astype(np.float64) / temperature
-    top = scaled.max(1)
-    said: Values = temperature * (top + np.log(np.exp(scaled - top[:, None]).sum(1)))
-    return said
-
-
 def temperature(logits: NDArray[np.float32], label: Labels) -> float:
-    """Return the temperature that makes `label` likeliest, between 1/20 and 20 (Guo et al. 2017).
+    """Return the temperature that makes `label` likeliest, between 1/4 and 20 (Guo et al. 2017).
 
     Golden-section search on log T, in which the loss has one minimum; 1.0 without examples.
     """
     if len(label) == 0:
         return 1.0
-    low, high = -np.log(20.0), np.log(20.0)
+    low, high = -np.log(4.0), np.log(20.0)  # a few messages, all said rightly, would ask for certainty
     ratio = (np.sqrt(5.0) - 1) / 2
     for _ in range(40):
         left, right = high - ratio * (high - low), low + ratio * (high - low)

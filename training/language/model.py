@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.language.config import LanguageConfig
+from training.language.ngrams import NgramView
+from training.language.tokenizer import MASK, START
 
 _TABLE_SPREAD = 0.05
 _FIRST_SCALE = 0.2
@@ -26,7 +28,8 @@ class Encoder(nn.Module):
     which finds phrases wherever they stand (Kim 2014); and the mean over a transformer on top of it
     (Vaswani et al. 2017, normalised first), which knows where they stand and what stands with them. They
     stand side by side because a transformer that the others have to pass does worse than a linear model on a
-    few thousand messages.
+    few thousand messages. Beside them all stands that linear model itself (ngrams.py): what is said of a
+    message is the sum of both logits, while each learns from a loss of its own.
     """
 
     def __init__(self, config: LanguageConfig, vocab_size: int, num_classes: Mapping[str, int]) -> None:
@@ -42,11 +45,36 @@ class Encoder(nn.Module):
         self.drop_embedding = SharedDropout(config.embedding_dropout)
         self.drop_head = nn.Dropout(config.head_dropout)
         self.heads = nn.ModuleDict({t: nn.Linear(3 * width, n) for t, n in num_classes.items() if n})
+        self.ngrams = NgramView(config.ngram_slots, config.longest_ngram, config.ngram_dropout, num_classes)
+        self.word_dropout, self.num_features = config.word_dropout, 3 * width
 
-    def forward(self, token_id: Tensor, length: Tensor) -> dict[str, Tensor]:
-        """Return logits [B, C] per task for token_id int64 [B, L], padded with 0, and length int64 [B, 1]."""
-        features = self.drop_head(self.features(token_id, length))
+    def forward(self, token_id: Tensor, length: Tensor, code_point: Tensor) -> dict[str, Tensor]:
+        """Return logits [B, C] per task.
+
+        token_id int64 [B, L] and code_point int32 [B, any], padded with 0, and length int64 [B, 1].
+        """
+        by_encoder, by_ngrams = self.views(token_id, length, code_point)
+        return {task: logits + by_ngrams[task] for task, logits in by_encoder.items()}
+
+    def views(
+        self, token_id: Tensor, length: Tensor, code_point: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the logits of the encoder and of the n-grams apart; inputs as for `forward`."""
+        read = token_id
+        if self.training:
+            hidden = torch.rand(token_id.shape) < self.word_dropout
+            read = torch.where(hidden & (token_id > START), MASK, token_id)
+        features = self.features(read, length)
+        return self.said_of(features), self.ngrams(token_id, code_point)
+
+    def said_of(self, features: Tensor) -> dict[str, Tensor]:
+        """Return the heads' logits [B, C] per task for what `features` gives."""
+        features = self.drop_head(features)
         return {task: head(features) for task, head in self.heads.items()}
+
+    def embedding(self, features: Tensor) -> Tensor:
+        """Return what `features` gives as unit vectors, by whose product messages are compared."""
+        return functional.normalize(features, dim=1)
 
     def features(self, token_id: Tensor, length: Tensor) -> Tensor:
         """Return what the heads read, float32 [B, 3 D]."""

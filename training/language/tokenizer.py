@@ -6,15 +6,13 @@ Normalisation, the leading token and truncation are part of `tokenizer.json`, so
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from training.data.masking import MASKS
 
-PAD, START, MASK = 0, 1, 2
+START, MASK = 1, 2  # 0 pads
 _SPECIAL = ["[PAD]", "[CLS]", "[MASK]"]
 
 
@@ -72,17 +70,3 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, max_tokens: int) -> T
     content = json.loads(tokenizer.to_str())
     content["added_tokens"] = []
     return Tokenizer.from_str(json.dumps(content))
-
-
-def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Return the token ids of each text; at least the leading token, at most `max_tokens`."""
-    return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
-
-
-def pad(rows: Sequence[Sequence[int]], width: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return token ids int64 [n, max(width, longest)] padded with 0, and lengths int64 [n, 1]."""
-    lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    token_id = np.full((len(rows), max(width, int(lengths.max(initial=0)))), PAD, dtype=np.int64)
-    for row, ids in zip(token_id, rows, strict=True):
-        row[: len(ids)] = ids
-    return token_id, lengths[:, None]

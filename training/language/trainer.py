@@ -17,24 +17,28 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
+from serving.routing.scope import Abstention
+from serving.routing.texts import Texts, read_texts
 from training.data.tables import snapshot_sha256
-from training.language.abstention import Abstention, Costs, choose
-from training.language.batches import shuffled
+from training.language.abstention import Costs, choose
+from training.language.batches import in_order, shuffled
 from training.language.checkpoint import (
     LanguageModel,
+    as_tensors,
     checkpoint_path,
     load_tensors,
     predict_logits,
     save_tensors,
 )
 from training.language.config import LanguageConfig
-from training.language.corpus import TASKS, UNSPLIT, Corpus, LanguageError, read_corpus
+from training.language.corpus import OUT_OF_SCOPE, TASKS, UNSPLIT, Corpus, LanguageError, read_corpus
 from training.language.metrics import temperature
 from training.language.model import Encoder
-from training.language.tokenizer import MASK, START, encode, pad, train_tokenizer
+from training.language.tokenizer import train_tokenizer
 from training.workspace import Workspace
 
 Progress = Callable[[str], None]
+Rows = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def train(workspace: Workspace, config: LanguageConfig, progress: Progress) -> dict[str, Any]:
@@ -75,8 +79,8 @@ def fit(
 
 @dataclass
 class _Validation:
-    rows: list[list[int]]
-    label: np.ndarray[Any, np.dtype[np.int64]]
+    texts: Texts
+    label: Rows
 
 
 class _Run:
@@ -87,11 +91,13 @@ class _Run:
         self.tasks = [task for task in TASKS if corpus.classes[task]]
         train_rows = corpus.rows("train")
         labelled = np.any([corpus.label[task][train_rows] >= 0 for task in self.tasks], axis=0)
+        labelled |= corpus.label["intent"][train_rows] == OUT_OF_SCOPE
         self.train_rows = train_rows[labelled]
-        self.tokens = encode(tokenizer, corpus.texts_of(self.train_rows))
+        self.texts = self._read(self.train_rows)
         self.validation = {t: self._held_out(t) for t in self.tasks}
         counts = {task: len(corpus.classes[task]) for task in self.tasks}
         self.encoder = Encoder(config, tokenizer.get_vocab_size(), counts)
+        self.encoder.ngrams.weigh(*document_frequency(self.encoder, self.texts))
         self.optimizer = torch.optim.AdamW(
             self.encoder.parameters(),
             lr=config.learning_rate,
@@ -111,20 +117,22 @@ class _Run:
                 f"no {task} label is left for validation: {len(self.corpus.rows('train', task))} labelled "
                 "messages are too few; label at least ten messages of each class"
             )
-        return _Validation(encode(self.tokenizer, self.corpus.texts_of(rows)), self.corpus.label[task][rows])
+        return _Validation(self._read(rows), self.corpus.label[task][rows])
+
+    def _read(self, rows: Rows) -> Texts:
+        return read_texts(self.tokenizer, self.corpus.texts_of(rows), self.config.max_tokens)
 
     def one_epoch(self) -> float:
         """Train on every labelled text once, then measure on validation; returns the mean loss."""
         config = self.config
         torch.manual_seed(config.seed * 1_000_003 + self.epoch)
         rng = np.random.default_rng([config.seed, self.epoch])
-        lengths = np.array([len(row) for row in self.tokens], dtype=np.int64)
+        lengths = np.array([len(row) for row in self.texts.tokens], dtype=np.int64)
         self.encoder.train()
         total = 0.0
         for number, chosen in enumerate(shuffled(lengths, config.batch_size, rng)):
             self._set_learning_rate(self.epoch * self.steps_per_epoch + number)
-            token_id, length = (torch.from_numpy(a) for a in pad([self.tokens[i] for i in chosen]))
-            loss = self._loss(token_id, length, self.train_rows[chosen])
+            loss = self._loss(chosen)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
@@ -132,20 +140,24 @@ class _Run:
             total += float(loss.detach()) * len(chosen)
         self.epoch += 1
         self._measure()
-        return total / len(self.tokens)
+        return total / len(self.texts)
 
-    def _loss(self, token_id: Tensor, length: Tensor, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
-        hidden = torch.rand(token_id.shape) < self.config.word_dropout
-        token_id = torch.where(hidden & (token_id > START), MASK, token_id)
+    def _loss(self, chosen: Rows) -> Tensor:
+        """The cross-entropy of every view and task: no view may lean on what another has learned."""
+        views = self.encoder.views(*as_tensors(self.texts.padded(chosen)))
+        outside = torch.from_numpy(self.corpus.label["intent"][self.train_rows[chosen]] == OUT_OF_SCOPE)
         losses = []
-        for task, logits in self.encoder(token_id, length).items():
-            label = torch.from_numpy(self.corpus.label[task][rows].clip(min=-1))
+        for task in self.tasks:
+            label = torch.from_numpy(self.corpus.label[task][self.train_rows[chosen]].clip(min=-1))
             if bool((label >= 0).any()):
-                losses.append(
+                losses += [
                     functional.cross_entropy(
-                        logits, label, ignore_index=-1, label_smoothing=self.config.label_smoothing
+                        view[task], label, ignore_index=-1, label_smoothing=self.config.label_smoothing
                     )
-                )
+                    for view in views
+                ]
+        if "intent" in self.tasks and bool(outside.any()):
+            losses += [self.config.outlier_weight * _surprise(view["intent"], outside) for view in views]
         return torch.stack(losses).sum()
 
     def _set_learning_rate(self, step: int) -> None:
@@ -157,7 +169,7 @@ class _Run:
 
     def _measure(self) -> None:
         for task, held in self.validation.items():
-            said = predict_logits(self.encoder, held.rows, self.config.max_tokens)[task].argmax(1)
+            said = predict_logits(self.encoder, held.texts)[task].argmax(1)
             self.scores[task] = float((said == held.label).mean())
         score = float(np.mean(list(self.scores.values())))
         self.stale += 1
@@ -178,7 +190,7 @@ class _Run:
             "notes": list(self.corpus.notes),
         }
         for task, held in self.validation.items():
-            logits = predict_logits(self.encoder, held.rows, self.config.max_tokens)[task]
+            logits = predict_logits(self.encoder, held.texts)[task]
             temperatures[task] = temperature(logits, held.label)
             figures[f"{task}_validation_accuracy"] = float((logits.argmax(1) == held.label).mean())
         rule = self._abstention(temperatures)
@@ -191,11 +203,10 @@ class _Run:
     def _abstention(self, temperatures: dict[str, float]) -> Abstention | None:
         if "intent" not in self.tasks:
             return None
-        outside = self.corpus.texts_of(self.corpus.out_of_scope("validation"))
+        outside = self.corpus.out_of_scope("validation")
         held = self.validation["intent"]
         inside, beyond = (
-            predict_logits(self.encoder, rows, self.config.max_tokens)["intent"]
-            for rows in (held.rows, encode(self.tokenizer, outside))
+            predict_logits(self.encoder, texts)["intent"] for texts in (held.texts, self._read(outside))
         )
         costs = Costs(self.config.wrong_answer_cost, self.config.out_of_scope_share)
         return choose(inside, held.label, beyond, temperatures["intent"], costs)
@@ -236,6 +247,22 @@ class _Run:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         stands = json.loads(header["stands"])
         self.epoch, self.stale, self.best_score = stands["epoch"], stands["stale"], stands["best_score"]
+
+
+def _surprise(logits: Tensor, outside: Tensor) -> Tensor:
+    """How far from unsure messages out of scope are, over the batch (outlier exposure, Hendrycks 2019)."""
+    said = functional.log_softmax(logits, dim=1)[outside]
+    return -(said.mean(1) + math.log(logits.shape[1])).sum() / len(logits)
+
+
+def document_frequency(encoder: Encoder, texts: Texts) -> tuple[Tensor, int]:
+    """Return in how many of the texts each slot of the n-grams occurs, int64 [slots], and their number."""
+    counts = torch.zeros(encoder.ngrams.num_slots, dtype=torch.int64)
+    for chosen in in_order(texts.tokens, 4096):
+        token_id, _, code_point = as_tensors(texts.padded(chosen))
+        for ids in encoder.ngrams.ids(token_id, code_point):
+            counts[ids.unique()] += 1
+    return counts, len(texts)
 
 
 def _parts(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
