@@ -55,11 +55,15 @@ class Event:
 
 @dataclass(frozen=True)
 class Recommendations:
-    """Items in descending order of score, why each is there, and which release and request answered."""
+    """Items in descending order of score, why each is there, and which release and request answered.
+
+    suppressed: why nothing is offered to this customer now (a complaint, a return); None where it is.
+    """
 
     items: tuple[str, ...]
     scores: tuple[float, ...]
     reasons: tuple[str, ...]
+    suppressed: str | None
     release: str
     request_id: str
 
@@ -164,6 +168,7 @@ class ShopsightClient:
             items=tuple(_strings(answer["ITEM_ID"])),
             scores=tuple(answer["SCORE"].ravel().tolist()),
             reasons=tuple(_strings(answer["REASON_CODE"])),
+            suppressed=_strings(answer["SUPPRESSED"])[0] or None,
             release=_strings(answer["RELEASE"])[0],
             request_id=_strings(answer["REQUEST_ID"])[0],
         )

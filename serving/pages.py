@@ -59,7 +59,7 @@ def insight_page(insight: dict[str, Any], endpoint: str) -> RenderableType:
     if insight.get("understanding"):
         parts.append(_understanding(insight["understanding"]))
     if "recommendations" in insight:
-        parts.append(_recommendations(insight["recommendations"]))
+        parts.append(_recommendations(insight["recommendations"], insight.get("suppressed")))
     source = f"release {insight['release']}, Triton at {endpoint}, request {insight['request_id']}"
     return Group(*parts, Text(source, style="dim"))
 
@@ -105,7 +105,10 @@ def _understanding(understanding: dict[str, Any]) -> RenderableType:
     return Text.assemble(("The message wants: ", "bold"), said, ("\nAnswer: ", "bold"), answer)
 
 
-def _recommendations(recommendations: Sequence[dict[str, Any]]) -> RenderableType:
+def _recommendations(recommendations: Sequence[dict[str, Any]], suppressed: str | None) -> RenderableType:
+    if suppressed:
+        said = suppressed.replace("_", " ")
+        return Text(f"Nothing is offered now: this customer is to be helped first ({said}).")
     if not recommendations:
         return Text("Nothing is left to recommend.")
     table = Table(title="recommended", title_justify="left")

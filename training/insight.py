@@ -6,7 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from serving.contract import CONTRACT_FILE, ContractError, Golden, GoldenTensor, read_goldens, write_goldens
+from serving.contract import (
+    CONTRACT_FILE,
+    ContractError,
+    Golden,
+    GoldenTensor,
+    ModelContract,
+    read_goldens,
+    write_goldens,
+)
 from serving.routing.insight import SCHEMA_VERSION
 from serving.routing.tensors import INSIGHT
 from training.export import model_folder, write_contract
@@ -30,6 +38,7 @@ def export_insight(workspace: Workspace) -> Path:
             max_batch_size=INSIGHT.max_batch_size,
             files=[],
             calls=calls,
+            preprocessing={"suppressing_intents": _suppressing(workspace, calls)},
         )
     return workspace.models / "insight"
 
@@ -44,14 +53,24 @@ def _golden(workspace: Workspace, calls: list[str]) -> Golden:
     if "recommend" in calls:
         popular = _popular(read_goldens(workspace.models / "recommend"))
         request = list(popular.request)
-        insight["recommendations"] = _recommendations(popular)
+        insight |= {"recommendations": _recommendations(popular), "suppressed": None}
     if "understand" in calls:
         message = read_goldens(workspace.models / "understand")[0]
         request.append(message.request[0])
         tolerance = max(tolerance, message.tolerance)
-        insight["understanding"] = _understanding(message)
+        said = insight["understanding"] = _understanding(message)
+        if said["intent"] in _suppressing(workspace, calls) and not said["is_out_of_scope"]:
+            insight |= {"recommendations": [], "suppressed": said["intent"]} if "recommend" in calls else {}
     answer = GoldenTensor("INSIGHT", "BYTES", (1, 1), [[json.dumps(insight, ensure_ascii=False)]])
     return Golden(tuple(request), (answer,), tolerance)
+
+
+def _suppressing(workspace: Workspace, calls: list[str]) -> list[str]:
+    """Intents of messages to whose writers nothing is offered, as the exported recommender has them."""
+    if "recommend" not in calls:
+        return []
+    preprocessing = ModelContract.read(workspace.models / "recommend").preprocessing
+    return list(preprocessing.get("suppressing_intents", []))
 
 
 def _popular(goldens: list[Golden]) -> Golden:

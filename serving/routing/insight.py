@@ -29,14 +29,17 @@ class InsightRouter:
 
     The JSON holds schema_version, release, request_id, profile (null for a customer that the release does
     not know; its forecast is null for one who never bought, and left out without a value model),
-    recommendations, and understanding (null without TEXT; its answer is null where a person should answer).
+    recommendations with suppressed (why there are none: what the customer wrote or did of late; null where
+    they are offered), and understanding (null without TEXT; its answer is null where a person should answer).
     A part whose router this release lacks is left out, and so are profile and recommendations where TEXT
     comes from nobody in particular.
     """
 
     def __init__(self, folder: Path, release: str) -> None:
         self._release = release
-        self._calls = ModelContract.read(folder).calls
+        contract = ModelContract.read(folder)
+        self._calls = contract.calls
+        self._suppressing = set(contract.preprocessing.get("suppressing_intents", []))
 
     async def answer(self, rows: Sequence[Row], ask: AskAsync) -> list[Answer | RequestError]:
         """Return an answer or the error for each row, in order; `ask` calls a router at this release."""
@@ -67,12 +70,23 @@ class InsightRouter:
         if "understand" in self._calls:
             parts["understanding"] = _understanding(text, ask, request_id)
         found = dict(zip(parts, await asyncio.gather(*parts.values()), strict=True))
+        if "recommendations" in found:
+            self._suppress(found)
         return {
             "schema_version": SCHEMA_VERSION,
             "release": self._release,
             "request_id": request_id,
             **found,
         }
+
+    def _suppress(self, found: dict[str, Any]) -> None:
+        """Offer nothing to who is to be helped first: by what is known of them, or by what they write now."""
+        offered, suppressed = found["recommendations"]
+        said = found.get("understanding")
+        if said and said["intent"] in self._suppressing and not said["is_out_of_scope"]:
+            suppressed = said["intent"]
+        found["recommendations"] = [] if suppressed else offered
+        found["suppressed"] = suppressed
 
 
 async def _profile(person: Mapping[str, Array], ask: AskAsync, request_id: str) -> dict[str, Any] | None:
@@ -108,15 +122,16 @@ def _forecast(answer: Mapping[str, Array]) -> dict[str, Any] | None:
 
 async def _recommendations(
     asked: Mapping[str, Array], ask: AskAsync, request_id: str
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], str | None]:
     answer = await ask("recommend", asked, request_id)
     scores = answer["SCORE"].reshape(-1).tolist()
     listed = zip(_texts(answer, "ITEM_ID"), scores, _texts(answer, "REASON_CODE"), strict=True)
-    return [
+    offered = [
         {"rank": rank, "item_id": item, "score": score, "reason_code": reason}
         for rank, (item, score, reason) in enumerate(listed, start=1)
         if item  # "" pads a list that was answered together with a longer one
     ]
+    return offered, _texts(answer, "SUPPRESSED")[0] or None
 
 
 async def _understanding(text: bytes | None, ask: AskAsync, request_id: str) -> dict[str, Any] | None:

@@ -35,7 +35,7 @@ class Plan:
     """How one row is answered: a factor for the member, or none where popularity answers.
 
     depth: how many items are retrieved; taste: what the embedding members are told, None where they are not
-    asked.
+    asked; suppressed: why nothing is offered, "" where it is.
     """
 
     k: int
@@ -46,6 +46,7 @@ class Plan:
     factor: Array | None = None
     segment: int = -1
     taste: Taste | None = None
+    suppressed: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class RecommendRouter:
     max_per_category (of a department in a list, 0 for any number), and blend (serving/routing/blend.py),
     None in a release without embedding members. REASON_CODE says who had an item highest: "personal" and
     "folded_in" the factorisation, "recent" the two towers, the others popularity; "new" is an item
-    that nobody touched yet, known by its content.
+    that nobody touched yet, known by its content. SUPPRESSED says why nothing is offered to a customer who is
+    to be helped first: preprocessing["suppressed"] names the codes of suppressed uint8 [n], 0 for none.
     Items that the release does not know are ignored in HISTORY_ITEM and EXCLUDE; an ALLOW of none but
     unknown items allows nothing.
     """
@@ -82,6 +84,7 @@ class RecommendRouter:
         self._folder = Folder(self._items.factor, preprocessing)
         self._filter_viewed = bool(preprocessing["filter_viewed"])
         self._most = int(preprocessing.get("max_per_category", 0))
+        self._suppressions = ["", *preprocessing.get("suppressed", [])]
         blend = preprocessing.get("blend")
         self._blender = Blender(self._items, self._people.arrays, blend) if blend else None
 
@@ -96,7 +99,7 @@ class RecommendRouter:
         if self._blender is not None:
             lists = self._blended(self._blender, plans, lists, ask)
         return [
-            one if isinstance(one, RequestError) else self._answer(row, self._cut(one, plan))
+            one if isinstance(one, RequestError) else self._answer(row, plan, self._cut(one, plan))
             for row, plan, one in zip(rows, plans, lists, strict=True)
         ]
 
@@ -125,6 +128,8 @@ class RecommendRouter:
         person = self._people.row_of(row)
         if not self._allows(person):
             return plan
+        if (why := self._suppressed(person)) != "":
+            return replace(plan, allow=_NOTHING, suppressed=why)
         seen, factor, segment = self._known(person)
         if self._filter_viewed:
             plan = replace(plan, exclude=np.unique(np.concatenate([plan.exclude, seen, history.bought])))
@@ -141,6 +146,10 @@ class RecommendRouter:
     def _allows(self, person: int) -> bool:
         arrays = self._people.arrays
         return person == UNKNOWN or "personalised" not in arrays or bool(arrays["personalised"][person])
+
+    def _suppressed(self, person: int) -> str:
+        codes = self._people.arrays.get("suppressed")
+        return "" if codes is None or person == UNKNOWN else self._suppressions[int(codes[person])]
 
     def _known(self, person: int) -> tuple[Array, Array, int]:
         if person == UNKNOWN:
@@ -219,12 +228,14 @@ class RecommendRouter:
         named = zip(self._items.cold[index].tolist(), (ranked.reason[i] for i in places), strict=True)
         return Ranked(index, ranked.score[places], tuple("new" if cold else why for cold, why in named))
 
-    def _answer(self, row: Row, ranked: Ranked) -> Answer:
+    def _answer(self, row: Row, plan: Plan | RequestError, ranked: Ranked) -> Answer:
+        assert isinstance(plan, Plan)
         ids = self._items.ids
         return {
             "ITEM_ID": byte_strings([ids[i] for i in ranked.index.tolist()]),
             "SCORE": ranked.score.astype(np.float32),
             "REASON_CODE": byte_strings([reason.encode() for reason in ranked.reason]),
+            "SUPPRESSED": byte_strings([plan.suppressed.encode()]),
             "RELEASE": byte_strings([self._release]),
             "REQUEST_ID": byte_strings([(row.request_id or uuid.uuid4().hex).encode()]),
         }

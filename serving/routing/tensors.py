@@ -41,6 +41,7 @@ RECOMMEND = RouterTensors(
         TensorSpec("ITEM_ID", "BYTES", (-1,)),
         TensorSpec("SCORE", "FP32", (-1,)),
         TensorSpec("REASON_CODE", "BYTES", (-1,)),
+        TensorSpec("SUPPRESSED", "BYTES", (1,)),
         _RELEASE,
         TensorSpec("REQUEST_ID", "BYTES", (1,)),
     ),

@@ -64,6 +64,7 @@ ANSWERS = {
 def answer(request, given):
     items = texts(json.dumps(given, sort_keys=True), "item-\\u00fc")
     return {"ITEM_ID": items, "SCORE": np.float32([[2.5, 1.25]]), "REASON_CODE": texts("personal", "popular"),
+            "SUPPRESSED": texts("return" if given.get("CUSTOMER_ID") == ["sent-back"] else ""),
             "RELEASE": texts("7"), "REQUEST_ID": texts(request.request_id())}
 """,
     "profile": """

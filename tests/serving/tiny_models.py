@@ -280,6 +280,7 @@ class TinyShop:
                 {"rank": rank, "item_id": item, "score": score, "reason_code": "personal"}
                 for rank, (item, score) in enumerate(zip(ids, scores, strict=True), start=1)
             ],
+            "suppressed": None,
             "understanding": None,
         }
         request = (_bytes("CUSTOMER_ID", [self.customer_ids[3]]), GoldenTensor("K", "INT32", (1, 1), [[2]]))

@@ -17,15 +17,22 @@ _TONES = ("review_sentiment", "message_sentiment")
 
 
 def read_messages(
-    workspace: Workspace, as_of: datetime, progress: Callable[[str], None]
+    workspace: Workspace,
+    as_of: datetime,
+    progress: Callable[[str], None],
+    since: datetime | None = None,
 ) -> pl.DataFrame | None:
     """Read customers' messages before `as_of` with the workspace's language model; None where there is none.
+
+    since: those of earlier are left out.
 
     Returns message_id, tone Float64 (probability of positive less that of negative, -1 to 1; null where the
     model knows neither) and intent String. Labels that people gave are not used: when they gave them is not
     recorded, and it may have been after `as_of`.
     """
     messages = permitted(workspace, "messages", PROFILING).filter(*_written_before(as_of))
+    if since is not None:
+        messages = messages.filter(pl.col("timestamp") >= since)
     texts = messages.select("message_id", pl.col("text").fill_null("")).unique("message_id").collect()
     if texts.is_empty():
         return None

@@ -47,6 +47,25 @@ class Rules:
 
 
 @dataclass(frozen=True)
+class Care:
+    """Who is helped before anything is offered to them: nothing is recommended within `days` of these.
+
+    events: of the events table; intents: that the language model reads in the customer's messages. days = 0
+    offers to everybody. A message that comes with a request counts by its intent too, whatever the days.
+    """
+
+    events: tuple[str, ...] = ("return",)
+    intents: tuple[str, ...] = ("complaint", "damaged_item", "wrong_item", "return_request")
+    days: float = 7.0
+
+    def __post_init__(self) -> None:
+        if self.days < 0:
+            raise ValueError(f"care.days is {self.days}; it must be 0 or above")
+        if len(self.events) + len(self.intents) > 255:
+            raise ValueError("care.events and care.intents name more than 255 things")
+
+
+@dataclass(frozen=True)
 class RecommendConfig:
     """How interactions are weighted, split, fitted and served.
 
@@ -79,6 +98,7 @@ class RecommendConfig:
     num_bootstraps: int = 500
     max_judged: int = 50_000
     rules: Rules = field(default_factory=Rules)
+    care: Care = field(default_factory=Care)
     blend: bool = True
     num_candidates: int = 100
     content: bool = True

@@ -22,6 +22,7 @@ from training.goldens import golden, member, members_of
 from training.lookup import write_people
 from training.profiles.checkpoint import load as load_profiles
 from training.recommend.blending import MEMBERS, Blend, read_blend
+from training.recommend.care import suppressions
 from training.recommend.checkpoint import Trained, load
 from training.recommend.cold_items import with_cold_items
 from training.recommend.config import RecommendConfig
@@ -48,9 +49,15 @@ def export(workspace: Workspace, config: RecommendConfig) -> list[Path]:
     factors, cold = with_cold_items(shop, trained.final)
     with model_folder(workspace, "mf_retrieval") as folder:
         _write_member(folder, workspace, trained, factors, ~facts.sellable)
+    reasons, suppressed = suppressions(shop)
+    blended = blend or Blend({}, {})
     with model_folder(workspace, "recommend") as folder:
-        key_id = _write_data(folder, shop, trained, facts, cold, blend)
-        _write_router(folder, workspace, trained, config, key_id, blend)
+        arrays = {"suppressed": suppressed, **blended.customers}
+        key_id = _write_data(folder, shop, trained, facts, cold, arrays)
+        _write_router(
+            folder, workspace, trained, config,
+            {"key_id": key_id, "suppressed": reasons, "blend": blended.settings or None},
+        )  # fmt: skip
     return [workspace.models / "mf_retrieval", workspace.models / "recommend"]
 
 
@@ -121,13 +128,13 @@ def _write_data(
     trained: Trained,
     facts: ItemFacts,
     cold: NDArray[np.bool_],
-    blend: Blend | None,
+    more: Mapping[str, Array],
 ) -> str:
     """Write the router's three data files; returns the id of the identities' key.
 
     seen_item are the items that a customer bought and kept, which the router leaves out where
     preprocessing.filter_viewed says so; segment is the customer's, -1 without trained profiles; personalised
-    is 0 for who forbids personalisation, of whom nothing was learned.
+    is 0 for who forbids personalisation, of whom nothing was learned. more: further arrays of customers.
     """
     end, known = shop.windows.end, trained.catalogue
     bought = shop.bought(end)
@@ -161,7 +168,7 @@ def _write_data(
         "seen_item": bought.indices.astype(np.int32),
         "segment": np.where(shop.personalised, segment, np.int32(-1)),
         "personalised": shop.personalised.astype(np.uint8),
-        **(blend.customers if blend else {}),
+        **more,
     }
     return write_people(folder, shop.workspace, known.customer_ids, arrays)
 
@@ -171,8 +178,7 @@ def _write_router(
     workspace: Workspace,
     trained: Trained,
     config: RecommendConfig,
-    key_id: str,
-    blend: Blend | None,
+    preprocessing: Mapping[str, Any],
 ) -> None:
     """Write contract and goldens beside the data.
 
@@ -180,9 +186,11 @@ def _write_router(
     rating says nothing here, because a request carries no stars), half_life_days (counted back from the
     latest event of the history), objective, alpha, unobserved_weight, regularization and its exponent (as
     serving/routing/history.py reads them); filter_viewed: whether items bought before are left out; key_id
-    of the key that hashed the identities; max_per_category; blend: what serving/routing/blend.py reads.
+    of the key that hashed the identities; max_per_category; suppressed: what the codes of that name among
+    the customers' arrays stand for; suppressing_intents: those of them that a message can have; blend: what
+    serving/routing/blend.py reads. The last ones come with `preprocessing`.
     """
-    members = ("mf_retrieval", *(MEMBERS if blend else ()))
+    members = ("mf_retrieval", *(MEMBERS if preprocessing["blend"] else ()))
     write_json(folder / METRICS_FILE, trained.metrics)
     weights = dict(trained.config["event_weights"])
     weights |= {"rating": 0.0, "review": 0.0}
@@ -205,9 +213,9 @@ def _write_router(
             "regularization": trained.choice.regularization,
             "regularization_exponent": trained.config["regularization_exponent"],
             "filter_viewed": not trained.choice.bought_again,
-            "key_id": key_id,
             "max_per_category": config.rules.max_per_category,
-            "blend": blend.settings if blend else None,
+            "suppressing_intents": list(config.care.intents) if config.care.days else [],
+            **preprocessing,
         },
         config=trained.config,
     )
