@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: two numbers laid over a model's, and how to see that they hold."""
+"""Probabilities that mean what they say: a few numbers laid over a model's, and how to see that they hold."""
 
 from __future__ import annotations
 
@@ -16,42 +16,52 @@ from training.value.fitting import Array
 
 Bools = NDArray[np.bool_]
 _CERTAIN = 1e-6
+_RIDGE = 1.0  # a normal prior on the tone, of standard deviation 1
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """p becomes expit(intercept + slope logit(p)); a slope above 0 keeps the order of customers."""
+    """p becomes expit(intercept + slope logit(p) + tone mood); a slope above 0 keeps the order of customers.
+
+    mood is how customers sounded of late (mood.py); tone 0 takes no notice of it.
+    """
 
     intercept: float = 0.0
     slope: float = 1.0
+    tone: float = 0.0
 
-    def __call__(self, probability: Array) -> Array:
+    def __call__(self, probability: Array, mood: Array | None = None) -> Array:
         """Return calibrated probabilities, float64 [n]."""
-        return np.asarray(expit(self.intercept + self.slope * _log_odds(probability)))
+        said = 0.0 if mood is None else self.tone * mood
+        return np.asarray(expit(self.intercept + self.slope * _log_odds(probability) + said))
 
 
-def calibrate(probability: Array, happened: Bools) -> Calibration:
-    """Fit by maximum likelihood to what happened, both [n].
+def calibrate(probability: Array, happened: Bools, mood: Array | None = None) -> Calibration:
+    """Fit by maximum likelihood to what happened, all [n].
 
     Platt (1999), with his targets a little inside of 0 and 1, so that a few customers cannot make anybody
-    certain. Without any customer nothing is changed.
+    certain; a ridge does the same for the tone. Without any customer nothing is changed.
     """
     if not len(happened):
         return Calibration()
     odds, num_yes = _log_odds(probability), int(happened.sum())
     yes, no = (num_yes + 1) / (num_yes + 2), 1 / (len(happened) - num_yes + 2)
     target = np.where(happened, yes, no)
+    tones = np.zeros(len(odds)) if mood is None else mood
+    ridge = _RIDGE / len(odds)
 
     def loss(at: Array) -> tuple[float, Array]:
         slope = float(np.exp(at[1]))
-        score = at[0] + slope * odds
+        score = at[0] + slope * odds + at[2] * tones
         error = expit(score) - target
-        value = (np.logaddexp(0.0, score) - target * score).mean()
-        return float(value), np.array([error.mean(), slope * (error * odds).mean()])
+        value = (np.logaddexp(0.0, score) - target * score).mean() + ridge * at[2] ** 2 / 2
+        steps = [error.mean(), slope * (error * odds).mean(), (error * tones).mean() + ridge * at[2]]
+        return float(value), np.array(steps)
 
+    bounds = [(-20, 20), (-4, 4), (-20, 20)]
     with threadpool_limits(1):
-        done = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(-20, 20), (-4, 4)])
-    return Calibration(float(done.x[0]), float(np.exp(done.x[1])))
+        done = minimize(loss, np.zeros(3), jac=True, method="L-BFGS-B", bounds=bounds)
+    return Calibration(float(done.x[0]), float(np.exp(done.x[1])), float(done.x[2]))
 
 
 def reliability(probability: Array, happened: Bools, num_bins: int = 10) -> list[dict[str, Any]]:

@@ -15,6 +15,8 @@ class ValueConfig:
     discount_rate: a year's; 0.1 counts a purchase a year from now as about nine tenths of one today.
     rates: other currencies in the shop's most frequent one, as "USD=0.92"; without a rate their purchases
         count, but not their money.
+    mood_days: how far back messages count whose tone moves the probability of churn, 0 for none; how much,
+        the calibration learns.
     num_bootstraps: resamples of customers behind the intervals of figures.
     """
 
@@ -22,6 +24,7 @@ class ValueConfig:
     interval: float = 0.8
     discount_rate: float = 0.0
     rates: tuple[str, ...] = ()
+    mood_days: float = 60.0
     num_bootstraps: int = 200
     seed: int = 0
 
@@ -32,6 +35,8 @@ class ValueConfig:
             raise ValueError(f"interval is {self.interval}; it must be between 0 and 1")
         if self.discount_rate < 0:
             raise ValueError(f"discount_rate is {self.discount_rate}; it must be from 0 up")
+        if self.mood_days < 0:
+            raise ValueError(f"mood_days is {self.mood_days}; it must be from 0 up")
         if self.num_bootstraps < 1:
             raise ValueError(f"num_bootstraps is {self.num_bootstraps}; it must be at least 1")
         list(_rates(self.rates))

@@ -15,6 +15,7 @@ from training.value.calibration import Bools, Calibration, calibrate, reliabilit
 from training.value.config import ValueConfig
 from training.value.fitting import Array
 from training.value.model import fit
+from training.value.mood import MOOD, UNHEARD, Moods
 from training.value.purchases import Histories, histories, purchases_between
 
 _MOST_RESAMPLED = 20_000
@@ -46,7 +47,8 @@ class Foretold:
 
     def calibration(self) -> Calibration:
         """Return what makes the forecast of churn mean what happened."""
-        return calibrate(self.column("churn_uncalibrated"), self.churned)
+        mood = self.column(MOOD) if MOOD in self.table.columns else None
+        return calibrate(self.column("churn_uncalibrated"), self.churned, mood)
 
 
 def foretell(
@@ -55,17 +57,19 @@ def foretell(
     windows_back: int,
     config: ValueConfig,
     calibration: Calibration | None = None,
+    moods: Moods = UNHEARD,
 ) -> Foretold | None:
     """Forecast as of `windows_back` horizons before the last midnight, and look what the next one brought.
 
-    known: the histories as of the end. None where the shop was not yet selling for a horizon at that time.
+    known: the histories as of the end; moods: what customers sounded like. None where the shop was not yet
+    selling for a horizon at that time.
     """
     horizon = timedelta(days=config.horizon_days)
     cut = datetime.combine(known.as_of.date(), time(tzinfo=UTC)) - windows_back * horizon
     oldest = timedelta(days=int(known.table["T"].max() or 0))  # type: ignore[arg-type]
     if datetime.combine(known.as_of.date(), time(tzinfo=UTC)) - oldest > cut - horizon:
         return None
-    then = histories(events, cut, config.rate_of())
+    then = moods.on(histories(events, cut, config.rate_of()))
     model = replace(fit(then), calibration=calibration or Calibration())
     happened = purchases_between(events, cut, cut + horizon, config.rate_of())
     told = model.forecast(then, config).join(happened, on="customer_id", how="left", maintain_order="left")
@@ -76,8 +80,8 @@ def judged(test: Foretold, earlier: Foretold, config: ValueConfig) -> dict[str, 
     """Return the figures of a holdout; `earlier` is the window that the calibration and the base rate are of.
 
     Brier scores (the mean squared error of a probability): as calibrated, as the model says it, the base rate
-    for everybody, and what is said by the probability of having stopped. Peers of the purchases are the
-    customer's own rate so far, and one number for everybody.
+    for everybody, what is said without knowing what customers wrote, and by the probability of having
+    stopped. Peers of the purchases are the customer's own rate so far, and one number for everybody.
     """
     churn, churned = test.column("churn"), test.churned
     base = float(earlier.churned.mean())
@@ -89,6 +93,7 @@ def judged(test: Foretold, earlier: Foretold, config: ValueConfig) -> dict[str, 
         "brier": (churn - churned) ** 2,
         "brier_uncalibrated": (test.column("churn_uncalibrated") - churned) ** 2,
         "brier_base_rate": (base - churned) ** 2,
+        "brier_without_mood": (_without_mood(test, earlier) - churned) ** 2,
         "brier_stopped": (1 - test.column("alive") - churned) ** 2,
         "purchases_mae": np.abs(expected - purchases),
         "purchases_mae_same_rate": np.abs(same_rate - purchases),
@@ -113,6 +118,11 @@ def judged(test: Foretold, earlier: Foretold, config: ValueConfig) -> dict[str, 
     if priced:
         figures["spend"] = {"happened": float(spend.sum()), "expected": float(value.sum())}
     return figures | _means(errors, config)
+
+
+def _without_mood(test: Foretold, earlier: Foretold) -> Array:
+    plain = calibrate(earlier.column("churn_uncalibrated"), earlier.churned)
+    return plain(test.column("churn_uncalibrated"))
 
 
 def auc(probability: Array, happened: Bools) -> float:

@@ -15,6 +15,7 @@ from training.value.config import ValueConfig
 from training.value.fitting import Estimate, IdentifiabilityWarning
 from training.value.forecast import forecast
 from training.value.gamma_gamma import GammaGamma
+from training.value.mood import MOOD
 from training.value.purchases import Histories, checked
 
 DAYS_A_YEAR = 365.25
@@ -38,7 +39,7 @@ class ValueModel:
 
         Columns: those of the histories; alive, expected_purchases, value, value_low, value_high (currency
         units within the horizon; NaN without any price), churn_uncalibrated (the model's probability of no
-        purchase within the horizon) and churn (calibrated).
+        purchase within the horizon) and churn (calibrated, with the histories' mood where they have one).
         """
         buying, spending = BGNBD(**self.buying.parameters), _spending(self.spending)
         told = forecast(
@@ -61,7 +62,9 @@ class ValueModel:
             value_low=told.value_low * money,
             value_high=told.value_high * money,
             churn_uncalibrated=told.no_purchase,
-            churn=self.calibration(told.no_purchase),
+            churn=self.calibration(
+                told.no_purchase, known.column(MOOD) if MOOD in known.table.columns else None
+            ),
         )
 
 

@@ -17,6 +17,7 @@ from training.value.checkpoint import FAMILY, Trained, load, save
 from training.value.config import ValueConfig
 from training.value.holdout import foretell, judged
 from training.value.model import ValueModel, fit
+from training.value.mood import Moods, read_moods
 from training.value.purchases import Histories, histories
 from training.workspace import Workspace
 
@@ -35,11 +36,12 @@ def train(workspace: Workspace, config: ValueConfig, progress: Progress) -> dict
     events = permitted(workspace, "events", PROFILING)
     known = histories(events, end_of_data(workspace), config.rate_of())
     progress(f"{known.table.height:,} customers bought as of {known.as_of:%Y-%m-%d %H:%M}")
-    model, holdout, missing = _calibrated(events, known, fit(known), config)
+    moods = read_moods(workspace, known.as_of, config.mood_days, progress)
+    model, holdout, missing = _calibrated(events, known, fit(known), config, moods)
     notes = (*known.notes, *model.doubts, *missing)
     for note in notes:
         progress(note)
-    customers = model.forecast(known, config).select(_COLUMNS)
+    customers = model.forecast(moods.on(known), config).select(_COLUMNS)
     trained = Trained(
         model=model,
         customers=customers,
@@ -69,18 +71,19 @@ def evaluate(workspace: Workspace, config: ValueConfig) -> dict[str, Any]:
         raise NotTrained(f"{workspace.tables} changed since it was trained; run 'shopsight train {FAMILY}'")
     events = permitted(workspace, "events", PROFILING)
     known = histories(events, trained.as_of, config.rate_of())
-    _, holdout, _ = _calibrated(events, known, trained.model, config)
+    moods = read_moods(workspace, known.as_of, config.mood_days, lambda _: None)
+    _, holdout, _ = _calibrated(events, known, trained.model, config, moods)
     metrics = dict(trained.metrics) | ({"holdout": holdout} if holdout else {})
     write_json(folder_of(workspace, FAMILY) / METRICS_FILE, metrics)
     return metrics
 
 
 def _calibrated(
-    events: pl.LazyFrame, known: Histories, model: ValueModel, config: ValueConfig
+    events: pl.LazyFrame, known: Histories, model: ValueModel, config: ValueConfig, moods: Moods
 ) -> tuple[ValueModel, dict[str, Any] | None, tuple[str, ...]]:
     """The model calibrated on the last window, figures of the holdout, and what could not be had."""
-    earlier = foretell(events, known, 2, config)
-    last = foretell(events, known, 1, config, earlier.calibration() if earlier else None)
+    earlier = foretell(events, known, 2, config, moods=moods)
+    last = foretell(events, known, 1, config, earlier.calibration() if earlier else None, moods)
     if last is None:
         return model, None, (
             f"the shop's purchases span less than two horizons of {config.horizon_days} days: churn is the "

@@ -107,7 +107,11 @@ def test_a_shop_too_young_to_calibrate_says_so(tmp_path: Path) -> None:
     workspace = tastes_shop(tmp_path)
     said: list[str] = []
     metrics = value.train(workspace, replace(CONFIG, horizon_days=90), said.append)
-    assert "holdout" not in metrics and metrics["calibration"] == {"intercept": 0.0, "slope": 1.0}
+    assert "holdout" not in metrics and metrics["calibration"] == {
+        "intercept": 0.0,
+        "slope": 1.0,
+        "tone": 0.0,
+    }
     assert any("less than two horizons" in line and "value.horizon_days" in line for line in said)
     shorter = value.train(workspace, replace(CONFIG, horizon_days=20), said.append)
     assert shorter["holdout"]["num_customers"] > 0

@@ -14,6 +14,8 @@ _REVIEWED = 0.35  # of the lines that a writer of reviews bought
 _POSTS = 1.5  # a year
 _LABELLED = 0.4  # of support messages: what the agents found time for
 _LABEL_NOISE = 0.015
+# Of those who stop buying so many write in anger, once and so many times more, so shortly before.
+_ANNOYED, _AGAIN, _ANNOYED_DAYS = 0.8, 1.5, 30
 _END = NUM_DAYS * DAY_SECONDS
 
 
@@ -31,7 +33,7 @@ def draw_messages(
     return {
         "reviews": _reviews(lines, chunk.writes_in("reviews"), catalogue, writer, chinese, rng),
         "social": _posts(chunk.writes_in("social"), writer, chinese, rng),
-        "support": _support(chunk.writes_in("support"), spec, writer, chinese, rng),
+        "support": _support(chunk, spec, writer, chinese, rng),
     }
 
 
@@ -71,25 +73,41 @@ def _posts(writes: np.ndarray, writer: Writer, chinese: np.ndarray, rng: np.rand
 
 
 def _support(
-    writes: np.ndarray, spec: ShopSpec, writer: Writer, chinese: np.ndarray, rng: np.random.Generator
+    chunk: Chunk, spec: ShopSpec, writer: Writer, chinese: np.ndarray, rng: np.random.Generator
 ) -> pl.DataFrame:
+    writes = chunk.writes_in("support")
     people = np.flatnonzero(writes)
     rate = spec.messages_per_customer * writes.size / max(1, people.size)
     person = np.repeat(people, rng.poisson(rate, people.size))
+    time, annoyed = rng.integers(0, _END, person.size), np.zeros(person.size, dtype=np.bool_)
+    parting, last = _partings(people, chunk.traits.left_day[people] * DAY_SECONDS, rng)
+    person, time = np.append(person, parting), np.append(time, last)
+    annoyed = np.append(annoyed, np.ones(parting.size, dtype=np.bool_))
     intents, moods = np.array(writer.intents), np.array(SENTIMENTS)
     intent = rng.choice(intents.size, person.size, p=writer.intent_shares)
     language = _languages(person, chinese, rng)
-    written = [writer.support(writer.intents[k], lang) for k, lang in zip(intent, language, strict=True)]
+    asked = zip(intent, language, annoyed, strict=True)
+    written = [writer.support(writer.intents[k], lang, bool(angry)) for k, lang, angry in asked]
     sentiment = np.array([s for _, s in written], dtype=np.int64)
     noted, *wrong = rng.random((3, person.size))
     noted_intent = np.where(wrong[0] < _LABEL_NOISE, rng.integers(0, intents.size, person.size), intent)
     noted_mood = np.where(wrong[1] < _LABEL_NOISE, rng.integers(0, 3, person.size), sentiment)
     labels = {"label_intent": intents[noted_intent], "label_sentiment": moods[noted_mood]}
-    frame = _frame(person, rng.integers(0, _END, person.size), [t for t, _ in written], language, sentiment)
+    frame = _frame(person, time, [t for t, _ in written], language, sentiment)
     frame = frame.with_columns(
         intent=pl.Series(intents[intent]), **{k: pl.Series(v) for k, v in labels.items()}
     )
     return frame.with_columns(pl.when(pl.Series(noted < _LABELLED)).then(pl.col(k)).alias(k) for k in labels)
+
+
+def _partings(
+    people: np.ndarray, left: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Who of `people`, leaving at `left` seconds, writes in anger before that, and when, once or often."""
+    annoyed = np.flatnonzero((rng.random(people.size) < _ANNOYED) & (left < _END))
+    each = np.repeat(annoyed, 1 + rng.poisson(_AGAIN, annoyed.size))
+    time = (left[each] - rng.random(each.size) * _ANNOYED_DAYS * DAY_SECONDS).astype(np.int64)
+    return people[each[time >= 0]], time[time >= 0]
 
 
 def _frame(

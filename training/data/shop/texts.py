@@ -47,10 +47,10 @@ class Writer:
         )
         return self._emoji(text, sentiment, language, 0.4)
 
-    def support(self, intent: str, language: str) -> tuple[str, int]:
+    def support(self, intent: str, language: str, annoyed: bool = False) -> tuple[str, int]:
         """Return a message with this intent, and its sentiment (an index of SENTIMENTS)."""
         frame, draw = self._support["frame"][language], self._draw
-        sentiment = self._mood(intent)
+        sentiment = NEGATIVE if annoyed else self._mood(intent)
         item = self._title()
         vague = draw.random() < _VAGUE
         core = self._one(frame["vague"] if vague else self._support["intents"][intent][language])
