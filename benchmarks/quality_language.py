@@ -1,182 +1,160 @@
-"""Accuracy of the language model on public sets, with the linear floor beside it.
+"""Accuracy of the language model on public sets, from scratch, with the linear floor beside it.
 
-    python -m benchmarks.quality_language --data ../shared/data clinc150 banking77 --seeds 0 1 2
+    python -m benchmarks.quality_language                       every set, five seeds or five folds
+    python -m benchmarks.quality_language banking77 --seeds 0 1 2
 
-Protocols: given test splits; validation is the given one, or a tenth of training (seeded, stratified), and
-all that is chosen is chosen there. online_shopping_10_cats has no split: five stratified folds of seed 0,
-of which --folds are run. The floor is TF-IDF with LinearSVC at its defaults, on the same training texts.
+All that is chosen is chosen on validation. The floor is TF-IDF (words 1-2 and characters 2-5; characters 1-3
+for Chinese) with LinearSVC at its defaults, on the same training texts. Rows of a set are written as soon as
+it is finished.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import gzip
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
-from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
+from benchmarks.runner import RESULTS, commit, device_name, versions
+from benchmarks.text_sets import SETS, TextSet
 from training.language.config import LanguageConfig
-from training.language.corpus import NO_LABEL, OUT_OF_SCOPE, Corpus
+from training.language.corpus import Corpus
 from training.language.evaluation import evaluate_abstention, evaluate_task
 from training.language.trainer import fit
 
-CONFIG = LanguageConfig(
-    epochs=14,
-    vocab_size=3000,
-    width=192,
-    max_tokens=64,
-    buckets=(8, 16, 32, 64),
-    embedding_dropout=0.4,
-    head_dropout=0.5,
-    word_dropout=0.15,
-    patience=14,
-    num_threads=1,
-    wrong_answer_cost=2.0,
-)
-REVIEWS = replace(
-    CONFIG, epochs=6, width=128, max_tokens=192, buckets=(16, 32, 64, 128, 192), vocab_size=16_000
-)
-
-Rows = Sequence[tuple[str, str]]
-Case = tuple[str, str, LanguageConfig, Corpus]
+BENCH = "quality_language"
+SEEDS = (0, 1, 2, 3, 4)
+_ABSTAINED = ("in_scope_accuracy_at_threshold", "out_of_scope_recall", "auroc", "coverage")
+Say = Callable[[str], None]
 
 
-def corpus_of(parts: Sequence[Rows], task: str) -> Corpus:
-    """Return training, validation and test rows of (text, label) as a corpus of one task."""
-    texts = [text for rows in parts for text, _ in rows]
-    names = tuple(sorted({label for _, label in parts[0]} - {"oos"}))
-    number = {name: i for i, name in enumerate(names)} | {"oos": OUT_OF_SCOPE}
-    label = np.array([number[label] for rows in parts for _, label in rows], dtype=np.int64)
-    split = np.repeat(np.arange(3), [len(rows) for rows in parts])
-    other = "sentiment" if task == "intent" else "intent"
-    labels = {task: label, other: np.full(len(texts), NO_LABEL, dtype=np.int64)}
-    return Corpus(texts, {task: names, other: ()}, labels, split, ())
-
-
-def clinc150(data: Path, folds: int, file: str = "data_full") -> Iterator[Case]:
-    """Yield the given split; messages out of scope are no class and only judge abstention."""
-    del folds
-    with gzip.open(data / "clinc150" / f"{file}.json.gz", "rt", encoding="utf-8") as stream:
-        raw = json.load(stream)
-    parts = [[(t, y) for t, y in raw[s] + raw[f"oos_{s}"]] for s in ("train", "val", "test")]
-    yield "clinc150", "intent", CONFIG, corpus_of(parts, "intent")
-
-
-def clinc150_small(data: Path, folds: int) -> Iterator[Case]:
-    """Yield the split of half the training texts."""
-    for _, task, config, corpus in clinc150(data, folds, "data_small"):
-        yield "clinc150_small", task, config, corpus
-
-
-def banking77(data: Path, folds: int) -> Iterator[Case]:
-    """Yield the given split, a tenth of training set aside for validation."""
-    del folds
-    train, test = (_csv(data / "banking77" / f"{name}.csv.gz") for name in ("train", "test"))
-    learned, held = next(
-        StratifiedShuffleSplit(1, test_size=0.1, random_state=0).split(train, [y for _, y in train])
-    )
-    parts = [[train[i] for i in learned], [train[i] for i in held], test]
-    yield "banking77", "intent", CONFIG, corpus_of(parts, "intent")
-
-
-def online_shopping(data: Path, folds: int) -> Iterator[Case]:
-    """Yield folds of Chinese reviews by sentiment, a twentieth of each training part for validation."""
-    path = next((data / "online_shopping_10_cats").glob("*.csv.gz"))
-    with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as stream:
-        rows = [(r["review"], r["label"]) for r in csv.DictReader(stream) if r["review"].strip()]
-    labels = [label for _, label in rows]
-    splitter = StratifiedKFold(5, shuffle=True, random_state=0)
-    for fold, (rest, test) in enumerate(splitter.split(rows, labels)):
-        if fold == folds:
-            return
-        inner = StratifiedShuffleSplit(1, test_size=0.05, random_state=0)
-        learned, held = next(inner.split(rest, [labels[i] for i in rest]))
-        parts = [[rows[i] for i in chosen] for chosen in (rest[learned], rest[held], test)]
-        yield f"online_shopping fold {fold}", "sentiment", REVIEWS, corpus_of(parts, "sentiment")
-
-
-CASES: dict[str, Callable[[Path, int], Iterator[Case]]] = {
-    "clinc150": clinc150,
-    "clinc150_small": clinc150_small,
-    "banking77": banking77,
-    "online_shopping": online_shopping,
-}
-
-
-def measure(case: str, task: str, config: LanguageConfig, corpus: Corpus, console: Console) -> dict[str, Any]:
-    """Train once and return a row of figures."""
+def measure(case: TextSet, config: LanguageConfig, corpus: Corpus, say: Say) -> dict[str, Any]:
+    """Train once and return the figures on the test part."""
     began = time.process_time()
-    model, trained = fit(corpus, config, lambda line: console.print(f"[dim]{case}[/dim] {line}"))
-    seconds = time.process_time() - began
-    figures = evaluate_task(model, corpus, task)
-    row: dict[str, Any] = {
-        "case": case,
-        "task": task,
-        "seed": config.seed,
-        "ours": figures["accuracy"],
-        "linear": figures["linear_accuracy"],
-        "validation": trained[f"{task}_validation_accuracy"],
+    model, trained = fit(corpus, config, lambda line: say(f"{case.name} {line}"))
+    figures = evaluate_task(model, corpus, case.task)
+    found = {
+        "accuracy": figures["accuracy"]["value"],
+        "macro_f1": figures["macro_f1"],
+        "linear_accuracy": figures["linear_accuracy"]["value"],
+        "linear_macro_f1": figures["linear_macro_f1"],
+        "validation": trained[f"{case.task}_validation_accuracy"],
         "calibration_error": figures["calibration_error"],
-        "cpu_seconds": round(seconds, 1),
+        "cpu_seconds": round(time.process_time() - began, 1),
         "parameters": trained["parameters"],
-        "config": asdict(config),
     }
     if len(corpus.out_of_scope("test")):
-        row["abstention"] = evaluate_abstention(model, corpus)
-    return row
+        found["abstention"] = evaluate_abstention(model, corpus)
+    return found
 
 
-def shown(rows: Sequence[dict[str, Any]]) -> Table:
-    """Return the rows as a table for people."""
-    table = Table(title="held-out accuracy, 95 % Wilson intervals")
-    columns = ("case", "seed", "ours", "linear", "ECE", "CPU s", "at threshold", "OOS recall", "AUROC")
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        ours, linear, rule = row["ours"], row["linear"], row.get("abstention", {})
-        cells = [row["case"], str(row["seed"])]
-        cells += [f"{f['value']:.4f} ({f['low']:.4f} to {f['high']:.4f})" for f in (ours, linear)]
-        cells += [f"{row['calibration_error']:.3f}", f"{row['cpu_seconds']:.0f}"]
-        names = ("in_scope_accuracy_at_threshold", "out_of_scope_recall", "auroc")
-        cells += [f"{rule[name]:.4f}" if name in rule else "" for name in names]
-        table.add_row(*cells)
-    return table
+def runs_of(case: TextSet, seeds: Sequence[int], folds: int, say: Say) -> list[dict[str, Any]]:
+    """Measure each seed of a set, or each of its first folds with the first seed."""
+    runs = []
+    for split in case.read():
+        if split.number == folds:
+            break
+        for seed in seeds[:1] if case.folds else seeds:
+            runs.append(measure(case, replace(case.config, seed=seed), split.corpus, say))
+            told = {k: v for k, v in runs[-1].items() if k != "abstention"}
+            told |= {k: runs[-1]["abstention"][k] for k in _ABSTAINED if "abstention" in runs[-1]}
+            say(f"{case.name} seed {seed} split {split.number}: {told}")
+    return runs
+
+
+def rows_of(case: TextSet, runs: list[dict[str, Any]], seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Return a row for each metric: ours beside the linear model, and what abstention does."""
+    rows = [
+        _row(case, runs, seeds, name, [run[name] for run in runs], [run[f"linear_{name}"] for run in runs])
+        for name in ("accuracy", "macro_f1")
+    ]
+    if "abstention" in runs[0]:
+        for name in _ABSTAINED[:3]:
+            rows.append(_row(case, runs, seeds, name, [run["abstention"][name] for run in runs], None))
+        rows[0]["details"]["risk_coverage"] = runs[0]["abstention"]["risk_coverage"]
+    return rows
+
+
+def _row(
+    case: TextSet,
+    runs: list[dict[str, Any]],
+    seeds: Sequence[int],
+    metric: str,
+    ours: list[float],
+    theirs: list[float] | None,
+) -> dict[str, Any]:
+    beside = float(np.mean(theirs)) if theirs else None
+    ratios = np.array(ours) / beside if beside else np.full(len(ours), np.nan)
+    low, middle, high = (float(x) if beside else None for x in np.percentile(ratios, [20, 50, 80]))
+    kept = ("validation", "calibration_error", "cpu_seconds", "parameters")
+    return {
+        "bench": BENCH,
+        "case": case.name,
+        "peer": "TF-IDF, linear SVM" if theirs else None,
+        "metric": metric,
+        "ours": float(np.mean(ours)),
+        "theirs": beside,
+        "ratio": middle,
+        "p20": low,
+        "p80": high,
+        "unit": "1",
+        "device": device_name(),
+        "versions": versions(),
+        "commit": commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": f"python -m benchmarks.{BENCH} {case.name}",
+        "protocol": case.protocol,
+        "seeds": "folds" if case.folds else list(seeds),
+        "data_sha256": case.sha256(),
+        "published": case.published if metric == case.metric else None,
+        "source": case.source or None,
+        "details": {
+            "ours_each": ours,
+            "ours_sd": float(np.std(ours, ddof=1)) if len(ours) > 1 else None,
+            **{name: [run[name] for run in runs] for name in kept},
+            "settings": asdict(case.config),
+        },
+    }
 
 
 def main() -> None:
-    """Run the named cases and print the table; --out keeps the rows as JSON."""
+    """Measure the named sets and keep their rows."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("cases", nargs="+", choices=sorted(CASES))
-    parser.add_argument("--data", type=Path, required=True, help="the folder of the public data sets")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--folds", type=int, default=5, help="folds of online_shopping to run")
-    parser.add_argument("--out", type=Path, help="write the rows as JSON")
+    names = {case.name: case for case in SETS}
+    parser.add_argument("sets", nargs="*", default=list(names), help=f"of {', '.join(names)}")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--folds", type=int, default=5, help="of the sets that have no split")
+    default = RESULTS / device_name(slug=True) / f"{BENCH}.json"
+    parser.add_argument("--out", type=Path, default=default, help="where the rows go")
     arguments = parser.parse_args()
-    console, rows = Console(), []
-    for name in arguments.cases:
-        for case, task, config, corpus in CASES[name](arguments.data, arguments.folds):
-            for seed in arguments.seeds:
-                rows.append(measure(case, task, replace(config, seed=seed), corpus, console))
-                console.print(shown(rows))
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps({"format_version": 1, "rows": rows}, indent=1) + "\n")
+    for name in arguments.sets:
+        if name not in names:
+            parser.error(f"no set '{name}'; there are: {', '.join(names)}")
+        case = names[name]
+        if obstacle := case.obstacle():
+            print(f"skipped: {obstacle}")
+            continue
+        runs = runs_of(case, arguments.seeds, arguments.folds, lambda line: print(line, flush=True))
+        _keep(arguments.out, rows_of(case, runs, arguments.seeds))
 
 
-def _csv(path: Path) -> list[tuple[str, str]]:
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as stream:
-        return [(row["text"], row["category"]) for row in csv.DictReader(stream)]
+def _keep(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Replace the rows of the same cases in the file."""
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    cases = {row["case"] for row in rows}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    kept = [row for row in earlier if row["case"] not in cases]
+    partial.write_text(json.dumps(kept + rows, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 if __name__ == "__main__":

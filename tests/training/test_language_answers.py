@@ -61,7 +61,7 @@ def write(root: Path, labelled: bool = True) -> Workspace:
     rows = messages()
     texts = [(m, t) for m, t, _, _ in rows]
     labels = [(m, "intent" if labelled else "sentiment", i if labelled else s, None) for m, _, i, s in rows]
-    for number in range(120):
+    for number in range(240):
         text = f"{STRANGE[number % 6]} {ITEMS[number % 5] if number % 2 else ''} {number}"
         texts.append((f"x{number}", text))
         if labelled:

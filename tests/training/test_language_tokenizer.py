@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders
 from serving.routing.texts import CODE_POINTS_PER_TOKEN, read_texts
 from tests.training.language_shop import messages
 from training.data.masking import mask_personal_data
-from training.language.tokenizer import MASK, START, train_tokenizer
+from training.language.tokenizer import MASK, START, Splitter, train_tokenizer
 
 
 def encode(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
@@ -96,3 +96,16 @@ def test_a_text_goes_to_the_shortest_shape_that_holds_tokens_and_characters(toke
     np.testing.assert_array_equal(padded["TOKEN_ID"][0, 9:], 0)
     np.testing.assert_array_equal(padded["LENGTH"], [[9]])
     assert {name: len(value) for name, value in texts.padded([]).items()} == dict.fromkeys(padded, 0)
+
+
+def test_split_tokens_spell_the_same_text_and_follow_the_seed(tokenizer: Tokenizer) -> None:
+    texts = read_texts(tokenizer, [text for _, text, _, _ in messages(40)], 32)
+    split = Splitter(tokenizer, 0.3, 64)(texts, np.random.default_rng(0))
+    decoded = [[tokenizer.decode(row) for row in some.tokens] for some in (texts, split)]
+    assert [text.replace(" ", "") for text in decoded[0]] == [text.replace(" ", "") for text in decoded[1]]
+    assert sum(map(len, split.tokens)) > sum(map(len, texts.tokens))
+    again = Splitter(tokenizer, 0.3, 64)(texts, np.random.default_rng(0))
+    assert again.tokens == split.tokens
+    assert Splitter(tokenizer, 0.3, 64)(texts, np.random.default_rng(1)).tokens != split.tokens
+    assert Splitter(tokenizer, 0.0, 64)(texts, np.random.default_rng(0)).tokens == texts.tokens
+    assert max(map(len, Splitter(tokenizer, 1.0, 9)(texts, np.random.default_rng(0)).tokens)) <= 9

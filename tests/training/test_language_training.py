@@ -148,9 +148,9 @@ def test_padding_and_batch_mates_do_not_change_what_is_said() -> None:
 
 def test_word_order_matters_to_the_encoder() -> None:
     torch.manual_seed(0)
-    encoder, none = _encoder(), torch.zeros(1, 8, dtype=torch.int32)
-    there = encoder.views(torch.tensor([[1, 7, 8, 9]]), torch.tensor([[4]]), none)[0]["intent"]
-    back = encoder.views(torch.tensor([[1, 9, 8, 7]]), torch.tensor([[4]]), none)[0]["intent"]
+    encoder = _encoder()
+    there = encoder.by_tokens(torch.tensor([[1, 7, 8, 9]]), torch.tensor([[4]]))["intent"]
+    back = encoder.by_tokens(torch.tensor([[1, 9, 8, 7]]), torch.tensor([[4]]))["intent"]
     assert (there - back).abs().max() > 1e-4
 
 

@@ -13,10 +13,11 @@ class LanguageConfig:
     vocab_size: entries of the byte-level BPE, learned on the texts outside validation and test.
     max_tokens: longer messages are cut to it; buckets: the lengths that a request is padded to.
     max_text_bytes: longer texts are refused where they arrive.
-    width, layers, heads, conv_width: of the encoder.
+    width, layers, heads, conv_widths (in tokens): of the encoder.
     ngram_slots: rows of the table that hashed n-grams share; longest_ngram: in characters.
-    dropout, embedding_dropout, head_dropout, word_dropout, ngram_dropout, label_smoothing: what keeps a
-        small corpus from being learned by heart.
+    dropout, embedding_dropout, head_dropout, word_dropout, ngram_dropout, token_splits (the share of tokens
+        that an epoch reads as the two that they are merged of), label_smoothing: what keeps a small corpus
+        from being learned by heart.
     epochs, batch_size, learning_rate, weight_decay: AdamW under one cycle; patience: epochs without a better
         validation score after which training stops.
     out_of_scope_labels: intents that mean "none of ours": no class, but training learns from those of its own
@@ -38,7 +39,7 @@ class LanguageConfig:
     width: int = 128
     layers: int = 1
     heads: int = 4
-    conv_width: int = 3
+    conv_widths: tuple[int, ...] = (1, 3, 5)
     ngram_slots: int = 2**16
     longest_ngram: int = 5
 
@@ -47,6 +48,7 @@ class LanguageConfig:
     head_dropout: float = 0.5
     word_dropout: float = 0.15
     ngram_dropout: float = 0.5
+    token_splits: float = 0.1
     label_smoothing: float = 0.1
     outlier_weight: float = 1.0
 
@@ -69,8 +71,8 @@ class LanguageConfig:
             raise ValueError("wrong_answer_cost must be at least 1, and out_of_scope_share below 1")
         if self.width % self.heads:
             raise ValueError(f"width is {self.width}; it must be a multiple of heads, {self.heads}")
-        if self.conv_width % 2 == 0:
-            raise ValueError(f"conv_width is {self.conv_width}; it must be odd")
+        if not self.conv_widths or any(width % 2 == 0 for width in self.conv_widths):
+            raise ValueError(f"conv_widths is {self.conv_widths}; it takes odd numbers")
         if tuple(sorted(set(self.buckets))) != self.buckets or self.buckets[-1] != self.max_tokens:
             raise ValueError(f"buckets {self.buckets} must ascend and end at max_tokens, {self.max_tokens}")
         if self.ngram_slots < 2:

@@ -6,7 +6,7 @@ Legend of shapes: B messages, L tokens, D width, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ class Encoder(nn.Module):
         width = config.width
         self.token = _table(vocab_size, width)
         self.position = _table(config.max_tokens, width)
-        self.conv = nn.Conv1d(width, width, config.conv_width, padding=config.conv_width // 2)
+        self.conv = Phrases(width, config.conv_widths)
         self.conv_norm = nn.LayerNorm(width)
         self.phrase_norm = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(Block(width, config.heads, config.dropout) for _ in range(config.layers))
@@ -53,19 +53,15 @@ class Encoder(nn.Module):
 
         token_id int64 [B, L] and code_point int32 [B, any], padded with 0, and length int64 [B, 1].
         """
-        by_encoder, by_ngrams = self.views(token_id, length, code_point)
-        return {task: logits + by_ngrams[task] for task, logits in by_encoder.items()}
+        by_ngrams = self.ngrams(token_id, code_point)
+        return {task: said + by_ngrams[task] for task, said in self.by_tokens(token_id, length).items()}
 
-    def views(
-        self, token_id: Tensor, length: Tensor, code_point: Tensor
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return the logits of the encoder and of the n-grams apart; inputs as for `forward`."""
-        read = token_id
+    def by_tokens(self, token_id: Tensor, length: Tensor) -> dict[str, Tensor]:
+        """Return the logits of the encoder alone, without those of the n-grams."""
         if self.training:
             hidden = torch.rand(token_id.shape) < self.word_dropout
-            read = torch.where(hidden & (token_id > START), MASK, token_id)
-        features = self.features(read, length)
-        return self.said_of(features), self.ngrams(token_id, code_point)
+            token_id = torch.where(hidden & (token_id > START), MASK, token_id)
+        return self.said_of(self.features(token_id, length))
 
     def said_of(self, features: Tensor) -> dict[str, Tensor]:
         """Return the heads' logits [B, C] per task for what `features` gives."""
@@ -82,7 +78,7 @@ class Encoder(nn.Module):
         inside_BL = place_L[None, :] < length
         weight_BL1 = inside_BL.unsqueeze(-1).to(torch.float32)
         embedded_BLD = self.drop_embedding(self.token(token_id) * weight_BL1)
-        local_BLD = functional.gelu(self.conv(embedded_BLD.transpose(1, 2))).transpose(1, 2)
+        local_BLD = functional.gelu(self.conv(embedded_BLD))
         phrase_BLD = embedded_BLD + self.conv_norm(local_BLD)
         x_BLD = phrase_BLD + self.position(place_L)
         for block in self.blocks:
@@ -92,6 +88,23 @@ class Encoder(nn.Module):
         phrase_BD = self.phrase_norm(phrase_BLD).masked_fill(weight_BL1 == 0, _HIDDEN).amax(1)
         mean_BD = (self.norm(x_BLD) * weight_BL1).sum(1) / count_B1
         return torch.cat([bag_BD, phrase_BD, mean_BD], dim=1)
+
+
+class Phrases(nn.Module):
+    """Convolutions over 1, 3 and 5 tokens or what is asked, side by side: each gives a share of the width."""
+
+    def __init__(self, width: int, lengths: Sequence[int]) -> None:
+        super().__init__()
+        shares = [width // len(lengths) + (i < width % len(lengths)) for i in range(len(lengths))]
+        self.convs = nn.ModuleList(
+            nn.Conv1d(width, share, length, padding=length // 2)
+            for share, length in zip(shares, lengths, strict=True)
+        )
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """Return float32 [B, L, D] for x_BLD float32."""
+        x_BDL = x_BLD.transpose(1, 2)
+        return torch.cat([conv(x_BDL) for conv in self.convs], dim=1).transpose(1, 2)
 
 
 class Block(nn.Module):

@@ -6,10 +6,13 @@ Normalisation, the leading token and truncation are part of `tokenizer.json`, so
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
+import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
+from serving.routing.texts import Texts
 from training.data.masking import MASKS
 
 START, MASK = 1, 2  # 0 pads
@@ -70,3 +73,33 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, max_tokens: int) -> T
     content = json.loads(tokenizer.to_str())
     content["added_tokens"] = []
     return Tokenizer.from_str(json.dumps(content))
+
+
+class Splitter:
+    """Reads some tokens as the two that they are merged of, and some of those again.
+
+    What is learned of words is then learned of their parts too, which typos and rare words are made of. BPE
+    dropout (Provilkov et al. 2020) to the same end, but from a seed.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, share: float, max_tokens: int) -> None:
+        content = json.loads(tokenizer.to_str())["model"]
+        vocab: dict[str, int] = content["vocab"]
+        self._parts = {vocab[a + b]: (vocab[a], vocab[b]) for a, b in content["merges"]}
+        self._share, self._max_tokens = share, max_tokens
+
+    def __call__(self, texts: Texts, rng: np.random.Generator) -> Texts:
+        """Return the texts with other tokens, drawn anew; their code points are the same."""
+        draws = iter(rng.random(2 * sum(map(len, texts.tokens)) + 1).tolist())
+        return replace(texts, tokens=[self._split(row, draws)[: self._max_tokens] for row in texts.tokens])
+
+    def _split(self, tokens: Sequence[int], draws: Iterator[float]) -> list[int]:
+        said: list[int] = []
+        ahead = list(reversed(tokens))
+        while ahead:
+            token = ahead.pop()
+            if token in self._parts and next(draws, 1.0) < self._share:
+                ahead += reversed(self._parts[token])
+            else:
+                said.append(token)
+        return said

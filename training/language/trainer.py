@@ -34,7 +34,7 @@ from training.language.config import LanguageConfig
 from training.language.corpus import OUT_OF_SCOPE, TASKS, UNSPLIT, Corpus, LanguageError, read_corpus
 from training.language.metrics import temperature
 from training.language.model import Encoder
-from training.language.tokenizer import train_tokenizer
+from training.language.tokenizer import Splitter, train_tokenizer
 from training.workspace import Workspace
 
 Progress = Callable[[str], None]
@@ -93,7 +93,8 @@ class _Run:
         labelled = np.any([corpus.label[task][train_rows] >= 0 for task in self.tasks], axis=0)
         labelled |= corpus.label["intent"][train_rows] == OUT_OF_SCOPE
         self.train_rows = train_rows[labelled]
-        self.texts = self._read(self.train_rows)
+        self.texts = self.read = self._read(self.train_rows)
+        self.splitter = Splitter(tokenizer, config.token_splits, config.max_tokens)
         self.validation = {t: self._held_out(t) for t in self.tasks}
         counts = {task: len(corpus.classes[task]) for task in self.tasks}
         self.encoder = Encoder(config, tokenizer.get_vocab_size(), counts)
@@ -127,6 +128,8 @@ class _Run:
         config = self.config
         torch.manual_seed(config.seed * 1_000_003 + self.epoch)
         rng = np.random.default_rng([config.seed, self.epoch])
+        is_last = self.epoch == config.epochs - 1
+        self.read = self.texts if is_last else self.splitter(self.texts, rng)
         lengths = np.array([len(row) for row in self.texts.tokens], dtype=np.int64)
         self.encoder.train()
         total = 0.0
@@ -144,7 +147,9 @@ class _Run:
 
     def _loss(self, chosen: Rows) -> Tensor:
         """The cross-entropy of every view and task: no view may lean on what another has learned."""
-        views = self.encoder.views(*as_tensors(self.texts.padded(chosen)))
+        token_id, length, _ = as_tensors(self.read.padded(chosen))
+        whole_id, _, code_point = as_tensors(self.texts.padded(chosen))
+        views = self.encoder.by_tokens(token_id, length), self.encoder.ngrams(whole_id, code_point)
         outside = torch.from_numpy(self.corpus.label["intent"][self.train_rows[chosen]] == OUT_OF_SCOPE)
         losses = []
         for task in self.tasks:
