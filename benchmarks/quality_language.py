@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -23,6 +24,7 @@ import numpy as np
 
 from benchmarks.runner import RESULTS, commit, device_name, versions
 from benchmarks.text_sets import SETS, TextSet
+from training.language.checkpoint import LanguageModel
 from training.language.config import LanguageConfig
 from training.language.corpus import Corpus
 from training.language.evaluation import evaluate_abstention, evaluate_task
@@ -30,7 +32,8 @@ from training.language.trainer import fit
 
 BENCH = "quality_language"
 SEEDS = (0, 1, 2, 3, 4)
-_ABSTAINED = ("in_scope_accuracy_at_threshold", "out_of_scope_recall", "auroc", "coverage")
+_ABSTAINED = ("in_scope_accuracy_at_threshold", "out_of_scope_recall", "auroc")
+TRADE_OFF = "out_of_scope_recall_at_the_in_scope_accuracy_asked"
 Say = Callable[[str], None]
 
 
@@ -51,7 +54,25 @@ def measure(case: TextSet, config: LanguageConfig, corpus: Corpus, say: Say) -> 
     }
     if len(corpus.out_of_scope("test")):
         found["abstention"] = evaluate_abstention(model, corpus)
+        if case.in_scope_asked:
+            found["abstention"][TRADE_OFF] = _recall_at(model, corpus, case.in_scope_asked)
     return found
+
+
+def _recall_at(model: LanguageModel, corpus: Corpus, in_scope: float) -> float:
+    """Return out-of-scope recall at the highest threshold that leaves the in-scope accuracy asked for."""
+    assert model.abstention is not None
+    rows = corpus.rows("test", "intent")
+    inside, outside = (
+        model.predict(corpus.texts_of(chosen)).logits["intent"]
+        for chosen in (rows, corpus.out_of_scope("test"))
+    )
+    right = inside.argmax(1) == corpus.label["intent"][rows]
+    surely = np.sort(model.abstention.values(inside)[right])[::-1]
+    needed = math.ceil(in_scope * len(rows))
+    if needed > len(surely):
+        return 0.0
+    return float((model.abstention.values(outside) < surely[needed - 1]).mean())
 
 
 def runs_of(case: TextSet, seeds: Sequence[int], folds: int, say: Say) -> list[dict[str, Any]]:
@@ -75,7 +96,9 @@ def rows_of(case: TextSet, runs: list[dict[str, Any]], seeds: Sequence[int]) -> 
         for name in ("accuracy", "macro_f1")
     ]
     if "abstention" in runs[0]:
-        for name in _ABSTAINED[:3]:
+        for name in (*_ABSTAINED, TRADE_OFF):
+            if name not in runs[0]["abstention"]:
+                continue
             rows.append(_row(case, runs, seeds, name, [run["abstention"][name] for run in runs], None))
         rows[0]["details"]["risk_coverage"] = runs[0]["abstention"]["risk_coverage"]
     return rows
@@ -113,6 +136,7 @@ def _row(
         "seeds": "folds" if case.folds else list(seeds),
         "data_sha256": case.sha256(),
         "published": case.published if metric == case.metric else None,
+        "in_scope_asked": case.in_scope_asked if metric == TRADE_OFF else None,
         "source": case.source or None,
         "details": {
             "ours_each": ours,

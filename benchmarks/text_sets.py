@@ -45,7 +45,10 @@ class Split:
 
 @dataclass(frozen=True)
 class TextSet:
-    """A set: `metric` is the figure that was published; folds: whether splits take the place of seeds."""
+    """A set: `metric` is the figure that was published; folds: whether splits take the place of seeds.
+
+    in_scope_asked: the in-scope accuracy, rejections being errors, at which out-of-scope recall is told too.
+    """
 
     name: str
     task: str
@@ -57,6 +60,7 @@ class TextSet:
     source: str
     folds: bool = False
     metric: str = "accuracy"
+    in_scope_asked: float = 0.0
 
     def obstacle(self) -> str | None:
         """Why it cannot be measured here, None when it can."""
@@ -140,7 +144,8 @@ _REVIEWS = ("online_shopping_10_cats", "online_shopping_10_cats.csv.gz")
 _GIVEN = (
     "the given test split; the model of the epoch that validates best on {}; in-scope accuracy before "
     "rejection; messages out of scope are no class, those of training teach doubt, those of validation "
-    "choose the threshold at which an answer to the wrong intent costs two hand-overs and a tenth is out of scope"
+    "choose the threshold at which an answer to the wrong intent costs two hand-overs and a tenth of the "
+    "messages is out of scope"
 )
 _FOLDS = "five stratified folds, seed 0; a twentieth of the training part validates"
 SETS = (
@@ -163,6 +168,7 @@ SETS = (
         (("hint3_retail", "v1", "curekart_train.csv"), ("hint3_retail", "v1", "curekart_test.csv")),
         _curekart, _GIVEN.format("a tenth of training"), {"BERT at threshold .1": 0.836},
         "HINT3 results; at threshold .9 BERT has in-scope .803 with out-of-scope recall .523",
+        in_scope_asked=0.803,
     ),
     TextSet(
         "online_shopping_sentiment", "sentiment", REVIEWS, (_REVIEWS,), lambda: _reviews("label"),
