@@ -1,4 +1,4 @@
-"""Quality of the two-tower retrieval on public sets, with implicit ALS, EASE and popularity beside.
+"""Quality of the two towers, the ranker and the blend on public sets, with implicit ALS, EASE and popularity.
 
     python -m benchmarks.quality_embedding                            the frozen settings, on the test cut
     python -m benchmarks.quality_embedding online_retail --search     how all were chosen: on validation alone
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from benchmarks.blended import NUM_CANDIDATES, WEIGHTS, blended, ranker_config
 from benchmarks.embedding_sets import ITEM_BUCKETS, SETS, EmbeddingSet
 from benchmarks.quality_recommend import CHOSEN as MF_ON_OTHERS
 from benchmarks.quality_recommend import EASE_REGULARIZATION
@@ -38,6 +39,8 @@ from training.recommend.objective import MFConfig
 
 BENCH = "quality_embedding"
 SEEDS = (0, 1, 2)
+TOWERS, RANKER, BLEND = "two towers", "two towers in the ranker's order", "blend"
+RANKER_EPOCHS = {"online_retail": 2, "ml1m": 1}
 Say = Callable[[str], None]
 Scores = list[tuple[float, float]]  # (recall, NDCG) for each way of masking
 
@@ -126,9 +129,10 @@ EASE_TRIED = (30.0, 100.0, 300.0, 1000.0)
 EASE_CHOSEN = {"online_retail": 300.0, "ml1m": EASE_REGULARIZATION["ml1m"]}
 
 
-def judged(chosen: EmbeddingSet, settings: Towers, test: bool, say: Say) -> Scores:
-    """Fit the towers to the past and return their figures, once for each way of masking."""
+def judged(chosen: EmbeddingSet, settings: Towers, test: bool, say: Say) -> dict[str, Scores]:
+    """Fit the towers, and for the test the ranker too, to the past; return the figures of each method."""
     split, public = chosen.split(test), chosen.public
+    seed = settings.config.loop.seed
     with tempfile.TemporaryDirectory() as scratch:
         examples = split.examples(Path(scratch) / "examples", settings.with_repeats)
         asked = split.asked(examples, public.k, masked=True)
@@ -138,15 +142,26 @@ def judged(chosen: EmbeddingSet, settings: Towers, test: bool, say: Say) -> Scor
         )  # fmt: skip
         began = time.monotonic()
         fit(task, settings.config.loop, Path(scratch) / "fit", progress=say)
-        say(f"{public.name} seed {settings.config.loop.seed}: fitted in {time.monotonic() - began:.0f} s")
+        say(f"{public.name} seed {seed}: fitted in {time.monotonic() - began:.0f} s")
         model = load_towers(TwoTower(examples.schema, settings.config, "cpu"), Path(scratch) / "fit")
         with process_group() as group:
             items = task.item_vectors(model, group)
             customers = np.concatenate([part[2] for part in task.customer_vectors(model, asked, group)])
-    found = []
-    for masked in public.masked:
-        lists = split.asked(examples, public.k, masked).lists(customers, items, 0, len(customers))
-        found.append(figures(lists, asked.relevant))
+        wide = replace(asked, k=NUM_CANDIDATES)
+        towers = wide.lists(customers, items, 0, len(customers))
+        found = {TOWERS: [figures(towers[:, : public.k], asked.relevant)]}
+        if test:
+            cut, mf = public.read_test(), MF_CHOSEN[public.name]
+            model_mf = Factorised(replace(mf, config=replace(mf.config, seed=seed)), cut)
+            lists = {
+                "factorised": model_mf.lists(asked.customer, wide.k, True, mf.popularity_exponent),
+                "towers": towers,
+                "popular": Floor("popularity", Popularity).lists(cut, asked.customer, wide.k, (True,))[0],
+            }
+            config = ranker_config(RANKER_EPOCHS[public.name], seed)
+            where = Path(scratch) / "ranker"
+            fused, ranked = blended(lists, examples, settings.features, config, asked, where, say)
+            found |= {BLEND: [figures(fused, asked.relevant)], RANKER: [figures(ranked, asked.relevant)]}
     return found
 
 
@@ -180,23 +195,32 @@ def choose(chosen: EmbeddingSet, say: Say, console: Console) -> None:
 
 
 def rows_of(chosen: EmbeddingSet, say: Say) -> list[dict[str, Any]]:
-    """Measure one set on its test cut; returns a row for each metric, way of masking and peer."""
+    """Measure one set on its test cut; returns a row for each method of ours, metric and peer."""
     ours = [of_seed(chosen, seed, say) for seed in SEEDS]
-    return compared(chosen, ours, say)
+    by_method = {name: [one[name] for one in ours] for name in ours[0]}
+    peers = peers_of(chosen, say)
+    peers[TOWERS] = (by_method[TOWERS], asdict(CHOSEN[chosen.public.name]))
+    return [
+        _row(chosen, method, (0, at), np.array(scores), name, np.array(beside), about)
+        for method, scores in by_method.items()
+        for at in range(len(chosen.public.metrics))
+        for name, (beside, about) in peers.items()
+        if name != method
+    ]
 
 
-def of_seed(chosen: EmbeddingSet, seed: int, say: Say) -> Scores:
+def of_seed(chosen: EmbeddingSet, seed: int, say: Say) -> dict[str, Scores]:
     """The figures of the frozen settings on the test cut, from one start."""
     settings = CHOSEN[chosen.public.name]
     loop = replace(settings.config.loop, seed=seed)
     found = judged(chosen, replace(settings, config=replace(settings.config, loop=loop)), True, say)
-    say(f"{chosen.public.name} two towers, seed {seed}: {found}")
+    say(f"{chosen.public.name}, seed {seed}: {found}")
     return found
 
 
-def compared(chosen: EmbeddingSet, ours: list[Scores], say: Say) -> list[dict[str, Any]]:
-    """A row for each metric, way of masking and peer, whose figures are taken here."""
-    public, settings = chosen.public, CHOSEN[chosen.public.name]
+def peers_of(chosen: EmbeddingSet, say: Say) -> dict[str, tuple[list[Scores], Any]]:
+    """The figures of the methods beside, and their settings."""
+    public = chosen.public
     strength, mf = EASE_CHOSEN[public.name], MF_CHOSEN[public.name]
     peers: dict[str, tuple[list[Scores], Any]] = {
         "implicit ALS": ([factorised(chosen, mf, seed) for seed in SEEDS], _plain(mf)),
@@ -205,17 +229,12 @@ def compared(chosen: EmbeddingSet, ours: list[Scores], say: Say) -> list[dict[st
     }
     for name, (scores, _) in peers.items():
         say(f"{public.name} {name}: {np.mean(scores, axis=0).tolist()}")
-    return [
-        _row(chosen, settings, (way, at), np.array(ours), name, np.array(scores), about)
-        for way in range(len(public.masked))
-        for at in range(len(public.metrics))
-        for name, (scores, about) in peers.items()
-    ]
+    return peers
 
 
 def _row(
     chosen: EmbeddingSet,
-    settings: Towers,
+    method: str,
     place: tuple[int, int],
     ours: np.ndarray[Any, Any],
     peer: str,
@@ -227,7 +246,7 @@ def _row(
     low, middle, high = (float(x) for x in np.percentile(mine / others.mean(), [20, 50, 80]))
     return {
         "bench": BENCH,
-        "case": f"{public.name}, seen items {'masked' if public.masked[way] else 'ranked'}",
+        "case": f"{public.name}, {method}",
         "peer": peer,
         "metric": public.metrics[at],
         "ours": float(mine.mean()),
@@ -250,7 +269,9 @@ def _row(
             "ours_by_seed": mine.tolist(),
             "ours_sd": float(mine.std(ddof=1)),
             "theirs_by_seed": others.tolist(),
-            "settings": asdict(settings),
+            "settings": asdict(CHOSEN[public.name]),
+            "ranker_epochs": RANKER_EPOCHS[public.name],
+            "blend_weights": asdict(WEIGHTS),
             "peer_settings": about,
         },
     }
@@ -289,10 +310,10 @@ def _say(line: str) -> None:
 
 
 def _keep(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Replace the rows of the same cases in the file."""
+    """Replace the rows of the same sets in the file."""
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    cases = {row["case"] for row in rows}
-    kept = [row for row in earlier if row["case"] not in cases]
+    sets = {row["case"].split(",")[0] for row in rows}
+    kept = [row for row in earlier if row["case"].split(",")[0] not in sets]
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(kept + rows, indent=1) + "\n", encoding="utf-8")

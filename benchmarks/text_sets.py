@@ -24,11 +24,12 @@ CONFIG = LanguageConfig(
     max_tokens=64,
     buckets=(8, 16, 32, 64),
     patience=16,
+    least_steps=1500,
     num_threads=1,
     wrong_answer_cost=2.0,
 )
 REVIEWS = replace(
-    CONFIG, epochs=5, width=128, max_tokens=128, buckets=(16, 32, 64, 128), vocab_size=16_000,
+    CONFIG, epochs=5, least_steps=0, width=128, max_tokens=128, buckets=(16, 32, 64, 128), vocab_size=16_000,
     ngram_slots=2**20, longest_ngram=4,
 )  # fmt: skip
 

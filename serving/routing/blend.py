@@ -1,7 +1,9 @@
-"""Retrieve, then rank: what several members propose to a customer, in one order that the ranker gives.
+"""Retrieve, then rank: what several members propose to a customer, in one order that all of them give.
 
-The factorisation, the two towers and popularity each propose items; the ranker scores them all. An item's
-reason is the proposer that had it highest.
+The factorisation, the two towers and popularity each propose items; the ranker puts them all in an order of
+its own. Ranks are fused, not scores, which have no common measure: an item's score is the sum over lists of
+weight / (softness + rank), by which every list that has it high lifts it (reciprocal rank fusion, Cormack
+et al. 2009). An item's reason is the proposer that had it highest.
 """
 
 from __future__ import annotations
@@ -35,27 +37,35 @@ class Taste:
 
 @dataclass(frozen=True)
 class Proposals:
-    """Candidates of one customer, each once, by the name of the proposer that had them highest."""
+    """Candidates of one customer, each once, by the name of the proposer that had them highest.
+
+    score: the weighted reciprocal ranks that the proposers gave, float64 [candidates].
+    """
 
     item: Array
     reason: tuple[str, ...]
+    score: Array
 
     def only(self, shown: Array) -> Proposals:
         """Those that may be shown, `shown` being bool [items]."""
         kept = np.flatnonzero(shown[self.item])
-        return Proposals(self.item[kept], tuple(self.reason[i] for i in kept.tolist()))
+        return Proposals(self.item[kept], tuple(self.reason[i] for i in kept.tolist()), self.score[kept])
 
 
 class Blender:
     """Calls the embedding members of a release.
 
-    preprocessing["blend"]: num_candidates (of each proposer), max_history (items that the members read),
-    item_buckets (an id that training did not know is number of items + BLAKE2b of it modulo this) and
-    num_facts. Arrays of customers.safetensors: recent_indptr, recent_item (the latest first), customer_fact.
+    preprocessing["blend"]: weights (of the lists of factorisation, towers, popularity and ranker in the
+    order), softness (added to every rank), num_candidates (of each proposer), max_history (items that the
+    members read), item_buckets (an id that training did not know is number of items + BLAKE2b of it modulo
+    this) and num_facts. Arrays of customers.safetensors: recent_indptr, recent_item (the latest first),
+    customer_fact.
     """
 
     def __init__(self, items: Items, people: Mapping[str, Array], settings: Mapping[str, Any]) -> None:
         self.num_candidates = int(settings["num_candidates"])
+        self.weights = {name: float(weight) for name, weight in settings["weights"].items()}
+        self._softness = float(settings["softness"])
         self._items, self._people = items, people
         self._max_history = int(settings["max_history"])
         self._buckets = int(settings["item_buckets"])
@@ -107,6 +117,27 @@ class Blender:
                 found[place] = score[: len(candidates[place])]
         return found
 
+    def joined(self, proposers: Sequence[tuple[str, str, Array]]) -> Proposals:
+        """Join lists of items, the best first; each comes with its reason and the name of its weight."""
+        best: dict[int, tuple[int, str]] = {}
+        score: dict[int, float] = defaultdict(float)
+        for reason, name, items in proposers:
+            for rank, item in enumerate(items.tolist()):
+                score[item] += self.weights[name] / (self._softness + rank)
+                if item not in best or rank < best[item][0]:
+                    best[item] = (rank, reason)
+        found = sorted(best)
+        reasons = tuple(best[item][1] for item in found)
+        return Proposals(np.array(found, np.int64), reasons, np.array([score[item] for item in found]))
+
+    def ordered(self, proposals: Proposals, by_ranker: Array) -> tuple[Array, Array]:
+        """Return the places of the candidates, the best first, and the score of each place's candidate."""
+        rank = np.empty(len(by_ranker))
+        rank[np.argsort(-by_ranker, kind="stable")] = np.arange(len(by_ranker))
+        score = proposals.score + self.weights["ranker"] / (self._softness + rank)
+        order = np.argsort(-score, kind="stable")
+        return order, score[order]
+
     def _told(self, row: Row) -> Array:
         """The items of the request, the latest first; without times the last given is the latest."""
         given = row.texts("HISTORY_ITEM")
@@ -130,17 +161,6 @@ class Blender:
         if self._num_facts:
             inputs["CUSTOMER_FEATURE"] = np.stack([taste.facts for taste in tastes])
         return inputs
-
-
-def joined(proposers: Sequence[tuple[str, Array]]) -> Proposals:
-    """Join lists of items, the best first: each item once, named after the list that has it highest."""
-    best: dict[int, tuple[int, str]] = {}
-    for reason, items in proposers:
-        for rank, item in enumerate(items.tolist()):
-            if item not in best or rank < best[item][0]:
-                best[item] = (rank, reason)
-    found = np.array(sorted(best), dtype=np.int64)
-    return Proposals(found, tuple(best[item][1] for item in found.tolist()))
 
 
 def varied(category: Array, most: int, k: int) -> Array:

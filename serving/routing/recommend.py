@@ -13,7 +13,7 @@ import numpy as np
 
 from serving.contract import ModelContract
 from serving.pseudonym import PseudonymKey, load_key
-from serving.routing.blend import RECENT, Blender, Taste, joined, padded, varied
+from serving.routing.blend import RECENT, Blender, Taste, padded, varied
 from serving.routing.history import Folder, HistoryReader
 from serving.routing.items import Items
 from serving.routing.people import UNKNOWN, People
@@ -193,7 +193,7 @@ class RecommendRouter:
         lists: Sequence[Ranked | RequestError],
         ask: Ask,
     ) -> list[Ranked | RequestError]:
-        """The lists again; those of customers with a taste hold what all propose, in the ranker's order."""
+        """The lists again; those of customers with a taste hold what all propose, in the order of all."""
         answer = list(lists)
         chosen = [
             (place, plan, plan.taste, one)
@@ -206,20 +206,26 @@ class RecommendRouter:
             tastes, [plan.exclude for _, plan, _, _ in chosen], [plan.allow for _, plan, _, _ in chosen], ask
         )
         proposals = [
-            joined([(plan.reason, one.index), (RECENT, recent), self._popular(plan, blender.num_candidates)])
+            blender.joined(
+                [
+                    (plan.reason, "factorised" if plan.factor is not None else "popular", one.index),
+                    (RECENT, "towers", recent),
+                    (*self._popular(plan, blender.num_candidates),),
+                ]
+            )
             for (_, plan, _, one), recent in zip(chosen, towers, strict=True)
         ]
         proposals = [proposal.only(self._items.sellable) for proposal in proposals]
         scores = blender.scores(tastes, [proposal.item for proposal in proposals], ask)
         for (place, _, _, _), proposal, score in zip(chosen, proposals, scores, strict=True):
-            order = np.argsort(-score, kind="stable")
+            order, fused = blender.ordered(proposal, score)
             reasons = tuple(proposal.reason[i] for i in order.tolist())
-            answer[place] = Ranked(proposal.item[order], score[order], reasons)
+            answer[place] = Ranked(proposal.item[order], fused, reasons)
         return answer
 
-    def _popular(self, plan: Plan, num: int) -> tuple[str, Array]:
+    def _popular(self, plan: Plan, num: int) -> tuple[str, str, Array]:
         reason: Reason = "popular_in_segment" if plan.segment >= 0 else "popular"
-        return reason, self._items.popular(num, plan.exclude, plan.allow, plan.segment)
+        return reason, "popular", self._items.popular(num, plan.exclude, plan.allow, plan.segment)
 
     def _cut(self, ranked: Ranked, plan: Plan | RequestError) -> Ranked:
         assert isinstance(plan, Plan)

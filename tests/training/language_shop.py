@@ -28,6 +28,7 @@ SMALL = LanguageConfig(
     heads=2,
     epochs=8,
     batch_size=32,
+    least_steps=0,
     learning_rate=1e-2,
     num_threads=1,
 )

@@ -123,6 +123,14 @@ def test_a_damaged_checkpoint_is_named_with_the_remedy(tmp_path: Path) -> None:
         load(workspace)
 
 
+def test_few_messages_are_read_more_often(tmp_path: Path) -> None:
+    lines: list[str] = []
+    config = replace(SMALL, epochs=1, least_steps=30, patience=1)
+    figures = language.train(small_shop(tmp_path), config, lines.append)
+    steps_per_epoch = -(-figures["training_texts"] // SMALL.batch_size)
+    assert any(f"of {-(-30 // steps_per_epoch)}: loss" in line for line in lines)
+
+
 def test_too_few_labels_to_validate_on_are_refused(tmp_path: Path) -> None:
     texts = [(f"m{i}", f"text {i}") for i in range(4)]
     labels = [(f"m{i}", "intent", "ab"[i % 2], None) for i in range(4)]

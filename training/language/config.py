@@ -18,8 +18,9 @@ class LanguageConfig:
     dropout, embedding_dropout, head_dropout, word_dropout, ngram_dropout, token_splits (the share of tokens
         that an epoch reads as the two that they are merged of), label_smoothing: what keeps a small corpus
         from being learned by heart.
-    epochs, batch_size, learning_rate, weight_decay: AdamW under one cycle; patience: epochs without a better
-        validation score after which training stops.
+    epochs, batch_size, learning_rate, weight_decay: AdamW under one cycle; least_steps: of the optimiser, for
+        which few messages are read in more epochs; patience: epochs without a better validation score after
+        which training stops.
     out_of_scope_labels: intents that mean "none of ours": no class, but training learns from those of its own
         split to be unsure, outlier_weight being what each of them counts; the others judge abstention.
     wrong_answer_cost: of an answer to the wrong intent, a hand-over to a person being 1; out_of_scope_share:
@@ -54,6 +55,7 @@ class LanguageConfig:
 
     epochs: int = 7
     batch_size: int = 128
+    least_steps: int = 400
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     patience: int = 4

@@ -69,10 +69,10 @@ def fit(
     tokenizer = train_tokenizer(corpus.texts_of(seen), config.vocab_size, config.max_tokens)
     run = _Run(corpus, config, tokenizer)
     run.load(resume)
-    while run.epoch < config.epochs and run.stale < config.patience:
+    while run.epoch < run.epochs and run.stale < run.patience:
         loss = run.one_epoch()
         scores = ", ".join(f"{task} {score:.4f}" for task, score in run.scores.items())
-        progress(f"epoch {run.epoch} of {config.epochs}: loss {loss:.3f}, validation accuracy {scores}")
+        progress(f"epoch {run.epoch} of {run.epochs}: loss {loss:.3f}, validation accuracy {scores}")
         run.save(resume)
     return run.finish(time.monotonic() - began)
 
@@ -107,6 +107,8 @@ class _Run:
             fused=True,
         )
         self.steps_per_epoch = math.ceil(len(self.train_rows) / config.batch_size)
+        self.epochs = max(config.epochs, math.ceil(config.least_steps / self.steps_per_epoch))
+        self.patience = math.ceil(config.patience * self.epochs / config.epochs)
         self.epoch, self.stale, self.best_score = 0, 0, -1.0
         self.best: dict[str, Tensor] = {}
         self.scores: dict[str, float] = {}
@@ -128,7 +130,7 @@ class _Run:
         config = self.config
         torch.manual_seed(config.seed * 1_000_003 + self.epoch)
         rng = np.random.default_rng([config.seed, self.epoch])
-        is_last = self.epoch == config.epochs - 1
+        is_last = self.epoch == self.epochs - 1
         self.read = self.texts if is_last else self.splitter(self.texts, rng)
         lengths = np.array([len(row) for row in self.texts.tokens], dtype=np.int64)
         self.encoder.train()
@@ -167,7 +169,7 @@ class _Run:
 
     def _set_learning_rate(self, step: int) -> None:
         """One cycle: a linear rise over the first 15 % of all steps, then half a cosine to zero."""
-        share = step / (self.config.epochs * self.steps_per_epoch)
+        share = step / (self.epochs * self.steps_per_epoch)
         factor = share / 0.15 if share < 0.15 else 0.5 * (1 + math.cos(math.pi * (share - 0.15) / 0.85))
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * max(factor, 1e-3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from training.checkpoints import NotTrained, folder_of
 from training.recommend.checkpoint import Trained
-from training.recommend.config import RecommendConfig
+from training.recommend.config import BLEND_SOFTNESS, RecommendConfig
 from training.workspace import Workspace
 
 Array = NDArray[Any]
@@ -22,7 +22,7 @@ MEMBERS = ("two_tower_retrieval", "ranker")
 class Blend:
     """settings: preprocessing["blend"] of the router; customers: its arrays, one row a customer."""
 
-    settings: dict[str, int]
+    settings: dict[str, Any]
     customers: dict[str, Array]
 
 
@@ -51,6 +51,8 @@ def read_blend(workspace: Workspace, config: RecommendConfig, trained: Trained) 
     indptr, recent = latest(np.asarray(examples.item), np.asarray(examples.end), features.max_history)
     return Blend(
         settings={
+            "weights": asdict(config.blend_weights),
+            "softness": BLEND_SOFTNESS,
             "num_candidates": config.num_candidates,
             "max_history": features.max_history,
             "item_buckets": examples.schema.item_buckets,

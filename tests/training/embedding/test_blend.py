@@ -1,4 +1,4 @@
-"""Retrieve, then rank: the router joins what all propose, in the order of the ranker, by the rules."""
+"""Retrieve, then rank: the router joins what all propose, in the order of them all, by the rules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from serving.contract import ModelContract, read_goldens
-from serving.routing.blend import joined, varied
+from serving.routing.blend import Blender, varied
 from serving.routing.people import CUSTOMERS_FILE
 from serving.routing.recommend import RecommendRouter
 from serving.routing.rows import Row
@@ -24,7 +24,7 @@ from training.goldens import members_of
 from training.privacy.artefacts import erase_people, people_rows
 from training.recipes import Recipe
 from training.recommend import embedding
-from training.recommend.config import Rules
+from training.recommend.config import BlendWeights, Rules
 from training.workspace import Workspace
 
 FEW = replace(SMALL, num_candidates=6, bought_again="yes")
@@ -73,7 +73,7 @@ def _items(answer: dict[str, Any]) -> list[str]:
     return [item.decode() for item in answer["ITEM_ID"].tolist()]
 
 
-def test_a_known_customer_gets_every_proposal_in_the_order_of_the_ranker(asked: Any) -> None:
+def test_a_known_customer_gets_every_proposal_the_best_first(asked: Any) -> None:
     answer = asked()(CUSTOMER_ID="c001", K=np.array([24], np.int32))
     assert "personal" in {r.decode() for r in answer["REASON_CODE"]}
     assert {r.decode() for r in answer["REASON_CODE"]} <= {"personal", "recent", "popular"}
@@ -93,9 +93,26 @@ def test_candidates_are_those_of_the_factorisation_the_towers_and_popularity(
     given = given[given >= 0]
     assert {*factorisation.tolist(), *towers.tolist()} <= set(given.tolist())
     assert 6 < len(given) <= 18 and len(answer["ITEM_ID"]) == 6
+    places = np.argsort(-ranked["SCORE"][0, : len(given)], kind="stable")
+    lists = [(1.0, factorisation.tolist()), (1.0, towers.tolist()), (0.5, given[places].tolist())]
+    fused = {i: sum(w / (20 + one.index(i)) for w, one in lists if i in one) for i in given.tolist()}
+    best = sorted(fused, key=lambda item: (-fused[item], item))[:6]
+    router = RecommendRouter(workspace.models / "recommend", release="1")
+    assert _items(answer) == [router._items.ids[i].decode() for i in best]
+    np.testing.assert_allclose(answer["SCORE"], [fused[i] for i in best], rtol=1e-6)
+
+
+def test_weights_of_the_lists_are_settings(workspace: Workspace, asked: Any) -> None:
+    ask = asked(blend_weights=BlendWeights(factorised=0.0, towers=0.0, popular=0.0, ranker=1.0))
+    answer = ask(CUSTOMER_ID="c001", K=np.array([6], np.int32))
+    ranked = dict(ask.calls)["ranker"]
+    given = ranked["CANDIDATE_ITEM"][0]
+    given = given[given >= 0]
     best = given[np.argsort(-ranked["SCORE"][0, : len(given)], kind="stable")][:6]
     router = RecommendRouter(workspace.models / "recommend", release="1")
     assert _items(answer) == [router._items.ids[i].decode() for i in best.tolist()]
+    with pytest.raises(ValueError, match="blend_weights must be 0 or above"):
+        BlendWeights(towers=-1.0)
 
 
 def test_a_history_of_the_request_comes_before_what_is_known(asked: Any) -> None:
@@ -187,7 +204,17 @@ def test_embeddings_of_other_tables_are_refused_and_may_be_left_out(tmp_path: Pa
 
 
 def test_an_item_is_named_after_the_list_that_has_it_highest() -> None:
-    found = joined([("a", np.array([5, 3])), ("b", np.array([3, 9])), ("c", np.array([], np.int64))])
+    weights = {"factorised": 1.0, "towers": 2.0, "popular": 0.0, "ranker": 0.0}
+    settings = {"weights": weights, "softness": 10, "max_history": 1, "item_buckets": 1, "num_facts": 0}
+    blender = Blender(None, {}, settings | {"num_candidates": 2})  # type: ignore[arg-type]
+    empty = np.array([], np.int64)
+    lists = [
+        ("a", "factorised", np.array([5, 3])),
+        ("b", "towers", np.array([3, 9])),
+        ("c", "popular", empty),
+    ]
+    found = blender.joined(lists)
+    np.testing.assert_allclose(found.score, [1 / 11 + 2 / 10, 1 / 10, 2 / 11])
     assert found.item.tolist() == [3, 5, 9] and found.reason == ("b", "a", "b")
     assert found.only(np.arange(10) != 5).reason == ("b", "b")
 
