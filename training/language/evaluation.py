@@ -21,6 +21,7 @@ from training.language.metrics import (
     confused_pairs,
     macro_f1,
 )
+from training.language.watch import watch
 from training.workspace import Workspace
 
 PROTOCOL = (
@@ -34,8 +35,9 @@ def evaluate(workspace: Workspace, config: LanguageConfig) -> dict[str, Any]:
     """Measure the trained model on the test split (validation where there is none) and keep the figures.
 
     Per task: accuracy, macro F1, expected calibration error, the pairs confused most, the linear model's
-    accuracy. For intents also what abstention does, to messages in scope and out of it. Raises LanguageError
-    when the tables or the splits are not those of the training.
+    accuracy. For intents also what abstention does, to messages in scope and out of it, how answers are
+    found, and what moved of late (watch.py). Raises LanguageError when the tables or the splits are not those
+    of the training.
     """
     model = load(workspace)
     if model.data_sha256 != snapshot_sha256(workspace.tables) or not _same_splits(model.config, config):
@@ -53,6 +55,8 @@ def evaluate(workspace: Workspace, config: LanguageConfig) -> dict[str, Any]:
     answers = answering(workspace, model)
     if answers is not None:
         figures["answers"] = answer_figures(answers.index, answers.rule, model, corpus)
+    if model.abstention is not None:
+        figures["watch"] = watch(workspace, model)
     write_json(checkpoint_path(workspace).with_name("metrics.json"), figures)
     return figures
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import date
 from typing import Any
 
 import polars as pl
 
+from serving.contract import METRICS_FILE, read_json
 from training.data.tables import scan_table
 from training.report import figures
 from training.workspace import Workspace
@@ -71,7 +73,7 @@ def messages(workspace: Workspace) -> dict[str, Any]:
     texts = written.sort("timestamp", "message_id").tail(_MESSAGES_READ).select("text", "language").collect()
     topics, sentiments, source = _topics(workspace, texts["text"].to_list())
     if not topics:
-        return {"intent_plot": "", "intent_source": "", "message_sentence": ""}
+        return {"intent_plot": "", "intent_source": "", "message_sentence": "", **_UNWATCHED}
     counts = Counter(topics).most_common(_TOPICS)
     names = [name.replace("_", " ") for name, _ in counts]
     languages = Counter(texts["language"].to_list())
@@ -81,7 +83,40 @@ def messages(workspace: Workspace) -> dict[str, Any]:
         unhappy = sum(sentiment == "negative" for sentiment in sentiments) / len(sentiments)
         sentence += f" {unhappy:.0%} of them sound unhappy."
     plot = figures.bars(names, [float(rows) for _, rows in counts], unit="messages")
-    return {"intent_plot": plot, "intent_source": source, "message_sentence": sentence}
+    told = {"intent_plot": plot, "intent_source": source, "message_sentence": sentence}
+    return told | _watched(workspace)
+
+
+_UNWATCHED: dict[str, Any] = {"abstained_plot": "", "moved_sentence": "", "message_groups": []}
+_GROUPS = 6
+
+
+def _watched(workspace: Workspace) -> dict[str, Any]:
+    """What `shopsight evaluate language` saw move of late, and groups that no known intent covers."""
+    path = workspace.checkpoints / "language" / METRICS_FILE
+    told = read_json(path).get("watch") if path.is_file() else None
+    if not told or len(told["weeks"]) < 2:
+        return _UNWATCHED
+    weeks = [date.fromisoformat(week["week"]) for week in told["weeks"]]
+    moved = [s for s in told["shares"] if s["moved"]]
+    names = [f"{s['intent'].replace('_', ' ')} ({s['before']:.1%} to {s['recent']:.1%})" for s in moved]
+    days = told["recent_days"]
+    said = f"In the last {days} days these moved more than chance explains: {', '.join(names)}."
+    return {
+        "abstained_plot": figures.line(weeks, [w["value"] for w in told["weeks"]], unit="share of messages"),
+        "moved_sentence": said
+        if moved
+        else f"In the last {days} days nothing moved more than chance explains.",
+        "message_groups": [
+            {
+                "words": ", ".join(group["words"]),
+                "recent": f"{group['recent_a_week']:.1f}",
+                "before": f"{group['before_a_week']:.1f}",
+                "example": (group["examples"] or [""])[0],
+            }
+            for group in told["groups"][:_GROUPS]
+        ],
+    }
 
 
 def _topics(workspace: Workspace, texts: list[str]) -> tuple[list[str], list[str], str]:
