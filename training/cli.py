@@ -193,6 +193,29 @@ def train(
     _show_figures(figures, as_json)
 
 
+@app.command("learn-intents")
+def learn_intents(
+    examples: Annotated[Path, typer.Argument(help="CSV or JSON Lines with the columns text and intent.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    most_loss: Annotated[
+        float, typer.Option(help="How far the accuracy of the known intents may fall.", min=0.0, max=1.0)
+    ] = 0.01,
+    as_json: JsonOption = False,
+) -> None:
+    """Teach the trained language model new intents from a handful of examples, in seconds.
+
+    Example: shopsight learn-intents gift-cards.csv --workspace shop/workspace
+    """
+    from training.language.new_intents import learn, read_examples
+    from training.workspace import Workspace
+
+    console = _console(as_json)
+    figures = learn(Workspace(workspace), read_examples(examples), most_loss, _printer(console))
+    _show_figures({"language": figures}, as_json)
+    if not as_json:
+        console.print(f"next: shopsight export language --workspace {workspace}")
+
+
 @app.command()
 def evaluate(
     family: Annotated[str, typer.Argument(help=FAMILY_HELP)] = "all",

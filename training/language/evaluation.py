@@ -78,12 +78,12 @@ def evaluate_task(model: LanguageModel, corpus: Corpus, task: str) -> dict[str, 
     by_linear = linear.predict(corpus.texts_of(rows)).astype(np.int64)
     return {
         "split": split,
-        "num_classes": len(corpus.classes[task]),
+        "num_classes": len(model.classes[task]),
         "accuracy": accuracy(label, said),
         "macro_f1": macro_f1(label, said),
         "calibration_error": calibration_error(label == said, predicted.confidence(task)),
         "temperature": model.temperature[task],
-        "confused": confused_pairs(label, said, corpus.classes[task]),
+        "confused": confused_pairs(label, said, model.classes[task]),
         "linear_accuracy": accuracy(label, by_linear),
         "linear_macro_f1": macro_f1(label, by_linear),
     }

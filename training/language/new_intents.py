@@ -1,0 +1,239 @@
+"""New intents from a handful of examples: the encoder stays, only what reads it learns, in seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from serving.routing.texts import Texts, read_texts
+from training.data.tables import snapshot_sha256
+from training.language.abstention import Costs, choose
+from training.language.checkpoint import LanguageModel, as_tensors, checkpoint_path, load
+from training.language.corpus import Corpus, LanguageError, read_corpus
+from training.language.metrics import temperature
+from training.language.model import Encoder
+from training.workspace import Workspace
+
+Labels = NDArray[np.int64]
+Progress = Callable[[str], None]
+
+_EACH = 20  # examples of every intent that are read together, so that none is forgotten
+_STEPS, _BATCH, _RATE = 120, 256, 5e-3
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Texts with the intent of each."""
+
+    texts: list[str]
+    intents: list[str]
+
+    def at(self, rows: Sequence[int]) -> Examples:
+        """Those of some rows."""
+        return Examples([self.texts[i] for i in rows], [self.intents[i] for i in rows])
+
+
+def read_examples(path: Path) -> Examples:
+    """Read a CSV or JSON Lines file with the columns text and intent; raises LanguageError naming the row."""
+    try:
+        table = pl.read_ndjson(path) if path.suffix == ".jsonl" else pl.read_csv(path, infer_schema=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise LanguageError(f"{path}: not readable as CSV or JSON Lines ({error})") from error
+    missing = {"text", "intent"} - set(table.columns)
+    if missing:
+        raise LanguageError(
+            f"{path}: no column '{min(missing)}'; a file of examples has the columns text and intent"
+        )
+    rows = table.select(pl.col("text", "intent").cast(pl.String).str.strip_chars())
+    for number, (text, intent) in enumerate(rows.iter_rows(), start=2 if path.suffix != ".jsonl" else 1):
+        if not text or not intent:
+            raise LanguageError(
+                f"{path}, line {number}: text and intent must both be given; complete the row"
+            )
+    if rows.is_empty():
+        raise LanguageError(f"{path}: holds no example; write a row a message: text and intent")
+    return Examples(rows["text"].to_list(), rows["intent"].to_list())
+
+
+def learn(workspace: Workspace, examples: Examples, most_loss: float, progress: Progress) -> dict[str, Any]:
+    """Add the intents of `examples` to the workspace's trained model; returns what that did to old and new.
+
+    The accuracy on the validation messages of the known intents may fall by most_loss (0.01 is a hundredth)
+    and no more: else LanguageError, and the model stays as it was. What the new intents reach is told by
+    two halves of their examples, each asked of what the other taught. Raises LanguageError also when the
+    tables are not those of the training, whose messages are read again.
+    """
+    began = time.monotonic()
+    model = load(workspace)
+    if model.data_sha256 != snapshot_sha256(workspace.tables):
+        raise LanguageError(f"{checkpoint_path(workspace)}: trained on other tables; train language again")
+    corpus = read_corpus(workspace, model.config)
+    figures: dict[str, Any] = {"new_intents": _halves(model, corpus, examples)}
+    learned = extended(model, corpus, examples)
+    before, after = (_validation_accuracy(one, corpus) for one in (model, learned))
+    counts = {name: examples.intents.count(name) for name in sorted(set(examples.intents))}
+    for name in (name for name, count in counts.items() if count == 1):
+        progress(f"intent '{name}' has a single example: hardly learned")
+    figures |= {
+        "examples": counts,
+        "known_validation_accuracy_before": before,
+        "known_validation_accuracy_after": after,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    if before - after > most_loss:
+        raise LanguageError(
+            f"the known intents would fall from {before:.4f} to {after:.4f} on validation, more than "
+            f"{most_loss:g}; nothing was changed: give clearer examples, or allow it with --most-loss"
+        )
+    learned.save(checkpoint_path(workspace))
+    return figures
+
+
+def extended(model: LanguageModel, corpus: Corpus, examples: Examples) -> LanguageModel:
+    """Return the model with the intents of `examples` as classes more; a known one learns from them too."""
+    names = model.classes["intent"]
+    classes = (*names, *sorted(set(examples.intents) - set(names)))
+    encoder = _widened(model, len(classes))
+    texts, labels = _replayed(model, corpus, examples, classes)
+    _see(encoder, read_texts(model.tokenizer, examples.texts, model.config.max_tokens))
+    _train(encoder, texts, labels, model.config.label_smoothing, model.config.seed)
+    changed = replace(model, encoder=encoder.eval(), classes={**model.classes, "intent": classes})
+    return _calibrated(changed, corpus)
+
+
+def _widened(model: LanguageModel, num_classes: int) -> Encoder:
+    """The same encoder with more intents, of which it knows nothing yet."""
+    old = model.encoder
+    counts = {task: len(names) for task, names in model.classes.items()}
+    encoder = Encoder(model.config, model.tokenizer.get_vocab_size(), counts | {"intent": num_classes})
+    state = encoder.state_dict()
+    for name, value in old.state_dict().items():
+        if state[name].shape == value.shape:
+            state[name] = value.clone()
+        elif name.startswith("ngrams."):  # its columns are those of all tasks, one after the other
+            parts = torch.split(value, [count for count in counts.values() if count], dim=-1)
+            tasks = [task for task, count in counts.items() if count]
+            wide = [
+                _grown(p, -1, num_classes) if t == "intent" else p for t, p in zip(tasks, parts, strict=True)
+            ]
+            state[name] = torch.cat(wide, dim=-1)
+        else:
+            state[name] = _grown(value, 0, num_classes)
+    encoder.load_state_dict(state)
+    return encoder
+
+
+def _grown(value: Tensor, dim: int, size: int) -> Tensor:
+    """`value` with zeros after it along one dimension."""
+    shape = list(value.shape)
+    shape[dim] = size - shape[dim]
+    return torch.cat([value, value.new_zeros(shape)], dim=dim)
+
+
+def _replayed(
+    model: LanguageModel, corpus: Corpus, examples: Examples, classes: tuple[str, ...]
+) -> tuple[Texts, Labels]:
+    """As many examples of every intent, known ones from training, new ones as often as that takes."""
+    rng = np.random.default_rng(model.config.seed)
+    rows = corpus.rows("train", "intent")
+    label = corpus.label["intent"][rows]
+    texts, labels = [], []
+    for number, name in enumerate(classes):
+        given = [t for t, intent in zip(examples.texts, examples.intents, strict=True) if intent == name]
+        own = rows[label == number]
+        given += corpus.texts_of(rng.permutation(own)[: max(0, _EACH - len(given))])
+        texts += [given[i % len(given)] for i in range(_EACH)]
+        labels += [number] * _EACH
+    return read_texts(model.tokenizer, texts, model.config.max_tokens), np.array(labels, dtype=np.int64)
+
+
+def _see(encoder: Encoder, texts: Texts) -> None:
+    """Give n-grams that training never saw the weight of rare ones."""
+    rarity = encoder.ngrams.rarity
+    token_id, _, code_point = as_tensors(texts.padded(range(len(texts))))
+    seen = torch.unique(encoder.ngrams.ids(token_id, code_point))
+    unknown = seen[(rarity[seen] == 0) & (seen > 0)]
+    rarity[unknown] = rarity.max()
+
+
+def _train(encoder: Encoder, texts: Texts, labels: Labels, smoothing: float, seed: int) -> None:
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    encoder.requires_grad_(False)
+    taught = [*encoder.heads["intent"].parameters(), encoder.ngrams.table.weight, encoder.ngrams.bias]
+    for parameter in taught:
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.AdamW(taught, lr=_RATE, weight_decay=0.0)
+    padded = texts.padded(range(len(texts)))
+    token_id, length, code_point = as_tensors(padded)
+    features = _features(encoder, token_id, length)
+    encoder.train()
+    for step in range(_STEPS):
+        rows = torch.from_numpy(rng.choice(len(labels), min(_BATCH, len(labels)), replace=False))
+        label = torch.from_numpy(labels)[rows]
+        views = encoder.said_of(features[rows]), encoder.ngrams(token_id[rows], code_point[rows])
+        loss = torch.stack(
+            [functional.cross_entropy(view["intent"], label, label_smoothing=smoothing) for view in views]
+        ).sum()
+        for group in optimizer.param_groups:
+            group["lr"] = _RATE * (1 - step / _STEPS)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
+def _features(encoder: Encoder, token_id: Tensor, length: Tensor) -> Tensor:
+    encoder.eval()
+    with torch.no_grad():
+        chunks = zip(torch.split(token_id, 256), torch.split(length, 256), strict=True)
+        parts = [encoder.features(tokens, lengths) for tokens, lengths in chunks]
+    return torch.cat(parts)
+
+
+def _calibrated(model: LanguageModel, corpus: Corpus) -> LanguageModel:
+    """The temperature and the threshold chosen again, on the validation messages."""
+    rows, beyond = corpus.rows("validation", "intent"), corpus.out_of_scope("validation")
+    inside, outside = (model.predict(corpus.texts_of(chosen)).logits["intent"] for chosen in (rows, beyond))
+    label = corpus.label["intent"][rows]
+    warmth = temperature(inside, label)
+    costs = Costs(model.config.wrong_answer_cost, model.config.out_of_scope_share)
+    rule = choose(inside, label, outside, warmth, costs)
+    return replace(model, temperature={**model.temperature, "intent": warmth}, abstention=rule)
+
+
+def _halves(model: LanguageModel, corpus: Corpus, examples: Examples) -> dict[str, Any]:
+    """Of each new intent, which share of its examples is found by what the other half taught."""
+    place: dict[str, int] = {}
+    half = []
+    for intent in examples.intents:
+        half.append(place.get(intent, 0) % 2)
+        place[intent] = place.get(intent, 0) + 1
+    found: dict[str, list[bool]] = {name: [] for name in place if name not in model.classes["intent"]}
+    for side in (0, 1):
+        taught = examples.at([i for i, h in enumerate(half) if h != side])
+        asked = examples.at([i for i, h in enumerate(half) if h == side and place[examples.intents[i]] > 1])
+        if not taught.texts or not asked.texts:
+            continue
+        said = extended(model, corpus, taught).predict(asked.texts).labels("intent")
+        for intent, answer in zip(asked.intents, said, strict=True):
+            if intent in found:
+                found[intent].append(intent == answer)
+    return {
+        name: {"recall_by_halves": float(np.mean(hits)) if hits else None} for name, hits in found.items()
+    }
+
+
+def _validation_accuracy(model: LanguageModel, corpus: Corpus) -> float:
+    rows = corpus.rows("validation", "intent")
+    said = model.predict(corpus.texts_of(rows)).logits["intent"].argmax(1)
+    return float((said == corpus.label["intent"][rows]).mean())
