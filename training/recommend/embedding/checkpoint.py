@@ -24,6 +24,7 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from serving.contract import ContractError, file_entry, read_json, sha256_of, write_json
 from serving.durable import flush_folder
 from training.recommend.embedding.group import Group
+from training.recommend.embedding.quiet import quiet
 
 FORMAT_VERSION = 1
 _MANIFEST = "manifest.json"
@@ -153,7 +154,8 @@ def weights(folder: Path) -> dict[str, Tensor]:
         for name, tensor in reader.read_metadata().state_dict_metadata.items()
         if name.startswith(MODEL) and isinstance(tensor, TensorStorageMetadata)
     }
-    dcp_loader.load(parts, storage_reader=HuggingFaceStorageReader(str(folder / found[0])), no_dist=True)
+    with quiet():
+        dcp_loader.load(parts, storage_reader=HuggingFaceStorageReader(str(folder / found[0])), no_dist=True)
     return {name.removeprefix(MODEL): tensor for name, tensor in parts.items()}
 
 

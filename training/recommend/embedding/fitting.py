@@ -23,6 +23,7 @@ from training.recommend.embedding import checkpoint
 from training.recommend.embedding.checkpoint import Position
 from training.recommend.embedding.config import LoopConfig
 from training.recommend.embedding.group import Group, process_group
+from training.recommend.embedding.quiet import quiet
 from training.recommend.embedding.sharding import sharded, tables_optimizer
 
 Progress = Callable[[str], None]
@@ -95,7 +96,7 @@ def fit(
     number of workers ends at the same bits. Raises CheckpointMismatch and CheckpointDamaged
     (checkpoint.py).
     """
-    with process_group() as group:
+    with process_group() as group, quiet():
         run = _Run(task, config, folder, group, progress)
         while not run.done:
             run.epoch(on_epoch, on_checkpoint)
