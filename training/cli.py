@@ -32,6 +32,10 @@ app.add_typer(training.jobs.cli.app)
 WorkspaceOption = Annotated[
     Path, typer.Option("--workspace", "-w", help="Where tables, models and reports lie.", file_okay=False)
 ]
+EncoderOption = Annotated[
+    str | None,
+    typer.Option(help="Path or name of a pre-trained encoder that the language model starts from."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 RecipeOption = Annotated[str, typer.Option(help="A named recipe; 'default' fits any shop.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file put over the recipe.")]
@@ -170,6 +174,7 @@ def train(
     recipe: RecipeOption = "default",
     config: ConfigOption = None,
     settings: SetOption = None,
+    encoder: EncoderOption = None,
     num_workers: training.jobs.cli.NumWorkersOption = None,
     cpus_per_worker: training.jobs.cli.CpusOption = 1,
     use_gpu: training.jobs.cli.UseGpuOption = False,
@@ -182,6 +187,7 @@ def train(
     """
     from training import families
 
+    settings = [*(settings or []), *([f"language.encoder={encoder}"] if encoder else [])]
     console, (where, chosen_recipe) = _console(as_json), _resolved(workspace, recipe, config, settings)
     printer, figures = _printer(console), {}
     names = families.chosen(where, family, printer)

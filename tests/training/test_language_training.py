@@ -14,7 +14,7 @@ from training import language
 from training.language import trainer
 from training.language.checkpoint import checkpoint_path, load
 from training.language.corpus import LanguageError
-from training.language.model import Encoder
+from training.language.model import Encoder, SmallBody
 from training.workspace import Workspace
 
 
@@ -163,7 +163,7 @@ def test_word_order_matters_to_the_encoder() -> None:
 
 
 def _encoder() -> Encoder:
-    encoder = Encoder(SMALL, 600, {"intent": 5}).eval()
+    encoder = Encoder(SMALL, SmallBody(SMALL, 600), {"intent": 5}).eval()
     torch.nn.init.normal_(encoder.ngrams.table.weight)
     encoder.ngrams.weigh(torch.ones(SMALL.ngram_slots), 4)
     return encoder

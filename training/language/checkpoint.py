@@ -24,7 +24,8 @@ from serving.routing.texts import Texts, read_texts
 from training.language.batches import in_order
 from training.language.config import LanguageConfig
 from training.language.corpus import LanguageError
-from training.language.model import Encoder
+from training.language.model import Encoder, SmallBody
+from training.language.pretrained import PretrainedBody, rebuilt
 from training.workspace import Workspace
 
 FORMAT_VERSION = 2
@@ -98,6 +99,8 @@ class LanguageModel:
             "data_sha256": self.data_sha256,
         }
         header = {"about": json.dumps(about), "tokenizer": self.tokenizer.to_str()}
+        if isinstance(self.encoder.body, PretrainedBody):
+            header["architecture"] = self.encoder.body.architecture()
         save_tensors(path, self.encoder.state_dict(), header)
 
 
@@ -124,7 +127,10 @@ def load(workspace: Workspace) -> LanguageModel:
         raise LanguageError(f"{path}: written by another version ({error}); train again") from error
     classes = {task: tuple(names) for task, names in about["classes"].items()}
     tokenizer = Tokenizer.from_str(header["tokenizer"])
-    encoder = Encoder(config, tokenizer.get_vocab_size(), {t: len(c) for t, c in classes.items()})
+    body: torch.nn.Module = SmallBody(config, tokenizer.get_vocab_size())
+    if "architecture" in header:
+        body = rebuilt(header["architecture"])
+    encoder = Encoder(config, body, {t: len(c) for t, c in classes.items()})
     encoder.load_state_dict(tensors)
     encoder.eval()
     abstention = Abstention(**about["abstention"]) if about["abstention"] else None

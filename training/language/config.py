@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+TUNINGS = ("full", "lora", "frozen")
+
 
 @dataclass(frozen=True)
 class LanguageConfig:
@@ -13,6 +15,9 @@ class LanguageConfig:
     vocab_size: entries of the byte-level BPE, learned on the texts outside validation and test.
     max_tokens: longer messages are cut to it; buckets: the lengths that a request is padded to.
     max_text_bytes: longer texts are refused where they arrive.
+    encoder: path or name of a pre-trained encoder to start from, "" for the small one from scratch; tuning:
+        what of it learns, "full", "lora" (low-rank adapters, merged when it is saved) or "frozen", at
+        encoder_learning_rate.
     width, layers, heads, conv_widths (in tokens): of the encoder.
     ngram_slots: rows of the table that hashed n-grams share; longest_ngram: in characters.
     dropout, embedding_dropout, head_dropout, word_dropout, ngram_dropout, token_splits (the share of tokens
@@ -36,6 +41,10 @@ class LanguageConfig:
     max_tokens: int = 128
     buckets: tuple[int, ...] = (8, 16, 32, 64, 128)
     max_text_bytes: int = 16_384
+
+    encoder: str = ""
+    tuning: str = "full"
+    encoder_learning_rate: float = 5e-5
 
     width: int = 128
     layers: int = 1
@@ -77,6 +86,8 @@ class LanguageConfig:
             raise ValueError(f"conv_widths is {self.conv_widths}; it takes odd numbers")
         if tuple(sorted(set(self.buckets))) != self.buckets or self.buckets[-1] != self.max_tokens:
             raise ValueError(f"buckets {self.buckets} must ascend and end at max_tokens, {self.max_tokens}")
+        if self.tuning not in TUNINGS:
+            raise ValueError(f"tuning is {self.tuning!r}; it must be one of {', '.join(TUNINGS)}")
         if self.ngram_slots < 2:
             raise ValueError(f"ngram_slots is {self.ngram_slots}; it must be at least 2")
         for name in ("epochs", "batch_size", "num_threads", "layers", "patience", "longest_ngram"):

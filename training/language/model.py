@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,32 +22,28 @@ _FIRST_SCALE = 0.2
 _HIDDEN = -1e4  # far below every score, finite in half precision too
 
 
-class Encoder(nn.Module):
-    """Three views of a message, read together by one linear head a task.
+class Body(Protocol):
+    """What reads token ids: the small body below, or a pre-trained one (pretrained.py)."""
 
-    A bag of tokens, which is what a linear model sees (Joulin et al. 2017); the maximum over a convolution,
-    which finds phrases wherever they stand (Kim 2014); and the mean over a transformer on top of it
-    (Vaswani et al. 2017, normalised first), which knows where they stand and what stands with them. They
-    stand side by side because a transformer that the others have to pass does worse than a linear model on a
-    few thousand messages. Beside them all stands that linear model itself (ngrams.py): what is said of a
-    message is the sum of both logits, while each learns from a loss of its own.
+    num_features: int
+
+    def __call__(self, token_id: Tensor, length: Tensor) -> Tensor:
+        """Return features float32 [B, num_features] for token_id int64 [B, L] and length int64 [B, 1]."""
+
+
+class Encoder(nn.Module):
+    """A body with a linear head a task, and a linear model of n-grams beside it.
+
+    What is said of a message is the sum of both logits, while each learns from a loss of its own (ngrams.py).
     """
 
-    def __init__(self, config: LanguageConfig, vocab_size: int, num_classes: Mapping[str, int]) -> None:
+    def __init__(self, config: LanguageConfig, body: nn.Module, num_classes: Mapping[str, int]) -> None:
         super().__init__()
-        width = config.width
-        self.token = _table(vocab_size, width)
-        self.position = _table(config.max_tokens, width)
-        self.conv = Phrases(width, config.conv_widths)
-        self.conv_norm = nn.LayerNorm(width)
-        self.phrase_norm = nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(Block(width, config.heads, config.dropout) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(width)
-        self.drop_embedding = SharedDropout(config.embedding_dropout)
+        self.body = body
+        self.num_features: int = body.num_features  # type: ignore[assignment]
         self.drop_head = nn.Dropout(config.head_dropout)
-        self.heads = nn.ModuleDict({t: nn.Linear(3 * width, n) for t, n in num_classes.items() if n})
+        self.heads = nn.ModuleDict({t: nn.Linear(self.num_features, n) for t, n in num_classes.items() if n})
         self.ngrams = NgramView(config.ngram_slots, config.longest_ngram, config.ngram_dropout, num_classes)
-        self.word_dropout, self.num_features = config.word_dropout, 3 * width
 
     def forward(self, token_id: Tensor, length: Tensor, code_point: Tensor) -> dict[str, Tensor]:
         """Return logits [B, C] per task.
@@ -58,9 +55,6 @@ class Encoder(nn.Module):
 
     def by_tokens(self, token_id: Tensor, length: Tensor) -> dict[str, Tensor]:
         """Return the logits of the encoder alone, without those of the n-grams."""
-        if self.training:
-            hidden = torch.rand(token_id.shape) < self.word_dropout
-            token_id = torch.where(hidden & (token_id > START), MASK, token_id)
         return self.said_of(self.features(token_id, length))
 
     def said_of(self, features: Tensor) -> dict[str, Tensor]:
@@ -73,7 +67,39 @@ class Encoder(nn.Module):
         return functional.normalize(features, dim=1)
 
     def features(self, token_id: Tensor, length: Tensor) -> Tensor:
-        """Return what the heads read, float32 [B, 3 D]."""
+        """Return what the heads read, float32 [B, num_features]."""
+        features: Tensor = self.body(token_id, length)
+        return features
+
+
+class SmallBody(nn.Module):
+    """Three views of a message, learned from scratch.
+
+    A bag of tokens, which is what a linear model sees (Joulin et al. 2017); the maximum over convolutions,
+    which find phrases wherever they stand (Kim 2014); and the mean over a transformer on top of them
+    (Vaswani et al. 2017, normalised first), which knows where they stand and what stands with them. They
+    stand side by side because a transformer that the others have to pass does worse than a linear model on a
+    few thousand messages.
+    """
+
+    def __init__(self, config: LanguageConfig, vocab_size: int) -> None:
+        super().__init__()
+        width = config.width
+        self.token = _table(vocab_size, width)
+        self.position = _table(config.max_tokens, width)
+        self.conv = Phrases(width, config.conv_widths)
+        self.conv_norm = nn.LayerNorm(width)
+        self.phrase_norm = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(Block(width, config.heads, config.dropout) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(width)
+        self.drop_embedding = SharedDropout(config.embedding_dropout)
+        self.word_dropout, self.num_features = config.word_dropout, 3 * width
+
+    def forward(self, token_id: Tensor, length: Tensor) -> Tensor:
+        """Return float32 [B, 3 D]; while training some words are hidden."""
+        if self.training:
+            hidden = torch.rand(token_id.shape) < self.word_dropout
+            token_id = torch.where(hidden & (token_id > START), MASK, token_id)
         place_L = torch.arange(token_id.shape[1], device=token_id.device)
         inside_BL = place_L[None, :] < length
         weight_BL1 = inside_BL.unsqueeze(-1).to(torch.float32)

@@ -115,7 +115,7 @@ def _widened(model: LanguageModel, num_classes: int) -> Encoder:
     """The same encoder with more intents, of which it knows nothing yet."""
     old = model.encoder
     counts = {task: len(names) for task, names in model.classes.items()}
-    encoder = Encoder(model.config, model.tokenizer.get_vocab_size(), counts | {"intent": num_classes})
+    encoder = Encoder(model.config, old.body, counts | {"intent": num_classes})
     state = encoder.state_dict()
     for name, value in old.state_dict().items():
         if state[name].shape == value.shape:

@@ -27,7 +27,7 @@ def normalizer() -> normalizers.Normalizer:
     return normalizers.Sequence(
         [
             normalizers.NFKC(),  # first, because tables have full-width digits made ordinary and masked
-            *(normalizers.Replace(Regex(_with_lookaround(pattern)), word) for pattern, word in MASKS),
+            *(normalizers.Replace(Regex(with_lookaround(pattern)), word) for pattern, word in MASKS),
             normalizers.Lowercase(),
             normalizers.Replace(Regex(r"[0-9]{4,}"), "0000"),  # order numbers: which one says nothing
             normalizers.Replace(Regex(r"\s+"), " "),
@@ -37,7 +37,7 @@ def normalizer() -> normalizers.Normalizer:
     )
 
 
-def _with_lookaround(pattern: str) -> str:
+def with_lookaround(pattern: str) -> str:
     """Return a mask's pattern with its neighbours looked at, not captured: a normaliser cannot put back."""
     looked_at = pattern.replace("(^|[^0-9])", "(?<![0-9])").replace("([^0-9]|$)", "(?![0-9])")
     return looked_at.replace("()", "")

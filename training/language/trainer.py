@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from serving.routing.scope import Abstention
@@ -33,7 +33,8 @@ from training.language.checkpoint import (
 from training.language.config import LanguageConfig
 from training.language.corpus import OUT_OF_SCOPE, TASKS, UNSPLIT, Corpus, LanguageError, read_corpus
 from training.language.metrics import temperature
-from training.language.model import Encoder
+from training.language.model import Encoder, SmallBody
+from training.language.pretrained import PretrainedBody, load_pretrained, settled
 from training.language.tokenizer import Splitter, train_tokenizer
 from training.workspace import Workspace
 
@@ -66,8 +67,13 @@ def fit(
     progress(f"torch on CPU, {config.num_threads} threads")
     began = time.monotonic()
     seen = np.flatnonzero((corpus.split == 0) | (corpus.split == UNSPLIT))
-    tokenizer = train_tokenizer(corpus.texts_of(seen), config.vocab_size, config.max_tokens)
-    run = _Run(corpus, config, tokenizer)
+    body: nn.Module
+    if config.encoder:
+        body, tokenizer = load_pretrained(config.encoder, config.tuning, config.max_tokens)
+    else:
+        tokenizer = train_tokenizer(corpus.texts_of(seen), config.vocab_size, config.max_tokens)
+        body = SmallBody(config, tokenizer.get_vocab_size())
+    run = _Run(corpus, config, tokenizer, body)
     run.load(resume)
     while run.epoch < run.epochs and run.stale < run.patience:
         loss = run.one_epoch()
@@ -86,7 +92,7 @@ class _Validation:
 class _Run:
     """The state of one training run: encoder, optimiser, the best weights so far, and where it stands."""
 
-    def __init__(self, corpus: Corpus, config: LanguageConfig, tokenizer: Tokenizer) -> None:
+    def __init__(self, corpus: Corpus, config: LanguageConfig, tokenizer: Tokenizer, body: nn.Module) -> None:
         self.corpus, self.config, self.tokenizer = corpus, config, tokenizer
         self.tasks = [task for task in TASKS if corpus.classes[task]]
         train_rows = corpus.rows("train")
@@ -94,17 +100,15 @@ class _Run:
         labelled |= corpus.label["intent"][train_rows] == OUT_OF_SCOPE
         self.train_rows = train_rows[labelled]
         self.texts = self.read = self._read(self.train_rows)
-        self.splitter = Splitter(tokenizer, config.token_splits, config.max_tokens)
+        self.splitter = (
+            None if config.encoder else Splitter(tokenizer, config.token_splits, config.max_tokens)
+        )
         self.validation = {t: self._held_out(t) for t in self.tasks}
         counts = {task: len(corpus.classes[task]) for task in self.tasks}
-        self.encoder = Encoder(config, tokenizer.get_vocab_size(), counts)
+        self.encoder = Encoder(config, body, counts)
         self.encoder.ngrams.weigh(*document_frequency(self.encoder, self.texts))
         self.optimizer = torch.optim.AdamW(
-            self.encoder.parameters(),
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            betas=(0.9, 0.98),
-            fused=True,
+            _groups(self.encoder, config), weight_decay=config.weight_decay, betas=(0.9, 0.98), fused=True
         )
         self.steps_per_epoch = math.ceil(len(self.train_rows) / config.batch_size)
         self.epochs = max(config.epochs, math.ceil(config.least_steps / self.steps_per_epoch))
@@ -130,8 +134,9 @@ class _Run:
         config = self.config
         torch.manual_seed(config.seed * 1_000_003 + self.epoch)
         rng = np.random.default_rng([config.seed, self.epoch])
-        is_last = self.epoch == self.epochs - 1
-        self.read = self.texts if is_last else self.splitter(self.texts, rng)
+        if self.splitter is not None:
+            is_last = self.epoch == self.epochs - 1
+            self.read = self.texts if is_last else self.splitter(self.texts, rng)
         lengths = np.array([len(row) for row in self.texts.tokens], dtype=np.int64)
         self.encoder.train()
         total = 0.0
@@ -172,7 +177,7 @@ class _Run:
         share = step / (self.epochs * self.steps_per_epoch)
         factor = share / 0.15 if share < 0.15 else 0.5 * (1 + math.cos(math.pi * (share - 0.15) / 0.85))
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * max(factor, 1e-3)
+            group["lr"] = group["top"] * max(factor, 1e-3)
 
     def _measure(self) -> None:
         for task, held in self.validation.items():
@@ -187,6 +192,8 @@ class _Run:
     def finish(self, seconds: float) -> tuple[LanguageModel, dict[str, Any]]:
         """Return the best epoch's model, calibrated on validation, and what it scores there."""
         self.encoder.load_state_dict(self.best)
+        if isinstance(self.encoder.body, PretrainedBody):
+            self.encoder.body = settled(self.encoder.body)
         self.encoder.eval()
         temperatures = {}
         figures: dict[str, Any] = {
@@ -254,6 +261,15 @@ class _Run:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         stands = json.loads(header["stands"])
         self.epoch, self.stale, self.best_score = stands["epoch"], stands["stale"], stands["best_score"]
+
+
+def _groups(encoder: Encoder, config: LanguageConfig) -> list[dict[str, Any]]:
+    """What learns at the body's rate and what at that of the heads and n-grams; `top` is the highest."""
+    own = [p for name, p in encoder.named_parameters() if p.requires_grad and name.startswith("body.")]
+    rest = [p for name, p in encoder.named_parameters() if not name.startswith("body.")]
+    rate = config.encoder_learning_rate if config.encoder else config.learning_rate
+    groups = [{"params": own, "lr": rate, "top": rate}] if own else []
+    return [*groups, {"params": rest, "lr": config.learning_rate, "top": config.learning_rate}]
 
 
 def _surprise(logits: Tensor, outside: Tensor) -> Tensor:
