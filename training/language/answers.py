@@ -23,7 +23,7 @@ Float64 = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 _SATURATION, _LENGTH = 1.2, 0.75  # k1 and b of BM25, at their usual values
-_UNLABELLED = Weights(0.75, 0.25, 0.0)
+UNLABELLED = Weights(0.75, 0.25, 0.0)
 _TRIED = tuple(
     Weights(words / 10, meaning / 10, (10 - words - meaning) / 10)
     for words in (2, 4, 6) for meaning in (2, 4, 6) if words + meaning <= 8
@@ -184,12 +184,12 @@ def _without_labels(index: AnswerIndex, model: LanguageModel) -> AnswerRule:
     questions = [(i, e.question) for i, e in enumerate(index.entries) if e.question]
     others = []
     for (own, _), message in zip(questions, messages_of(model, [q for _, q in questions]), strict=True):
-        score = total(index.parts(message), _UNLABELLED)
+        score = total(index.parts(message), UNLABELLED)
         score[[i for i, e in enumerate(index.entries) if e.answer == index.entries[own].answer]] = -1.0
         others.append(float(score.max()))
     threshold = float(np.quantile(others, _UNLABELLED_SHARE)) if others else 1.0
     return AnswerRule(
-        _UNLABELLED, threshold, "the answers' own questions: no message with an answer is labelled"
+        UNLABELLED, threshold, "the answers' own questions: no message with an answer is labelled"
     )
 
 
