@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 ENCODER = Path(package).parent / "model"
-EPOCHS, BATCH, RATE, HEAD_RATE, LONGEST = 4, 32, 8e-5, 1e-3, 48
+EPOCHS, BATCH, RATE, HEAD_RATE, LONGEST = 2, 32, 1e-4, 2e-3, 40
 
 
 class Classifier(nn.Module):

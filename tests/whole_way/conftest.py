@@ -23,7 +23,8 @@ _FROM_CHECKOUT = {"PYTHONPATH": str(ROOT)}
 
 # Small models learn in seconds; what is tested is the way, not how good they become.
 QUICK = [
-    "language.epochs=3", "recommend.factors=16", "recommend.iterations=4", "recommend.num_bootstraps=50",
+    "language.epochs=3", "language.least_steps=0", "recommend.factors=16", "recommend.iterations=4",
+    "recommend.num_bootstraps=50",
     "recommend.unobserved_weights=[0.1]", "recommend.regularizations=[0.03]",
     "profiles.num_segments=4", "profiles.num_bootstraps=2", "value.num_bootstraps=20",
 ]  # fmt: skip

@@ -82,7 +82,7 @@ def test_a_mistyped_setting_and_recipe_are_named(command: Command, served_shop: 
     assert done.returncode == 1 and "did you mean 'factors'" in done.stderr
     for arguments, said in (
         (("recommend", "--set", "recommend.factors=0"), "factors is 0; it must be above 0"),
-        (("everything",), "language, profiles, value, recommend, all"),
+        (("everything",), "language, profiles, value, recommend, embedding, all"),
     ):
         done = command("train", *arguments, "--workspace", root, check=False)
         assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
