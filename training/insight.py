@@ -54,13 +54,16 @@ def _golden(workspace: Workspace, calls: list[str]) -> Golden:
         popular = _popular(read_goldens(workspace.models / "recommend"))
         request = list(popular.request)
         insight |= {"recommendations": _recommendations(popular), "suppressed": None}
-    if "understand" in calls:
-        message = read_goldens(workspace.models / "understand")[0]
+    messages = read_goldens(workspace.models / "understand") if "understand" in calls else []
+    if messages:
+        message = messages[0]
         request.append(message.request[0])
         tolerance = max(tolerance, message.tolerance)
         said = insight["understanding"] = _understanding(message)
         if said["intent"] in _suppressing(workspace, calls) and not said["is_out_of_scope"]:
             insight |= {"recommendations": [], "suppressed": said["intent"]} if "recommend" in calls else {}
+    elif "understand" in calls:  # no fixed text is clear enough to the model
+        insight["understanding"] = None
     answer = GoldenTensor("INSIGHT", "BYTES", (1, 1), [[json.dumps(insight, ensure_ascii=False)]])
     return Golden(tuple(request), (answer,), tolerance)
 

@@ -60,14 +60,14 @@ class Answering:
         return self.index.best(message, self.rule.weights, self.rule.threshold)
 
     def margin(self, message: Message) -> float:
-        """Return how far the best score is from the next one of another answer and from the threshold."""
+        """Return how far the best score is from the threshold and, if it is given, from another answer's."""
         score = total(self.index.parts(message), self.rule.weights)
         best = int(score.argmax())
+        if score[best] < self.rule.threshold:
+            return self.rule.threshold - float(score[best])
         own = self.index.entries[best].answer
         others = [s for s, e in zip(score, self.index.entries, strict=True) if e.answer != own]
-        return min(
-            abs(float(score[best]) - self.rule.threshold), float(score[best]) - max(others, default=-1.0)
-        )
+        return float(score[best] - max([self.rule.threshold, *others]))
 
 
 def answering(workspace: Workspace, model: LanguageModel) -> Answering | None:
