@@ -152,7 +152,7 @@ def _rectools(folder: str) -> list[float]:
     script = Path(__file__).with_name("two_tower_peer.py")
     events = str(Path(folder) / "events.csv")
     done = subprocess.run(
-        [python, str(script), events, "2", str(CONFIG.dim), "1024"],
+        [python, str(script), events, str(EPOCHS), str(CONFIG.dim), "1024"],
         capture_output=True,
         text=True,
         check=True,

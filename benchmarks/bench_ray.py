@@ -29,8 +29,8 @@ from training.recommend.embedding.fitting import fit
 from training.recommend.embedding.retrieval_task import TwoTowerTask
 
 # With one worker a core is left to Ray's own processes, with two they take turns with the workers.
-WORKERS, ROUNDS, EPOCHS = (1, 2), 2, 5
-NUM_CUSTOMERS, NUM_ITEMS, NUM_EVENTS = 10_000, 20_000, 40_000
+WORKERS, ROUNDS, EPOCHS = (1, 2), 2, 4
+NUM_CUSTOMERS, NUM_ITEMS, NUM_EVENTS = 10_000, 20_000, 120_000
 LOOP = LoopConfig(epochs=EPOCHS, batch_size=1024, patience=0)
 CONFIG = TwoTowerConfig(dim=64, num_negatives=1024, loop=LOOP)
 FEATURES = FeatureConfig()
