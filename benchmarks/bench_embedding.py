@@ -156,6 +156,7 @@ def _rectools(folder: str) -> list[float]:
         capture_output=True,
         text=True,
         check=True,
+        cwd=folder,
     )
     told = json.loads(done.stdout.strip().splitlines()[-1])
     return [1e6 * one / told["examples"] for one in told["seconds"][1:]]

@@ -38,7 +38,8 @@ def _cut(_: Path, step: int) -> None:
 
 def _fit(examples: Examples, config: Any, folder: Path, **more: Any) -> None:
     fitted = fit(task(examples, config, asked=asked(examples)), config.loop, folder, **more)
-    (folder / "reports.json").write_text(json.dumps([asdict(report) for report in fitted.reports]))
+    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        (folder / "reports.json").write_text(json.dumps([asdict(report) for report in fitted.reports]))
 
 
 def two_workers(root: Path) -> None:
