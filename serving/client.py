@@ -104,11 +104,13 @@ class Profile:
 class Understanding:
     """What a message wants, how sure the model is, its sentiment (None: not learned) and the shop's answer.
 
+    intents: all that it wants, likeliest first (one, where the model learned from messages that want one).
     is_out_of_scope: it wants none of the intents, as far as the model can tell. answer and answer_source (its
     id in the shop's answers): None where the shop has none that is sure enough; a person should answer.
     """
 
     intent: str
+    intents: list[str]
     confidence: float
     sentiment: str | None
     is_out_of_scope: bool
@@ -206,6 +208,7 @@ class ShopsightClient:
         sentiment = answer.get("SENTIMENT")
         return Understanding(
             intent=_strings(answer["INTENT"])[0],
+            intents=[name for name in _strings(answer.get("INTENTS", answer["INTENT"])) if name],
             confidence=float(answer["CONFIDENCE"].ravel()[0]),
             sentiment=None if sentiment is None else _strings(sentiment)[0],
             is_out_of_scope=bool(answer["IS_OUT_OF_SCOPE"].ravel()[0]),

@@ -95,6 +95,8 @@ def _forecast(profile: dict[str, Any]) -> Iterator[RenderableType]:
 
 def _understanding(understanding: dict[str, Any]) -> RenderableType:
     said = f"{understanding['intent']} ({understanding['confidence']:.0%} sure)"
+    if more := understanding.get("intents", [])[1:]:
+        said += f" and {', '.join(more)}"
     if "sentiment" in understanding:
         said += f", {understanding['sentiment']}"
     if understanding["is_out_of_scope"]:

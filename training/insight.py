@@ -60,12 +60,19 @@ def _golden(workspace: Workspace, calls: list[str]) -> Golden:
         request.append(message.request[0])
         tolerance = max(tolerance, message.tolerance)
         said = insight["understanding"] = _understanding(message)
-        if said["intent"] in _suppressing(workspace, calls) and not said["is_out_of_scope"]:
-            insight |= {"recommendations": [], "suppressed": said["intent"]} if "recommend" in calls else {}
+        helped_first = _helped_first(said, _suppressing(workspace, calls))
+        if helped_first:
+            insight |= {"recommendations": [], "suppressed": helped_first} if "recommend" in calls else {}
     elif "understand" in calls:  # no fixed text is clear enough to the model
         insight["understanding"] = None
     answer = GoldenTensor("INSIGHT", "BYTES", (1, 1), [[json.dumps(insight, ensure_ascii=False)]])
     return Golden(tuple(request), (answer,), tolerance)
+
+
+def _helped_first(said: dict[str, Any], suppressing: list[str]) -> str | None:
+    """The intent of a message, as `insight` understands it, for which nothing is offered."""
+    wanted = [] if said["is_out_of_scope"] else said.get("intents", [said["intent"]])
+    return next((name for name in wanted if name in suppressing), None)
 
 
 def _suppressing(workspace: Workspace, calls: list[str]) -> list[str]:

@@ -83,8 +83,9 @@ class InsightRouter:
         """Offer nothing to who is to be helped first: by what is known of them, or by what they write now."""
         offered, suppressed = found["recommendations"]
         said = found.get("understanding")
-        if said and said["intent"] in self._suppressing and not said["is_out_of_scope"]:
-            suppressed = said["intent"]
+        if said and not said["is_out_of_scope"]:
+            wanted = said.get("intents", [said["intent"]])
+            suppressed = next((name for name in wanted if name in self._suppressing), suppressed)
         found["recommendations"] = [] if suppressed else offered
         found["suppressed"] = suppressed
 
@@ -142,6 +143,8 @@ async def _understanding(text: bytes | None, ask: AskAsync, request_id: str) -> 
         "intent": _texts(answer, "INTENT")[0],
         "confidence": float(answer["CONFIDENCE"].reshape(-1)[0]),
     }
+    if "INTENTS" in answer:
+        found["intents"] = _texts(answer, "INTENTS")
     if "SENTIMENT" in answer:
         found["sentiment"] = _texts(answer, "SENTIMENT")[0]
     found["is_out_of_scope"] = bool(answer["IS_OUT_OF_SCOPE"].reshape(-1)[0])

@@ -82,6 +82,8 @@ UNDERSTAND = RouterTensors(
     outputs=(
         TensorSpec("INTENT", "BYTES", (1,)),
         TensorSpec("CONFIDENCE", "FP32", (1,)),
+        # All that the message wants, likeliest first; left out when no message of training wanted several.
+        TensorSpec("INTENTS", "BYTES", (-1,), optional=True),
         # Left out of the contract when the model was not trained on sentiment.
         TensorSpec("SENTIMENT", "BYTES", (1,), optional=True),
         TensorSpec("IS_OUT_OF_SCOPE", "BOOL", (1,)),

@@ -29,7 +29,8 @@ class UnderstandRouter:
     sentiments (names in the order of the member's outputs; no sentiments: none was learned), inputs (what the
     member reads), temperature (of the intents' softmax), abstention (score, threshold and temperature of
     scope.py), buckets (padded lengths, ascending), max_text_bytes, and answers (weights and threshold of
-    answers.py; null: the shop has none).
+    answers.py; null: the shop has none), and several_threshold (how likely an intent is, whatever else is
+    wanted, when it is told as one of several; null: messages have one).
     """
 
     def __init__(self, folder: Path, release: str) -> None:
@@ -44,6 +45,8 @@ class UnderstandRouter:
         self._buckets = sorted(int(length) for length in preprocessing["buckets"])
         self._max_text_bytes = int(preprocessing["max_text_bytes"])
         rule = preprocessing["answers"]
+        several = preprocessing["several_threshold"]
+        self._several_threshold = None if several is None else float(several)
         self._answers = AnswerIndex.read(folder) if rule else None
         if rule:
             self._weights, self._threshold = Weights(**rule["weights"]), float(rule["threshold"])
@@ -96,6 +99,12 @@ class UnderstandRouter:
             "IS_OUT_OF_SCOPE": ~in_scope,
             "RELEASE": byte_strings([self._release]),
         }
+        if self._several_threshold is not None:
+            wanted = np.flatnonzero(
+                1 / (1 + np.exp(-logits[0].astype(np.float64))) >= self._several_threshold
+            )
+            ranked = [intent, *(i for i in wanted[np.argsort(-probability[wanted])] if i != intent)]
+            answer["INTENTS"] = byte_strings([self._intents[i] for i in ranked])
         if self._sentiments:
             answer["SENTIMENT"] = byte_strings([self._sentiments[int(output["SENTIMENT_LOGIT"].argmax())]])
         if self._answers is not None:

@@ -85,11 +85,11 @@ def test_out_of_scope_messages_are_no_class_and_kept_aside(tmp_path: Path) -> No
 def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
     texts = [(f"m{i}", f"text {i}") for i in range(8)] + [("blank", " \u200b\n"), ("none", None)]
     labels = [(f"m{i}", "intent", "ab"[i % 2], "train") for i in range(6)]
-    labels += [("m5", "intent", "c", "train"), ("m6", "intent", "lone", "train")]
+    labels += [("m5", "intent", "oos", "train"), ("m6", "intent", "lone", "train")]
     labels += [("m7", "intent", "unheard", "test")]
     notes = "\n".join(read_corpus(write_shop(tmp_path, texts, labels), SMALL).notes)
     assert "2 messages without text" in notes
-    assert "2 intent labels left out: their messages carry more than one" in notes
+    assert "1 messages left out of intent: their labels contradict each other" in notes
     assert "single example, hardly learned: lone" in notes
     assert "intents without a training example left out: unheard" in notes
 

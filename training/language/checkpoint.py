@@ -10,13 +10,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from scipy.special import expit
 from tokenizers import Tokenizer
 
 from serving.routing.scope import Abstention
@@ -28,9 +29,24 @@ from training.language.model import Encoder, SmallBody
 from training.language.pretrained import PretrainedBody, rebuilt
 from training.workspace import Workspace
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 INPUTS = ("TOKEN_ID", "LENGTH", "CODE_POINT")
 _PREDICT_TOKENS = 4096
+
+
+class Understanding(Protocol):
+    """What reads messages: the trained encoder, or its exported graph (graph.py)."""
+
+    num_features: int
+    num_classes: dict[str, int]
+
+    def eval(self) -> Any:
+        """Stop learning."""
+
+    def understand(
+        self, token_id: torch.Tensor, length: torch.Tensor, code_point: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return unit vectors [B, num_features] and the logits [B, classes] of each task."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +68,11 @@ class Prediction:
         shares: NDArray[np.float64] = raised / raised.sum(1, keepdims=True)
         return shares
 
+    def each(self, task: str) -> NDArray[np.float64]:
+        """Return how likely a message has each class, whatever else it has, float64 [n, classes]."""
+        likely: NDArray[np.float64] = expit(self.logits[task].astype(np.float64))
+        return likely
+
     def confidence(self, task: str) -> NDArray[np.float64]:
         """Return the calibrated probability of the likeliest class, float64 [n]."""
         best: NDArray[np.float64] = self.probability(task).max(1)
@@ -62,7 +83,8 @@ class Prediction:
 class LanguageModel:
     """A trained encoder with its tokeniser, classes, temperatures, and when its intents are withheld.
 
-    data_sha256: of the tables' snapshot that it was trained on.
+    data_sha256: of the tables' snapshot that it was trained on. several_threshold: how likely an
+    intent must be to be told as one of several; None: every message that it learned from has one.
     """
 
     encoder: Encoder
@@ -72,6 +94,7 @@ class LanguageModel:
     abstention: Abstention | None
     config: LanguageConfig
     data_sha256: str = ""
+    several_threshold: float | None = None
 
     def predict(self, texts: Sequence[str]) -> Prediction:
         """Return what each head says of each text, in the order of the texts."""
@@ -79,14 +102,8 @@ class LanguageModel:
         return Prediction(self.classes, logits, self.temperature)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return a unit vector of each text, float32 [n, 3 width]: near where texts mean alike."""
-        read = read_texts(self.tokenizer, texts, self.config.max_tokens)
-        vectors = np.empty((len(read), self.encoder.num_features), dtype=np.float32)
-        with torch.inference_mode():
-            for chosen in in_order(read.tokens, _PREDICT_TOKENS):
-                token_id, length, _ = as_tensors(read.padded(chosen))
-                vectors[chosen] = self.encoder.embedding(self.encoder.features(token_id, length)).numpy()
-        return vectors
+        """Return a unit vector of each text, float32 [n, num_features]: near where texts mean alike."""
+        return understood(self.encoder, read_texts(self.tokenizer, texts, self.config.max_tokens))[0]
 
     def save(self, path: Path) -> None:
         """Write the model to `path`, replacing an earlier one in one step."""
@@ -97,6 +114,7 @@ class LanguageModel:
             "abstention": self.abstention and self.abstention.as_dict(),
             "config": asdict(self.config),
             "data_sha256": self.data_sha256,
+            "several_threshold": self.several_threshold,
         }
         header = {"about": json.dumps(about), "tokenizer": self.tokenizer.to_str()}
         if isinstance(self.encoder.body, PretrainedBody):
@@ -111,7 +129,11 @@ def checkpoint_path(workspace: Workspace) -> Path:
 
 def load(workspace: Workspace) -> LanguageModel:
     """Load the workspace's trained model; raises LanguageError naming the file and the remedy."""
-    path = checkpoint_path(workspace)
+    return load_file(checkpoint_path(workspace))
+
+
+def load_file(path: Path) -> LanguageModel:
+    """Load a trained model from its file; raises LanguageError naming the file and the remedy."""
     if not path.is_file():
         raise LanguageError(f"{path}: no trained language model; run 'shopsight train language' first")
     tensors, header = load_tensors(path)
@@ -134,22 +156,37 @@ def load(workspace: Workspace) -> LanguageModel:
     encoder.load_state_dict(tensors)
     encoder.eval()
     abstention = Abstention(**about["abstention"]) if about["abstention"] else None
-    temperature, data_sha256 = about["temperature"], about["data_sha256"]
-    return LanguageModel(encoder, tokenizer, classes, temperature, abstention, config, data_sha256)
+    return LanguageModel(
+        encoder,
+        tokenizer,
+        classes,
+        about["temperature"],
+        abstention,
+        config,
+        about["data_sha256"],
+        about["several_threshold"],
+    )
 
 
-def predict_logits(encoder: Encoder, texts: Texts) -> dict[str, NDArray[np.float32]]:
+def predict_logits(encoder: Understanding, texts: Texts) -> dict[str, NDArray[np.float32]]:
     """Return float32 logits [n, classes] of each head for n texts."""
+    return understood(encoder, texts)[1]
+
+
+def understood(
+    encoder: Understanding, texts: Texts
+) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+    """Return unit vectors float32 [n, num_features] and logits float32 [n, classes] of each head."""
     encoder.eval()
-    logits = {
-        task: np.empty((len(texts), int(head.out_features)), dtype=np.float32)  # type: ignore[arg-type]
-        for task, head in encoder.heads.items()
-    }
+    vectors = np.empty((len(texts), encoder.num_features), dtype=np.float32)
+    logits = {t: np.empty((len(texts), n), dtype=np.float32) for t, n in encoder.num_classes.items()}
     with torch.inference_mode():
         for chosen in in_order(texts.tokens, _PREDICT_TOKENS):
-            for task, said in encoder(*as_tensors(texts.padded(chosen))).items():
-                logits[task][chosen] = said.numpy()
-    return logits
+            embedding, said = encoder.understand(*as_tensors(texts.padded(chosen)))
+            vectors[chosen] = embedding.numpy()
+            for task, values in said.items():
+                logits[task][chosen] = values.numpy()
+    return vectors, logits
 
 
 def as_tensors(padded: Mapping[str, NDArray[Any]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

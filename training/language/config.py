@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 TUNINGS = ("full", "lora", "frozen")
+PRECISIONS = ("float32", "int8")
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,9 @@ class LanguageConfig:
     encoder: path or name of a pre-trained encoder to start from, "" for the small one from scratch; tuning:
         what of it learns, "full", "lora" (low-rank adapters, merged when it is saved) or "frozen", at
         encoder_learning_rate.
+    pretrain_epochs: over all texts outside validation and test, in which hidden tokens are guessed first.
+    teacher: model.safetensors of another run, whose probabilities are teacher_weight of what labelled
+        messages teach, and all that unlabelled ones do.
     width, layers, heads, conv_widths (in tokens): of the encoder.
     ngram_slots: rows of the table that hashed n-grams share; longest_ngram: in characters.
     dropout, embedding_dropout, head_dropout, word_dropout, ngram_dropout, token_splits (the share of tokens
@@ -30,6 +34,7 @@ class LanguageConfig:
         split to be unsure, outlier_weight being what each of them counts; the others judge abstention.
     wrong_answer_cost: of an answer to the wrong intent, a hand-over to a person being 1; out_of_scope_share:
         of the messages to come. From these the threshold follows below which the model abstains.
+    precision: of the graph that serves, "float32" or "int8".
     num_threads: of the trainer; equal seeds and threads give equal models.
     """
 
@@ -45,6 +50,9 @@ class LanguageConfig:
     encoder: str = ""
     tuning: str = "full"
     encoder_learning_rate: float = 5e-5
+    pretrain_epochs: int = 0
+    teacher: str = ""
+    teacher_weight: float = 0.5
 
     width: int = 128
     layers: int = 1
@@ -70,6 +78,7 @@ class LanguageConfig:
     patience: int = 4
     wrong_answer_cost: float = 4.0
     out_of_scope_share: float = 0.1
+    precision: str = "float32"
     num_threads: int = 2
     seed: int = 0
 
@@ -88,6 +97,12 @@ class LanguageConfig:
             raise ValueError(f"buckets {self.buckets} must ascend and end at max_tokens, {self.max_tokens}")
         if self.tuning not in TUNINGS:
             raise ValueError(f"tuning is {self.tuning!r}; it must be one of {', '.join(TUNINGS)}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}; it must be one of {', '.join(PRECISIONS)}")
+        if self.pretrain_epochs and self.tuning == "frozen" and self.encoder:
+            raise ValueError("pretrain_epochs asks a frozen encoder to learn; set tuning to full or lora")
+        if not 0 <= self.teacher_weight <= 1 or self.pretrain_epochs < 0:
+            raise ValueError("teacher_weight must lie between 0 and 1, and pretrain_epochs not below 0")
         if self.ngram_slots < 2:
             raise ValueError(f"ngram_slots is {self.ngram_slots}; it must be at least 2")
         for name in ("epochs", "batch_size", "num_threads", "layers", "patience", "longest_ngram"):

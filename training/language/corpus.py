@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -19,6 +19,7 @@ TASKS = ("intent", "sentiment")
 SPLITS = ("train", "validation", "test")
 NO_LABEL = -1
 OUT_OF_SCOPE = -2
+SEVERAL = -3
 UNSPLIT = -1
 
 Labels = NDArray[np.int64]
@@ -30,10 +31,10 @@ class LanguageError(ValueError):
 
 @dataclass(frozen=True)
 class Corpus:
-    """Messages as parallel arrays; labels index `classes[task]`, or are NO_LABEL or OUT_OF_SCOPE.
+    """Messages as parallel arrays; labels index `classes[task]`, or are NO_LABEL, OUT_OF_SCOPE or SEVERAL.
 
     texts: n messages; label[task]: int64 [n]; split: int64 [n], an index of SPLITS or UNSPLIT.
-    notes: what was left out, and why, in words.
+    notes: what was left out, and why, in words. several: the intents of each row that is labelled SEVERAL.
     """
 
     texts: list[str]
@@ -41,9 +42,10 @@ class Corpus:
     label: dict[str, Labels]
     split: Labels
     notes: tuple[str, ...]
+    several: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     def rows(self, split: str, task: str | None = None) -> Labels:
-        """Return the row numbers of one split; with a task, only those that one of its classes labels."""
+        """Return the row numbers of one split; with a task, only those that one class of it labels."""
         chosen = self.split == SPLITS.index(split)
         if task is not None:
             chosen &= self.label[task] >= 0
@@ -53,6 +55,21 @@ class Corpus:
         """Return the row numbers that are labelled as none of the intents, in the given splits."""
         inside = np.isin(self.split, [SPLITS.index(s) for s in splits])
         return np.flatnonzero(inside & (self.label["intent"] == OUT_OF_SCOPE))
+
+    def rows_of(self, split: str, task: str) -> Labels:
+        """Return the row numbers of one split that one class of the task labels, or several."""
+        rows = self.rows(split)
+        return rows[np.flatnonzero((self.label[task][rows] >= 0) | (self.label[task][rows] == SEVERAL))]
+
+    def classes_of(self, task: str, rows: Labels) -> NDArray[np.bool_]:
+        """Return which classes of the task each of the rows has, bool [n, classes]."""
+        label = self.label[task][rows]
+        found = np.zeros((len(rows), len(self.classes[task])), dtype=np.bool_)
+        single = np.flatnonzero(label >= 0)
+        found[single, label[single]] = True
+        for at in np.flatnonzero(label == SEVERAL):
+            found[at, list(self.several[int(rows[at])])] = True
+        return found
 
     def texts_of(self, rows: Labels) -> list[str]:
         """Return the texts of the given rows."""
@@ -68,12 +85,15 @@ def read_corpus(workspace: Workspace, config: LanguageConfig) -> Corpus:
     notes: list[str] = []
     frame = _messages(workspace, notes)
     for task in TASKS:
-        frame = frame.join(_labels(workspace, task, notes), on="message_id", how="left")
+        frame = frame.join(_labels(workspace, task, config, notes), on="message_id", how="left")
     frame = _with_rating_sentiment(frame)
     frame = _with_splits(frame, config, notes)
     classes, label = {}, {}
+    several: dict[int, tuple[int, ...]] = {}
     for task in TASKS:
         classes[task], label[task] = _classes(frame, task, config, notes)
+    if classes["intent"]:
+        several = _several(frame, classes["intent"], label["intent"])
     if not any(len(names) > 1 for names in classes.values()):
         raise LanguageError(
             f"no labels to learn from in {workspace.tables}: the messages need an intent or a sentiment with "
@@ -81,7 +101,7 @@ def read_corpus(workspace: Workspace, config: LanguageConfig) -> Corpus:
             "'messages' source"
         )
     split = frame["held"].to_numpy().astype(np.int64)
-    return Corpus(frame["text"].to_list(), classes, label, split, tuple(notes))
+    return Corpus(frame["text"].to_list(), classes, label, split, tuple(notes), several)
 
 
 def _messages(workspace: Workspace, notes: list[str]) -> pl.DataFrame:
@@ -96,20 +116,30 @@ def _messages(workspace: Workspace, notes: list[str]) -> pl.DataFrame:
     return kept
 
 
-def _labels(workspace: Workspace, task: str, notes: list[str]) -> pl.DataFrame:
+def _labels(workspace: Workspace, task: str, config: LanguageConfig, notes: list[str]) -> pl.DataFrame:
     rows = scan_table(workspace.tables, "labels").filter(pl.col("task") == task).collect()
-    rows = rows.filter(pl.col("label").is_not_null()).unique(["message_id", "label"], maintain_order=True)
-    single = rows.filter(pl.len().over("message_id") == 1)
-    if single.height < rows.height:
-        several = rows.height - single.height
-        notes.append(f"{several} {task} labels left out: their messages carry more than one")
-    unknown = single.filter(~pl.col("split").is_in(SPLITS) & pl.col("split").is_not_null())
+    unknown = rows.filter(~pl.col("split").is_in(SPLITS) & pl.col("split").is_not_null())
     if unknown.height:
         raise LanguageError(
             f"labels of message {unknown['message_id'][0]}: split '{unknown['split'][0]}' is none of "
             f"{', '.join(SPLITS)}; correct the source, or leave the split empty"
         )
-    return single.select("message_id", pl.col("label").alias(task), pl.col("split").alias(f"{task}_split"))
+    several = pl.col(f"{task}s")
+    frame = (
+        rows.filter(pl.col("label").is_not_null())
+        .group_by("message_id", maintain_order=True)
+        .agg(
+            pl.col("label").unique().sort().alias(f"{task}s"), pl.col("split").first().alias(f"{task}_split")
+        )
+    )
+    outside = list(config.out_of_scope_labels)
+    odd = several.list.len() > 1
+    if task == "intent":  # one message may want several things, but not something and none of them
+        odd &= several.list.eval(pl.element().is_in(outside)).list.any()
+    left_out = frame.filter(odd).height
+    if left_out:
+        notes.append(f"{left_out} messages left out of {task}: their labels contradict each other")
+    return frame.filter(~odd).with_columns(several.list.first().alias(task))
 
 
 def _with_rating_sentiment(frame: pl.DataFrame) -> pl.DataFrame:
@@ -174,13 +204,15 @@ def _carved(frame: pl.DataFrame, task: str, validation: float, test: float, seed
 def _classes(
     frame: pl.DataFrame, task: str, config: LanguageConfig, notes: list[str]
 ) -> tuple[tuple[str, ...], Labels]:
-    names = frame[task]
     outside = set(config.out_of_scope_labels) if task == "intent" else set()
-    learned = frame.filter((pl.col("held") == 0) & pl.col(task).is_not_null())[task]
+    column = "intents" if task == "intent" else task
+    said = frame.select("held", pl.col(column).alias(task))
+    said = (said.explode(task, empty_as_null=True) if task == "intent" else said).drop_nulls(task)
+    learned = said.filter(pl.col("held") == 0)[task]
     classes = tuple(sorted(set(learned.to_list()) - outside))
     number = {name: index for index, name in enumerate(classes)} | dict.fromkeys(outside, OUT_OF_SCOPE)
-    label = np.array([number.get(name, NO_LABEL) for name in names.to_list()], dtype=np.int64)
-    strange = sorted(set(frame.filter(pl.col("held") > 0)[task].drop_nulls().to_list()) - set(number))
+    label = np.array([number.get(name, NO_LABEL) for name in frame[task].to_list()], dtype=np.int64)
+    strange = sorted(set(said.filter(pl.col("held") > 0)[task].to_list()) - set(number))
     if strange:
         notes.append(f"{task}s without a training example left out: {', '.join(strange)}")
     counts = learned.value_counts().filter(pl.col("count") == 1)
@@ -191,3 +223,16 @@ def _classes(
         notes.append(f"no {task} head: every label is '{classes[0]}'")
         classes, label = (), np.where(label >= 0, NO_LABEL, label)
     return classes, label
+
+
+def _several(frame: pl.DataFrame, classes: tuple[str, ...], label: Labels) -> dict[int, tuple[int, ...]]:
+    """The intents of the rows that have more than one, which are labelled SEVERAL in place."""
+    number = {name: index for index, name in enumerate(classes)}
+    several = {}
+    for row in np.flatnonzero((frame["intents"].list.len().fill_null(0) > 1).to_numpy()):
+        names = frame["intents"][int(row)].to_list()
+        known = all(name in number for name in names)
+        label[row] = SEVERAL if known else NO_LABEL
+        if known:
+            several[int(row)] = tuple(number[name] for name in names)
+    return several

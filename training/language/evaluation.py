@@ -11,15 +11,17 @@ from training.data.tables import snapshot_sha256
 from training.language import abstention
 from training.language.answers import answering
 from training.language.answers import figures as answer_figures
+from training.language.calibration import several
 from training.language.checkpoint import LanguageModel, checkpoint_path, load
 from training.language.config import LanguageConfig
 from training.language.corpus import TASKS, Corpus, LanguageError, read_corpus
-from training.language.linear import fit_linear
+from training.language.linear import fit_linear, fit_linear_sets
 from training.language.metrics import (
     accuracy,
     calibration_error,
     confused_pairs,
     macro_f1,
+    micro_f1,
 )
 from training.language.watch import watch
 from training.workspace import Workspace
@@ -52,6 +54,8 @@ def evaluate(workspace: Workspace, config: LanguageConfig) -> dict[str, Any]:
             figures[task] = evaluate_task(model, corpus, task)
     if model.abstention is not None:
         figures["abstention"] = evaluate_abstention(model, corpus)
+    if model.several_threshold is not None:
+        figures["several_intents"] = evaluate_several(model, corpus)
     answers = answering(workspace, model)
     if answers is not None:
         figures["answers"] = answer_figures(answers.index, answers.rule, model, corpus)
@@ -101,3 +105,27 @@ def evaluate_abstention(model: LanguageModel, corpus: Corpus) -> dict[str, Any]:
     costs = {"wrong_answer": model.config.wrong_answer_cost, "share": model.config.out_of_scope_share}
     label = corpus.label["intent"][rows]
     return {"split": split, "costs": costs, **abstention.figures(model.abstention, inside, label, outside)}
+
+
+def evaluate_several(model: LanguageModel, corpus: Corpus) -> dict[str, Any]:
+    """Return how well all intents of a message are found, on messages with one and with several.
+
+    Micro F1 over pairs of message and intent, the share of messages whose intents are exactly those, and the
+    linear model's F1: an SVM of its own for each intent.
+    """
+    assert model.several_threshold is not None
+    test = corpus.rows_of("test", "intent")
+    split, rows = ("test", test) if len(test) else ("validation", corpus.rows_of("validation", "intent"))
+    truth = corpus.classes_of("intent", rows)
+    said = several(model.predict(corpus.texts_of(rows)).each("intent"), model.several_threshold)
+    learned = corpus.rows_of("train", "intent")
+    linear = fit_linear_sets(corpus.texts_of(learned), corpus.classes_of("intent", learned))
+    return {
+        "split": split,
+        "messages": len(rows),
+        "messages_with_several": int((truth.sum(1) > 1).sum()),
+        "threshold": model.several_threshold,
+        "micro_f1": micro_f1(truth, said),
+        "exactly_right": float((truth == said).all(1).mean()),
+        "linear_micro_f1": micro_f1(truth, linear.predict(corpus.texts_of(rows)).astype(np.bool_)),
+    }

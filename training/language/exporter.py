@@ -2,73 +2,31 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
-import torch
 from safetensors.numpy import save_file
-from torch import Tensor, nn
 
-from serving.contract import (
-    METRICS_FILE,
-    Golden,
-    GoldenTensor,
-    TensorSpec,
-    read_json,
-    write_goldens,
-    write_json,
-)
+from serving.contract import METRICS_FILE, TensorSpec, read_json, write_goldens, write_json
 from serving.routing.answers import ENTRIES_FILE, INDEX_FILE
-from serving.routing.scope import Abstention
 from serving.routing.tensors import UNDERSTAND
-from serving.routing.texts import read_texts
 from training.export import model_folder, write_contract
-from training.language.answers import Answering, answering, messages_of
-from training.language.checkpoint import INPUTS, LanguageModel, as_tensors, checkpoint_path, load
+from training.language.answers import answering
+from training.language.calibration import calibrated
+from training.language.checkpoint import INPUTS, LanguageModel, checkpoint_path, load
 from training.language.config import LanguageConfig
-from training.language.corpus import LanguageError
+from training.language.corpus import Corpus, LanguageError, read_corpus
+from training.language.goldens import GOLDEN_TEXTS, encoder_golden, understand_goldens
+from training.language.graph import GraphEncoder, quantise, write_graph
+from training.language.metrics import accuracy
 from training.language.model import Encoder
 from training.workspace import Workspace
 
-OPSET = 20
 MAX_BATCH_SIZE = 256
-_GOLDEN_QUESTIONS = 6  # of the shop's own answers
-LOGIT_TOLERANCE = 1e-4  # logits reach 10, and processors round differently
-
-# Written for this purpose; no customer said any of them.
-GOLDEN_TEXTS = (
-    "Where is my order? It was due last Monday.",
-    "I'd like to send these shoes back, they are too small 😞",
-    "thank you, the blue jacket is lovely!!",
-    "how do i chnage my delivery adress",
-    "我的快递什么时候到？",
-    "质量很好，非常满意，下次还会再来！",
-    "怎么申请退款",
-    "WHAT IS YOUR REFUND POLICY",
-    "ok",
-    "?",
-)
-
-
-class _Graph(nn.Module):
-    """The encoder's embedding and its heads' logits in a fixed order, which is what a graph can return."""
-
-    def __init__(self, encoder: Encoder, tasks: tuple[str, ...]) -> None:
-        super().__init__()
-        self.encoder, self.tasks = encoder, tasks
-
-    def forward(self, token_id: Tensor, length: Tensor, code_point: Tensor) -> tuple[Tensor, ...]:
-        """Return the embedding, float32 [B, 3 D], and the logits of each task, float32 [B, C]."""
-        features = self.encoder.features(token_id, length)
-        by_encoder, by_ngrams = self.encoder.said_of(features), self.encoder.ngrams(token_id, code_point)
-        embedding = self.encoder.embedding(features)
-        return embedding, *(by_encoder[task] + by_ngrams[task] for task in self.tasks)
 
 
 def export(workspace: Workspace, config: LanguageConfig) -> list[Path]:
@@ -84,58 +42,51 @@ def export(workspace: Workspace, config: LanguageConfig) -> list[Path]:
         )
     metrics_path = checkpoint_path(workspace).with_name("metrics.json")
     metrics = read_json(metrics_path) if metrics_path.is_file() else {}
-    folders = [
-        _export_encoder(workspace, model, metrics),
-        _export_understand(workspace, model, metrics, config.max_text_bytes),
-    ]
-    return folders
+    with tempfile.TemporaryDirectory(prefix="shopsight-graph-") as scratch:
+        graph = Path(scratch) / "model.onnx"
+        write_graph(model, graph)
+        if config.precision == "int8":
+            corpus = read_corpus(workspace, model.config)
+            model, metrics["int8"] = quantised(model, corpus, graph)
+        return [
+            _export_encoder(workspace, model, metrics, graph),
+            _export_understand(workspace, model, metrics, config.max_text_bytes),
+        ]
 
 
-def write_graph(model: LanguageModel, path: Path) -> None:
-    """Write the encoder as one ONNX file: TOKEN_ID [B, L], LENGTH [B, 1], CODE_POINT [B, C] → logits.
+def quantised(model: LanguageModel, corpus: Corpus, graph: Path) -> tuple[LanguageModel, dict[str, Any]]:
+    """Make an exported graph int8 in place; returns the model that it serves, and what that loses.
 
-    B, L and C are free.
+    Temperatures and thresholds are chosen again for it. The loss: accuracy of each task before and after on
+    the test split (validation where there is none), the share of messages told the same, and bytes.
     """
-    tasks = tuple(model.encoder.heads)
-    example = (
-        torch.ones(2, 5, dtype=torch.int64), torch.tensor([[5], [3]]), torch.ones(2, 40, dtype=torch.int32)
-    )  # fmt: skip
-    batch, tokens, points = (torch.export.Dim(name, min=1) for name in ("batch", "tokens", "points"))
-    with _quiet():
-        program = torch.onnx.export(
-            _Graph(model.encoder, tasks).eval(),
-            example,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(INPUTS),
-            output_names=["EMBEDDING", *(f"{task.upper()}_LOGIT" for task in tasks)],
-            dynamic_shapes=({0: batch, 1: tokens}, {0: batch}, {0: batch, 1: points}),
-            verbose=False,
-        )
-    assert program is not None
-    program.save(str(path), external_data=False)
+    whole = graph.stat().st_size
+    quantise(graph)
+    served = replace(model, encoder=cast(Encoder, GraphEncoder(graph, model.encoder)))
+    served = calibrated(served, corpus)
+    told: dict[str, Any] = {"bytes_float32": whole, "bytes_int8": graph.stat().st_size}
+    for task in model.encoder.num_classes:
+        split = "test" if len(corpus.rows("test", task)) else "validation"
+        rows = corpus.rows(split, task)
+        before, after = (one.predict(corpus.texts_of(rows)).logits[task].argmax(1) for one in (model, served))
+        label = corpus.label[task][rows]
+        told[task] = {
+            "split": split,
+            "accuracy_float32": accuracy(label, before)["value"],
+            "accuracy_int8": accuracy(label, after)["value"],
+            "told_the_same": float((before == after).mean()),
+        }
+    return served, told
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep back what the exporter warns of: packages that we do not need, and its own internals."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-def _export_encoder(workspace: Workspace, model: LanguageModel, metrics: Mapping[str, Any]) -> Path:
+def _export_encoder(
+    workspace: Workspace, model: LanguageModel, metrics: Mapping[str, Any], graph: Path
+) -> Path:
     heads = {task: names for task, names in model.classes.items() if names}
     with model_folder(workspace, "intent_encoder") as folder:
-        write_graph(model, folder / "model.onnx")
+        shutil.copyfile(graph, folder / "model.onnx")
         write_json(folder / METRICS_FILE, dict(metrics))
-        write_goldens(folder, [_encoder_golden(model, text) for text in GOLDEN_TEXTS])
+        write_goldens(folder, [encoder_golden(model, text) for text in GOLDEN_TEXTS])
         write_contract(
             folder,
             workspace=workspace,
@@ -164,6 +115,7 @@ def _export_understand(
     answers = answering(workspace, model)
     left_out = set() if model.classes["sentiment"] else {"SENTIMENT"}
     left_out |= set() if answers else {"ANSWER", "ANSWER_SOURCE"}
+    left_out |= {"INTENTS"} if model.several_threshold is None else set()
     outputs = [spec for spec in UNDERSTAND.outputs if spec.name not in left_out]
     files = ["tokenizer.json", *((ENTRIES_FILE, INDEX_FILE) if answers else ())]
     with model_folder(workspace, "understand") as folder:
@@ -190,6 +142,7 @@ def _export_understand(
                 "temperature": model.temperature["intent"],
                 "abstention": model.abstention.as_dict(),
                 "answers": answers.rule.as_dict() if answers else None,
+                "several_threshold": model.several_threshold,
                 "max_tokens": model.config.max_tokens,
                 "buckets": list(model.config.buckets),
                 "max_text_bytes": max_text_bytes,
@@ -198,76 +151,3 @@ def _export_understand(
             config=asdict(model.config),
         )
     return workspace.models / "understand"
-
-
-def understand_goldens(model: LanguageModel, answers: Answering | None) -> list[Golden]:
-    """Return each fixed text with what the trained model says of it and the answer that it is given.
-
-    A text whose two likeliest classes or answers are too close to call, or that lies at a threshold, is left
-    out: rounding on another processor could turn its answer.
-    """
-    assert model.abstention is not None
-    texts = list(GOLDEN_TEXTS)
-    if answers:
-        texts += [entry.question for entry in answers.index.entries if entry.question][:_GOLDEN_QUESTIONS]
-    predicted = model.predict(texts)
-    confidence = predicted.confidence("intent")
-    heads = [task for task, names in model.classes.items() if names]
-    goldens = []
-    for i, text in enumerate(texts):
-        if any(_margin(predicted.logits[task][i]) < 10 * LOGIT_TOLERANCE for task in heads):
-            continue
-        if _at_threshold(model.abstention, predicted.logits["intent"][i]):
-            continue
-        answer = [
-            _bytes("INTENT", predicted.labels("intent")[i]),
-            GoldenTensor("CONFIDENCE", "FP32", (1, 1), [[float(confidence[i])]]),
-        ]
-        if "sentiment" in heads:
-            answer.append(_bytes("SENTIMENT", predicted.labels("sentiment")[i]))
-        outside = not bool(model.abstention.accepts(predicted.logits["intent"][i : i + 1])[0])
-        answer.append(GoldenTensor("IS_OUT_OF_SCOPE", "BOOL", (1, 1), [[outside]]))
-        if answers:
-            (message,) = messages_of(model, [text])
-            if answers.margin(message) < 10 * LOGIT_TOLERANCE:
-                continue
-            found = answers.best(message)
-            answer.append(_bytes("ANSWER", found.answer if found else ""))
-            answer.append(_bytes("ANSWER_SOURCE", found.source if found else ""))
-        goldens.append(Golden((_bytes("TEXT", text),), tuple(answer)))
-    return goldens
-
-
-def _at_threshold(rule: Abstention, logits: np.ndarray[Any, np.dtype[np.float32]]) -> bool:
-    """Whether a little more or less on the likeliest intent would turn what is in scope."""
-    step = np.zeros_like(logits)
-    step[logits.argmax()] = 10 * LOGIT_TOLERANCE
-    return len(set(rule.accepts(np.stack([logits - step, logits, logits + step])).tolist())) > 1
-
-
-def _encoder_golden(model: LanguageModel, text: str) -> Golden:
-    texts = read_texts(model.tokenizer, [text], model.config.max_tokens)
-    ((width, _),) = texts.by_length(model.config.buckets).items()
-    padded = texts.padded([0], width)
-    with torch.inference_mode():
-        said = model.encoder(*as_tensors(padded))
-    return Golden(
-        request=tuple(
-            GoldenTensor(name, "INT32" if name == "CODE_POINT" else "INT64", value.shape, value.tolist())
-            for name, value in padded.items()
-        ),
-        answer=tuple(
-            GoldenTensor(f"{task.upper()}_LOGIT", "FP32", tuple(logits.shape), logits.tolist())
-            for task, logits in said.items()
-        ),
-        tolerance=LOGIT_TOLERANCE,
-    )
-
-
-def _bytes(name: str, text: str) -> GoldenTensor:
-    return GoldenTensor(name, "BYTES", (1, 1), [[text]])
-
-
-def _margin(logits: np.ndarray[Any, np.dtype[np.float32]]) -> float:
-    top = np.sort(logits)[-2:]
-    return float(top[1] - top[0])

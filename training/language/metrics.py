@@ -35,6 +35,22 @@ def macro_f1(label: Labels, said: Labels) -> float:
     return float(np.mean(scores)) if scores else float("nan")
 
 
+def micro_f1(truth: NDArray[np.bool_], said: NDArray[np.bool_]) -> float:
+    """Return F1 over pairs of message and class, bool [n, classes] both; nan where none is true or said."""
+    total = int(truth.sum() + said.sum())
+    return 2 * float((truth & said).sum()) / total if total else float("nan")
+
+
+def r_precision(truth: NDArray[np.bool_], score: NDArray[np.float32]) -> float:
+    """Return the share of a message's classes among as many likeliest ones, its accuracy where it has one.
+
+    truth bool and score float32, both [n, classes], every row with a class; the mean over rows.
+    """
+    place = np.argsort(np.argsort(-score, axis=1, kind="stable"), axis=1)
+    number = truth.sum(1)
+    return float(((truth & (place < number[:, None])).sum(1) / number).mean())
+
+
 def calibration_error(right: NDArray[np.bool_], confidence: Values, bins: int = 15) -> float:
     """Return the expected calibration error: mean |accuracy - confidence| over equal-width bins.
 
@@ -68,24 +84,28 @@ def area_under_roc(inside: Values, outside: Values) -> float:
     return float(total / (len(inside) * len(outside)))
 
 
-def temperature(logits: NDArray[np.float32], label: Labels) -> float:
-    """Return the temperature that makes `label` likeliest, between 1/4 and 20 (Guo et al. 2017).
+def temperature(logits: NDArray[np.float32], truth: Labels | NDArray[np.bool_]) -> float:
+    """Return the temperature that makes the truth likeliest, between 1/4 and 20 (Guo et al. 2017).
 
+    truth: the class of each row, int64 [n], or its classes, bool [n, classes], each with an equal share.
     Golden-section search on log T, in which the loss has one minimum; 1.0 without examples.
     """
-    if len(label) == 0:
+    if len(truth) == 0:
         return 1.0
+    if truth.ndim == 1:
+        true = logits[np.arange(len(truth)), truth].astype(np.float64)
+    else:
+        true = (logits * truth).sum(1, dtype=np.float64) / truth.sum(1)
     low, high = -np.log(4.0), np.log(20.0)  # a few messages, all said rightly, would ask for certainty
     ratio = (np.sqrt(5.0) - 1) / 2
     for _ in range(40):
         left, right = high - ratio * (high - low), low + ratio * (high - low)
-        if _loss(logits, label, float(np.exp(left))) < _loss(logits, label, float(np.exp(right))):
+        if _loss(logits, true, float(np.exp(left))) < _loss(logits, true, float(np.exp(right))):
             high = right
         else:
             low = left
     return float(np.exp((low + high) / 2))
 
 
-def _loss(logits: NDArray[np.float32], label: Labels, temperature: float) -> float:
-    true = logits[np.arange(len(label)), label].astype(np.float64)
+def _loss(logits: NDArray[np.float32], true: Values, temperature: float) -> float:
     return float((energy(logits, temperature) - true).mean() / temperature)

@@ -30,6 +30,12 @@ class Body(Protocol):
     def __call__(self, token_id: Tensor, length: Tensor) -> Tensor:
         """Return features float32 [B, num_features] for token_id int64 [B, L] and length int64 [B, 1]."""
 
+    def states(self, token_id: Tensor, length: Tensor) -> Tensor:
+        """Return what is known at each token, float32 [B, L, D]."""
+
+    def token_table(self) -> nn.Embedding:
+        """Return the vectors of the vocabulary, [V, D]."""
+
 
 class Encoder(nn.Module):
     """A body with a linear head a task, and a linear model of n-grams beside it.
@@ -42,7 +48,8 @@ class Encoder(nn.Module):
         self.body = body
         self.num_features: int = body.num_features  # type: ignore[assignment]
         self.drop_head = nn.Dropout(config.head_dropout)
-        self.heads = nn.ModuleDict({t: nn.Linear(self.num_features, n) for t, n in num_classes.items() if n})
+        self.num_classes = {task: n for task, n in num_classes.items() if n}
+        self.heads = nn.ModuleDict({t: nn.Linear(self.num_features, n) for t, n in self.num_classes.items()})
         self.ngrams = NgramView(config.ngram_slots, config.longest_ngram, config.ngram_dropout, num_classes)
 
     def forward(self, token_id: Tensor, length: Tensor, code_point: Tensor) -> dict[str, Tensor]:
@@ -53,6 +60,15 @@ class Encoder(nn.Module):
         by_ngrams = self.ngrams(token_id, code_point)
         return {task: said + by_ngrams[task] for task, said in self.by_tokens(token_id, length).items()}
 
+    def understand(
+        self, token_id: Tensor, length: Tensor, code_point: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what a served model tells: unit vectors [B, num_features], and the logits of `forward`."""
+        features = self.features(token_id, length)
+        by_encoder, by_ngrams = self.said_of(features), self.ngrams(token_id, code_point)
+        logits = {task: by_encoder[task] + by_ngrams[task] for task in self.num_classes}
+        return functional.normalize(features, dim=1), logits
+
     def by_tokens(self, token_id: Tensor, length: Tensor) -> dict[str, Tensor]:
         """Return the logits of the encoder alone, without those of the n-grams."""
         return self.said_of(self.features(token_id, length))
@@ -61,10 +77,6 @@ class Encoder(nn.Module):
         """Return the heads' logits [B, C] per task for what `features` gives."""
         features = self.drop_head(features)
         return {task: head(features) for task, head in self.heads.items()}
-
-    def embedding(self, features: Tensor) -> Tensor:
-        """Return what `features` gives as unit vectors, by whose product messages are compared."""
-        return functional.normalize(features, dim=1)
 
     def features(self, token_id: Tensor, length: Tensor) -> Tensor:
         """Return what the heads read, float32 [B, num_features]."""
@@ -100,20 +112,33 @@ class SmallBody(nn.Module):
         if self.training:
             hidden = torch.rand(token_id.shape) < self.word_dropout
             token_id = torch.where(hidden & (token_id > START), MASK, token_id)
-        place_L = torch.arange(token_id.shape[1], device=token_id.device)
-        inside_BL = place_L[None, :] < length
+        inside_BL = _inside(token_id, length)
+        weight_BL1 = inside_BL.unsqueeze(-1).to(torch.float32)
+        embedded_BLD, phrase_BLD, state_BLD = self._views(token_id, inside_BL)
+        count_B1 = length.to(torch.float32)
+        bag_BD = embedded_BLD.sum(1) / count_B1.sqrt()
+        phrase_BD = self.phrase_norm(phrase_BLD).masked_fill(weight_BL1 == 0, _HIDDEN).amax(1)
+        mean_BD = (state_BLD * weight_BL1).sum(1) / count_B1
+        return torch.cat([bag_BD, phrase_BD, mean_BD], dim=1)
+
+    def states(self, token_id: Tensor, length: Tensor) -> Tensor:
+        """Return the transformer's last states, float32 [B, L, D]."""
+        return self._views(token_id, _inside(token_id, length))[2]
+
+    def token_table(self) -> nn.Embedding:
+        """Return the vectors of the vocabulary, [V, D]."""
+        return self.token
+
+    def _views(self, token_id: Tensor, inside_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return tokens, phrases and states of a message, each float32 [B, L, D]."""
         weight_BL1 = inside_BL.unsqueeze(-1).to(torch.float32)
         embedded_BLD = self.drop_embedding(self.token(token_id) * weight_BL1)
         local_BLD = functional.gelu(self.conv(embedded_BLD))
         phrase_BLD = embedded_BLD + self.conv_norm(local_BLD)
-        x_BLD = phrase_BLD + self.position(place_L)
+        x_BLD = phrase_BLD + self.position(torch.arange(token_id.shape[1], device=token_id.device))
         for block in self.blocks:
             x_BLD = block(x_BLD, inside_BL)
-        count_B1 = length.to(torch.float32)
-        bag_BD = embedded_BLD.sum(1) / count_B1.sqrt()
-        phrase_BD = self.phrase_norm(phrase_BLD).masked_fill(weight_BL1 == 0, _HIDDEN).amax(1)
-        mean_BD = (self.norm(x_BLD) * weight_BL1).sum(1) / count_B1
-        return torch.cat([bag_BD, phrase_BD, mean_BD], dim=1)
+        return embedded_BLD, phrase_BLD, self.norm(x_BLD)
 
 
 class Phrases(nn.Module):
@@ -183,6 +208,11 @@ class SharedDropout(nn.Module):
             return x_BLD
         kept = torch.rand(x_BLD.shape[0], 1, x_BLD.shape[2]) >= self.share
         return x_BLD * (kept.to(x_BLD.dtype) / (1 - self.share))
+
+
+def _inside(token_id: Tensor, length: Tensor) -> Tensor:
+    place_L = torch.arange(token_id.shape[1], device=token_id.device)
+    return place_L[None, :] < length
 
 
 def _table(rows: int, width: int) -> nn.Embedding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,9 @@ from torch.nn import functional
 
 from serving.routing.texts import Texts, read_texts
 from training.data.tables import snapshot_sha256
-from training.language.abstention import Costs, choose
+from training.language.calibration import calibrated
 from training.language.checkpoint import LanguageModel, as_tensors, checkpoint_path, load
 from training.language.corpus import Corpus, LanguageError, read_corpus
-from training.language.metrics import temperature
 from training.language.model import Encoder
 from training.workspace import Workspace
 
@@ -106,9 +106,9 @@ def extended(model: LanguageModel, corpus: Corpus, examples: Examples) -> Langua
     encoder = _widened(model, len(classes))
     texts, labels = _replayed(model, corpus, examples, classes)
     _see(encoder, read_texts(model.tokenizer, examples.texts, model.config.max_tokens))
-    _train(encoder, texts, labels, model.config.label_smoothing, model.config.seed)
+    _train(encoder, texts, labels, model)
     changed = replace(model, encoder=encoder.eval(), classes={**model.classes, "intent": classes})
-    return _calibrated(changed, corpus)
+    return calibrated(changed, replace(corpus, classes=changed.classes))
 
 
 def _widened(model: LanguageModel, num_classes: int) -> Encoder:
@@ -166,9 +166,14 @@ def _see(encoder: Encoder, texts: Texts) -> None:
     rarity[unknown] = rarity.max()
 
 
-def _train(encoder: Encoder, texts: Texts, labels: Labels, smoothing: float, seed: int) -> None:
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
+def _train(encoder: Encoder, texts: Texts, labels: Labels, model: LanguageModel) -> None:
+    torch.manual_seed(model.config.seed)
+    rng = np.random.default_rng(model.config.seed)
+    loss_of: Callable[[Tensor, Tensor], Tensor] = partial(
+        functional.cross_entropy, label_smoothing=model.config.label_smoothing
+    )
+    if model.several_threshold is not None:
+        loss_of = _each_alone
     encoder.requires_grad_(False)
     taught = [*encoder.heads["intent"].parameters(), encoder.ngrams.table.weight, encoder.ngrams.bias]
     for parameter in taught:
@@ -182,14 +187,18 @@ def _train(encoder: Encoder, texts: Texts, labels: Labels, smoothing: float, see
         rows = torch.from_numpy(rng.choice(len(labels), min(_BATCH, len(labels)), replace=False))
         label = torch.from_numpy(labels)[rows]
         views = encoder.said_of(features[rows]), encoder.ngrams(token_id[rows], code_point[rows])
-        loss = torch.stack(
-            [functional.cross_entropy(view["intent"], label, label_smoothing=smoothing) for view in views]
-        ).sum()
+        loss = torch.stack([loss_of(view["intent"], label) for view in views]).sum()
         for group in optimizer.param_groups:
             group["lr"] = _RATE * (1 - step / _STEPS)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+
+
+def _each_alone(logits: Tensor, label: Tensor) -> Tensor:
+    """The loss of a model whose messages may want several things (targets.py)."""
+    wanted = functional.one_hot(label, logits.shape[1]).to(logits.dtype)
+    return functional.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / len(label)
 
 
 def _features(encoder: Encoder, token_id: Tensor, length: Tensor) -> Tensor:
@@ -198,17 +207,6 @@ def _features(encoder: Encoder, token_id: Tensor, length: Tensor) -> Tensor:
         chunks = zip(torch.split(token_id, 256), torch.split(length, 256), strict=True)
         parts = [encoder.features(tokens, lengths) for tokens, lengths in chunks]
     return torch.cat(parts)
-
-
-def _calibrated(model: LanguageModel, corpus: Corpus) -> LanguageModel:
-    """The temperature and the threshold chosen again, on the validation messages."""
-    rows, beyond = corpus.rows("validation", "intent"), corpus.out_of_scope("validation")
-    inside, outside = (model.predict(corpus.texts_of(chosen)).logits["intent"] for chosen in (rows, beyond))
-    label = corpus.label["intent"][rows]
-    warmth = temperature(inside, label)
-    costs = Costs(model.config.wrong_answer_cost, model.config.out_of_scope_share)
-    rule = choose(inside, label, outside, warmth, costs)
-    return replace(model, temperature={**model.temperature, "intent": warmth}, abstention=rule)
 
 
 def _halves(model: LanguageModel, corpus: Corpus, examples: Examples) -> dict[str, Any]:

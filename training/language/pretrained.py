@@ -30,16 +30,30 @@ class PretrainedBody(nn.Module):
 
     def forward(self, token_id: Tensor, length: Tensor) -> Tensor:
         """Return float32 [B, hidden size] for token_id int64 [B, L] and length int64 [B, 1]."""
-        place_L = torch.arange(token_id.shape[1], device=token_id.device)
-        inside_BL = (place_L[None, :] < length).to(torch.int64)
-        states_BLH = self.model(input_ids=token_id, attention_mask=inside_BL).last_hidden_state
-        weight_BL1 = inside_BL.unsqueeze(-1).to(states_BLH.dtype)
+        states_BLH = self.states(token_id, length)
+        weight_BL1 = _inside(token_id, length).unsqueeze(-1).to(states_BLH.dtype)
         mean: Tensor = (states_BLH * weight_BL1).sum(1) / length.to(states_BLH.dtype)
         return mean
+
+    def states(self, token_id: Tensor, length: Tensor) -> Tensor:
+        """Return the encoder's last states, float32 [B, L, hidden size]."""
+        inside_BL = _inside(token_id, length)
+        states: Tensor = self.model(input_ids=token_id, attention_mask=inside_BL).last_hidden_state
+        return states
+
+    def token_table(self) -> nn.Embedding:
+        """Return the vectors of the vocabulary, [V, hidden size]."""
+        table: nn.Embedding = self.model.get_input_embeddings()  # type: ignore[operator]
+        return table
 
     def architecture(self) -> str:
         """Return what `rebuilt` needs beside the weights, as JSON."""
         return json.dumps(self.model.config.to_dict(), default=str)  # type: ignore[union-attr,operator]
+
+
+def _inside(token_id: Tensor, length: Tensor) -> Tensor:
+    place_L = torch.arange(token_id.shape[1], device=token_id.device)
+    return (place_L[None, :] < length).to(torch.int64)
 
 
 def load_pretrained(name: str, tuning: str, max_tokens: int) -> tuple[PretrainedBody, Tokenizer]:

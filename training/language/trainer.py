@@ -9,32 +9,43 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from serving.routing.scope import Abstention
 from serving.routing.texts import Texts, read_texts
 from training.data.tables import snapshot_sha256
-from training.language.abstention import Costs, choose
 from training.language.batches import in_order, shuffled
+from training.language.calibration import calibrated
 from training.language.checkpoint import (
     LanguageModel,
     as_tensors,
     checkpoint_path,
+    load_file,
     load_tensors,
     predict_logits,
     save_tensors,
 )
 from training.language.config import LanguageConfig
-from training.language.corpus import OUT_OF_SCOPE, TASKS, UNSPLIT, Corpus, LanguageError, read_corpus
-from training.language.metrics import temperature
-from training.language.model import Encoder, SmallBody
+from training.language.corpus import (
+    OUT_OF_SCOPE,
+    SEVERAL,
+    TASKS,
+    UNSPLIT,
+    Corpus,
+    LanguageError,
+    read_corpus,
+)
+from training.language.metrics import r_precision
+from training.language.model import Body, Encoder, SmallBody
 from training.language.pretrained import PretrainedBody, load_pretrained, settled
+from training.language.pretraining import pretrain
+from training.language.targets import Targets, taught
 from training.language.tokenizer import Splitter, train_tokenizer
 from training.workspace import Workspace
 
@@ -74,7 +85,9 @@ def fit(
         tokenizer = train_tokenizer(corpus.texts_of(seen), config.vocab_size, config.max_tokens)
         body = SmallBody(config, tokenizer.get_vocab_size())
     run = _Run(corpus, config, tokenizer, body)
-    run.load(resume)
+    if not run.load(resume) and config.pretrain_epochs:
+        texts = read_texts(tokenizer, corpus.texts_of(seen), config.max_tokens)
+        pretrain(cast(Body, body), tokenizer, texts, config, progress)
     while run.epoch < run.epochs and run.stale < run.patience:
         loss = run.one_epoch()
         scores = ", ".join(f"{task} {score:.4f}" for task, score in run.scores.items())
@@ -86,7 +99,7 @@ def fit(
 @dataclass
 class _Validation:
     texts: Texts
-    label: Rows
+    truth: NDArray[np.bool_]
 
 
 class _Run:
@@ -95,10 +108,10 @@ class _Run:
     def __init__(self, corpus: Corpus, config: LanguageConfig, tokenizer: Tokenizer, body: nn.Module) -> None:
         self.corpus, self.config, self.tokenizer = corpus, config, tokenizer
         self.tasks = [task for task in TASKS if corpus.classes[task]]
-        train_rows = corpus.rows("train")
-        labelled = np.any([corpus.label[task][train_rows] >= 0 for task in self.tasks], axis=0)
-        labelled |= corpus.label["intent"][train_rows] == OUT_OF_SCOPE
-        self.train_rows = train_rows[labelled]
+        teacher = load_file(Path(config.teacher)) if config.teacher else None
+        self.train_rows = _train_rows(corpus, unlabelled=teacher is not None)
+        said = taught(teacher, corpus, self.train_rows) if teacher else {}
+        self.targets = Targets(corpus, self.train_rows, said, config.teacher_weight)
         self.texts = self.read = self._read(self.train_rows)
         self.splitter = (
             None if config.encoder else Splitter(tokenizer, config.token_splits, config.max_tokens)
@@ -118,13 +131,13 @@ class _Run:
         self.scores: dict[str, float] = {}
 
     def _held_out(self, task: str) -> _Validation:
-        rows = self.corpus.rows("validation", task)
+        rows = self.corpus.rows_of("validation", task)
         if not len(rows):
             raise LanguageError(
                 f"no {task} label is left for validation: {len(self.corpus.rows('train', task))} labelled "
                 "messages are too few; label at least ten messages of each class"
             )
-        return _Validation(self._read(rows), self.corpus.label[task][rows])
+        return _Validation(self._read(rows), self.corpus.classes_of(task, rows))
 
     def _read(self, rows: Rows) -> Texts:
         return read_texts(self.tokenizer, self.corpus.texts_of(rows), self.config.max_tokens)
@@ -158,16 +171,11 @@ class _Run:
         whole_id, _, code_point = as_tensors(self.texts.padded(chosen))
         views = self.encoder.by_tokens(token_id, length), self.encoder.ngrams(whole_id, code_point)
         outside = torch.from_numpy(self.corpus.label["intent"][self.train_rows[chosen]] == OUT_OF_SCOPE)
+        smoothing = self.config.label_smoothing
         losses = []
         for task in self.tasks:
-            label = torch.from_numpy(self.corpus.label[task][self.train_rows[chosen]].clip(min=-1))
-            if bool((label >= 0).any()):
-                losses += [
-                    functional.cross_entropy(
-                        view[task], label, ignore_index=-1, label_smoothing=self.config.label_smoothing
-                    )
-                    for view in views
-                ]
+            wanted, known = self.targets.of(task, chosen)
+            losses += [self.targets.loss(task, view[task], wanted, known, smoothing) for view in views]
         if "intent" in self.tasks and bool(outside.any()):
             losses += [self.config.outlier_weight * _surprise(view["intent"], outside) for view in views]
         return torch.stack(losses).sum()
@@ -181,8 +189,7 @@ class _Run:
 
     def _measure(self) -> None:
         for task, held in self.validation.items():
-            said = predict_logits(self.encoder, held.texts)[task].argmax(1)
-            self.scores[task] = float((said == held.label).mean())
+            self.scores[task] = r_precision(held.truth, predict_logits(self.encoder, held.texts)[task])
         score = float(np.mean(list(self.scores.values())))
         self.stale += 1
         if score > self.best_score:
@@ -195,7 +202,8 @@ class _Run:
         if isinstance(self.encoder.body, PretrainedBody):
             self.encoder.body = settled(self.encoder.body)
         self.encoder.eval()
-        temperatures = {}
+        model = LanguageModel(self.encoder, self.tokenizer, self.corpus.classes, {}, None, self.config)
+        model = calibrated(model, self.corpus)
         figures: dict[str, Any] = {
             "epochs": self.epoch,
             "seconds": round(seconds, 1),
@@ -205,25 +213,10 @@ class _Run:
         }
         for task, held in self.validation.items():
             logits = predict_logits(self.encoder, held.texts)[task]
-            temperatures[task] = temperature(logits, held.label)
-            figures[f"{task}_validation_accuracy"] = float((logits.argmax(1) == held.label).mean())
-        rule = self._abstention(temperatures)
-        if rule is not None:
-            figures["abstention"] = rule.as_dict()
-        return LanguageModel(
-            self.encoder, self.tokenizer, self.corpus.classes, temperatures, rule, self.config
-        ), figures
-
-    def _abstention(self, temperatures: dict[str, float]) -> Abstention | None:
-        if "intent" not in self.tasks:
-            return None
-        outside = self.corpus.out_of_scope("validation")
-        held = self.validation["intent"]
-        inside, beyond = (
-            predict_logits(self.encoder, texts)["intent"] for texts in (held.texts, self._read(outside))
-        )
-        costs = Costs(self.config.wrong_answer_cost, self.config.out_of_scope_share)
-        return choose(inside, held.label, beyond, temperatures["intent"], costs)
+            figures[f"{task}_validation_accuracy"] = r_precision(held.truth, logits)
+        if model.abstention is not None:
+            figures["abstention"] = model.abstention.as_dict()
+        return model, figures
 
     def _fingerprint(self) -> str:
         content = [asdict(self.config), self.corpus.classes, self.tokenizer.to_str()]
@@ -244,13 +237,13 @@ class _Run:
         stands = {"epoch": self.epoch, "stale": self.stale, "best_score": self.best_score}
         save_tensors(path, tensors, {"fingerprint": self._fingerprint(), "stands": json.dumps(stands)})
 
-    def load(self, path: Path | None) -> None:
+    def load(self, path: Path | None) -> bool:
         """Go on from `path` if it was written for the same data and settings; else start anew."""
         if path is None or not path.is_file():
-            return
+            return False
         tensors, header = load_tensors(path)
         if header.get("fingerprint") != self._fingerprint():
-            return
+            return False
         part = _parts(tensors)
         self.encoder.load_state_dict(part["encoder"])
         self.best = part["best"]
@@ -261,6 +254,16 @@ class _Run:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         stands = json.loads(header["stands"])
         self.epoch, self.stale, self.best_score = stands["epoch"], stands["stale"], stands["best_score"]
+        return True
+
+
+def _train_rows(corpus: Corpus, *, unlabelled: bool) -> Rows:
+    """The rows that teach something; those without any label too, where a teacher speaks for them."""
+    rows = corpus.rows("train")
+    labels = np.stack([corpus.label[task][rows] for task in TASKS if corpus.classes[task]])
+    wanted = (labels >= 0) | (labels == SEVERAL) | (labels == OUT_OF_SCOPE)
+    free = np.flatnonzero(corpus.split == UNSPLIT) if unlabelled else rows[:0]
+    return np.sort(np.concatenate([rows[wanted.any(0)], free]))
 
 
 def _groups(encoder: Encoder, config: LanguageConfig) -> list[dict[str, Any]]:

@@ -1,0 +1,112 @@
+"""Texts with the answers that a served release must repeat, written when it is exported."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from serving.contract import Golden, GoldenTensor
+from serving.routing.scope import Abstention
+from serving.routing.texts import read_texts
+from training.language.answers import Answering, messages_of
+from training.language.calibration import several
+from training.language.checkpoint import LanguageModel, as_tensors
+
+_QUESTIONS = 6  # of the shop's own answers
+LOGIT_TOLERANCE = 1e-4  # logits reach 10, and processors round differently
+_TOO_CLOSE = 10 * LOGIT_TOLERANCE
+
+# Written for this purpose; no customer said any of them.
+GOLDEN_TEXTS = (
+    "Where is my order? It was due last Monday.",
+    "I'd like to send these shoes back, they are too small 😞",
+    "thank you, the blue jacket is lovely!!",
+    "how do i chnage my delivery adress",
+    "我的快递什么时候到？",
+    "质量很好，非常满意，下次还会再来！",
+    "怎么申请退款",
+    "WHAT IS YOUR REFUND POLICY",
+    "ok",
+    "?",
+)
+
+
+def understand_goldens(model: LanguageModel, answers: Answering | None) -> list[Golden]:
+    """Return each fixed text with what the trained model says of it and the answer that it is given.
+
+    A text whose two likeliest classes or answers are too close to call, or that lies at a threshold, is left
+    out: rounding on another processor could turn its answer.
+    """
+    assert model.abstention is not None
+    texts = list(GOLDEN_TEXTS)
+    if answers:
+        texts += [entry.question for entry in answers.index.entries if entry.question][:_QUESTIONS]
+    predicted = model.predict(texts)
+    probability, likely = predicted.probability("intent"), predicted.each("intent")
+    heads = [task for task, names in model.classes.items() if names]
+    goldens = []
+    for i, text in enumerate(texts):
+        if any(_margin(predicted.logits[task][i]) < 10 * LOGIT_TOLERANCE for task in heads):
+            continue
+        if _at_threshold(model.abstention, predicted.logits["intent"][i]):
+            continue
+        answer = [
+            _bytes("INTENT", predicted.labels("intent")[i]),
+            GoldenTensor("CONFIDENCE", "FP32", (1, 1), [[float(probability[i].max())]]),
+        ]
+        if model.several_threshold is not None:
+            if abs(likely[i] - model.several_threshold).min() < LOGIT_TOLERANCE:
+                continue
+            wanted = np.flatnonzero(several(likely[i : i + 1], model.several_threshold)[0])
+            names = [model.classes["intent"][c] for c in wanted[np.argsort(-likely[i, wanted])]]
+            answer.append(GoldenTensor("INTENTS", "BYTES", (1, len(names)), [names]))
+        if "sentiment" in heads:
+            answer.append(_bytes("SENTIMENT", predicted.labels("sentiment")[i]))
+        outside = not bool(model.abstention.accepts(predicted.logits["intent"][i : i + 1])[0])
+        answer.append(GoldenTensor("IS_OUT_OF_SCOPE", "BOOL", (1, 1), [[outside]]))
+        if answers:
+            (message,) = messages_of(model, [text])
+            if answers.margin(message) < _TOO_CLOSE:
+                continue
+            found = answers.best(message)
+            answer.append(_bytes("ANSWER", found.answer if found else ""))
+            answer.append(_bytes("ANSWER_SOURCE", found.source if found else ""))
+        goldens.append(Golden((_bytes("TEXT", text),), tuple(answer)))
+    return goldens
+
+
+def _at_threshold(rule: Abstention, logits: NDArray[np.float32]) -> bool:
+    """Whether a little more or less on the likeliest intent would turn what is in scope."""
+    step = np.zeros_like(logits)
+    step[logits.argmax()] = _TOO_CLOSE
+    return len(set(rule.accepts(np.stack([logits - step, logits, logits + step])).tolist())) > 1
+
+
+def encoder_golden(model: LanguageModel, text: str) -> Golden:
+    """Return what the encoder says of a text that is padded as `understand` pads it."""
+    texts = read_texts(model.tokenizer, [text], model.config.max_tokens)
+    ((width, _),) = texts.by_length(model.config.buckets).items()
+    padded = texts.padded([0], width)
+    with torch.inference_mode():
+        _, said = model.encoder.understand(*as_tensors(padded))
+    return Golden(
+        request=tuple(
+            GoldenTensor(name, "INT32" if name == "CODE_POINT" else "INT64", value.shape, value.tolist())
+            for name, value in padded.items()
+        ),
+        answer=tuple(
+            GoldenTensor(f"{task.upper()}_LOGIT", "FP32", tuple(logits.shape), logits.tolist())
+            for task, logits in said.items()
+        ),
+        tolerance=LOGIT_TOLERANCE,
+    )
+
+
+def _bytes(name: str, text: str) -> GoldenTensor:
+    return GoldenTensor(name, "BYTES", (1, 1), [[text]])
+
+
+def _margin(logits: NDArray[np.float32]) -> float:
+    top = np.sort(logits)[-2:]
+    return float(top[1] - top[0])

@@ -1,0 +1,102 @@
+"""The trained encoder as an ONNX graph: in float32, or with its weights as int8, and read back here."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from training.language.checkpoint import INPUTS, LanguageModel
+from training.language.model import Encoder
+
+OPSET = 20
+
+
+class _Graph(nn.Module):
+    """The encoder's embedding and its heads' logits in a fixed order, which is what a graph can return."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, token_id: Tensor, length: Tensor, code_point: Tensor) -> tuple[Tensor, ...]:
+        """Return the embedding, float32 [B, num_features], and the logits of each task, float32 [B, C]."""
+        embedding, logits = self.encoder.understand(token_id, length, code_point)
+        return embedding, *(logits[task] for task in self.encoder.num_classes)
+
+
+def write_graph(model: LanguageModel, path: Path) -> None:
+    """Write the encoder as one ONNX file: TOKEN_ID [B, L], LENGTH [B, 1], CODE_POINT [B, C] → logits.
+
+    B, L and C are free.
+    """
+    tasks = tuple(model.encoder.num_classes)
+    example = (
+        torch.ones(2, 5, dtype=torch.int64), torch.tensor([[5], [3]]), torch.ones(2, 40, dtype=torch.int32)
+    )  # fmt: skip
+    batch, tokens, points = (torch.export.Dim(name, min=1) for name in ("batch", "tokens", "points"))
+    with _quiet():
+        program = torch.onnx.export(
+            _Graph(model.encoder).eval(),
+            example,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(INPUTS),
+            output_names=["EMBEDDING", *(f"{task.upper()}_LOGIT" for task in tasks)],
+            dynamic_shapes=({0: batch, 1: tokens}, {0: batch}, {0: batch, 1: points}),
+            verbose=False,
+        )
+    assert program is not None
+    program.save(str(path), external_data=False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what the exporter warns of: packages that we do not need, and its own internals."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+class GraphEncoder:
+    """An exported graph, run by onnxruntime, in the place of the encoder that it was written from."""
+
+    def __init__(self, path: Path, like: Encoder) -> None:
+        self.num_features, self.num_classes = like.num_features, dict(like.num_classes)
+        self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def eval(self) -> None:
+        """Do nothing: a graph does not learn."""
+
+    def understand(
+        self, token_id: Tensor, length: Tensor, code_point: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return unit vectors [B, num_features] and the logits [B, classes] of each task."""
+        values = (value.numpy() for value in (token_id, length, code_point))
+        embedding, *logits = self._session.run(None, dict(zip(INPUTS, values, strict=True)))
+        said = {t: torch.from_numpy(v) for t, v in zip(self.num_classes, logits, strict=True)}
+        return torch.from_numpy(embedding), said
+
+
+def quantise(path: Path) -> None:
+    """Replace the graph's matrices and tables by int8, a scale each, and its products by integer ones.
+
+    Activations are quantised as they come (onnxruntime's dynamic quantisation).
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        path, path, op_types_to_quantize=["MatMul", "Gemm", "Gather"], weight_type=QuantType.QInt8
+    )

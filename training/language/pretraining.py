@@ -1,0 +1,89 @@
+"""Masked-language pre-training: the body guesses hidden tokens of the shop's own texts, labelled or not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from serving.routing.texts import Texts
+from training.language.batches import shuffled
+from training.language.checkpoint import as_tensors
+from training.language.config import LanguageConfig
+from training.language.corpus import LanguageError
+from training.language.model import Body
+
+_CHOSEN, _HIDDEN, _SWAPPED = 0.15, 0.8, 0.1  # of the tokens; of the chosen ones (Devlin et al. 2019)
+_MASKS = ("[MASK]", "<mask>")
+
+
+class _Guess(nn.Module):
+    """Scores of the vocabulary for a state, by the vectors that the body reads tokens with."""
+
+    def __init__(self, table: nn.Embedding) -> None:
+        super().__init__()
+        self.table = table
+        self.transform = nn.Linear(table.embedding_dim, table.embedding_dim)
+        self.norm = nn.LayerNorm(table.embedding_dim)
+        self.bias = nn.Parameter(torch.zeros(table.num_embeddings))
+
+    def forward(self, state: Tensor) -> Tensor:
+        return functional.linear(
+            self.norm(functional.gelu(self.transform(state))), self.table.weight, self.bias
+        )
+
+
+def pretrain(
+    body: Body, tokenizer: Tokenizer, texts: Texts, config: LanguageConfig, progress: Callable[[str], None]
+) -> list[float]:
+    """Train `body` in place for config.pretrain_epochs; returns the loss of each, in nats a hidden token.
+
+    Raises LanguageError when the tokeniser has no token that stands for a hidden one.
+    """
+    mask = next((i for i in map(tokenizer.token_to_id, _MASKS) if i is not None), None)
+    if mask is None:
+        raise LanguageError(f"encoder {config.encoder}: its tokeniser has no {' or '.join(_MASKS)}")
+    assert isinstance(body, nn.Module)
+    guess = _Guess(body.token_table())
+    learning = [p for p in dict.fromkeys([*body.parameters(), *guess.parameters()]) if p.requires_grad]
+    rate = config.encoder_learning_rate if config.encoder else config.learning_rate
+    optimizer = torch.optim.AdamW(learning, lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
+    lengths = np.array([len(row) for row in texts.tokens], dtype=np.int64)
+    steps = config.pretrain_epochs * math.ceil(len(texts) / config.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.15)
+    torch.manual_seed(config.seed)
+    losses = []
+    body.train()
+    for epoch in range(config.pretrain_epochs):
+        rng = np.random.default_rng([config.seed, 1, epoch])
+        total, count = 0.0, 0
+        for chosen in shuffled(lengths, config.batch_size, rng):
+            token_id, length, _ = as_tensors(texts.padded(chosen))
+            shown, asked = _hide(token_id, length, mask, guess.bias.shape[0])
+            loss = functional.cross_entropy(guess(body.states(shown, length)[asked]), token_id[asked])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(learning, 1.0)
+            optimizer.step()
+            schedule.step()
+            total, count = total + float(loss.detach()) * int(asked.sum()), count + int(asked.sum())
+        losses.append(total / max(1, count))
+        progress(f"pre-training {epoch + 1} of {config.pretrain_epochs}: {losses[-1]:.3f} a hidden token")
+    return losses
+
+
+def _hide(token_id: Tensor, length: Tensor, mask: int, vocab_size: int) -> tuple[Tensor, Tensor]:
+    """Return the ids with some hidden or swapped, and which are asked for, bool: one of a message or more."""
+    place = torch.arange(token_id.shape[1])[None, :]
+    may = (place > 0) & (place < length)
+    draw = torch.rand(token_id.shape).masked_fill(~may, 2.0)
+    asked = may & ((draw < _CHOSEN) | (draw == draw.min(1, keepdim=True).values))
+    fate = torch.rand(token_id.shape)
+    swapped = torch.where(fate < _HIDDEN + _SWAPPED, torch.randint_like(token_id, 3, vocab_size), token_id)
+    shown = torch.where(fate < _HIDDEN, mask, swapped)
+    return torch.where(asked, shown, token_id), asked
