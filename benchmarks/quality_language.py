@@ -2,6 +2,7 @@
 
     python -m benchmarks.quality_language                       every set, five seeds or five folds
     python -m benchmarks.quality_language banking77 --seeds 0 1 2
+    python -m benchmarks.quality_language clinc150 --encoder FOLDER --encoder-name MiniLM-L6
 
 All that is chosen is chosen on validation. The floor is TF-IDF (words 1-2 and characters 2-5; characters 1-3
 for Chinese) with LinearSVC at its defaults, on the same training texts. Rows of a set are written as soon as
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.runner import RESULTS, commit, device_name, versions
-from benchmarks.text_sets import SETS, TextSet
+from benchmarks.text_sets import SETS, TextSet, started_from
 from training.language.checkpoint import LanguageModel
 from training.language.config import LanguageConfig
 from training.language.corpus import Corpus
@@ -142,7 +143,7 @@ def _row(
             "ours_each": ours,
             "ours_sd": float(np.std(ours, ddof=1)) if len(ours) > 1 else None,
             **{name: [run[name] for run in runs] for name in kept},
-            "settings": asdict(case.config),
+            "settings": asdict(replace(case.config, encoder=Path(case.config.encoder).name)),
         },
     }
 
@@ -158,6 +159,8 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5, help="of the sets that have no split")
     default = RESULTS / device_name(slug=True) / f"{BENCH}.json"
     parser.add_argument("--out", type=Path, default=default, help="where the rows go")
+    parser.add_argument("--encoder", default="", help="start from this one instead: rows of their own")
+    parser.add_argument("--encoder-name", default="an encoder", help="what the rows call it")
     arguments = parser.parse_args()
     for name in arguments.sets:
         if name not in names:
@@ -166,6 +169,8 @@ def main() -> None:
         if obstacle := case.obstacle():
             print(f"skipped: {obstacle}")
             continue
+        if arguments.encoder:
+            case = started_from(case, arguments.encoder, arguments.encoder_name)
         runs = runs_of(case, arguments.seeds, arguments.folds, lambda line: print(line, flush=True))
         _keep(arguments.out, rows_of(case, runs, arguments.seeds))
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 Array = np.ndarray[Any, Any]
 
-CODE_POINTS_PER_TOKEN = 8  # of a padded shape: words that a corpus repeats are one token and seldom longer
+CODE_POINTS_PER_TOKEN = 6  # of a padded shape: words that a corpus repeats are one token and seldom longer
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Texts:
     def padded(self, chosen: Sequence[int] | Array, num_tokens: int = 0) -> dict[str, Array]:
         """Return TOKEN_ID int64 [n, L], LENGTH int64 [n, 1] and CODE_POINT int32 [n, C], padded with 0.
 
-        L is num_tokens and C eight times that, or both are what the longest chosen texts need.
+        L is num_tokens and C six times that, or both are what the longest chosen texts need.
         """
         tokens = [self.tokens[i] for i in chosen]
         points = [self.code_points[i] for i in chosen]
@@ -52,7 +52,7 @@ class Texts:
 
 
 def read_texts(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> Texts:
-    """Tokenise texts, which are cut to max_tokens tokens and eight times as many code points."""
+    """Tokenise texts, which are cut to max_tokens tokens and six times as many code points."""
     tokens = [encoding.ids[:max_tokens] for encoding in tokenizer.encode_batch_fast(list(texts))]
     normalize, most = tokenizer.normalizer.normalize_str, max_tokens * CODE_POINTS_PER_TOKEN
     points = [_code_points(f" {normalize(text[: 4 * most])} "[:most]) for text in texts]

@@ -34,7 +34,7 @@ class LanguageConfig:
         split to be unsure, outlier_weight being what each of them counts; the others judge abstention.
     wrong_answer_cost: of an answer to the wrong intent, a hand-over to a person being 1; out_of_scope_share:
         of the messages to come. From these the threshold follows below which the model abstains.
-    precision: of the graph that serves, "float32" or "int8".
+    precision: of the tables in the graph that serves, "float32" or "int8".
     num_threads: of the trainer; equal seeds and threads give equal models.
     """
 
@@ -44,7 +44,7 @@ class LanguageConfig:
 
     vocab_size: int = 8000
     max_tokens: int = 128
-    buckets: tuple[int, ...] = (8, 16, 32, 64, 128)
+    buckets: tuple[int, ...] = (12, 24, 48, 128)
     max_text_bytes: int = 16_384
 
     encoder: str = ""
