@@ -55,7 +55,7 @@ def run(report: Report) -> None:
         report.say(f"skipped: {obstacle}")
         return
     corpus = next(case.read()).corpus
-    config = replace(CONFIG, epochs=EPOCHS, least_steps=0)
+    config = replace(CONFIG, pretrain_epochs=0, epochs=EPOCHS, least_steps=0)
     with tempfile.TemporaryDirectory(prefix="bench-understand-") as folder:
         workspace = Workspace(Path(folder) / "workspace")
         _write_tables(workspace, corpus)

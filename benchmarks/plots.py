@@ -38,6 +38,30 @@ def plot_ratios(rows: list[dict[str, Any]], path: Path) -> None:
     pyplot.close(figure)
 
 
+def plot_risk(rows: list[dict[str, Any]], path: Path) -> None:
+    """Error among the messages that are answered against the share that is, a line a case.
+
+    rows: with `risk_coverage` in their details, as abstention.risk_coverage gives it.
+    """
+    figure, axis = pyplot.subplots(figsize=(7, 4.5))
+    for row in rows:
+        points = row["details"]["risk_coverage"]
+        axis.plot(
+            [point["coverage"] for point in points],
+            [point["risk"] for point in points],
+            marker="o",
+            markersize=3,
+            label=row["case"],
+        )
+    axis.set_xlabel("share of the messages in scope that are answered, the surest first")
+    axis.set_ylabel("share of them answered wrongly")
+    axis.set_ylim(bottom=0)
+    axis.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
 def _plot_bars(axis: Any, rows: list[dict[str, Any]]) -> None:
     ratios = [row["ratio"] for row in rows]
     spread = [

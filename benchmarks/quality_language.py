@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.plots import plot_risk
 from benchmarks.runner import RESULTS, commit, device_name, versions
 from benchmarks.text_sets import SETS, TextSet, started_from
 from training.language.checkpoint import LanguageModel
@@ -184,6 +185,9 @@ def _keep(path: Path, rows: list[dict[str, Any]]) -> None:
     kept = [row for row in earlier if row["case"] not in cases]
     partial.write_text(json.dumps(kept + rows, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
+    told = [row for row in kept + rows if "risk_coverage" in row["details"]]
+    if told:
+        plot_risk(told, path.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from training.language.corpus import NO_LABEL, OUT_OF_SCOPE, Corpus
 
 # Chosen on the validation messages of clinc150 and banking77.
 CONFIG = LanguageConfig(
+    pretrain_epochs=40,
     epochs=16,
     vocab_size=3000,
     width=192,
@@ -30,12 +31,18 @@ CONFIG = LanguageConfig(
     wrong_answer_cost=2.0,
 )
 REVIEWS = replace(
-    CONFIG, epochs=5, least_steps=0, width=128, max_tokens=128, buckets=(16, 32, 64, 128), vocab_size=16_000,
+    CONFIG, pretrain_epochs=0, epochs=5, least_steps=0, width=128, max_tokens=128, buckets=(16, 32, 64, 128), vocab_size=16_000,
     ngram_slots=2**20, longest_ngram=4,
 )  # fmt: skip
 
 # Chosen on the validation messages of banking77, for a small sentence encoder.
-TUNED: dict[str, Any] = {"epochs": 5, "least_steps": 0, "batch_size": 32, "encoder_learning_rate": 1e-4}
+TUNED: dict[str, Any] = {
+    "pretrain_epochs": 0,
+    "epochs": 5,
+    "least_steps": 0,
+    "batch_size": 32,
+    "encoder_learning_rate": 1e-4,
+}
 
 Rows = Sequence[tuple[str, str]]
 

@@ -27,7 +27,7 @@ class UnderstandRouter:
 
     Normalisation, special tokens and truncation are part of tokenizer.json. preprocessing: intents and
     sentiments (names in the order of the member's outputs; no sentiments: none was learned), inputs (what the
-    member reads), temperature (of the intents' softmax), abstention (score, threshold and temperature of
+    member reads), temperature (of the intents' logits), abstention (score, threshold and temperature of
     scope.py), buckets (padded lengths, ascending), max_text_bytes, and answers (weights and threshold of
     answers.py; null: the shop has none), and several_threshold (how likely an intent is, whatever else is
     wanted, when it is told as one of several; null: messages have one).
@@ -66,6 +66,13 @@ class UnderstandRouter:
                 by_row[places[place]] = self._answer(texts[place], inputs.tokens[place], output)
         return [text if isinstance(text, RequestError) else by_row[i] for i, text in enumerate(read)]
 
+    def _probability(self, scaled: Array) -> Array:
+        """Of one intent, or of each where a message may have several."""
+        if self._several_threshold is not None:
+            return np.asarray(1 / (1 + np.exp(-scaled)))
+        raised = np.exp(scaled - scaled.max())
+        return np.asarray(raised / raised.sum())
+
     def _text_or_error(self, row: Row) -> str | RequestError:
         try:
             return self._text(row)
@@ -88,9 +95,7 @@ class UnderstandRouter:
 
     def _answer(self, text: str, tokens: Sequence[int], output: Mapping[str, Array]) -> Answer:
         logits = output["INTENT_LOGIT"][None]
-        scaled = logits[0].astype(np.float64) / self._temperature
-        probability = np.exp(scaled - scaled.max())
-        probability /= probability.sum()
+        probability = self._probability(logits[0].astype(np.float64) / self._temperature)
         intent = int(probability.argmax())
         in_scope = self._abstention.accepts(logits)
         answer = {
@@ -100,9 +105,7 @@ class UnderstandRouter:
             "RELEASE": byte_strings([self._release]),
         }
         if self._several_threshold is not None:
-            wanted = np.flatnonzero(
-                1 / (1 + np.exp(-logits[0].astype(np.float64))) >= self._several_threshold
-            )
+            wanted = np.flatnonzero(probability >= self._several_threshold)
             ranked = [intent, *(i for i in wanted[np.argsort(-probability[wanted])] if i != intent)]
             answer["INTENTS"] = byte_strings([self._intents[i] for i in ranked])
         if self._sentiments:

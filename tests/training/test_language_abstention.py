@@ -45,7 +45,7 @@ def test_the_score_that_separates_better_is_taken() -> None:
     inside[np.arange(400), label] += 6
     outside = (rng.normal(0, 1, (100, 4)) * 0.3).astype(np.float32)
     outside[:, 0] += 6  # as sure as the others
-    rule = choose(inside, label, outside - 20, 1.0, Costs())  # but of low energy
+    rule = choose(inside, inside.argmax(1) == label, outside - 20, 1.0, Costs())  # but of low energy
     assert rule.score == "energy"
     done = figures(rule, inside, label, outside - 20)
     assert done["out_of_scope_recall"] == 1.0 and done["auroc"] == 1.0

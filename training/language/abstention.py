@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,21 +24,27 @@ class Costs:
     out_of_scope_share: float = 0.1
 
 
-def choose(inside: Logits, label: Labels, outside: Logits, temperature: float, costs: Costs) -> Abstention:
+def choose(
+    inside: Logits,
+    right: NDArray[np.bool_],
+    outside: Logits,
+    temperature: float,
+    costs: Costs,
+    scores: Sequence[str] = ("energy", "confidence"),
+) -> Abstention:
     """Choose the score that separates validation best, and the threshold of the least expected cost.
 
-    inside float32 [n, classes] with its labels int64 [n], outside [m, classes]: messages out of scope.
-    Without any (m = 0) confidence is taken, and in-scope errors alone decide.
+    inside float32 [n, classes], right bool [n]: whether the likeliest class is; outside [m, classes]:
+    messages out of scope. Without any (m = 0) the last score is taken, and in-scope errors alone decide.
     """
-    score = "confidence"
+    score = scores[-1]
     if len(outside):
         score = max(
-            SCORES,
+            scores,
             key=lambda name: area_under_roc(*(SCORES[name](z, temperature) for z in (inside, outside))),
         )
     in_score = SCORES[score](inside, temperature)
     out_score = SCORES[score](outside, temperature)
-    right = inside.argmax(1) == label
     threshold = least_cost_threshold(in_score, right, out_score, costs)
     return Abstention(score, threshold, temperature)
 

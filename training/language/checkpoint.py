@@ -51,27 +51,28 @@ class Understanding(Protocol):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of n texts: logits float32 [n, classes] of each head, and the temperature of each."""
+    """What is said of n texts: logits float32 [n, classes] of each head, and the temperature of each.
+
+    several: the tasks of which a message may have several classes.
+    """
 
     classes: dict[str, tuple[str, ...]]
     logits: dict[str, NDArray[np.float32]]
     temperature: dict[str, float]
+    several: tuple[str, ...] = ()
 
     def labels(self, task: str) -> list[str]:
         """Return the likeliest class of each text; raises KeyError for a task without a head."""
         return [self.classes[task][index] for index in self.logits[task].argmax(1)]
 
     def probability(self, task: str) -> NDArray[np.float64]:
-        """Return calibrated probabilities, float64 [n, classes]."""
+        """Return calibrated probabilities, float64 [n, classes], of each class alone if several may be."""
         scaled = self.logits[task].astype(np.float64) / self.temperature[task]
+        if task in self.several:
+            return np.asarray(expit(scaled), dtype=np.float64)
         raised = np.exp(scaled - scaled.max(1, keepdims=True))
         shares: NDArray[np.float64] = raised / raised.sum(1, keepdims=True)
         return shares
-
-    def each(self, task: str) -> NDArray[np.float64]:
-        """Return how likely a message has each class, whatever else it has, float64 [n, classes]."""
-        likely: NDArray[np.float64] = expit(self.logits[task].astype(np.float64))
-        return likely
 
     def confidence(self, task: str) -> NDArray[np.float64]:
         """Return the calibrated probability of the likeliest class, float64 [n]."""
@@ -99,7 +100,8 @@ class LanguageModel:
     def predict(self, texts: Sequence[str]) -> Prediction:
         """Return what each head says of each text, in the order of the texts."""
         logits = predict_logits(self.encoder, read_texts(self.tokenizer, texts, self.config.max_tokens))
-        return Prediction(self.classes, logits, self.temperature)
+        several = () if self.several_threshold is None else ("intent",)
+        return Prediction(self.classes, logits, self.temperature, several)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return a unit vector of each text, float32 [n, num_features]: near where texts mean alike."""

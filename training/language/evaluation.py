@@ -117,7 +117,7 @@ def evaluate_several(model: LanguageModel, corpus: Corpus) -> dict[str, Any]:
     test = corpus.rows_of("test", "intent")
     split, rows = ("test", test) if len(test) else ("validation", corpus.rows_of("validation", "intent"))
     truth = corpus.classes_of("intent", rows)
-    said = several(model.predict(corpus.texts_of(rows)).each("intent"), model.several_threshold)
+    said = several(model.predict(corpus.texts_of(rows)).probability("intent"), model.several_threshold)
     learned = corpus.rows_of("train", "intent")
     linear = fit_linear_sets(corpus.texts_of(learned), corpus.classes_of("intent", learned))
     return {

@@ -43,7 +43,7 @@ def understand_goldens(model: LanguageModel, answers: Answering | None) -> list[
     if answers:
         texts += [entry.question for entry in answers.index.entries if entry.question][:_QUESTIONS]
     predicted = model.predict(texts)
-    probability, likely = predicted.probability("intent"), predicted.each("intent")
+    probability = predicted.probability("intent")
     heads = [task for task, names in model.classes.items() if names]
     goldens = []
     for i, text in enumerate(texts):
@@ -56,10 +56,10 @@ def understand_goldens(model: LanguageModel, answers: Answering | None) -> list[
             GoldenTensor("CONFIDENCE", "FP32", (1, 1), [[float(probability[i].max())]]),
         ]
         if model.several_threshold is not None:
-            if abs(likely[i] - model.several_threshold).min() < LOGIT_TOLERANCE:
+            if abs(probability[i] - model.several_threshold).min() < LOGIT_TOLERANCE:
                 continue
-            wanted = np.flatnonzero(several(likely[i : i + 1], model.several_threshold)[0])
-            names = [model.classes["intent"][c] for c in wanted[np.argsort(-likely[i, wanted])]]
+            wanted = np.flatnonzero(several(probability[i : i + 1], model.several_threshold)[0])
+            names = [model.classes["intent"][c] for c in wanted[np.argsort(-probability[i, wanted])]]
             answer.append(GoldenTensor("INTENTS", "BYTES", (1, len(names)), [names]))
         if "sentiment" in heads:
             answer.append(_bytes("SENTIMENT", predicted.labels("sentiment")[i]))

@@ -84,28 +84,35 @@ def area_under_roc(inside: Values, outside: Values) -> float:
     return float(total / (len(inside) * len(outside)))
 
 
-def temperature(logits: NDArray[np.float32], truth: Labels | NDArray[np.bool_]) -> float:
+def temperature(
+    logits: NDArray[np.float32], truth: Labels | NDArray[np.bool_], *, each: bool = False
+) -> float:
     """Return the temperature that makes the truth likeliest, between 1/4 and 20 (Guo et al. 2017).
 
-    truth: the class of each row, int64 [n], or its classes, bool [n, classes], each with an equal share.
+    truth: the class of each row, int64 [n], or its classes, bool [n, classes], each with an equal share; with
+    `each` every class is there or not, whatever the others.
     Golden-section search on log T, in which the loss has one minimum; 1.0 without examples.
     """
     if len(truth) == 0:
         return 1.0
-    if truth.ndim == 1:
-        true = logits[np.arange(len(truth)), truth].astype(np.float64)
-    else:
-        true = (logits * truth).sum(1, dtype=np.float64) / truth.sum(1)
+    classes = truth == 1 if truth.ndim == 2 else np.arange(logits.shape[1]) == truth[:, None]
+    loss = _loss_of_each if each else _loss
     low, high = -np.log(4.0), np.log(20.0)  # a few messages, all said rightly, would ask for certainty
     ratio = (np.sqrt(5.0) - 1) / 2
     for _ in range(40):
         left, right = high - ratio * (high - low), low + ratio * (high - low)
-        if _loss(logits, true, float(np.exp(left))) < _loss(logits, true, float(np.exp(right))):
+        if loss(logits, classes, float(np.exp(left))) < loss(logits, classes, float(np.exp(right))):
             high = right
         else:
             low = left
     return float(np.exp((low + high) / 2))
 
 
-def _loss(logits: NDArray[np.float32], true: Values, temperature: float) -> float:
+def _loss(logits: NDArray[np.float32], truth: NDArray[np.bool_], temperature: float) -> float:
+    true = (logits * truth).sum(1, dtype=np.float64) / truth.sum(1)
     return float((energy(logits, temperature) - true).mean() / temperature)
+
+
+def _loss_of_each(logits: NDArray[np.float32], truth: NDArray[np.bool_], temperature: float) -> float:
+    scaled = logits.astype(np.float64) / temperature
+    return float((np.logaddexp(0.0, scaled) - scaled * truth).mean())

@@ -56,6 +56,11 @@ def taught(teacher: LanguageModel, corpus: Corpus, rows: Rows) -> dict[str, Shar
 
     Raises LanguageError when its classes are not those of the corpus.
     """
+    if (teacher.several_threshold is not None) != bool(corpus.several):
+        raise LanguageError(
+            "either the teacher or these messages know several intents of one message, the other does not; "
+            "train it on the same labels"
+        )
     said = teacher.predict(corpus.texts_of(rows))
     found = {}
     for task, names in corpus.classes.items():
@@ -67,6 +72,5 @@ def taught(teacher: LanguageModel, corpus: Corpus, rows: Rows) -> dict[str, Shar
                 f"the teacher was trained on other {task}s than these messages have ('{odd}'); train it on "
                 "the same labels"
             )
-        several = task == "intent" and corpus.several
-        found[task] = (said.each(task) if several else said.probability(task)).astype(np.float32)
+        found[task] = said.probability(task).astype(np.float32)
     return found
