@@ -31,8 +31,8 @@ CONFIG = LanguageConfig(
     wrong_answer_cost=2.0,
 )
 REVIEWS = replace(
-    CONFIG, pretrain_epochs=0, epochs=5, least_steps=0, width=128, max_tokens=128, buckets=(16, 32, 64, 128), vocab_size=16_000,
-    ngram_slots=2**20, longest_ngram=4,
+    CONFIG, pretrain_epochs=0, epochs=5, least_steps=0, width=128, max_tokens=128, buckets=(16, 32, 64, 128),
+    vocab_size=16_000, ngram_slots=2**20, longest_ngram=4,
 )  # fmt: skip
 
 # Chosen on the validation messages of banking77, for a small sentence encoder.
