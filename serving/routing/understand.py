@@ -45,7 +45,7 @@ class UnderstandRouter:
         self._buckets = sorted(int(length) for length in preprocessing["buckets"])
         self._max_text_bytes = int(preprocessing["max_text_bytes"])
         rule = preprocessing["answers"]
-        several = preprocessing["several_threshold"]
+        several = preprocessing.get("several_threshold")  # releases from before have none
         self._several_threshold = None if several is None else float(several)
         self._answers = AnswerIndex.read(folder) if rule else None
         if rule:
