@@ -92,7 +92,10 @@ def test_a_text_goes_to_the_shortest_shape_that_holds_tokens_and_characters(toke
     groups = texts.by_length([8, 16, 32])
     assert groups == {8: [0, 2], 16: [1], 32: [3]} or len(texts.tokens[0]) > 8
     padded = texts.padded(groups[16], 16)
-    assert padded["TOKEN_ID"].shape == (1, 16) and padded["CODE_POINT"].shape == (1, 128)
+    assert padded["TOKEN_ID"].shape == (1, 16) and padded["CODE_POINT"].shape == (
+        1,
+        16 * CODE_POINTS_PER_TOKEN,
+    )
     np.testing.assert_array_equal(padded["TOKEN_ID"][0, 9:], 0)
     np.testing.assert_array_equal(padded["LENGTH"], [[9]])
     assert {name: len(value) for name, value in texts.padded([]).items()} == dict.fromkeys(padded, 0)
