@@ -1,32 +1,84 @@
-"""What is chosen on validation once the weights stand: temperatures, and thresholds of the intents."""
+"""What is chosen on validation once the weights stand: how views are mixed, temperatures, thresholds."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from serving.routing.texts import Texts, read_texts
 from training.language.abstention import Costs, choose
-from training.language.checkpoint import LanguageModel
+from training.language.batches import in_order
+from training.language.checkpoint import LanguageModel, as_tensors
 from training.language.corpus import SEVERAL, Corpus
-from training.language.metrics import micro_f1, temperature
+from training.language.metrics import micro_f1, surprise, temperature
+from training.language.model import Encoder
+
+_SHARES = np.linspace(0.1, 0.9, 17)  # both views are always heard: a few messages may flatter one
+_TOKENS = 4096
 
 
 def calibrated(model: LanguageModel, corpus: Corpus) -> LanguageModel:
     """Return the model with the temperature of each head and the thresholds of its intents chosen anew."""
-    learned = np.flatnonzero(corpus.label["intent"] == SEVERAL)
-    has_several = bool(np.isin(learned, corpus.rows("train")).any())
-    model = replace(model, several_threshold=0.5 if has_several else None)
+    several_intents = _has_several(corpus)
+    model = replace(model, several_threshold=0.5 if several_intents else None)
     warmth = dict(model.temperature)
     for task, names in model.classes.items():
         if names:
             rows = corpus.rows_of("validation", task)
             logits = model.predict(corpus.texts_of(rows)).logits[task]
             truth = corpus.classes_of(task, rows)
-            warmth[task] = temperature(logits, truth, each=task == "intent" and has_several)
+            warmth[task] = temperature(logits, truth, each=task == "intent" and several_intents)
     model = replace(model, temperature=warmth)
     return _with_thresholds(model, corpus) if model.classes["intent"] else model
+
+
+def mix_views(model: LanguageModel, corpus: Corpus) -> None:
+    """Set the encoder's shares of its views, for each task, to those that validation finds likeliest."""
+    for number, task in enumerate(model.encoder.num_classes):
+        rows = corpus.rows_of("validation", task)
+        texts = read_texts(model.tokenizer, corpus.texts_of(rows), model.config.max_tokens)
+        views = _views(model.encoder, texts, task)
+        each = task == "intent" and _has_several(corpus)
+        model.encoder.body_share[number] = mixture(*views, corpus.classes_of(task, rows), each=each)[0]
+
+
+def _has_several(corpus: Corpus) -> bool:
+    learned = np.flatnonzero(corpus.label["intent"] == SEVERAL)
+    return bool(np.isin(learned, corpus.rows("train")).any())
+
+
+def mixture(
+    by_body: NDArray[np.float32], by_ngrams: NDArray[np.float32], truth: NDArray[np.bool_], *, each: bool
+) -> tuple[float, float]:
+    """Return the body's share and the temperature of the mix that make the truth likeliest.
+
+    Logits float32 [n, classes] of each view; truth and each as in metrics.surprise. Half and 1.0 without
+    examples. What one view says too surely, or knows no better than by chance, weighs less (Wolpert 1992).
+    """
+    if len(truth) == 0:
+        return 0.5, 1.0
+    found = []
+    for share in _SHARES:
+        logits = (2 * (share * by_body + (1 - share) * by_ngrams)).astype(np.float32)
+        warmth = temperature(logits, truth, each=each)
+        found.append((surprise(logits, truth, warmth, each=each), abs(share - 0.5), float(share), warmth))
+    _, _, share, warmth = min(found)
+    return share, warmth
+
+
+def _views(encoder: Encoder, texts: Texts, task: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the logits of the body's head and of the n-grams for n texts, float32 [n, classes] each."""
+    encoder.eval()
+    said = np.empty((2, len(texts), encoder.num_classes[task]), dtype=np.float32)
+    with torch.inference_mode():
+        for chosen in in_order(texts.tokens, _TOKENS):
+            token_id, length, code_point = as_tensors(texts.padded(chosen))
+            said[0, chosen] = encoder.by_tokens(token_id, length)[task].numpy()
+            said[1, chosen] = encoder.ngrams(token_id, code_point)[task].numpy()
+    return said[0], said[1]
 
 
 def _with_thresholds(model: LanguageModel, corpus: Corpus) -> LanguageModel:

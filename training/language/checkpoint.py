@@ -29,7 +29,7 @@ from training.language.model import Encoder, SmallBody
 from training.language.pretrained import PretrainedBody, rebuilt
 from training.workspace import Workspace
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 INPUTS = ("TOKEN_ID", "LENGTH", "CODE_POINT")
 _PREDICT_TOKENS = 4096
 

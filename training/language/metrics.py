@@ -89,30 +89,35 @@ def temperature(
 ) -> float:
     """Return the temperature that makes the truth likeliest, between 1/4 and 20 (Guo et al. 2017).
 
-    truth: the class of each row, int64 [n], or its classes, bool [n, classes], each with an equal share; with
-    `each` every class is there or not, whatever the others.
-    Golden-section search on log T, in which the loss has one minimum; 1.0 without examples.
+    truth and each as in `surprise`. Golden-section search on log T, in which the loss has one minimum; 1.0
+    without examples.
     """
     if len(truth) == 0:
         return 1.0
-    classes = truth == 1 if truth.ndim == 2 else np.arange(logits.shape[1]) == truth[:, None]
-    loss = _loss_of_each if each else _loss
     low, high = -np.log(4.0), np.log(20.0)  # a few messages, all said rightly, would ask for certainty
     ratio = (np.sqrt(5.0) - 1) / 2
     for _ in range(40):
         left, right = high - ratio * (high - low), low + ratio * (high - low)
-        if loss(logits, classes, float(np.exp(left))) < loss(logits, classes, float(np.exp(right))):
-            high = right
-        else:
-            low = left
+        at_left, at_right = (surprise(logits, truth, float(np.exp(x)), each=each) for x in (left, right))
+        low, high = (low, right) if at_left < at_right else (left, high)
     return float(np.exp((low + high) / 2))
 
 
-def _loss(logits: NDArray[np.float32], truth: NDArray[np.bool_], temperature: float) -> float:
-    true = (logits * truth).sum(1, dtype=np.float64) / truth.sum(1)
+def surprise(
+    logits: NDArray[np.float32],
+    truth: Labels | NDArray[np.bool_],
+    temperature: float,
+    *,
+    each: bool = False,
+) -> float:
+    """Return the mean negative log-likelihood of the truth, in nats a row, at a temperature.
+
+    truth: the class of each row, int64 [n], or its classes, bool [n, classes], each with an equal share; with
+    `each` every class is there or not, whatever the others.
+    """
+    classes = truth == 1 if truth.ndim == 2 else np.arange(logits.shape[1]) == truth[:, None]
+    if each:
+        scaled = logits.astype(np.float64) / temperature
+        return float((np.logaddexp(0.0, scaled) - scaled * classes).mean())
+    true = (logits * classes).sum(1, dtype=np.float64) / classes.sum(1)
     return float((energy(logits, temperature) - true).mean() / temperature)
-
-
-def _loss_of_each(logits: NDArray[np.float32], truth: NDArray[np.bool_], temperature: float) -> float:
-    scaled = logits.astype(np.float64) / temperature
-    return float((np.logaddexp(0.0, scaled) - scaled * truth).mean())

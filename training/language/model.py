@@ -40,7 +40,9 @@ class Body(Protocol):
 class Encoder(nn.Module):
     """A body with a linear head a task, and a linear model of n-grams beside it.
 
-    What is said of a message is the sum of both logits, while each learns from a loss of its own (ngrams.py).
+    Each learns from a loss of its own (ngrams.py). What is said of a message is the sum of their logits,
+    weighted by what validation shows them to be worth (calibration.py): body_share, float32 [tasks], of the
+    heads and the rest of the n-grams.
     """
 
     def __init__(self, config: LanguageConfig, body: nn.Module, num_classes: Mapping[str, int]) -> None:
@@ -51,23 +53,28 @@ class Encoder(nn.Module):
         self.num_classes = {task: n for task, n in num_classes.items() if n}
         self.heads = nn.ModuleDict({t: nn.Linear(self.num_features, n) for t, n in self.num_classes.items()})
         self.ngrams = NgramView(config.ngram_slots, config.longest_ngram, config.ngram_dropout, num_classes)
+        self.body_share: Tensor
+        self.register_buffer("body_share", torch.full((len(self.num_classes), 1, 1), 0.5))
 
     def forward(self, token_id: Tensor, length: Tensor, code_point: Tensor) -> dict[str, Tensor]:
         """Return logits [B, C] per task.
 
         token_id int64 [B, L] and code_point int32 [B, any], padded with 0, and length int64 [B, 1].
         """
-        by_ngrams = self.ngrams(token_id, code_point)
-        return {task: said + by_ngrams[task] for task, said in self.by_tokens(token_id, length).items()}
+        return self.mixed(self.by_tokens(token_id, length), self.ngrams(token_id, code_point))
 
     def understand(
         self, token_id: Tensor, length: Tensor, code_point: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what a served model tells: unit vectors [B, num_features], and the logits of `forward`."""
         features = self.features(token_id, length)
-        by_encoder, by_ngrams = self.said_of(features), self.ngrams(token_id, code_point)
-        logits = {task: by_encoder[task] + by_ngrams[task] for task in self.num_classes}
+        logits = self.mixed(self.said_of(features), self.ngrams(token_id, code_point))
         return functional.normalize(features, dim=1), logits
+
+    def mixed(self, by_body: Mapping[str, Tensor], by_ngrams: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weighted sum of both views' logits [B, C] per task; with equal shares the plain one."""
+        shares = zip(self.num_classes, self.body_share, strict=True)
+        return {task: 2 * (share * by_body[task] + (1 - share) * by_ngrams[task]) for task, share in shares}
 
     def by_tokens(self, token_id: Tensor, length: Tensor) -> dict[str, Tensor]:
         """Return the logits of the encoder alone, without those of the n-grams."""

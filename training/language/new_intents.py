@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from serving.routing.texts import Texts, read_texts
 from training.data.tables import snapshot_sha256
-from training.language.calibration import calibrated
+from training.language.calibration import calibrated, mix_views
 from training.language.checkpoint import LanguageModel, as_tensors, checkpoint_path, load
 from training.language.corpus import Corpus, LanguageError, read_corpus
 from training.language.model import Encoder
@@ -108,7 +108,9 @@ def extended(model: LanguageModel, corpus: Corpus, examples: Examples) -> Langua
     _see(encoder, read_texts(model.tokenizer, examples.texts, model.config.max_tokens))
     _train(encoder, texts, labels, model)
     changed = replace(model, encoder=encoder.eval(), classes={**model.classes, "intent": classes})
-    return calibrated(changed, replace(corpus, classes=changed.classes))
+    corpus = replace(corpus, classes=changed.classes)
+    mix_views(changed, corpus)
+    return calibrated(changed, corpus)
 
 
 def _widened(model: LanguageModel, num_classes: int) -> Encoder:

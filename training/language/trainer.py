@@ -21,7 +21,7 @@ from torch.nn import functional
 from serving.routing.texts import Texts, read_texts
 from training.data.tables import snapshot_sha256
 from training.language.batches import in_order, shuffled
-from training.language.calibration import calibrated
+from training.language.calibration import calibrated, mix_views
 from training.language.checkpoint import (
     LanguageModel,
     as_tensors,
@@ -203,6 +203,7 @@ class _Run:
             self.encoder.body = settled(self.encoder.body)
         self.encoder.eval()
         model = LanguageModel(self.encoder, self.tokenizer, self.corpus.classes, {}, None, self.config)
+        mix_views(model, self.corpus)
         model = calibrated(model, self.corpus)
         figures: dict[str, Any] = {
             "epochs": self.epoch,
