@@ -46,28 +46,29 @@ def test_views_that_know_as_much_share_alike_and_a_view_of_noise_is_hardly_heard
     truth: NDArray[np.int64],
 ) -> None:
     alike = told(truth, 2, 0.5, 1), told(truth, 2, 0.5, 2)
-    assert mixture(*alike, one_hot(truth), each=False)[0] == pytest.approx(0.5, abs=0.051)
+    assert mixture(*alike, one_hot(truth), each=False) == pytest.approx(0.5)
     noise = told(truth, 2, 50, 3)
-    assert mixture(noise, alike[0], one_hot(truth), each=False)[0] == pytest.approx(0.1)
-    assert mixture(alike[0], noise, one_hot(truth), each=False)[0] == pytest.approx(0.9)
+    assert mixture(noise, alike[0], one_hot(truth), each=False) == pytest.approx(0.1)
+    assert mixture(alike[0], noise, one_hot(truth), each=False) == pytest.approx(0.9)
 
 
-def test_the_mix_is_the_likeliest_of_all_and_beats_the_plain_sum_where_a_view_is_too_sure(
+def test_the_mix_is_the_likeliest_and_beats_the_plain_sum_where_a_view_is_too_sure(
     truth: NDArray[np.int64],
 ) -> None:
     sure, unsure = told(truth, 12, 0.7, 4), told(truth, 2, 0.5, 5)
-    share, warmth = mixture(sure, unsure, one_hot(truth), each=False)
-    losses = {
-        round(s, 2): reference(sure, unsure, truth, float(s)) for s in (0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 0.9)
-    }
-    assert losses[round(share, 2)] == min(losses.values())
+    share = mixture(sure, unsure, one_hot(truth), each=False)
+    losses = {s: reference(sure, unsure, truth, s) for s in (0.1, 0.15, 0.2, 0.25, 0.5, 0.7, 0.9)}
+    assert losses[round(share, 2)] <= min(losses.values()) + 0.003
     right = [(sure * s + unsure * (1 - s)).argmax(1) == truth for s in (share, 0.5)]
-    assert right[0].mean() > right[1].mean() + 0.01 and warmth > 0.25
+    assert right[0].mean() > right[1].mean() + 0.01
 
 
-def test_without_examples_both_views_are_heard_alike() -> None:
-    nothing = np.zeros((0, CLASSES), dtype=np.float32)
-    assert mixture(nothing, nothing, np.zeros((0, CLASSES), dtype=np.bool_), each=False) == (0.5, 1.0)
+def test_messages_too_few_to_tell_leave_both_views_heard_alike(truth: NDArray[np.int64]) -> None:
+    sure, unsure = told(truth, 12, 0.1, 4), told(truth, 2, 0.1, 5)
+    for n in (0, 1, 8):
+        assert mixture(sure[:n], unsure[:n], one_hot(truth[:n]), each=False) == pytest.approx(0.5)
+    several = one_hot(truth) | one_hot((truth + 1) % CLASSES)
+    assert mixture(sure, told(truth, 2, 50, 3), several, each=True) > 0.5
 
 
 def test_the_encoder_says_the_weighted_sum_of_its_views_for_each_task_alone() -> None:

@@ -85,16 +85,16 @@ def area_under_roc(inside: Values, outside: Values) -> float:
 
 
 def temperature(
-    logits: NDArray[np.float32], truth: Labels | NDArray[np.bool_], *, each: bool = False
+    logits: NDArray[np.float32], truth: Labels | NDArray[np.bool_], *, each: bool = False, least: float = 0.25
 ) -> float:
-    """Return the temperature that makes the truth likeliest, between 1/4 and 20 (Guo et al. 2017).
+    """Return the temperature that makes the truth likeliest, between `least` and 20 (Guo et al. 2017).
 
     truth and each as in `surprise`. Golden-section search on log T, in which the loss has one minimum; 1.0
     without examples.
     """
     if len(truth) == 0:
         return 1.0
-    low, high = -np.log(4.0), np.log(20.0)  # a few messages, all said rightly, would ask for certainty
+    low, high = np.log(least), np.log(20.0)  # a few messages, all said rightly, would ask for certainty
     ratio = (np.sqrt(5.0) - 1) / 2
     for _ in range(40):
         left, right = high - ratio * (high - low), low + ratio * (high - low)
