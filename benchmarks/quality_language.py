@@ -63,18 +63,16 @@ def measure(case: TextSet, config: LanguageConfig, corpus: Corpus, say: Say) -> 
 
 def _recall_at(model: LanguageModel, corpus: Corpus, in_scope: float) -> float:
     """Return out-of-scope recall at the highest threshold that leaves the in-scope accuracy asked for."""
-    assert model.abstention is not None
     rows = corpus.rows("test", "intent")
     inside, outside = (
-        model.predict(corpus.texts_of(chosen)).logits["intent"]
-        for chosen in (rows, corpus.out_of_scope("test"))
+        model.predict(corpus.texts_of(chosen)) for chosen in (rows, corpus.out_of_scope("test"))
     )
-    right = inside.argmax(1) == corpus.label["intent"][rows]
-    surely = np.sort(model.abstention.values(inside)[right])[::-1]
+    right = inside.logits["intent"].argmax(1) == corpus.label["intent"][rows]
+    surely = np.sort(model.scope_score(inside)[right])[::-1]
     needed = math.ceil(in_scope * len(rows))
     if needed > len(surely):
         return 0.0
-    return float((model.abstention.values(outside) < surely[needed - 1]).mean())
+    return float((model.scope_score(outside) < surely[needed - 1]).mean())
 
 
 def runs_of(case: TextSet, seeds: Sequence[int], folds: int, say: Say) -> list[dict[str, Any]]:

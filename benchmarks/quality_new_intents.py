@@ -128,8 +128,7 @@ def grouped(model: LanguageModel, held: Held) -> dict[str, Any]:
     texts = held.whole.texts_of(known) + held.whole.texts_of(new)
     is_new = np.arange(len(texts)) >= len(known)
     said = model.predict(texts)
-    assert model.abstention is not None
-    inside = model.abstention.accepts(said.logits["intent"])
+    inside = model.in_scope(said)
     now = datetime(2026, 1, 1, tzinfo=UTC)
     before = now - RECENT - timedelta(days=30)
     late = is_new | (np.arange(len(texts)) % 2 == 0)

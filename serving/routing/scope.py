@@ -33,24 +33,38 @@ def likelihood(logits: Logits, temperature: float) -> Values:
     return said
 
 
-SCORES = {"energy": energy, "confidence": confidence, "likelihood": likelihood}
+BY_LOGITS = {"energy": energy, "confidence": confidence, "likelihood": likelihood}
+FAMILIAR = {"familiar_confidence": confidence, "familiar_likelihood": likelihood}
+
+
+def scored(score: str, logits: Logits, temperature: float, familiarity: Logits | None) -> Values:
+    """Return a score by its name, of BY_LOGITS or FAMILIAR, float64 [n]: higher is more surely in scope.
+
+    familiarity, float32 [n]: how near the nearest known message is, the mean of the cosines of its words and
+    of its meaning. A familiar score is the mean of three: those two and what the logits say.
+    """
+    if score in BY_LOGITS:
+        return BY_LOGITS[score](logits, temperature)
+    assert familiarity is not None, score
+    said: Values = (FAMILIAR[score](logits, temperature) + 2 * familiarity.astype(np.float64)) / 3
+    return said
 
 
 @dataclass(frozen=True)
 class Abstention:
-    """A message is handed over when its score, of SCORES, is below the threshold."""
+    """A message is handed over when its score, of `scored`, is below the threshold."""
 
     score: str
     threshold: float
     temperature: float
 
-    def values(self, logits: Logits) -> Values:
-        """Return the score of each row of intent logits [n, classes]: higher is more surely in scope."""
-        return SCORES[self.score](logits, self.temperature)
+    def values(self, logits: Logits, familiarity: Logits | None = None) -> Values:
+        """Return the score of n rows: intent logits [n, classes], familiarity [n] where the model tells."""
+        return scored(self.score, logits, self.temperature, familiarity)
 
-    def accepts(self, logits: Logits) -> NDArray[np.bool_]:
+    def accepts(self, logits: Logits, familiarity: Logits | None = None) -> NDArray[np.bool_]:
         """Return which rows are answered, bool [n]."""
-        accepted: NDArray[np.bool_] = self.values(logits) >= self.threshold
+        accepted: NDArray[np.bool_] = self.values(logits, familiarity) >= self.threshold
         return accepted
 
     def as_dict(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from serving.routing.scope import BY_LOGITS
 from training.language.abstention import (
     Abstention,
     Costs,
@@ -45,9 +46,12 @@ def test_the_score_that_separates_better_is_taken() -> None:
     inside[np.arange(400), label] += 6
     outside = (rng.normal(0, 1, (100, 4)) * 0.3).astype(np.float32)
     outside[:, 0] += 6  # as sure as the others
-    rule = choose(inside, inside.argmax(1) == label, outside - 20, 1.0, Costs())  # but of low energy
+    outside -= 20  # but of low energy
+    right = inside.argmax(1) == label
+    scores = {name: (score(inside, 1.0), score(outside, 1.0)) for name, score in BY_LOGITS.items()}
+    rule = choose({name: scores[name] for name in ("energy", "confidence")}, right, 1.0, Costs())
     assert rule.score == "energy"
-    done = figures(rule, inside, label, outside - 20)
+    done = figures(rule, scores["energy"][0], right, scores["energy"][1])
     assert done["out_of_scope_recall"] == 1.0 and done["auroc"] == 1.0
     assert done["in_scope_accuracy_at_threshold"] >= 0.95
 

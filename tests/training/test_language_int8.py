@@ -24,7 +24,7 @@ def test_an_int8_graph_is_smaller_and_says_what_it_loses(tmp_path: Path) -> None
     language.export(workspace, config)
     folder = workspace.models / "intent_encoder"
     told = read_json(folder / METRICS_FILE)["int8"]
-    assert told["bytes_int8"] == (folder / "model.onnx").stat().st_size < 0.45 * told["bytes_float32"]
+    assert told["bytes_int8"] == (folder / "model.onnx").stat().st_size < 0.5 * told["bytes_float32"]
     for task in ("intent", "sentiment"):
         assert told[task]["accuracy_int8"] > told[task]["accuracy_float32"] - 0.03
         assert told[task]["told_the_same"] > 0.95

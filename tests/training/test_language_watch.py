@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
 
 from serving.routing.scope import Abstention
 from tests.training.small_shop import event, write_shop
@@ -38,6 +39,9 @@ class Reader:
     """Knows the two old intents by their words, and that it knows nothing else."""
 
     abstention: Abstention = field(default_factory=lambda: Abstention("confidence", 0.9, 1.0))
+
+    def in_scope(self, said: Prediction) -> NDArray[np.bool_]:
+        return self.abstention.accepts(said.logits["intent"])
 
     def predict(self, texts: list[str]) -> Prediction:
         order = [any(w in t for w in ("parcel", "order", "订单")) for t in texts]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.routing.scope import SCORES, Abstention, Logits, Values
-from training.language.metrics import Labels, area_under_roc
+from serving.routing.scope import Abstention, Values
+from training.language.metrics import area_under_roc
 
 
 @dataclass(frozen=True)
@@ -25,26 +25,17 @@ class Costs:
 
 
 def choose(
-    inside: Logits,
-    right: NDArray[np.bool_],
-    outside: Logits,
-    temperature: float,
-    costs: Costs,
-    scores: Sequence[str] = ("energy", "confidence"),
+    scores: Mapping[str, tuple[Values, Values]], right: NDArray[np.bool_], temperature: float, costs: Costs
 ) -> Abstention:
     """Choose the score that separates validation best, and the threshold of the least expected cost.
 
-    inside float32 [n, classes], right bool [n]: whether the likeliest class is; outside [m, classes]:
-    messages out of scope. Without any (m = 0) the last score is taken, and in-scope errors alone decide.
+    scores: of n messages in scope and of m out of it, by each score; right bool [n]: whether the likeliest
+    class is. Without any out of scope (m = 0) the last score is taken, and in-scope errors alone decide.
     """
-    score = scores[-1]
-    if len(outside):
-        score = max(
-            scores,
-            key=lambda name: area_under_roc(*(SCORES[name](z, temperature) for z in (inside, outside))),
-        )
-    in_score = SCORES[score](inside, temperature)
-    out_score = SCORES[score](outside, temperature)
+    score = list(scores)[-1]
+    if len(scores[score][1]):
+        score = max(scores, key=lambda name: area_under_roc(*scores[name]))
+    in_score, out_score = scores[score]
     threshold = least_cost_threshold(in_score, right, out_score, costs)
     return Abstention(score, threshold, temperature)
 
@@ -85,11 +76,11 @@ def expected_cost(
     return (1 - share) * float(inside.mean()) + share * beyond
 
 
-def figures(rule: Abstention, inside: Logits, label: Labels, outside: Logits) -> dict[str, Any]:
+def figures(
+    rule: Abstention, in_score: Values, right: NDArray[np.bool_], out_score: Values
+) -> dict[str, Any]:
     """Return what the rule does to messages in and out of scope; an in-scope rejection is an error."""
-    right = inside.argmax(1) == label
-    accepted = rule.accepts(inside)
-    in_score = rule.values(inside)
+    accepted = in_score >= rule.threshold
     return {
         "rule": rule.as_dict(),
         "in_scope_accuracy_before": float(right.mean()),
@@ -99,11 +90,11 @@ def figures(rule: Abstention, inside: Logits, label: Labels, outside: Logits) ->
         "risk_coverage": risk_coverage(in_score, right),
         **(
             {
-                "num_out_of_scope": len(outside),
-                "out_of_scope_recall": float((~rule.accepts(outside)).mean()),
-                "auroc": area_under_roc(in_score, rule.values(outside)),
+                "num_out_of_scope": len(out_score),
+                "out_of_scope_recall": float((out_score < rule.threshold).mean()),
+                "auroc": area_under_roc(in_score, out_score),
             }
-            if len(outside)
+            if len(out_score)
             else {}
         ),
     }

@@ -106,8 +106,7 @@ def messages_of(model: LanguageModel, texts: Sequence[str]) -> list[Message]:
     """Return what a served model knows of each text."""
     tokens = read_texts(model.tokenizer, texts, model.config.max_tokens).tokens
     predicted, embedding = model.predict(texts), model.embed(texts)
-    assert model.abstention is not None  # there are intents
-    in_scope = model.abstention.accepts(predicted.logits["intent"]).tolist()
+    in_scope = model.in_scope(predicted).tolist()
     probability = predicted.probability("intent")
     return [Message(*known) for known in zip(texts, tokens, embedding, probability, in_scope, strict=True)]
 

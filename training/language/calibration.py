@@ -1,17 +1,19 @@
-"""What is chosen on validation once the weights stand: how views are mixed, temperatures, thresholds."""
+"""What validation chooses once the weights stand: shares of the views, temperatures, when to abstain."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from serving.routing.scope import FAMILIAR, scored
 from serving.routing.texts import Texts, read_texts
 from training.language.abstention import Costs, choose
 from training.language.batches import in_order
-from training.language.checkpoint import LanguageModel, as_tensors
+from training.language.checkpoint import LanguageModel, Prediction, as_tensors
 from training.language.corpus import SEVERAL, Corpus
 from training.language.metrics import micro_f1, surprise, temperature
 from training.language.model import Encoder
@@ -19,6 +21,22 @@ from training.language.model import Encoder
 _SHARES = np.arange(2, 19) / 20  # both views are always heard: a few messages may flatter one
 _SHARPEST = 1e-3  # of the temperatures: a higher one would favour the view of the larger logits
 _TOKENS = 4096
+_MOST_KNOWN = 2_000  # a product of 2,000 with some 900 columns: less than the encoder itself takes
+
+
+def settled(model: LanguageModel, corpus: Corpus, more_known: Sequence[str] = ()) -> LanguageModel:
+    """Return the model with all that validation chooses; its encoder is changed in place.
+
+    Known messages stay in the encoder only where familiarity with them tells best what is out of scope.
+    more_known: texts that taught the intents and are not in the corpus.
+    """
+    mix_views(model, corpus)
+    if model.classes["intent"]:
+        remember(model, [*corpus.texts_of(_known_rows(corpus, model.config.seed)), *more_known])
+    model = calibrated(model, corpus)
+    if model.abstention is not None and model.abstention.score not in FAMILIAR:
+        remember(model, [])
+    return model
 
 
 def calibrated(model: LanguageModel, corpus: Corpus) -> LanguageModel:
@@ -34,6 +52,29 @@ def calibrated(model: LanguageModel, corpus: Corpus) -> LanguageModel:
             warmth[task] = temperature(logits, truth, each=task == "intent" and several_intents)
     model = replace(model, temperature=warmth)
     return _with_thresholds(model, corpus) if model.classes["intent"] else model
+
+
+def remember(model: LanguageModel, texts: Sequence[str]) -> None:
+    """Let the encoder compare messages with these texts, and with these alone."""
+    encoder = model.encoder.eval()
+    read = read_texts(model.tokenizer, texts, model.config.max_tokens)
+    known = torch.zeros(len(texts), encoder.familiarity.known.shape[1])
+    encoder.familiarity.rarest.copy_(encoder.ngrams.rarity.max())
+    with torch.no_grad():
+        for chosen in in_order(read.tokens, _TOKENS):
+            known[chosen] = encoder.compared(*as_tensors(read.padded(chosen)))
+    encoder.familiarity.keep(known)
+
+
+def _known_rows(corpus: Corpus, seed: int) -> NDArray[np.int64]:
+    """At most _MOST_KNOWN messages that teach intents, as many of each intent as that allows."""
+    rows = np.random.default_rng(seed).permutation(corpus.rows_of("train", "intent"))
+    label = corpus.label["intent"][rows]
+    order = np.argsort(label, kind="stable")
+    _, first = np.unique(label[order], return_index=True)
+    place = np.empty(len(rows), dtype=np.int64)  # among those of the same intent
+    place[order] = np.arange(len(rows)) - np.repeat(first, np.diff(np.append(first, len(rows))))
+    return np.sort(rows[np.argsort(place, kind="stable")[:_MOST_KNOWN]])
 
 
 def mix_views(model: LanguageModel, corpus: Corpus) -> None:
@@ -94,17 +135,21 @@ def _views(encoder: Encoder, texts: Texts, task: str) -> tuple[NDArray[np.float3
 
 def _with_thresholds(model: LanguageModel, corpus: Corpus) -> LanguageModel:
     rows, beyond = corpus.rows_of("validation", "intent"), corpus.out_of_scope("validation")
-    said = model.predict(corpus.texts_of(rows))
-    inside, outside = said.logits["intent"], model.predict(corpus.texts_of(beyond)).logits["intent"]
+    said, strange = (model.predict(corpus.texts_of(chosen)) for chosen in (rows, beyond))
     truth = corpus.classes_of("intent", rows)
-    right = truth[np.arange(len(rows)), inside.argmax(1)]
+    right = truth[np.arange(len(rows)), said.logits["intent"].argmax(1)]
     costs = Costs(model.config.wrong_answer_cost, model.config.out_of_scope_share)
-    scores = ("energy", "confidence")
+    certainty = "confidence" if model.several_threshold is None else "likelihood"
     if model.several_threshold is not None:
-        scores = ("energy", "likelihood")
         model = replace(model, several_threshold=_several_threshold(truth, said.probability("intent")))
-    rule = choose(inside, right, outside, model.temperature["intent"], costs, scores)
-    return replace(model, abstention=rule)
+    names = ["energy", certainty, *([f"familiar_{certainty}"] if model.encoder.is_compared else [])]
+    warmth = model.temperature["intent"]
+    scores = {name: (_score(name, said, warmth), _score(name, strange, warmth)) for name in names}
+    return replace(model, abstention=choose(scores, right, warmth, costs))
+
+
+def _score(name: str, said: Prediction, warmth: float) -> NDArray[np.float64]:
+    return scored(name, said.logits["intent"], warmth, said.familiarity)
 
 
 def _several_threshold(truth: NDArray[np.bool_], likely: NDArray[np.float64]) -> float:

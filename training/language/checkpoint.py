@@ -40,26 +40,32 @@ class Understanding(Protocol):
     num_features: int
     num_classes: dict[str, int]
 
+    @property
+    def is_compared(self) -> bool:
+        """Whether messages are compared with known ones."""
+
     def eval(self) -> Any:
         """Stop learning."""
 
     def understand(
         self, token_id: torch.Tensor, length: torch.Tensor, code_point: torch.Tensor
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return unit vectors [B, num_features] and the logits [B, classes] of each task."""
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor | None]:
+        """Return unit vectors [B, num_features], the logits [B, classes] of each task, familiarity [B, 1]."""
 
 
 @dataclass(frozen=True)
 class Prediction:
     """What is said of n texts: logits float32 [n, classes] of each head, and the temperature of each.
 
-    several: the tasks of which a message may have several classes.
+    several: the tasks of which a message may have several classes. familiarity: float32 [n], how near the
+    nearest known message is, where the model tells (familiarity.py).
     """
 
     classes: dict[str, tuple[str, ...]]
     logits: dict[str, NDArray[np.float32]]
     temperature: dict[str, float]
     several: tuple[str, ...] = ()
+    familiarity: NDArray[np.float32] | None = None
 
     def labels(self, task: str) -> list[str]:
         """Return the likeliest class of each text; raises KeyError for a task without a head."""
@@ -99,9 +105,20 @@ class LanguageModel:
 
     def predict(self, texts: Sequence[str]) -> Prediction:
         """Return what each head says of each text, in the order of the texts."""
-        logits = predict_logits(self.encoder, read_texts(self.tokenizer, texts, self.config.max_tokens))
+        read = read_texts(self.tokenizer, texts, self.config.max_tokens)
+        _, logits, familiarity = understood(self.encoder, read)
         several = () if self.several_threshold is None else ("intent",)
-        return Prediction(self.classes, logits, self.temperature, several)
+        return Prediction(self.classes, logits, self.temperature, several, familiarity)
+
+    def in_scope(self, said: Prediction) -> NDArray[np.bool_]:
+        """Return which of the texts are answered, bool [n]; the others are left to a person."""
+        assert self.abstention is not None  # there are intents
+        return self.abstention.accepts(said.logits["intent"], said.familiarity)
+
+    def scope_score(self, said: Prediction) -> NDArray[np.float64]:
+        """Return what the threshold is compared with, float64 [n]."""
+        assert self.abstention is not None  # there are intents
+        return self.abstention.values(said.logits["intent"], said.familiarity)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return a unit vector of each text, float32 [n, num_features]: near where texts mean alike."""
@@ -154,7 +171,8 @@ def load_file(path: Path) -> LanguageModel:
     body: torch.nn.Module = SmallBody(config, tokenizer.get_vocab_size())
     if "architecture" in header:
         body = rebuilt(header["architecture"])
-    encoder = Encoder(config, body, {t: len(c) for t, c in classes.items()})
+    num_known = len(tensors["familiarity.known"])
+    encoder = Encoder(config, body, {t: len(c) for t, c in classes.items()}, num_known)
     encoder.load_state_dict(tensors)
     encoder.eval()
     abstention = Abstention(**about["abstention"]) if about["abstention"] else None
@@ -177,18 +195,21 @@ def predict_logits(encoder: Understanding, texts: Texts) -> dict[str, NDArray[np
 
 def understood(
     encoder: Understanding, texts: Texts
-) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
-    """Return unit vectors float32 [n, num_features] and logits float32 [n, classes] of each head."""
+) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]], NDArray[np.float32] | None]:
+    """Return unit vectors float32 [n, num_features], logits [n, classes] of each head, familiarity [n]."""
     encoder.eval()
     vectors = np.empty((len(texts), encoder.num_features), dtype=np.float32)
     logits = {t: np.empty((len(texts), n), dtype=np.float32) for t, n in encoder.num_classes.items()}
+    familiarity = np.empty(len(texts), dtype=np.float32) if encoder.is_compared else None
     with torch.inference_mode():
         for chosen in in_order(texts.tokens, _PREDICT_TOKENS):
-            embedding, said = encoder.understand(*as_tensors(texts.padded(chosen)))
+            embedding, said, near = encoder.understand(*as_tensors(texts.padded(chosen)))
             vectors[chosen] = embedding.numpy()
             for task, values in said.items():
                 logits[task][chosen] = values.numpy()
-    return vectors, logits
+            if familiarity is not None and near is not None:
+                familiarity[chosen] = near[:, 0].numpy()
+    return vectors, logits, familiarity
 
 
 def as_tensors(padded: Mapping[str, NDArray[Any]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

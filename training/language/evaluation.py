@@ -99,12 +99,13 @@ def evaluate_abstention(model: LanguageModel, corpus: Corpus) -> dict[str, Any]:
     split = "test" if len(corpus.rows("test", "intent")) else "validation"
     rows = corpus.rows(split, "intent")
     inside, outside = (
-        model.predict(corpus.texts_of(chosen)).logits["intent"]
-        for chosen in (rows, corpus.out_of_scope(split))
+        model.predict(corpus.texts_of(chosen)) for chosen in (rows, corpus.out_of_scope(split))
     )
     costs = {"wrong_answer": model.config.wrong_answer_cost, "share": model.config.out_of_scope_share}
-    label = corpus.label["intent"][rows]
-    return {"split": split, "costs": costs, **abstention.figures(model.abstention, inside, label, outside)}
+    right = inside.logits["intent"].argmax(1) == corpus.label["intent"][rows]
+    scores = model.scope_score(inside), model.scope_score(outside)
+    told = abstention.figures(model.abstention, scores[0], right, scores[1])
+    return {"split": split, "costs": costs, **told}
 
 
 def evaluate_several(model: LanguageModel, corpus: Corpus) -> dict[str, Any]:

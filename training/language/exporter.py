@@ -100,6 +100,7 @@ def _export_encoder(
             outputs=[
                 TensorSpec("EMBEDDING", "FP32", (model.encoder.num_features,)),
                 *(TensorSpec(f"{t.upper()}_LOGIT", "FP32", (len(n),)) for t, n in heads.items()),
+                *((TensorSpec("FAMILIARITY", "FP32", (1,)),) if model.encoder.is_compared else ()),
             ],
             max_batch_size=MAX_BATCH_SIZE,
             files=["model.onnx"],

@@ -11,7 +11,7 @@ from serving.routing.scope import Abstention
 from serving.routing.texts import read_texts
 from training.language.answers import Answering, messages_of
 from training.language.calibration import several
-from training.language.checkpoint import LanguageModel, as_tensors
+from training.language.checkpoint import LanguageModel, Prediction, as_tensors
 
 _QUESTIONS = 6  # of the shop's own answers
 LOGIT_TOLERANCE = 1e-4  # logits reach 10, and processors round differently
@@ -43,13 +43,14 @@ def understand_goldens(model: LanguageModel, answers: Answering | None) -> list[
     if answers:
         texts += [entry.question for entry in answers.index.entries if entry.question][:_QUESTIONS]
     predicted = model.predict(texts)
-    probability = predicted.probability("intent")
+    probability, in_scope = predicted.probability("intent"), model.in_scope(predicted)
+    at_threshold = _at_threshold(model.abstention, predicted)
     heads = [task for task, names in model.classes.items() if names]
     goldens = []
     for i, text in enumerate(texts):
         if any(_margin(predicted.logits[task][i]) < 10 * LOGIT_TOLERANCE for task in heads):
             continue
-        if _at_threshold(model.abstention, predicted.logits["intent"][i]):
+        if at_threshold[i]:
             continue
         answer = [
             _bytes("INTENT", predicted.labels("intent")[i]),
@@ -63,7 +64,7 @@ def understand_goldens(model: LanguageModel, answers: Answering | None) -> list[
             answer.append(GoldenTensor("INTENTS", "BYTES", (1, len(names)), [names]))
         if "sentiment" in heads:
             answer.append(_bytes("SENTIMENT", predicted.labels("sentiment")[i]))
-        outside = not bool(model.abstention.accepts(predicted.logits["intent"][i : i + 1])[0])
+        outside = not bool(in_scope[i])
         answer.append(GoldenTensor("IS_OUT_OF_SCOPE", "BOOL", (1, 1), [[outside]]))
         if answers:
             (message,) = messages_of(model, [text])
@@ -76,11 +77,16 @@ def understand_goldens(model: LanguageModel, answers: Answering | None) -> list[
     return goldens
 
 
-def _at_threshold(rule: Abstention, logits: NDArray[np.float32]) -> bool:
-    """Whether a little more or less on the likeliest intent would turn what is in scope."""
-    step = np.zeros_like(logits)
-    step[logits.argmax()] = _TOO_CLOSE
-    return len(set(rule.accepts(np.stack([logits - step, logits, logits + step])).tolist())) > 1
+def _at_threshold(rule: Abstention, said: Prediction) -> NDArray[np.bool_]:
+    """Of which texts a little more or less on the likeliest intent, or familiarity, turns the scope."""
+    logits, near = said.logits["intent"], said.familiarity
+    step = _TOO_CLOSE * (logits == logits.max(1, keepdims=True))
+    less, more = (
+        rule.accepts(logits + sign * step, None if near is None else near + sign * _TOO_CLOSE)
+        for sign in (-1, 1)
+    )
+    turned: NDArray[np.bool_] = less != more
+    return turned
 
 
 def encoder_golden(model: LanguageModel, text: str) -> Golden:
@@ -89,15 +95,17 @@ def encoder_golden(model: LanguageModel, text: str) -> Golden:
     ((width, _),) = texts.by_length(model.config.buckets).items()
     padded = texts.padded([0], width)
     with torch.inference_mode():
-        _, said = model.encoder.understand(*as_tensors(padded))
+        _, said, near = model.encoder.understand(*as_tensors(padded))
+    told = {f"{task.upper()}_LOGIT": logits for task, logits in said.items()}
+    if near is not None:
+        told["FAMILIARITY"] = near
     return Golden(
         request=tuple(
             GoldenTensor(name, "INT32" if name == "CODE_POINT" else "INT64", value.shape, value.tolist())
             for name, value in padded.items()
         ),
         answer=tuple(
-            GoldenTensor(f"{task.upper()}_LOGIT", "FP32", tuple(logits.shape), logits.tolist())
-            for task, logits in said.items()
+            GoldenTensor(name, "FP32", tuple(value.shape), value.tolist()) for name, value in told.items()
         ),
         tolerance=LOGIT_TOLERANCE,
     )

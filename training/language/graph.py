@@ -12,31 +12,31 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from training.language.checkpoint import INPUTS, LanguageModel
+from training.language.checkpoint import INPUTS, LanguageModel, Understanding
 from training.language.model import Encoder
 
 OPSET = 20
 
 
 class _Graph(nn.Module):
-    """The encoder's embedding and its heads' logits in a fixed order, which is what a graph can return."""
+    """What the encoder understands, in a fixed order, which is what a graph can return."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
 
     def forward(self, token_id: Tensor, length: Tensor, code_point: Tensor) -> tuple[Tensor, ...]:
-        """Return the embedding, float32 [B, num_features], and the logits of each task, float32 [B, C]."""
-        embedding, logits = self.encoder.understand(token_id, length, code_point)
-        return embedding, *(logits[task] for task in self.encoder.num_classes)
+        """Return the embedding [B, num_features], logits [B, C] of each task, familiarity [B, 1] if any."""
+        embedding, logits, familiarity = self.encoder.understand(token_id, length, code_point)
+        near = () if familiarity is None else (familiarity,)
+        return embedding, *(logits[task] for task in self.encoder.num_classes), *near
 
 
 def write_graph(model: LanguageModel, path: Path) -> None:
-    """Write the encoder as one ONNX file: TOKEN_ID [B, L], LENGTH [B, 1], CODE_POINT [B, C] → logits.
+    """Write the encoder as one ONNX file, which takes INPUTS and tells outputs_of(encoder).
 
-    B, L and C are free.
+    TOKEN_ID [B, L], LENGTH [B, 1], CODE_POINT [B, C]: B, L and C are free.
     """
-    tasks = tuple(model.encoder.num_classes)
     example = (
         torch.ones(2, 5, dtype=torch.int64), torch.tensor([[5], [3]]), torch.ones(2, 40, dtype=torch.int32)
     )  # fmt: skip
@@ -48,12 +48,18 @@ def write_graph(model: LanguageModel, path: Path) -> None:
             dynamo=True,
             opset_version=OPSET,
             input_names=list(INPUTS),
-            output_names=["EMBEDDING", *(f"{task.upper()}_LOGIT" for task in tasks)],
+            output_names=outputs_of(model.encoder),
             dynamic_shapes=({0: batch, 1: tokens}, {0: batch}, {0: batch, 1: points}),
             verbose=False,
         )
     assert program is not None
     program.save(str(path), external_data=False)
+
+
+def outputs_of(encoder: Understanding) -> list[str]:
+    """Return the names of what a graph of the encoder tells, in its order."""
+    near = ["FAMILIARITY"] if encoder.is_compared else []
+    return ["EMBEDDING", *(f"{task.upper()}_LOGIT" for task in encoder.num_classes), *near]
 
 
 @contextmanager
@@ -75,6 +81,7 @@ class GraphEncoder:
 
     def __init__(self, path: Path, like: Encoder) -> None:
         self.num_features, self.num_classes = like.num_features, dict(like.num_classes)
+        self.is_compared = like.is_compared
         self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def eval(self) -> None:
@@ -82,12 +89,13 @@ class GraphEncoder:
 
     def understand(
         self, token_id: Tensor, length: Tensor, code_point: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return unit vectors [B, num_features] and the logits [B, classes] of each task."""
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+        """Return unit vectors [B, num_features], the logits [B, classes] of each task, familiarity [B, 1]."""
         values = (value.numpy() for value in (token_id, length, code_point))
-        embedding, *logits = self._session.run(None, dict(zip(INPUTS, values, strict=True)))
-        said = {t: torch.from_numpy(v) for t, v in zip(self.num_classes, logits, strict=True)}
-        return torch.from_numpy(embedding), said
+        told = self._session.run(None, dict(zip(INPUTS, values, strict=True)))
+        embedding, *rest = (torch.from_numpy(value) for value in told)
+        near = rest.pop() if self.is_compared else None
+        return embedding, dict(zip(self.num_classes, rest, strict=True)), near
 
 
 def quantise(path: Path) -> None:

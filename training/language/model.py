@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.language.config import LanguageConfig
+from training.language.familiarity import Familiarity
 from training.language.ngrams import NgramView
 from training.language.tokenizer import MASK, START
 
@@ -42,10 +43,12 @@ class Encoder(nn.Module):
 
     Each learns from a loss of its own (ngrams.py). What is said of a message is the sum of their logits,
     weighted by what validation shows them to be worth (calibration.py): body_share, float32 [tasks], of the
-    heads and the rest of the n-grams.
+    heads and the rest of the n-grams. num_known: messages that others are compared with (familiarity.py).
     """
 
-    def __init__(self, config: LanguageConfig, body: nn.Module, num_classes: Mapping[str, int]) -> None:
+    def __init__(
+        self, config: LanguageConfig, body: nn.Module, num_classes: Mapping[str, int], num_known: int = 0
+    ) -> None:
         super().__init__()
         self.body = body
         self.num_features: int = body.num_features  # type: ignore[assignment]
@@ -55,6 +58,7 @@ class Encoder(nn.Module):
         self.ngrams = NgramView(config.ngram_slots, config.longest_ngram, config.ngram_dropout, num_classes)
         self.body_share: Tensor
         self.register_buffer("body_share", torch.full((len(self.num_classes), 1, 1), 0.5))
+        self.familiarity = Familiarity(num_known, self.num_features)
 
     def forward(self, token_id: Tensor, length: Tensor, code_point: Tensor) -> dict[str, Tensor]:
         """Return logits [B, C] per task.
@@ -65,11 +69,27 @@ class Encoder(nn.Module):
 
     def understand(
         self, token_id: Tensor, length: Tensor, code_point: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return what a served model tells: unit vectors [B, num_features], and the logits of `forward`."""
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+        """Return what a served model tells: unit vectors [B, num_features], the logits of `forward`, and
+        familiarity [B, 1] where messages are known."""
         features = self.features(token_id, length)
-        logits = self.mixed(self.said_of(features), self.ngrams(token_id, code_point))
-        return functional.normalize(features, dim=1), logits
+        ngram_BN = self.ngrams.ids(token_id, code_point)
+        logits = self.mixed(self.said_of(features), self.ngrams.said_of(ngram_BN))
+        embedding = functional.normalize(features, dim=1)
+        if not self.is_compared:
+            return embedding, logits, None
+        return embedding, logits, self.familiarity(embedding, ngram_BN, self.ngrams.rarity[ngram_BN])
+
+    def compared(self, token_id: Tensor, length: Tensor, code_point: Tensor) -> Tensor:
+        """Return what familiarity compares, float32 [B, columns]."""
+        ngram_BN = self.ngrams.ids(token_id, code_point)
+        embedding = functional.normalize(self.features(token_id, length), dim=1)
+        return self.familiarity.vectors(embedding, ngram_BN, self.ngrams.rarity[ngram_BN])
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether messages are compared with known ones."""
+        return len(self.familiarity.known) > 0
 
     def mixed(self, by_body: Mapping[str, Tensor], by_ngrams: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the weighted sum of both views' logits [B, C] per task; with equal shares the plain one."""

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from serving.routing.texts import Texts, read_texts
 from training.data.tables import snapshot_sha256
-from training.language.calibration import calibrated, mix_views
+from training.language.calibration import settled
 from training.language.checkpoint import LanguageModel, as_tensors, checkpoint_path, load
 from training.language.corpus import Corpus, LanguageError, read_corpus
 from training.language.model import Encoder
@@ -109,8 +109,7 @@ def extended(model: LanguageModel, corpus: Corpus, examples: Examples) -> Langua
     _train(encoder, texts, labels, model)
     changed = replace(model, encoder=encoder.eval(), classes={**model.classes, "intent": classes})
     corpus = replace(corpus, classes=changed.classes)
-    mix_views(changed, corpus)
-    return calibrated(changed, corpus)
+    return settled(changed, corpus, examples.texts)
 
 
 def _widened(model: LanguageModel, num_classes: int) -> Encoder:
@@ -120,6 +119,8 @@ def _widened(model: LanguageModel, num_classes: int) -> Encoder:
     encoder = Encoder(model.config, old.body, counts | {"intent": num_classes})
     state = encoder.state_dict()
     for name, value in old.state_dict().items():
+        if name.startswith("familiarity."):
+            continue  # what is known is remembered anew (calibration.py)
         if state[name].shape == value.shape:
             state[name] = value.clone()
         elif name.startswith("ngrams."):  # its columns are those of all tasks, one after the other

@@ -37,7 +37,10 @@ class NgramView(nn.Module):
 
     def forward(self, token_id: Tensor, code_point: Tensor) -> dict[str, Tensor]:
         """Return logits [B, classes] per task for token_id int64 [B, L] and code_point int32 [B, C]."""
-        ngram_BN = self.ids(token_id, code_point)
+        return self.said_of(self.ids(token_id, code_point))
+
+    def said_of(self, ngram_BN: Tensor) -> dict[str, Tensor]:
+        """Return the logits [B, classes] per task for the slots that `ids` gives, int64 [B, N]."""
         weight_BN = self.rarity[ngram_BN]
         if self.training:
             weight_BN = weight_BN * (torch.rand(weight_BN.shape) >= self.dropout)

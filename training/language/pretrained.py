@@ -87,7 +87,7 @@ def rebuilt(architecture: str) -> PretrainedBody:
     return PretrainedBody(transformers.AutoModel.from_config(made, attn_implementation="eager"))
 
 
-def settled(body: PretrainedBody) -> PretrainedBody:
+def merged(body: PretrainedBody) -> PretrainedBody:
     """Return the body with its adapters, where it has any, merged into the weights."""
     merge: Any = getattr(body.model, "merge_and_unload", None)
     return body if merge is None else PretrainedBody(merge())

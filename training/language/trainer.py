@@ -21,7 +21,7 @@ from torch.nn import functional
 from serving.routing.texts import Texts, read_texts
 from training.data.tables import snapshot_sha256
 from training.language.batches import in_order, shuffled
-from training.language.calibration import calibrated, mix_views
+from training.language.calibration import settled
 from training.language.checkpoint import (
     LanguageModel,
     as_tensors,
@@ -43,7 +43,7 @@ from training.language.corpus import (
 )
 from training.language.metrics import r_precision
 from training.language.model import Body, Encoder, SmallBody
-from training.language.pretrained import PretrainedBody, load_pretrained, settled
+from training.language.pretrained import PretrainedBody, load_pretrained, merged
 from training.language.pretraining import pretrain
 from training.language.targets import Targets, taught
 from training.language.tokenizer import Splitter, train_tokenizer
@@ -200,11 +200,10 @@ class _Run:
         """Return the best epoch's model, calibrated on validation, and what it scores there."""
         self.encoder.load_state_dict(self.best)
         if isinstance(self.encoder.body, PretrainedBody):
-            self.encoder.body = settled(self.encoder.body)
+            self.encoder.body = merged(self.encoder.body)
         self.encoder.eval()
         model = LanguageModel(self.encoder, self.tokenizer, self.corpus.classes, {}, None, self.config)
-        mix_views(model, self.corpus)
-        model = calibrated(model, self.corpus)
+        model = settled(model, self.corpus)
         figures: dict[str, Any] = {
             "epochs": self.epoch,
             "seconds": round(seconds, 1),

@@ -51,8 +51,7 @@ def read(workspace: Workspace, model: LanguageModel) -> Read:
     )
     frame = written.select("message_id", "timestamp", "text").collect().sort("timestamp", "message_id")
     said = model.predict(frame["text"].to_list())
-    assert model.abstention is not None
-    inside = model.abstention.accepts(said.logits["intent"])
+    inside = model.in_scope(said)
     intent = [name if ok else OUTSIDE for name, ok in zip(said.labels("intent"), inside, strict=True)]
     return Read(frame.with_columns(intent=pl.Series(intent, dtype=pl.String)))
 
