@@ -164,7 +164,8 @@ def _make_current(
 ) -> Release:
     pointer = Pointer.read(repository)
     previous = current_release(repository)
-    number = pointer.last_number + 1
+    # A pointer restored from a backup may count behind the releases on disk: their numbers stay taken.
+    number = max(pointer.last_number, pointer.current or 0, *numbers(repository)) + 1
     loaded = False
     try:
         _refuse_foreign(repository, sources, previous)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from serving.pseudonym import KEY_FILE_VARIABLE
 from serving.server_errors import PortInUseError, ServerError
@@ -26,6 +27,8 @@ LOOPBACK = "127.0.0.1"
 RESTRICTED_APIS = "shared-memory,model-repository,logging,trace"
 SECRET_HEADER = "shopsight-secret"
 LOG_FILE = ".server.log"
+_LOG_START = "=== server "  # begins the first line that each server has in the log
+_MAX_LOG_BYTES = 64 * 2**20  # a log that is larger when a server starts is put aside as .server.log.1
 EXIT_TIMEOUT_SECONDS = 5  # what Triton grants to running requests and idle HTTP connections at its end
 
 
@@ -68,7 +71,9 @@ def launch(repository: Path, options: StartOptions) -> tuple[ServerState, subpro
         parent = Path(__file__).with_name("end_with_parent.py")
         command = [sys.executable, "-I", str(parent), str(os.getpid()), *command]
     log_file = repository / LOG_FILE
-    with os.fdopen(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as log:
+    with _opened_log(log_file) as log:
+        log.write(f"{_LOG_START}{server_id} at {datetime.now(UTC).isoformat(timespec='seconds')}\n".encode())
+        log.flush()
         process = subprocess.Popen(
             command,
             cwd=run.working_folder,
@@ -206,4 +211,13 @@ def remove_runtime(state: ServerState) -> None:
 
 
 def log_tail(log_file: Path, lines: int = 12) -> str:
-    return "\n".join(log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+    """Return the last lines that the latest server wrote."""
+    latest = log_file.read_text(encoding="utf-8", errors="replace").rpartition(_LOG_START)[2]
+    return "\n".join(latest.splitlines()[1:][-lines:])
+
+
+def _opened_log(log_file: Path) -> BinaryIO:
+    """Open the log to append to it: why the server before this one ended stays readable."""
+    if log_file.exists() and log_file.stat().st_size > _MAX_LOG_BYTES:
+        log_file.replace(log_file.with_name(f"{log_file.name}.1"))
+    return os.fdopen(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")

@@ -19,8 +19,9 @@ from serving.contract import (
     ModelContract,
     file_entry,
     read_goldens,
+    sha256_of,
 )
-from serving.durable import copy_file, flush_tree, link_file, write_text
+from serving.durable import copy_file, flush_tree, link_file, write_bytes, write_text
 from serving.release import STAGING_FOLDER, Release, ReleasedModel, ReleaseError, staged_folder
 from serving.triton_config import CONFIG_FILE, read_config, render_member_config, warmup_files
 
@@ -88,8 +89,10 @@ def _copy_exported(source: Path, target: Path, contract: ModelContract, known: M
             raise ReleaseError(
                 f"{source / entry.path}: named by the contract but missing; export {contract.name} again"
             )
-        if entry.sha256 in known:
-            link_file(known[entry.sha256], target / entry.path)
+        earlier = known.get(entry.sha256)
+        # A file that decayed on the disk since it was published is not handed on to the next release.
+        if earlier is not None and earlier.is_file() and sha256_of(earlier) == entry.sha256:
+            link_file(earlier, target / entry.path)
         else:
             copy_file(source / entry.path, target / entry.path)
     if contract.kind == "router":
@@ -113,7 +116,7 @@ def _write_member_config(contract: ModelContract, target: Path) -> None:
     warmup = goldens[0] if goldens else None
     for path, content in (warmup_files(warmup) if warmup else {}).items():
         (target / path).parent.mkdir(exist_ok=True)
-        (target / path).write_bytes(content)
+        write_bytes(target / path, content)
     write_text(target / CONFIG_FILE, render_member_config(contract, warmup=warmup))
 
 

@@ -351,3 +351,59 @@ def test_the_lock_of_a_killed_publisher_is_free(models: Path, repo: Path) -> Non
     holder.join()
     assert started.is_set()
     assert publish(models, repo).number == 1
+
+
+def test_a_file_that_decayed_on_disk_is_not_handed_on_by_the_next_publish(models: Path, repo: Path) -> None:
+    """A model of two releases is one file on disk: what rots in one rots in both."""
+    publish(models, repo)
+    publish(models, repo)
+    rotten = repo / "mf_retrieval" / "2" / "model.onnx"
+    content = bytearray(rotten.read_bytes())
+    content[len(content) // 2] ^= 1
+    with rotten.open("r+b") as stream:
+        stream.write(content)
+    with pytest.raises(ReleaseError, match="publish the models again"):
+        rollback(repo)
+    healed = publish(models, repo)
+    verify_release(repo, healed)
+    publish(models, repo)
+    verify_release(repo, rollback(repo))
+
+
+def test_a_file_that_was_lost_on_disk_is_copied_by_the_next_publish(models: Path, repo: Path) -> None:
+    publish(models, repo)
+    (repo / "recommend" / "1" / "items.safetensors").unlink()
+    verify_release(repo, publish(models, repo))
+
+
+@pytest.mark.parametrize("last_number", [0, 1, 2])
+def test_a_pointer_that_counts_behind_the_releases_costs_none_of_them(
+    models: Path, repo: Path, last_number: int
+) -> None:
+    for _ in range(3):
+        publish(models, repo)
+    pointer = repo / "current-release.json"
+    pointer.write_text(json.dumps(json.loads(pointer.read_text()) | {"last_number": last_number}))
+    release = publish(models, repo)
+    assert release.number == 4
+    assert [kept.number for kept in releases(repo)] == [4, 3]
+    for kept in releases(repo):
+        verify_release(repo, kept)
+
+
+def test_warm_up_data_is_flushed_before_the_release_shows(
+    models: Path, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: set[int] = set()
+    fsync = os.fsync
+
+    def remember(descriptor: int) -> None:
+        flushed.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", remember)
+    release = publish(models, repo)
+    for name, model in release.models.items():
+        for entry in model.files:
+            path = release.folder(repo, name) / entry.path
+            assert path.stat().st_ino in flushed, path

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 
+from serving import server_process
 from serving.client import ShopsightClient
 from serving.server import (
     ModelLoadError,
@@ -400,3 +401,30 @@ def test_a_reason_is_short(message: str, reason: str) -> None:
     assert short_reason(message).startswith(reason)
     assert len(short_reason(message)) <= 500
     assert "\n" not in short_reason(message)
+
+
+@pytest.mark.triton
+def test_a_restart_keeps_the_log_of_the_server_before(
+    tmp_path: Path, start_server: Callable[..., TritonServer]
+) -> None:
+    first = start_server(tmp_path)
+    first.stop()
+    second = start_server(tmp_path)
+    log = Path(second.state.log_file).read_text(encoding="utf-8")
+    assert first.state.server_id in log
+    assert second.state.server_id in log
+
+
+@pytest.mark.triton
+def test_a_log_that_grew_large_is_put_aside_at_a_start(
+    tmp_path: Path, start_server: Callable[..., TritonServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_process, "_MAX_LOG_BYTES", 10)
+    first = start_server(tmp_path)
+    first.stop()
+    second = start_server(tmp_path)
+    log = Path(second.state.log_file)
+    aside = log.with_name(f"{log.name}.1")
+    assert first.state.server_id in aside.read_text(encoding="utf-8")
+    assert first.state.server_id not in log.read_text(encoding="utf-8")
+    assert (log.stat().st_mode | aside.stat().st_mode) & 0o077 == 0
