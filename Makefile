@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 TRITON_VENV := .venv-triton
 BIN := $(VENV)/bin
+# Test processes beside each other; each takes about 4 GiB.
+JOBS ?= 2
 
 .PHONY: demo test lint format install bench clean
 
@@ -10,7 +12,7 @@ demo: install  ## make a shop, learn from it, serve it from a real Triton, compa
 	$(BIN)/shopsight demo $(ARGS)
 
 test: install lint  ## everything that protects the project
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses=$(JOBS) --dist=loadgroup $(ARGS)
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import sparse
 
+from tests.waiting import HANG_SECONDS
 from training.recommend.mf import MatrixFactorization, MFConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +29,7 @@ def test_a_fit_killed_before_any_of_its_changes_ends_like_one_that_was_not(tmp_p
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG_SECONDS,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     steps = json.loads(done.stdout)
@@ -41,14 +41,15 @@ def test_a_fit_killed_before_any_of_its_changes_ends_like_one_that_was_not(tmp_p
 
 
 _FIT = """
-import sys, time
+import sys, threading
 from pathlib import Path
 from tests.reliability.test_fit_killed import CONFIG, data
 from training.recommend.mf import MatrixFactorization
 
 def say(line):
     print(line, flush=True)
-    time.sleep(0.05)
+    if line.startswith("epoch 4"):
+        threading.Event().wait()  # until it is killed
 
 MatrixFactorization(CONFIG).fit(data(), checkpoint=Path(sys.argv[1]), progress=say)
 """
@@ -66,7 +67,6 @@ def test_a_fit_stopped_by_sigkill_goes_on_to_the_same_bits(tmp_path):
     for line in child.stdout:
         if line.startswith("epoch 4"):
             break
-    time.sleep(0.02)
     os.kill(child.pid, signal.SIGKILL)
     child.communicate()
     assert child.returncode == -signal.SIGKILL

@@ -11,6 +11,7 @@ import pytest
 
 from serving.repository import publish
 from tests.serving.tiny_models import TinyShop
+from tests.waiting import HANG_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("mf_retrieval", "recommend")
@@ -29,7 +30,7 @@ def test_a_publisher_killed_before_any_of_its_steps_leaves_one_whole_release(
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG_SECONDS,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     steps = json.loads(done.stdout)

@@ -13,6 +13,7 @@ import pytest
 
 from serving.pseudonym import KEY_FILE_VARIABLE
 from tests.serving.tiny_models import KEY, TinyShop
+from tests.waiting import HANG_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = ("publish", "rollback", "releases", "serve", "stop", "status", "ask")
@@ -37,7 +38,7 @@ def shopsight(
     environment = {**os.environ, "COLUMNS": "200", KEY_FILE_VARIABLE: str(key or "/nonexistent/key.json")}
     return subprocess.run(
         [sys.executable, "-c", MAIN, *map(str, arguments)],
-        cwd=ROOT, env=environment, input=stdin, capture_output=True, text=True, timeout=300,
+        cwd=ROOT, env=environment, input=stdin, capture_output=True, text=True, timeout=HANG_SECONDS,
     )  # fmt: skip
 
 
@@ -143,5 +144,5 @@ def test_serve_in_the_foreground_ends_with_its_server(workspace: Path) -> None:
         assert any(line.startswith("log: ") for line in lines)
         assert said("status", "--workspace", workspace)["models"]["recommend"]["ready"]
         serving.terminate()
-        assert serving.wait(timeout=60) == 0
+        assert serving.wait(timeout=HANG_SECONDS) == 0
     assert said("status", "--workspace", workspace)["server"] is None

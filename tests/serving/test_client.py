@@ -29,6 +29,7 @@ from serving.client import (
 from serving.routing.tensors import ROUTERS
 from serving.server import TritonServer
 from tests.serving.conftest import write_python_model
+from tests.waiting import HANG_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 Protocol = Literal["grpc", "http"]
@@ -367,7 +368,12 @@ with ShopsightClient("127.0.0.1:1", deadline_seconds=0.2) as client:
     print(client.is_ready())
 """
     completed = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        check=False,
     )
     assert completed.stdout.strip() == "False", completed.stderr
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from serving.pseudonym import KEY_FILE_VARIABLE
+from tests.waiting import HANG_SECONDS
 from training.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +45,7 @@ class Command:
             env=os.environ | {KEY_FILE_VARIABLE: str(self.key_file), "COLUMNS": "200"} | _FROM_CHECKOUT,
             capture_output=True,
             text=True,
-            timeout=540,
+            timeout=HANG_SECONDS,
         )  # fmt: skip
         if check:
             assert done.returncode == 0, f"{arguments}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}"

@@ -10,13 +10,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.waiting import wait_until
+
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[3]
-_START_SECONDS = 90
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,12 @@ def start_cluster(num_cpus: int) -> RayCluster:
     with (folder / "start.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     cluster = RayCluster(process, folder, f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", token)
-    deadline = time.monotonic() + _START_SECONDS
-    while not (_listens(port) and _listens(dashboard) and _listens(agent)):
-        if process.poll() is not None or time.monotonic() > deadline:
-            said = (folder / "start.log").read_text(errors="replace")
-            cluster.stop()
-            raise RuntimeError(f"the cluster did not start:\n{said}")
-        time.sleep(0.1)
+    listening = [port, dashboard, agent]
+    wait_until(lambda: process.poll() is not None or all(map(_listens, listening)), "the cluster listens")
+    if process.poll() is not None:
+        said = (folder / "start.log").read_text(errors="replace")
+        cluster.stop()
+        raise RuntimeError(f"the cluster did not start:\n{said}")
     return cluster
 
 

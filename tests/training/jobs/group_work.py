@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,13 +24,13 @@ def two_towers(root: str, name: str, fault: str, say: Callable[[str], None]) -> 
     """Fit in `root`/`name` and return the figures of the epochs.
 
     fault: "" for none; "kill" ends the last worker by SIGKILL after CUT_AFTER steps, once; "disk" is full
-    then; "slow 2" rests two seconds after each checkpoint, so that somebody else may end it.
+    then; "hold 6" stays at the first checkpoint of six steps or more, so that somebody else ends it.
     """
     folder = Path(root) / name
 
     def meet(_: Path, step: int) -> None:
-        if fault.startswith("slow"):
-            time.sleep(float(fault.split()[1]))
+        if fault.startswith("hold") and step >= int(fault.split()[1]):
+            threading.Event().wait()
         if step < CUT_AFTER or dist.get_rank() != dist.get_world_size() - 1:
             return
         if fault == "kill" and not (folder / "killed").exists():

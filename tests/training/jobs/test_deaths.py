@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,22 +15,21 @@ import pytest
 from tests.training.embedding.small import in_workers, tastes
 from tests.training.jobs.cluster_process import ROOT, command_environment
 from tests.training.jobs.group_work import without_ray
+from tests.waiting import HANG_SECONDS, wait_until
 from training.recommend.embedding.checkpoint import last_good, weights
 
 COMMAND = [sys.executable, "-m", "tests.training.jobs.drive"]
-# Workers outlive their raylet by some ten seconds, in which a short fit would be done.
-RAYLET_REST = 3.0
 
 
 @pytest.mark.slow
 def test_after_the_death_of_driver_and_raylet_the_same_command_goes_on(tmp_path: Path) -> None:
     tastes(tmp_path / "data")
-    done = [0, _run_until_killed(tmp_path, 3, lambda driver: driver, rest=0.5)]
-    done.append(_run_until_killed(tmp_path, done[-1] + 3, _raylet_of, rest=RAYLET_REST))
+    done = [0, _run_until_killed(tmp_path, 3, lambda driver: driver)]
+    done.append(_run_until_killed(tmp_path, done[-1] + 3, _raylet_of))
     assert done == sorted(set(done)), "each run began where the one before it had come to"
     last = subprocess.run(
-        [*COMMAND, str(tmp_path), "0"], cwd=ROOT, env=command_environment(), capture_output=True, text=True,
-        timeout=240, check=True,
+        [*COMMAND, str(tmp_path)], cwd=ROOT, env=command_environment(), capture_output=True, text=True,
+        timeout=HANG_SECONDS, check=True,
     )  # fmt: skip
     lines = last.stdout.splitlines()
     (first,) = (int(line.split()[-1]) for line in lines if "goes on after step" in line)
@@ -43,26 +41,24 @@ def test_after_the_death_of_driver_and_raylet_the_same_command_goes_on(tmp_path:
     assert all(bool((plain[name] == driven[name]).all()) for name in plain)
 
 
-def _run_until_killed(root: Path, steps: int, victim: Callable[[int], int], rest: float) -> int:
-    """Kill what `victim` names once a checkpoint of that many steps is there; returns the steps it has."""
+def _run_until_killed(root: Path, steps: int, victim: Callable[[int], int]) -> int:
+    """Kill what `victim` names while the fit holds at its checkpoint of `steps` steps; returns those kept."""
     log = (root / "driver.log").open("wb")
     process = subprocess.Popen(
-        [*COMMAND, str(root), str(rest)], cwd=ROOT, env=command_environment(), stdout=log, stderr=log,
+        [*COMMAND, str(root), str(steps)], cwd=ROOT, env=command_environment(), stdout=log, stderr=log,
         start_new_session=True,
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 150
-        while (kept := _steps(root)) < steps:
-            assert process.poll() is None and time.monotonic() < deadline, (root / "driver.log").read_text()
-            time.sleep(0.05)
+        wait_until(lambda: _steps(root) >= steps or process.poll() is not None, "the checkpoint is there")
+        assert process.poll() is None, (root / "driver.log").read_text()
         os.kill(victim(process.pid), signal.SIGKILL)
-        assert process.wait(timeout=120) != 0
+        assert process.wait(timeout=HANG_SECONDS) != 0
     finally:
         # Whatever of this session is left; a cluster of a command's own ends with the command.
         for ending in _session(process.pid):
             os.kill(ending, signal.SIGKILL)
         log.close()
-    return max(kept, _steps(root))
+    return _steps(root)
 
 
 def _steps(root: Path) -> int:

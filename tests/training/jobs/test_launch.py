@@ -13,6 +13,7 @@ import pytest
 from tests.training.embedding.small import in_workers, tastes
 from tests.training.jobs.cluster_process import RayCluster
 from tests.training.jobs.group_work import CUT_AFTER, two_towers, without_ray
+from tests.waiting import wait_until
 from training.jobs.cluster import Resources, connected, require_room
 from training.jobs.errors import JobError
 from training.jobs.launch import on_all_workers, on_one_worker
@@ -87,8 +88,12 @@ def test_after_a_full_disk_three_workers_or_one_go_on_from_what_two_kept(ray: An
 
 def test_a_single_worker_that_is_killed_is_started_again(ray: Any, tmp_path: Path) -> None:
     said: list[str] = []
-    mark = tmp_path / "mark"
-    answer = on_one_worker(ray, Resources(), _dies_once, str(mark), progress=said.append)
+
+    def hear(line: str) -> None:
+        said.append(line)
+        (tmp_path / "heard").touch()
+
+    answer = on_one_worker(ray, Resources(), _dies_once, str(tmp_path), progress=hear)
     assert answer == {"threads": "1", "backend": "cpu"}
     assert said == [
         "begun",
@@ -106,13 +111,13 @@ def test_more_workers_than_the_cluster_holds_are_refused_at_once(ray: Any) -> No
         require_room(ray, Resources(num_workers=2, cpus_per_worker=3))
 
 
-def _dies_once(mark: str, say: Any) -> dict[str, str]:
+def _dies_once(folder: str, say: Any) -> dict[str, str]:
     import signal
-    import time
 
+    mark, heard = Path(folder) / "mark", Path(folder) / "heard"
     say("begun")
-    if not Path(mark).exists():
-        Path(mark).touch()
-        time.sleep(0.5)  # until the line is heard
+    if not mark.exists():
+        mark.touch()
+        wait_until(heard.exists, "the line is heard")
         os.kill(os.getpid(), signal.SIGKILL)
     return {"threads": os.environ["OMP_NUM_THREADS"], "backend": os.environ["SHOPSIGHT_BACKEND"]}

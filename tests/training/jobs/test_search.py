@@ -14,6 +14,7 @@ import pytest
 from serving.contract import read_json
 from tests.training.jobs.cluster_process import ROOT, RayCluster
 from tests.training.small_shop import tastes_shop
+from tests.waiting import HANG_SECONDS
 from training.config import ConfigError, overridden
 from training.jobs.space import SPACES, applied, as_toml, draw
 from training.recipes import recipe
@@ -78,7 +79,7 @@ def searched(cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> I
 def _tune(cluster: RayCluster, workspace: Workspace) -> list[dict[str, object]]:
     command = [*COMMAND, "-w", str(workspace.root), "--space", str(workspace.root / "space.toml")]
     done = subprocess.run(
-        command, cwd=ROOT, env=cluster.environment, capture_output=True, text=True, timeout=240
+        command, cwd=ROOT, env=cluster.environment, capture_output=True, text=True, timeout=HANG_SECONDS
     )
     assert done.returncode == 0, done.stderr
     return list(json.loads(done.stdout.splitlines()[-1]))
