@@ -15,6 +15,7 @@ from tritonclient.utils import InferenceServerException
 
 from serving.server import TritonServer
 from tests.serving.conftest import write_python_model
+from tests.waiting import HANG_SECONDS
 
 pytestmark = pytest.mark.triton
 
@@ -35,7 +36,7 @@ def post(server: TritonServer, path: str, body: Any = None, **headers: str) -> i
         method="POST",
     )
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=HANG_SECONDS) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
         return error.code

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -29,7 +28,7 @@ from serving.client import (
 from serving.routing.tensors import ROUTERS
 from serving.server import TritonServer
 from tests.serving.conftest import write_python_model
-from tests.waiting import HANG_SECONDS
+from tests.waiting import HANG_SECONDS, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 Protocol = Literal["grpc", "http"]
@@ -80,7 +79,7 @@ def answer(request, given):
 def answer(request, given):
     text = given["TEXT"][0]
     if text == "slow":
-        time.sleep(3)
+        time.sleep(3)  # longer than the caller's deadline, on any machine
     if text == "":
         raise LookupError("TEXT is empty; send what the customer wrote", "INVALID_ARG")
     outputs = {"INTENT": texts(text), "CONFIDENCE": np.float32([[0.75]]), "RELEASE": texts("7"),
@@ -128,7 +127,7 @@ def stub_server(stub_repository: Path) -> Iterator[TritonServer]:
 @pytest.fixture(params=["grpc", "http"])
 def client(request: pytest.FixtureRequest, stub_server: TritonServer) -> Iterator[ShopsightClient]:
     url = stub_server.grpc_url if request.param == "grpc" else stub_server.http_url
-    with ShopsightClient(url, request.param, deadline_seconds=30) as client:
+    with ShopsightClient(url, request.param, deadline_seconds=HANG_SECONDS) as client:
         yield client
 
 
@@ -258,15 +257,14 @@ def test_a_request_waits_for_a_server_that_comes_up(
     answers: list[str] = []
 
     def ask() -> None:
-        with ShopsightClient(f"127.0.0.1:{port}", protocol, deadline_seconds=90) as client:
-            while not client.is_ready("understand"):
-                time.sleep(0.1)
+        with ShopsightClient(f"127.0.0.1:{port}", protocol, deadline_seconds=HANG_SECONDS) as client:
+            wait_until(lambda: client.is_ready("understand"), "the model is ready")
             answers.append(client.understand("hello").intent)
 
     thread = threading.Thread(target=ask)
     thread.start()
     start_server(repository, models=["understand"], **{f"{protocol}_port": port})
-    thread.join(90)
+    thread.join(HANG_SECONDS)
     assert answers == ["hello"]
 
 
@@ -301,7 +299,7 @@ class _Flaky:
 
 
 def flaky_client(*errors: ClientError) -> tuple[ShopsightClient, _Flaky]:
-    client = ShopsightClient("127.0.0.1:1", "http", deadline_seconds=20)
+    client = ShopsightClient("127.0.0.1:1", "http", deadline_seconds=HANG_SECONDS)
     transport = _Flaky(*errors)
     client._transport = transport
     return client, transport

@@ -16,12 +16,13 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from serving.server import ModelLoadError, TritonServer
 from tests.serving.conftest import double_graph, onnx_graph, write_onnx_model
+from tests.waiting import HANG_SECONDS
 
 pytestmark = pytest.mark.triton
 
 X3 = 'input { name: "X" data_type: TYPE_FP32 dims: 3 }'
 Y3 = 'output { name: "Y" data_type: TYPE_FP32 dims: 3 }'
-JOIN_3 = "dynamic_batching { preferred_batch_size: 3 max_queue_delay_microseconds: 5000000 }"
+JOIN_3 = "dynamic_batching { preferred_batch_size: 3 max_queue_delay_microseconds: 600000000 }"
 _names = (f"model_{number}" for number in itertools.count())
 
 
@@ -244,7 +245,7 @@ def tensor(name: str, array: np.ndarray[Any, Any]) -> Any:
 
 
 def ask(client: Any, model: str, **arrays: np.ndarray[Any, Any]) -> Any:
-    return client.infer(model, [tensor(*named) for named in arrays.items()], client_timeout=30)
+    return client.infer(model, [tensor(*named) for named in arrays.items()], client_timeout=HANG_SECONDS)
 
 
 def ask_together(client: Any, model: str, arrays: list[np.ndarray[Any, Any]]) -> list[Any]:
@@ -260,9 +261,9 @@ def ask_together(client: Any, model: str, arrays: list[np.ndarray[Any, Any]]) ->
         return callback
 
     for index, array in enumerate(arrays):
-        client.async_infer(model, [tensor("X", array)], keep(index), client_timeout=30)
+        client.async_infer(model, [tensor("X", array)], keep(index), client_timeout=HANG_SECONDS)
     for _ in arrays:
-        assert finished.acquire(timeout=60)
+        assert finished.acquire(timeout=HANG_SECONDS)
     return answers
 
 
@@ -383,7 +384,7 @@ def test_texts_pass_through_and_broken_ones_fail_alone(module_server: TritonServ
 
 
 def test_joins_the_schedulers_batch_into_one_run(module_server: TritonServer, admin: Any) -> None:
-    scheduler = "dynamic_batching { preferred_batch_size: 4 max_queue_delay_microseconds: 5000000 }"
+    scheduler = "dynamic_batching { preferred_batch_size: 4 max_queue_delay_microseconds: 600000000 }"
     model = load(module_server, double_graph(), f"max_batch_size: 4 {scheduler} {X3} {Y3}")
     arrays = [np.full((rows, 3), rows, np.float32) for rows in (1, 2, 1)]
     for array, answer in zip(arrays, ask_together(admin, model, arrays), strict=True):
@@ -422,7 +423,7 @@ def test_a_cancelled_request_takes_no_neighbour_with_it(module_server: TritonSer
     arrays = [f32([[1, 2, 3]]), f32([[4, 5, 6]])]
     for array, answer in zip(arrays, ask_together(admin, model, arrays), strict=True):
         np.testing.assert_array_equal(answer.as_numpy("Y"), 2 * array)
-    assert done.wait(30)
+    assert done.wait(HANG_SECONDS)
     assert "cancel" in str(outcome[0]).lower()
 
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -27,6 +26,7 @@ from serving.repository import PublishError, load_release, publish, recover, rol
 from serving.routing.tensors import FORECAST
 from serving.server import TritonServer
 from tests.serving.tiny_models import KEY, TinyShop
+from tests.waiting import HANG_SECONDS, wait_until
 
 pytestmark = pytest.mark.triton
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +52,7 @@ class Shop:
         return str(release.number)
 
     def client(self) -> ShopsightClient:
-        return ShopsightClient(self.server.grpc_url, deadline_seconds=30)
+        return ShopsightClient(self.server.grpc_url, deadline_seconds=HANG_SECONDS)
 
     def assert_answers(self, release: str, client: ShopsightClient) -> None:
         found = client.recommend(customer_id="c0003", k=5)
@@ -206,7 +206,7 @@ class Load:
                 customer = (customer + 7) % 38
                 who.set_data_from_numpy(np.array([[f"c{customer:04d}".encode()]], dtype=np.object_))
                 try:
-                    answer = client.infer("recommend", [who], client_timeout=30)
+                    answer = client.infer("recommend", [who], client_timeout=HANG_SECONDS)
                 except Exception as error:
                     self.failures.append(repr(error))
                     continue
@@ -227,7 +227,7 @@ def test_releases_change_under_load_without_a_failed_or_mixed_answer(shop: Shop)
         for seed in (2, 3):
             shop.seeds["next"] = TinyShop(seed=seed)
             shop.publish(seed)
-        time.sleep(0.5)
+        wait_until(lambda: load.releases["3"] > 0, "the last release answers")
     assert load.failures == []
     assert set(load.releases) == {"1", "2", "3"}
 
@@ -324,5 +324,5 @@ def test_a_server_that_starts_later_serves_what_was_published_without_one(tmp_pa
     release = publish(tiny.write(tmp_path / "models", SLICE), tmp_path / "repo")
     with TritonServer.start(tmp_path / "repo") as server:
         assert load_release(tmp_path / "repo", release, server) == 3
-        with ShopsightClient(server.grpc_url, deadline_seconds=30) as client:
+        with ShopsightClient(server.grpc_url, deadline_seconds=HANG_SECONDS) as client:
             assert list(client.recommend(customer_id="c0003").items) == tiny.recommend(3, 10)[0]

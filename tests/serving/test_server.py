@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tritonclient.grpc as triton_grpc
 
 from serving import server_process
 from serving.client import ShopsightClient
@@ -34,16 +32,20 @@ from serving.server import (
 )
 from serving.server_state import STATE_FILE, ServerState, process_started
 from tests.serving.conftest import write_python_model
+from tests.waiting import HANG_SECONDS, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
 SLOW_DOUBLE = """
 import time
+from pathlib import Path
 import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def execute(self, requests):
-        time.sleep(1.5)
+        Path(pb_utils.get_model_dir(), "begun").touch()
+        while not Path(pb_utils.get_model_dir(), "go").exists():
+            time.sleep(0.01)
         tensors = [pb_utils.get_input_tensor_by_name(request, "X").as_numpy() for request in requests]
         return [pb_utils.InferenceResponse([pb_utils.Tensor("Y", 2 * tensor)]) for tensor in tensors]
 """
@@ -86,7 +88,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def infer(server: TritonServer, model: str, values: list[float]) -> dict[str, Any]:
-    with ShopsightClient(server.grpc_url, deadline_seconds=30) as client:
+    with ShopsightClient(server.grpc_url, deadline_seconds=HANG_SECONDS) as client:
         return client.infer(model, {"X": np.array(values, dtype=np.float32)})
 
 
@@ -109,13 +111,6 @@ def processes_of(state: ServerState) -> list[int]:
         if int(session) == state.pid and process_started(name) is not None:
             found.append(name)
     return found
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return condition()
 
 
 @pytest.mark.triton
@@ -147,7 +142,7 @@ def test_other_commands_find_it_by_its_note(repository: Path, start_server: Any)
     found.load("double")
     assert infer(found, "double", [3, 4])["Y"].tolist() == [6, 8]
     found.unload("double")
-    assert wait_for(lambda: not server.ready("double"))
+    wait_until(lambda: not server.ready("double"), "it is unloaded")
     with pytest.raises(ServerError, match="already serves"):
         TritonServer.start(repository)
     assert server.is_running()
@@ -204,14 +199,17 @@ def test_routers_get_our_packages_numpy_1_and_the_key_but_none_of_our_environmen
 def test_a_running_request_is_answered_before_the_end(repository: Path, start_server: Any) -> None:
     write_python_model(repository, "slow", SLOW_DOUBLE)
     server = start_server(repository, models=["slow"])
+    version = repository / "slow" / "1"
     answers: list[list[float]] = []
     asking = threading.Thread(target=lambda: answers.append(infer(server, "slow", [5, 6])["Y"].tolist()))
     asking.start()
-    with triton_grpc.InferenceServerClient(server.grpc_url) as client:
-        assert wait_for(lambda: "model_stats" in client.get_inference_statistics("slow", as_json=True))
-    time.sleep(0.5)
-    server.stop()
-    asking.join(30)
+    wait_until((version / "begun").exists, "the model has begun")
+    stopping = threading.Thread(target=server.stop)
+    stopping.start()
+    wait_until(lambda: not server.is_running() or not server.ready("slow"), "the server is ending")
+    (version / "go").touch()
+    stopping.join(HANG_SECONDS)
+    asking.join(HANG_SECONDS)
     assert answers == [[10, 12]]
 
 
@@ -220,7 +218,7 @@ def test_a_killed_server_is_recognised_and_replaced(repository: Path, start_serv
     write_python_model(repository, "double")
     first = start_server(repository, models=["double"])
     os.kill(first.state.pid, signal.SIGKILL)
-    assert wait_for(lambda: not first.is_running())
+    wait_until(lambda: not first.is_running(), "it has ended")
     with pytest.raises(ServerNotRunningError):
         TritonServer.attach(repository)
     with pytest.raises(ModelLoadError, match="the server has ended"):
@@ -231,7 +229,7 @@ def test_a_killed_server_is_recognised_and_replaced(repository: Path, start_serv
     assert TritonServer.attach(repository).state == second.state
     assert not Path(first.state.runtime_folder).exists()
     assert Path(second.state.runtime_folder).exists()
-    assert wait_for(lambda: processes_of(first.state) == [])
+    wait_until(lambda: processes_of(first.state) == [], "its processes have ended")
 
 
 @pytest.mark.triton
@@ -242,7 +240,7 @@ def test_what_a_killed_server_left_goes_even_when_its_repository_is_gone(
         (tmp_path / name).mkdir()
     killed, other = start_server(tmp_path / "one"), start_server(tmp_path / "two")
     os.kill(killed.state.pid, signal.SIGKILL)
-    assert wait_for(lambda: not killed.is_running())
+    wait_until(lambda: not killed.is_running(), "it has ended")
     shutil.rmtree(tmp_path / "one")
     start_server(tmp_path / "three")
     assert not Path(killed.state.runtime_folder).exists()
@@ -260,13 +258,13 @@ from serving.server import TritonServer
 TritonServer.start(Path({str(repository)!r}), models=["double"], detached={detached})
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=120, check=False)
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=HANG_SECONDS, check=False)
     state = ServerState.read(repository)
     assert state is not None
     if detached:
         with TritonServer.attach(repository) as server:
             assert infer(server, "double", [1, 2])["Y"].tolist() == [2, 4]
-    assert wait_for(lambda: processes_of(state) == [])
+    wait_until(lambda: processes_of(state) == [], "its processes have ended")
 
 
 @pytest.mark.triton
@@ -362,7 +360,7 @@ def test_a_note_is_stale_when_its_process_is_gone_or_another_one(
 
 def test_a_zombie_is_not_alive(state: ServerState) -> None:
     zombie = subprocess.Popen(["true"])
-    assert wait_for(lambda: process_started(zombie.pid) is None)
+    wait_until(lambda: process_started(zombie.pid) is None, "the child is a zombie")
     assert not replace(state, pid=zombie.pid).process_is_alive
     zombie.wait()
 

@@ -18,6 +18,7 @@ from serving.contract import ContractError, Golden, GoldenTensor, ModelContract,
 from serving.server import ModelLoadError
 from serving.triton_config import parse_config, read_config, render_member_config, warmup_files
 from tests.serving.conftest import onnx_graph
+from tests.waiting import HANG_SECONDS
 
 CONTRACT = ModelContract(
     name="mf_retrieval",
@@ -143,7 +144,7 @@ def test_triton_serves_a_rendered_config_and_runs_its_warmup(tmp_path: Path, sta
         served = client.get_model_config("mf_retrieval").config
     assert [sample.batch_size for sample in served.model_warmup] == [1, 16]
     assert list(served.input[0].dims) == [4]
-    with ShopsightClient(server.grpc_url, deadline_seconds=30) as asking:
+    with ShopsightClient(server.grpc_url, deadline_seconds=HANG_SECONDS) as asking:
         factor, exclude = np.ones((1, 4), np.float32), np.array([[3, 8]], np.int64)
         answer = asking.infer("mf_retrieval", {"USER_FACTOR": factor, "EXCLUDE_ITEM": exclude})
     assert answer["SCORE"].tolist() == [[-1, -1, -1, -1]]

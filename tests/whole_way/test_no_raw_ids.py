@@ -14,6 +14,7 @@ import pytest
 
 from serving.client import ShopsightClient
 from serving.server import TritonServer
+from tests.waiting import HANG_SECONDS
 from tests.whole_way.conftest import ServedShop
 from training.data.sources import Source, load_sources
 from training.workspace import Workspace
@@ -115,6 +116,6 @@ def test_the_endpoint_answers_a_raw_id_without_repeating_it(
     served_shop: ServedShop, planted: dict[str, list[str]]
 ) -> None:
     server = TritonServer.attach(served_shop.workspace.repository)
-    with ShopsightClient(server.grpc_url, deadline_seconds=30) as client:
+    with ShopsightClient(server.grpc_url, deadline_seconds=HANG_SECONDS) as client:
         for source_id in planted["id"][:10]:
             assert source_id not in str(client.insight(source="web", source_id=source_id, k=3))

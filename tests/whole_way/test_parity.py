@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix
 from serving.client import Event, ShopsightClient
 from serving.pseudonym import KEY_FILE_VARIABLE, load_key
 from serving.server import TritonServer
+from tests.waiting import HANG_SECONDS
 from tests.whole_way.conftest import ServedShop
 from training import language, profiles, recommend, value
 from training.data.tables import scan_table
@@ -38,7 +39,7 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def client(served_shop: ServedShop) -> Iterator[ShopsightClient]:
     server = TritonServer.attach(served_shop.workspace.repository)
-    with ShopsightClient(server.grpc_url, deadline_seconds=30) as made:
+    with ShopsightClient(server.grpc_url, deadline_seconds=HANG_SECONDS) as made:
         yield made
 
 
