@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
+from serving.contract import read_json, write_json
 from tests.training.embedding.small import CONFIG, task, tastes, ways
+from training.recommend.embedding import checkpoint
 from training.recommend.embedding.checkpoint import CheckpointDamaged, CheckpointMismatch, last_good, weights
 from training.recommend.embedding.fitting import fit
 
@@ -72,6 +74,29 @@ def test_other_settings_data_or_catalogue_are_refused_by_name_and_harm_nothing(f
         _again(fitted, item_ids=[f"j{number}" for number in range(36)])
     with pytest.raises(CheckpointMismatch, match="num_examples"):
         _again(fitted, seed=1)
+    assert last_good(fitted / "fit", None, print) == before
+
+
+def test_a_checkpoint_of_the_format_that_read_embeddings_by_place_is_refused(fitted: Path) -> None:
+    for manifest in (fitted / "fit").glob("*/manifest.json"):
+        write_json(manifest, read_json(manifest) | {"format_version": 1})
+    refused = r"format_version 1 is not 2.*in the order in which the tables were sharded.*to fit anew"
+    with pytest.raises(CheckpointMismatch, match=refused):
+        _again(fitted)
+    with pytest.raises(CheckpointMismatch, match=refused):
+        weights(fitted / "fit")
+
+
+def test_a_shard_that_was_not_written_is_noticed_before_the_checkpoint_stands(
+    fitted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = last_good(fitted / "fit", None, print)
+    # torch's own writer keeps the last of two column-wise shards on one worker.
+    monkeypatch.setattr(checkpoint, "_ShardWriter", HuggingFaceStorageWriter)
+    split = ways(CONFIG, "column_wise", epochs=2)
+    with pytest.raises(RuntimeError, match="elements, of which"):
+        _again(fitted, split)
+    monkeypatch.undo()
     assert last_good(fitted / "fit", None, print) == before
 
 

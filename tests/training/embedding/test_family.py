@@ -11,10 +11,11 @@ import onnxruntime
 import pytest
 import torch
 
-from serving.contract import ModelContract, read_goldens, read_json
+from serving.contract import ModelContract, read_goldens, read_json, write_json
 from serving.graph import read_graph
 from tests.training.small_shop import event, tastes_shop, write_shop
 from training import families
+from training.checkpoints import NotTrained
 from training.privacy.people import Person
 from training.privacy.places import erase_files
 from training.recipes import Recipe
@@ -193,6 +194,16 @@ def test_all_leaves_embeddings_out_until_they_were_asked_for(workspace: Workspac
     fresh = tastes_shop(tmp_path, num_customers=9)
     assert "embedding" not in families.chosen(fresh, "all", lambda _: None)
     assert families.chosen(fresh, "embedding", lambda _: None) == ["embedding"]
+
+
+def test_a_model_of_the_format_that_read_embeddings_by_place_is_refused(workspace: Workspace) -> None:
+    folder, state = load_state(workspace)
+    write_json(folder / "embedding.json", state | {"format_version": 1})
+    try:
+        with pytest.raises(NotTrained, match=r"order in which the tables were sharded.*train embedding"):
+            embedding.export(workspace, CONFIG)
+    finally:
+        write_json(folder / "embedding.json", state)
 
 
 def _cut_training(workspace: Workspace, config: EmbeddingConfig) -> None:

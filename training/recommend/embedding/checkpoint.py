@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +21,14 @@ from torch.distributed.checkpoint import state_dict_saver as dcp_saver
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.planner import WriteItem
 
 from serving.contract import ContractError, file_entry, read_json, sha256_of, write_json
 from serving.durable import flush_folder
 from training.recommend.embedding.group import Group
 from training.recommend.embedding.quiet import quiet
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: the dense layers read embeddings in the order of the sharding plan
 _MANIFEST = "manifest.json"
 _KEPT = 2
 MODEL = "model."  # before the names of what belongs to the model, optimisers apart
@@ -35,8 +37,27 @@ _CORRUPT = "cut off or changed"
 State = dict[str, Any]  # name to Tensor or ShardedTensor
 
 
+class _ShardWriter(HuggingFaceStorageWriter):  # type: ignore[misc]
+    """Writes the n-th shard that a worker has of a tensor into its n-th file.
+
+    torch's writer keeps one tensor a name and file: of two column-wise shards on one worker it would lose the
+    first without a word.
+    """
+
+    def _split_by_storage_plan(
+        self, storage_plan: dict[str, int] | None, items: list[WriteItem]
+    ) -> dict[int, list[WriteItem]]:
+        del storage_plan
+        files: dict[int, list[WriteItem]] = {}
+        num_shards: Counter[str] = Counter()
+        for item in items:
+            num_shards[item.index.fqn] += 1
+            files.setdefault(num_shards[item.index.fqn], []).append(item)
+        return files
+
+
 class CheckpointMismatch(ValueError):  # noqa: N818 - reads as what happened
-    """A checkpoint is of another configuration, catalogue or data than the fit that would go on from it."""
+    """A checkpoint is of another configuration, catalogue, data or format than the fit that would use it."""
 
 
 class CheckpointDamaged(ValueError):  # noqa: N818 - reads as what happened
@@ -72,8 +93,9 @@ def save(
         staging.mkdir(parents=True)
     group.barrier()
     try:
-        dcp_saver.save(state, storage_writer=HuggingFaceStorageWriter(str(staging), save_distributed=True))
+        dcp_saver.save(state, storage_writer=_ShardWriter(str(staging), save_distributed=True))
         if group.is_first:
+            _check_whole(staging, state)
             _seal(staging, final, position, fingerprint, group.share.num_workers)
             _forget_older(folder)
     except BaseException as error:
@@ -121,7 +143,7 @@ def last_good(
 ) -> tuple[str, dict[str, Any]] | None:
     """The name and manifest of the latest whole checkpoint, None where there is none at all.
 
-    Raises as `restore` does; without a fingerprint any checkpoint will do.
+    Raises as `restore` does; without a fingerprint any checkpoint of this format will do.
     """
     names = sorted((path.name for path in folder.glob("step-*")), reverse=True)
     for name in names:
@@ -143,7 +165,7 @@ def last_good(
 def weights(folder: Path) -> dict[str, Tensor]:
     """The whole model of the last good checkpoint, on the CPU, without any worker: name to tensor.
 
-    Raises CheckpointDamaged where there is no whole one.
+    Raises CheckpointDamaged where there is no whole one, CheckpointMismatch where it has another format.
     """
     found = last_good(folder, None, lambda _: None)
     if found is None:
@@ -157,6 +179,16 @@ def weights(folder: Path) -> dict[str, Tensor]:
     with quiet():
         dcp_loader.load(parts, storage_reader=HuggingFaceStorageReader(str(folder / found[0])), no_dist=True)
     return {name.removeprefix(MODEL): tensor for name, tensor in parts.items()}
+
+
+def _check_whole(staging: Path, state: State) -> None:
+    """Refuse files that hold fewer or more elements of a tensor than it has."""
+    written = HuggingFaceStorageReader(str(staging)).read_metadata().state_dict_metadata
+    for name, tensor in state.items():
+        chunks = written[name].chunks if name in written else []
+        held, numel = sum(chunk.sizes.numel() for chunk in chunks), tensor.size().numel()
+        if held != numel:
+            raise RuntimeError(f"{staging}: {name} has {numel} elements, of which {held} were written")
 
 
 def _seal(
@@ -191,8 +223,10 @@ def _forget_older(folder: Path) -> None:
 def _verified(path: Path) -> dict[str, Any]:
     manifest = read_json(path / _MANIFEST)
     if manifest.get("format_version") != FORMAT_VERSION:
-        raise ContractError(
-            f"{path}: format_version {manifest.get('format_version')} is not {FORMAT_VERSION}"
+        raise CheckpointMismatch(
+            f"{path}: format_version {manifest.get('format_version')} is not {FORMAT_VERSION}; in format "
+            "1 the layers read the embeddings in the order in which the tables were sharded, so that its "
+            f"weights give other answers than were trained; remove {path.parent} to fit anew"
         )
     for entry in manifest["files"]:
         file = path / entry["path"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from training.onnx_graph import OnnxGraph
 from training.recommend.embedding.config import FeatureConfig
 from training.recommend.embedding.examples import Examples
-from training.recommend.embedding.inputs import HISTORY_KEYS
+from training.recommend.embedding.inputs import HISTORY_KEYS, KeyedBags
 from training.recommend.embedding.item_store import stored
 from training.recommend.embedding.ranker import Ranker
 from training.recommend.embedding.two_tower import Tower, TwoTower
@@ -95,7 +95,7 @@ def history_rows(graph: OnnxGraph, examples: Examples) -> tuple[str, str]:
     return graph.node("Gather", graph.constant("item_row", rows), inside), known
 
 
-def customer_facts(graph: OnnxGraph, tables: nn.Module, names: Sequence[str]) -> list[str]:
+def customer_facts(graph: OnnxGraph, tables: KeyedBags, names: Sequence[str]) -> list[str]:
     """Add the embeddings of the customer's facts: [batch, dim] each."""
     found = []
     for place, name in enumerate(names):
@@ -156,8 +156,8 @@ def _mean(graph: OnnxGraph, masked: str, mask: str, most: int, name: str) -> str
     return graph.node("Div", total, graph.node("Max", count, graph.constant(f"{name}_one", np.float32(1))))
 
 
-def _table(tables: nn.Module, name: str) -> Float32:
-    return array(tables.embedding_bags[name].weight)  # type: ignore[index, union-attr]
+def _table(tables: KeyedBags, name: str) -> Float32:
+    return array(tables.bags.embedding_bags[name].weight)
 
 
 def write_ranker_graph(ranker: Ranker, examples: Examples, features: FeatureConfig, path: Path) -> None:

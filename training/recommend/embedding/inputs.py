@@ -3,14 +3,17 @@
 # mypy: disable-error-code="import-untyped"
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torchrec.modules.embedding_configs import EmbeddingBagConfig, PoolingType
-from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+from torchrec.modules.embedding_modules import EmbeddingBagCollection
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
 from training.data.loader import latest
 from training.recommend.embedding.config import FeatureConfig
@@ -51,6 +54,27 @@ def item_tables(schema: Schema, dim: int) -> list[EmbeddingBagConfig]:
     """The tables behind an item: itself, or its bucket, and a table a fact."""
     facts = [_table(f"item_{name}", size, dim) for name, size in schema.item_features.items()]
     return [_table(ITEM_KEY, schema.num_items + schema.item_buckets, dim), *facts]
+
+
+class KeyedBags(nn.Module):
+    """Tables of one dim whose pooled embeddings come in the order of `keys`, whole or sharded.
+
+    A sharded collection returns its keys in the order of the sharding plan: a place in its values means
+    nothing.
+    """
+
+    def __init__(
+        self, tables: Sequence[EmbeddingBagConfig], keys: Sequence[str], device: torch.device
+    ) -> None:
+        super().__init__()
+        self.keys, self.dim = list(keys), tables[0].embedding_dim
+        self.bags = EmbeddingBagCollection(list(tables), device=device)
+
+    def forward(self, features: Any) -> Any:
+        """A keyed tensor with values float32 [rows, keys * dim] of the features, a jagged tensor."""
+        found = self.bags(features).to_dict()
+        values = torch.cat([found[key] for key in self.keys], dim=1)
+        return KeyedTensor(keys=self.keys, length_per_key=[self.dim] * len(self.keys), values=values)
 
 
 @dataclass(frozen=True)

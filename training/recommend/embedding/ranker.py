@@ -1,6 +1,5 @@
 """The second stage: how much a customer wants each of a few candidates, all their features taken together."""
 
-# mypy: disable-error-code="import-untyped"
 from __future__ import annotations
 
 from pathlib import Path
@@ -8,12 +7,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchrec.modules.embedding_modules import EmbeddingBagCollection
 
 from training.recommend.embedding.checkpoint import weights
 from training.recommend.embedding.config import RankerConfig
 from training.recommend.embedding.examples import Schema
-from training.recommend.embedding.inputs import customer_keys, customer_tables, item_keys, item_tables
+from training.recommend.embedding.inputs import (
+    KeyedBags,
+    customer_keys,
+    customer_tables,
+    item_keys,
+    item_tables,
+)
 from training.recommend.embedding.two_tower import perceptron
 
 # log(1 + x) of: the item's examples, the length of the history, how often the item is in it.
@@ -26,8 +30,8 @@ class Ranker(nn.Module):
     def __init__(self, schema: Schema, config: RankerConfig, device: str = "meta") -> None:
         super().__init__()
         where = torch.device(device)
-        self.customer_tables = EmbeddingBagCollection(customer_tables(schema, config.dim), device=where)
-        self.item_tables = EmbeddingBagCollection(item_tables(schema, config.dim), device=where)
+        self.customer_tables = KeyedBags(customer_tables(schema, config.dim), customer_keys(schema), where)
+        self.item_tables = KeyedBags(item_tables(schema, config.dim), item_keys(schema), where)
         self.dim = config.dim
         num_parts = len(customer_keys(schema)) + len(item_keys(schema)) + 1
         self.dense_layers = perceptron(len(DENSE), config.dense_layers, config.dim)

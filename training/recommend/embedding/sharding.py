@@ -52,8 +52,7 @@ class BagSharder(EmbeddingBagCollectionSharder):  # type: ignore[misc]
 def planned(model: nn.Module, config: LoopConfig, world_size: int, device: str) -> EmbeddingShardingPlanner:
     """The planner for a model whose tables lie on the meta device; call its `plan` or `collective_plan`.
 
-    Every table is held to a fused kernel: a data-parallel one would silently lose its optimiser. A table of
-    few rows stays whole, whatever the configuration: the kernels do not take a worker without a row.
+    Every table is held to a fused kernel: a data-parallel one would silently lose its optimiser.
     """
     topology = Topology(
         world_size=world_size,
@@ -62,7 +61,7 @@ def planned(model: nn.Module, config: LoopConfig, world_size: int, device: str) 
     )
     constraints = {
         table.name: ParameterConstraints(
-            sharding_types=[_WHOLE] if _is_small(table, world_size) else list(config.sharding),
+            sharding_types=ways_of(table, config, world_size),
             compute_kernels=[EmbeddingComputeKernel.FUSED.value],
             min_partition=_LEAST_COLUMNS,
         )
@@ -73,6 +72,16 @@ def planned(model: nn.Module, config: LoopConfig, world_size: int, device: str) 
         batch_size=max(1, config.batch_size // world_size),
         constraints=constraints,
     )
+
+
+def ways_of(table: EmbeddingBagConfig, config: LoopConfig, world_size: int) -> list[str]:
+    """The ways in which a table may be laid over the workers.
+
+    A table of few rows stays whole, whatever the configuration: the kernels do not take a worker without a
+    row.
+    """
+    is_small = table.num_embeddings < _LEAST_ROWS * world_size
+    return [_WHOLE] if is_small else list(config.sharding)
 
 
 def tables_of(model: nn.Module) -> list[EmbeddingBagConfig]:
@@ -108,10 +117,6 @@ def tables_optimizer(model: DistributedModelParallel) -> KeyedOptimizer:
     fused = model.fused_optimizer
     assert isinstance(fused, KeyedOptimizer)
     return fused
-
-
-def _is_small(table: EmbeddingBagConfig, world_size: int) -> bool:
-    return bool(table.num_embeddings < _LEAST_ROWS * world_size)
 
 
 def _shards(table: Any) -> list[Any]:

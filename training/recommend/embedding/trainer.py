@@ -29,7 +29,7 @@ from training.recommend.judging import Judge
 from training.workspace import Workspace
 
 FAMILY = "embedding"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: the dense layers read embeddings in the order of the sharding plan
 _STATE = "embedding.json"
 _ITEMS = "items.parquet"
 _READY = "ready.json"
@@ -85,11 +85,15 @@ def load_state(workspace: Workspace) -> tuple[Path, dict[str, Any]]:
     if not (folder / _STATE).is_file():
         raise NotTrained(f"{folder}: no trained embedding model; run 'shopsight train embedding' first")
     state = read_json(folder / _STATE)
-    if state.get("format_version") != FORMAT_VERSION or state["data_sha256"] != snapshot_sha256(
-        workspace.tables
-    ):
+    if state.get("format_version") != FORMAT_VERSION:
         raise NotTrained(
-            f"{workspace.tables} or the code changed since the embedding model was trained; "
+            f"{folder / _STATE}: format_version is {state.get('format_version')}, expected {FORMAT_VERSION}; "
+            "in format 1 the layers read the embeddings in the order in which the tables were sharded, and "
+            "were measured and served in another; run 'shopsight train embedding' again"
+        )
+    if state["data_sha256"] != snapshot_sha256(workspace.tables):
+        raise NotTrained(
+            f"{workspace.tables} changed since the embedding model was trained; "
             "run 'shopsight train embedding' again"
         )
     return folder, state

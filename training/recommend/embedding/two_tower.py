@@ -1,6 +1,5 @@
 """Two towers: what a customer did and is, and what an item is, meet in a scaled dot product."""
 
-# mypy: disable-error-code="import-untyped"
 from __future__ import annotations
 
 from itertools import pairwise
@@ -9,12 +8,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchrec.modules.embedding_modules import EmbeddingBagCollection
 
 from training.recommend.embedding.checkpoint import weights
 from training.recommend.embedding.config import TwoTowerConfig
 from training.recommend.embedding.examples import Schema
-from training.recommend.embedding.inputs import customer_keys, customer_tables, item_keys, item_tables
+from training.recommend.embedding.inputs import (
+    KeyedBags,
+    customer_keys,
+    customer_tables,
+    item_keys,
+    item_tables,
+)
 
 
 class Tower(nn.Module):
@@ -44,8 +48,8 @@ class TwoTower(nn.Module):
     def __init__(self, schema: Schema, config: TwoTowerConfig, device: str = "meta") -> None:
         super().__init__()
         where = torch.device(device)
-        self.customer_tables = EmbeddingBagCollection(customer_tables(schema, config.dim), device=where)
-        self.item_tables = EmbeddingBagCollection(item_tables(schema, config.dim), device=where)
+        self.customer_tables = KeyedBags(customer_tables(schema, config.dim), customer_keys(schema), where)
+        self.item_tables = KeyedBags(item_tables(schema, config.dim), item_keys(schema), where)
         self.customer_tower = Tower(len(customer_keys(schema)), config.dim, config.layers)
         self.item_tower = Tower(len(item_keys(schema)), config.dim, config.layers)
 
