@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 from kernels.cpu.vector import FAST, add_scaled, dot, fetch_ahead, set_product, set_scaled
+from kernels.reference.als import SLOPE_LEFT
 
 Array = np.ndarray[Any, Any]
 _AHEAD = 6
@@ -84,10 +85,18 @@ def improve_rows(
         for i in range(size):
             residual[i] -= diagonal[i] * x[i]
             jacobi[i] = np.float32(1) / jacobi[i] if jacobi[i] > 0 else np.float32(1)
+        # In units of the largest residual no square overflows or vanishes, whatever the targets' unit.
+        unit = np.float32(0)
+        for i in range(size):
+            unit = max(unit, abs(residual[i]))
+        if unit > 0:
+            for i in range(size):
+                residual[i] /= unit
         set_product(jacobi, 0, residual, 0, search, 0, size)
         slope = dot(residual, 0, search, 0, size)
+        least = np.float32(SLOPE_LEFT) * slope
         for _ in range(num_steps):
-            if slope < 1e-20:
+            if slope <= least:
                 break
             set_product(diagonal, 0, search, 0, product, 0, size)
             for p in range(count):
@@ -100,7 +109,7 @@ def improve_rows(
                 failed[row] = True
                 break
             step = slope / curvature
-            add_scaled(step, search, 0, x, 0, size)
+            add_scaled(unit * step, search, 0, x, 0, size)
             add_scaled(-step, product, 0, residual, 0, size)
             set_product(jacobi, 0, residual, 0, scaled, 0, size)
             before, slope = slope, dot(residual, 0, scaled, 0, size)

@@ -14,6 +14,7 @@ from numba import njit
 from kernels.cpu.exact import assemble, solve_assembled
 from kernels.cpu.schedule import run_balanced
 from kernels.cpu.vector import FAST, add_scaled, dot, fetch_ahead, set_product
+from kernels.reference.als import SLOPE_LEFT
 from kernels.rows import Float32, Int64, Rows
 
 Array = np.ndarray[Any, Any]
@@ -68,20 +69,23 @@ class GiantRows:
         residual -= diagonal * x
         jacobi += diagonal
         jacobi = np.where(jacobi > 0, 1 / jacobi, np.float32(1))
+        unit = np.abs(residual).max(axis=1, keepdims=True)
+        residual /= np.where(unit > 0, unit, np.float32(1))
         search = jacobi * residual
         slope = np.sum(residual * search, axis=1)
-        active = slope >= 1e-20
+        least = np.float32(SLOPE_LEFT) * slope
+        active = slope > least
         for _ in range(num_steps):
             product = self._sums(_multiply_part, rotated, search)[0] + diagonal * search
             curvature = np.sum(search * product, axis=1)
             failed[self._numbers[active & ~(curvature > 0)]] = True
             active &= curvature > 0
             step = np.divide(slope, curvature, out=np.zeros_like(slope), where=active)[:, None]
-            x += step * search
+            x += unit * step * search
             residual -= step * product
             scaled = jacobi * residual
             before, slope = slope, np.sum(residual * scaled, axis=1)
-            active &= slope >= 1e-20
+            active &= slope > least
             search = (
                 scaled + np.divide(slope, before, out=np.zeros_like(slope), where=active)[:, None] * search
             )

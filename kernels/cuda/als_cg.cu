@@ -76,6 +76,13 @@ __device__ float dot(const float (&a)[OWN], const float (&b)[OWN]) {
     return warp_sum(sum);
 }
 
+__device__ float largest(const float (&a)[OWN]) {
+    float most = 0.f;
+#pragma unroll
+    for (int i = 0; i < OWN; ++i) most = fmaxf(most, fabsf(a[i]));
+    return warp_max(most);
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 als_cg(const stored* __restrict__ factors, const long long* __restrict__ indptr, const int* __restrict__ columns,
        const float* __restrict__ weights, const float* __restrict__ targets, const int* __restrict__ rows,
@@ -110,10 +117,17 @@ als_cg(const stored* __restrict__ factors, const long long* __restrict__ indptr,
         r[i] -= d[i] * x[i];
         jacobi[i] += d[i];
         jacobi[i] = jacobi[i] > 0.f ? 1.f / jacobi[i] : 1.f;
+    }
+    // In units of the largest residual no square overflows or vanishes, whatever the targets' unit.
+    const float unit = largest(r);
+#pragma unroll
+    for (int i = 0; i < OWN; ++i) {
+        r[i] = unit > 0.f ? r[i] / unit : r[i];
         p[i] = jacobi[i] * r[i];
     }
     float slope = dot(r, p);
-    for (int step = 0; step < steps && slope >= 1e-20f; ++step) {
+    const float least = SLOPE_LEFT * slope;
+    for (int step = 0; step < steps && slope > least; ++step) {
         multiply(gathered, p, product);
 #pragma unroll
         for (int i = 0; i < OWN; ++i) product[i] += d[i] * p[i];
@@ -126,7 +140,7 @@ als_cg(const stored* __restrict__ factors, const long long* __restrict__ indptr,
         float scaled[OWN];
 #pragma unroll
         for (int i = 0; i < OWN; ++i) {
-            x[i] += alpha * p[i];
+            x[i] += unit * alpha * p[i];
             r[i] -= alpha * product[i];
             scaled[i] = jacobi[i] * r[i];
         }

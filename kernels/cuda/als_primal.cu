@@ -198,6 +198,12 @@ __device__ float dot(const float* a, const float* b) {
     return warp_sum(sum);
 }
 
+__device__ float largest(const float* a) {
+    float most = 0.f;
+    for (int f = lane_index(); f < PADDED; f += 32) most = fmaxf(most, fabsf(a[f]));
+    return warp_max(most);
+}
+
 // `steps` of conjugate gradients on the assembled matrix from s.x, preconditioned by its diagonal; leaves the
 // result in s.rhs. False if it met a direction of negative curvature.
 __device__ bool conjugate_gradients(const Shared& s, int steps) {
@@ -218,18 +224,26 @@ __device__ bool conjugate_gradients(const Shared& s, int steps) {
     apply(s.x);
     for (int f = threadIdx.x; f < PADDED; f += blockDim.x) {
         r[f] -= s.product[f];
+    }
+    __syncthreads();
+    // In units of the largest residual no square overflows or vanishes, whatever the targets' unit.
+    const float unit = largest(r);
+    __syncthreads();
+    for (int f = threadIdx.x; f < PADDED; f += blockDim.x) {
+        r[f] = unit > 0.f ? r[f] / unit : r[f];
         p[f] = precondition(f);
     }
     __syncthreads();
     float slope = dot(r, p);
+    const float least = SLOPE_LEFT * slope;
     bool positive = true;
-    for (int step = 0; step < steps && slope >= 1e-20f && positive; ++step) {
+    for (int step = 0; step < steps && slope > least && positive; ++step) {
         apply(p);
         const float curvature = dot(p, s.product);
         positive = curvature > 0.f;
         const float alpha = positive ? slope / curvature : 0.f;
         for (int f = threadIdx.x; f < PADDED; f += blockDim.x) {
-            s.x[f] += alpha * p[f];
+            s.x[f] += unit * alpha * p[f];
             r[f] -= alpha * s.product[f];
             scaled[f] = precondition(f);
         }

@@ -6,6 +6,7 @@
 #endif
 
 #define ALL_LANES 0xffffffffu
+constexpr float SLOPE_LEFT = 1e-14f;  // as kernels/reference/als.py has it
 typedef unsigned int u32;
 typedef unsigned long long u64;
 

@@ -10,6 +10,7 @@ from kernels.reference.fold_in import fold_in
 from kernels.rows import Rows
 
 Array = np.ndarray[Any, Any]
+SLOPE_LEFT = 1e-14  # of the first slope: conjugate gradients stop there, at float32's precision
 
 
 def half_step(rows: Rows, factors: Array, unobserved_weight: float) -> Array:
@@ -42,9 +43,10 @@ def improve(rows: Rows, factors: Array, unobserved_weight: float, num_steps: int
 def _conjugate(system: Array, right: Array, x: Array, num_steps: int) -> Array:
     residual = right - system @ x
     search = conditioned = residual / np.diag(system)
+    least = SLOPE_LEFT * (residual @ conditioned)
     for _ in range(num_steps):
         slope = residual @ conditioned
-        if slope < 1e-20:
+        if slope <= least:
             break
         step = slope / (search @ system @ search)
         x, residual = x + step * search, residual - step * (system @ search)

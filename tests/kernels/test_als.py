@@ -64,6 +64,23 @@ def test_conjugate_gradients_lead_to_the_exact_solution(backend, shape, objectiv
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("unit", [1e-30, 1e-12, 1e-8, 1.0, 1e8, 1e30])
+@pytest.mark.parametrize("degrees", [(5, 0, 40, 2000), (40_000, 3)], ids=["short", "giant"])
+def test_conjugate_gradients_do_not_depend_on_the_unit_of_the_targets(backend, unit, degrees):
+    random = np.random.default_rng(5)
+    rows, weight = make_rows(Shape("unit", degrees, 60, duplicates=True), "observed", random)
+    factors = make_factors(60, 8, np.float32, random)
+    rows = rows._replace(target=rows.target * np.float32(unit))
+    truth = reference.half_step(rows, factors, weight)
+    start = (truth * random.uniform(0.5, 2, truth.shape)).astype(np.float32)
+    for initial in (None, start):
+        found = als.half_step(
+            rows, factors, weight, solver="cg", num_cg_steps=30, initial=initial, backend=backend
+        )
+        assert np.linalg.norm(found / unit - truth / unit) < 1e-4 * np.linalg.norm(truth / unit)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_each_conjugate_step_lowers_the_objective(backend):
     random = np.random.default_rng(4)
     rows, weight = make_rows(Shape("mixed", (3, 20, 64, 200, 1) * 4, 250), "observed", random)

@@ -86,6 +86,16 @@ def test_every_kernel_solves_its_rows(num_factors, dtype, solver, monkeypatch):
     assert not found[np.diff(rows.indptr) == 0].any()
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1e-12, 1e30])
+def test_conjugate_gradients_do_not_depend_on_the_unit_of_the_targets(unit, monkeypatch):
+    """A short row, one that is assembled, one that is cut."""
+    monkeypatch.setattr(plan, "SEGMENT", 400)
+    rows, factors = make_rows([5, 0, 300, 900], duplicates=True), make_factors(8)
+    rows = rows._replace(target=rows.target * np.float32(unit))
+    found = als.half_step(rows, factors, 0.1, "cg", 24, None)
+    assert relative_error(found / unit, reference.half_step(rows, factors, 0.1) / unit) < 1e-4
+
+
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("solver", ["exact", "cg"])
 def test_the_order_of_threads_does_not_matter(order, solver, on_host, monkeypatch):
