@@ -25,12 +25,17 @@ class ForgottenError(RuntimeError):
 
 @dataclass(frozen=True)
 class Tombstone:
-    """One erased customer: every customer_id they had, (source, pseudonym) of every source id, when."""
+    """One erased customer: every customer_id they had, (source, pseudonym) of every source id, when.
+
+    phrases: (kind, keyed hashes of the words) of what is masked in texts of other people that name them;
+    empty where masking was not asked for.
+    """
 
     customer_ids: tuple[str, ...]
     pseudonyms: tuple[tuple[str, str], ...]
     key_id: str
     forgotten_at: str
+    phrases: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 class Forgotten:
@@ -102,16 +107,19 @@ class ForgottenWatch:
 def _renewed(stone: Tombstone, key: PseudonymKey) -> Tombstone:
     sources, pseudonyms = [s for s, _ in stone.pseudonyms], [p for _, p in stone.pseudonyms]
     pairs = zip(sources, key.renewed(pseudonyms, stone.key_id), strict=True)
-    return replace(stone, pseudonyms=tuple(pairs), key_id=key.key_id)
+    phrases = tuple((kind, tuple(key.renewed(words, stone.key_id))) for kind, words in stone.phrases)
+    return replace(stone, pseudonyms=tuple(pairs), key_id=key.key_id, phrases=phrases)
 
 
 def _tombstone(raw: dict[str, object]) -> Tombstone:
-    customer_ids, pseudonyms = raw["customer_ids"], raw["pseudonyms"]
-    if not isinstance(customer_ids, list) or not isinstance(pseudonyms, list):
-        raise TypeError("customer_ids and pseudonyms must be lists")
+    customer_ids, pseudonyms, phrases = raw["customer_ids"], raw["pseudonyms"], raw.get("phrases", [])
+    if not all(isinstance(each, list) for each in (customer_ids, pseudonyms, phrases)):
+        raise TypeError("customer_ids, pseudonyms and phrases must be lists")
+    assert isinstance(customer_ids, list) and isinstance(pseudonyms, list) and isinstance(phrases, list)
     return Tombstone(
         tuple(str(c) for c in customer_ids),
         tuple((str(source), str(pseudonym)) for source, pseudonym in pseudonyms),
         str(raw["key_id"]),
         str(raw["forgotten_at"]),
+        tuple((str(kind), tuple(map(str, words))) for kind, words in phrases),
     )

@@ -28,6 +28,11 @@ class Workspace:
         return self.root / "intake"
 
     @property
+    def taught(self) -> Path:
+        """The examples that `learn-intents` was given, which every later training learns from, too."""
+        return self.root / "taught"
+
+    @property
     def models(self) -> Path:
         """One folder per served model, as serving/contract.py describes, with what training resumes from."""
         return self.root / "models"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 from tests.training.language_shop import ITEMS, SMALL, messages, small_shop
 from training import language
 from training.cli import app
+from training.data.taught import read_taught, write_taught
 from training.language.checkpoint import checkpoint_path, load
-from training.language.corpus import LanguageError
+from training.language.corpus import SPLITS, UNSPLIT, LanguageError, read_corpus
 from training.language.new_intents import Examples, learn, read_examples
 from training.workspace import Workspace
 
@@ -71,6 +74,40 @@ def test_a_single_example_is_learned_and_said_to_be_few(shop: Workspace) -> None
     assert lines == ["intent 'gift_card' has a single example: hardly learned"]
     assert figures["new_intents"]["gift_card"]["recall_by_halves"] is None
     assert load(shop).predict(_examples(1).texts).labels("intent") == ["gift_card"]
+
+
+def test_intents_are_added_one_after_the_other_and_no_training_forgets_them(shop: Workspace) -> None:
+    before = load(shop).classes["intent"]
+    days = ("monday", "sunday", "friday", "easter", "holidays", "saturday", "weekdays")
+    opening = [*(f"are you open on {day}" for day in days), "are you open, mail me: mara.quill@post.example"]
+    learn(shop, _examples(8), 0.02, lambda _: None)
+    learn(shop, Examples(opening, ["hours"] * 8), 0.02, lambda _: None)
+    assert load(shop).classes["intent"] == (*before, "gift_card", "hours")
+    asked = [*_examples(8, start=20).texts, "are you open on tuesday"]
+    wanted = [*["gift_card"] * 8, "hours"]
+    assert load(shop).predict(asked).labels("intent") == wanted
+
+    kept = read_taught(shop.taught)
+    assert kept.height == 16 and kept["text"][15] == "are you open, mail me: [email]"
+    (file,) = shop.taught.iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600 and stat.S_IMODE(shop.taught.stat().st_mode) == 0o700
+
+    language.train(shop, CONFIG, lambda _: None)
+    assert set(load(shop).classes["intent"]) == {*before, "gift_card", "hours"}
+    assert load(shop).predict(asked).labels("intent") == wanted
+    figures = language.evaluate(shop, CONFIG)
+    assert figures["intent"]["accuracy"]["value"] > 0.95  # labels and logits are of the same classes
+
+
+def test_an_example_that_says_what_a_message_says_is_held_out_nowhere(tmp_path: Path) -> None:
+    shop = small_shop(tmp_path)
+    corpus = read_corpus(shop, CONFIG)
+    text = corpus.texts[int(corpus.rows("test", "intent")[0])]
+    write_taught(shop.taught, pl.DataFrame({"text": [text], "intent": ["something_new"]}))
+    taught = read_corpus(shop, CONFIG)
+    same = [row for row, one in enumerate(taught.texts) if one == text]
+    held = {SPLITS[taught.split[row]] for row in same if taught.split[row] != UNSPLIT}
+    assert held == {"train"} and "something_new" in taught.classes["intent"]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def encode(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return train_tokenizer((text for _, text, _, _ in messages()), vocab_size=600, max_tokens=32)
+    return train_tokenizer([text for _, text, _, _ in messages()], vocab_size=600, max_tokens=32)
 
 
 @pytest.mark.parametrize("text", ["where is my 外套 😀", "wehre iz mi paket", "наш заказ", "½ 𝄞 ñ"])
@@ -112,3 +112,22 @@ def test_split_tokens_spell_the_same_text_and_follow_the_seed(tokenizer: Tokeniz
     assert Splitter(tokenizer, 0.3, 64)(texts, np.random.default_rng(1)).tokens != split.tokens
     assert Splitter(tokenizer, 0.0, 64)(texts, np.random.default_rng(0)).tokens == texts.tokens
     assert max(map(len, Splitter(tokenizer, 1.0, 9)(texts, np.random.default_rng(0)).tokens)) <= 9
+
+
+def test_no_token_is_the_word_of_fewer_than_three_people() -> None:
+    texts = ["where is my parcel"] * 3 + ["zyxquill zyxquill wants zyxquill's lamp, zyxquilling"] * 40
+    authors = [0, 1, 2, *[3] * 20, *[4] * 20]
+    vocab = train_tokenizer(texts, 600, 32, authors).get_vocab()
+    assert any("parcel" in token for token in vocab)
+    assert not [
+        token
+        for token in vocab
+        if len(token) > 1 and token.lstrip("Ġ") in "zyxquilling's" and "[" not in token
+    ]
+    everyone = train_tokenizer(texts, 600, 32).get_vocab()
+    assert any("zyxquill" in token for token in everyone)
+    tokenizer = train_tokenizer(texts, 600, 32, authors)
+    ids = tokenizer.encode("zyxquill wants a parcel").ids
+    assert tokenizer.decode(ids).strip().endswith("parcel") and sorted(vocab.values()) == list(
+        range(len(vocab))
+    )

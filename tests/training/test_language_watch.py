@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -50,7 +51,9 @@ class Reader:
         return Prediction({"intent": ("order_status", "refund")}, {"intent": logits}, {"intent": 1.0})
 
 
-def _shop(root: Path, new_from: int | None, seed: int = 0) -> Workspace:
+def _shop(
+    root: Path, new_from: int | None, seed: int = 0, more: list[dict[str, Any]] | None = None
+) -> Workspace:
     rng = np.random.default_rng(seed)
     rows: list[dict[str, Any]] = []
     for week in range(WEEKS):
@@ -60,8 +63,9 @@ def _shop(root: Path, new_from: int | None, seed: int = 0) -> Workspace:
             texts += [t.format(i) for i in range(8) for t in NEW]
         for n, text in enumerate(texts):
             time = START + timedelta(weeks=week, minutes=int(rng.integers(10_000)))
-            rows.append({"message_id": f"{week}-{n}", "customer_id": "ann", "timestamp": time, "text": text})
-    return write_shop(root, [event("ann", "x", "view", 1.0)], messages=rows)
+            who = f"c{n % 30}"
+            rows.append({"message_id": f"{week}-{n}", "customer_id": who, "timestamp": time, "text": text})
+    return write_shop(root, [event("ann", "x", "view", 1.0)], messages=rows + (more or []))
 
 
 def test_a_new_topic_moves_the_abstained_share_and_forms_a_group(tmp_path: Path) -> None:
@@ -73,7 +77,21 @@ def test_a_new_topic_moves_the_abstained_share_and_forms_a_group(tmp_path: Path)
     assert new[0] == told["groups"][0] and sum(group["size"] for group in new) == 72
     for group in new:
         assert group["recent_a_week"] > 5 and group["before_a_week"] < 0.1 * group["recent_a_week"]
-        assert all("gift card" in text for text in group["examples"])
+        assert "card" in group["words"] and "examples" not in group
+
+
+def test_no_text_is_told_and_no_word_or_group_of_few_people(tmp_path: Path) -> None:
+    late = START + timedelta(weeks=WEEKS - 1)
+    alone = [f"zyxquill wants the wobblefritz {n} back" for n in range(30)]
+    named = [f"how much is left on my gift card {n} vandermark" for n in range(8)]
+    more = [
+        {"message_id": f"x{n}", "customer_id": who, "timestamp": late, "text": text}
+        for n, (who, text) in enumerate([*(("one", t) for t in alone), *(("two", t) for t in named)])
+    ]
+    told = watch(_shop(tmp_path, new_from=9, more=more), Reader())  # type: ignore[arg-type]
+    assert any("card" in group["words"] for group in told["groups"])
+    said = json.dumps(told)
+    assert not [word for word in ("zyxquill", "wobblefritz", "vandermark", "left on my") if word in said]
 
 
 def test_without_a_new_topic_nothing_moved(tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ from training.data.records import Block
 from training.data.scanning import Traits
 from training.data.sources import IngestError, Source, nearest
 
-REFUSED_SCHEMA = {"row": pl.UInt32, "field": pl.String, "reason": pl.String, "raw": pl.String}
+# source_id: whose row it is, where that could still be read.
+REFUSED_SCHEMA = {
+    "row": pl.UInt32, "field": pl.String, "reason": pl.String, "raw": pl.String, "source_id": pl.String,
+}  # fmt: skip
 Indices = NDArray[np.int64]
 
 
@@ -98,7 +101,10 @@ def chunk_of(
 def refused_rows(rows: Indices, reason: str, raw: Callable[[int], str]) -> pl.DataFrame:
     """REFUSED_SCHEMA for whole rows that one reason refuses."""
     texts = [raw(row) for row in rows.tolist()]
-    columns = {"row": rows, "field": [None] * rows.size, "reason": [reason] * rows.size, "raw": texts}
+    unknown = [None] * rows.size
+    columns = {
+        "row": rows, "field": unknown, "reason": [reason] * rows.size, "raw": texts, "source_id": unknown,
+    }  # fmt: skip
     return pl.DataFrame(columns, schema=REFUSED_SCHEMA)
 
 

@@ -115,7 +115,7 @@ class Cleaner:
         """Fields without the white space around them, constants that have types, values by our names."""
         rows = chunk.rows.lazy()
         if not chunk.tidy:
-            rows = rows.with_columns(_stripped(n) for n in self.source.columns)
+            rows = rows.with_columns(stripped(n) for n in self.source.columns)
         constants = {k: v for k, v in self.source.constants.items() if is_stored(k)}
         rows = rows.with_columns(pl.lit(v).alias(k) for k, v in constants.items())
         known = set(self.source.columns) | set(constants)
@@ -194,7 +194,8 @@ def _written_amounts(texts: pl.Series) -> pl.Series:
     return read.set(~(comma | point), None)
 
 
-def _stripped(name: str) -> pl.Expr:
+def stripped(name: str) -> pl.Expr:
+    """A field of text without the white space around it; null where nothing is left, or a database's null."""
     text = pl.col(name).str.strip_chars()
     return pl.when((text != "") & (text != "\\N")).then(text).alias(name)
 
@@ -279,6 +280,9 @@ def _judged(rows: pl.DataFrame, chunk: Chunk, rules: list[tuple[pl.Expr, str, st
             "field": [rules[i][1] for i in fault.drop_nulls()],
             "reason": [rules[i][2] for i in fault.drop_nulls()],
             "raw": [chunk.raw(row) for row in bad],
+            "source_id": rows["source_id"].filter(broken)
+            if "source_id" in rows.columns
+            else [None] * len(bad),
         },
         schema=REFUSED_SCHEMA,
     )

@@ -17,6 +17,7 @@ from kernels import backend
 from serving.forgotten import Forgotten
 from serving.pseudonym import PseudonymKey
 from training.data.consents import consents_table
+from training.data.contacts import write_contacts
 from training.data.customers import ACTIVE, active_times, customers_table
 from training.data.events import directory, events_table, exposures_table
 from training.data.forgetting import Gone
@@ -181,6 +182,7 @@ def ingest(
         clocks=quality["clocks"],
     )
     write_quarantine(workspace.quarantine, quarantine)
+    write_contacts(workspace.intake, records)
     writer.commit(
         {
             "files": [asdict(f) for f in files],

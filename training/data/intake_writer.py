@@ -76,9 +76,9 @@ class EntryWriter:
             self._flush()
         refused = pl.concat(self._refused)
         if self._gone is not None:
-            theirs = self._gone.named_in(self.source.name, refused["raw"])
+            theirs = self._gone.named_in(self.source.name, refused)
             self._num_forgotten += int(theirs.sum())
-            refused = refused.filter(~theirs)
+            refused = refused.filter(~theirs).with_columns(self._gone.masked(refused["raw"].filter(~theirs)))
         self._write(refused, "refused.arrow")
         self._write(self._ids(), "ids.arrow")
         content = {
@@ -107,7 +107,13 @@ class EntryWriter:
             self.frames.clear()
 
     def _without_forgotten(self, cleaned: Cleaned) -> Cleaned:
-        if self._gone is None or "source_id" not in cleaned.rows.columns:
+        if self._gone is None:
+            return cleaned
+        if "text" in cleaned.rows.columns:
+            cleaned = replace(
+                cleaned, rows=cleaned.rows.with_columns(self._gone.masked(cleaned.rows["text"]))
+            )
+        if "source_id" not in cleaned.rows.columns:
             return cleaned
         theirs = self._gone.among(self.source.name, cleaned.rows["source_id"])
         if not theirs.any():

@@ -142,7 +142,7 @@ def refusals(rows: pl.DataFrame, field_name: str | None, reason: str) -> pl.Data
 
     Their raw text is not kept: the rows are whole in their file, or in the tables as the duplicate's twin.
     """
-    columns = {"field": field_name, "reason": reason, "raw": None}
+    columns = {"field": field_name, "reason": reason, "raw": None, "source_id": None}
     return rows.select("file", "row", *(pl.lit(v, dtype=pl.String).alias(k) for k, v in columns.items()))
 
 

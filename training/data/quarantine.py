@@ -16,6 +16,7 @@ SCHEMA = {
     "field": pl.String,
     "reason": pl.String,
     "raw": pl.String,
+    "source_id": pl.String,
 }
 
 
@@ -48,3 +49,11 @@ def write_quarantine(folder: Path, refused: pl.DataFrame) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     staged.replace(folder / "refused.parquet")
+
+
+def read_quarantine(folder: Path) -> pl.DataFrame:
+    """Return the refused rows: SCHEMA, empty where nothing was refused yet."""
+    path = folder / "refused.parquet"
+    rows = pl.read_parquet(path) if path.is_file() else pl.DataFrame(schema=SCHEMA)
+    missing = [pl.lit(None, dtype=SCHEMA[name]).alias(name) for name in SCHEMA if name not in rows.columns]
+    return rows.with_columns(missing)

@@ -157,13 +157,16 @@ def read_snapshot(tables: Path) -> dict[str, Any]:
     return manifest
 
 
-def scan_table(tables: Path, name: str) -> pl.LazyFrame:
-    """Scan one table of the current snapshot; a table without rows has its schema all the same."""
+def scan_table(tables: Path, name: str, *, forgotten: bool = False) -> pl.LazyFrame:
+    """Scan one table of the current snapshot; a table without rows has its schema all the same.
+
+    Rows of forgotten customers are left out, unless `forgotten` asks for them: to erase them.
+    """
     entry = read_snapshot(tables)["tables"].get(name)
     if entry is None or not entry["files"]:
         return pl.LazyFrame(schema=SCHEMAS[name])
     rows = pl.scan_parquet([tables / f["path"] for f in entry["files"]])
-    gone = Forgotten.read(tables.parent).customer_ids
+    gone = set() if forgotten else Forgotten.read(tables.parent).customer_ids
     if gone and "customer_id" in SCHEMAS[name]:  # a restored backup of the tables brings nobody back
         rows = rows.filter(~pl.col("customer_id").is_in(sorted(gone)).fill_null(False))
     return rows

@@ -15,8 +15,8 @@ from serving.routing.answers import AnswerIndex, Entry, Message, Weights, is_chi
 from serving.routing.texts import read_texts
 from training.data.tables import scan_table
 from training.language.abstention import Costs, expected_cost, least_cost_threshold
-from training.language.checkpoint import LanguageModel
-from training.language.corpus import Corpus, read_corpus
+from training.language.checkpoint import LanguageModel, corpus_of
+from training.language.corpus import Corpus
 from training.workspace import Workspace
 
 Float64 = NDArray[np.float64]
@@ -76,7 +76,7 @@ def answering(workspace: Workspace, model: LanguageModel) -> Answering | None:
     if not entries or not model.classes.get("intent"):
         return None
     index = build(model, entries)
-    return Answering(index, choose(index, model, read_corpus(workspace, model.config)))
+    return Answering(index, choose(index, model, corpus_of(workspace, model)))
 
 
 def read_entries(workspace: Workspace) -> list[Entry]:

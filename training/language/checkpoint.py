@@ -24,7 +24,7 @@ from serving.routing.scope import Abstention
 from serving.routing.texts import Texts, read_texts
 from training.language.batches import in_order
 from training.language.config import LanguageConfig
-from training.language.corpus import LanguageError
+from training.language.corpus import Corpus, LanguageError, read_corpus
 from training.language.model import Encoder, SmallBody
 from training.language.pretrained import PretrainedBody, rebuilt
 from training.workspace import Workspace
@@ -139,6 +139,11 @@ class LanguageModel:
         if isinstance(self.encoder.body, PretrainedBody):
             header["architecture"] = self.encoder.body.architecture()
         save_tensors(path, self.encoder.state_dict(), header)
+
+
+def corpus_of(workspace: Workspace, model: LanguageModel) -> Corpus:
+    """Read the workspace's messages with labels that index the classes of a trained model."""
+    return read_corpus(workspace, model.config).numbered_as(model.classes)
 
 
 def checkpoint_path(workspace: Workspace) -> Path:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from training.data.tables import scan_table
+from training.data.taught import read_taught
 from training.language.config import LanguageConfig
 from training.language.tokenizer import normalizer
 from training.privacy.consent import LANGUAGE, permitted
@@ -35,6 +36,7 @@ class Corpus:
 
     texts: n messages; label[task]: int64 [n]; split: int64 [n], an index of SPLITS or UNSPLIT.
     notes: what was left out, and why, in words. several: the intents of each row that is labelled SEVERAL.
+    author: int64 [n], equal for texts of one customer; empty where nobody knows who wrote what.
     """
 
     texts: list[str]
@@ -43,6 +45,7 @@ class Corpus:
     split: Labels
     notes: tuple[str, ...]
     several: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    author: Labels = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def rows(self, split: str, task: str | None = None) -> Labels:
         """Return the row numbers of one split; with a task, only those that one class of it labels."""
@@ -71,23 +74,44 @@ class Corpus:
             found[at, list(self.several[int(rows[at])])] = True
         return found
 
+    def numbered_as(self, classes: dict[str, tuple[str, ...]]) -> Corpus:
+        """Return the corpus with labels that index other classes, as a model has them.
+
+        A row of a class that the model does not have is NO_LABEL.
+        """
+        label, several = dict(self.label), dict(self.several)
+        for task, names in self.classes.items():
+            place = {name: index for index, name in enumerate(classes[task])}
+            moved = np.array([place.get(name, NO_LABEL) for name in names], dtype=np.int64)
+            inside = label[task] >= 0
+            label[task] = label[task].copy()
+            label[task][inside] = moved[label[task][inside]]
+            if task == "intent":
+                several = {row: tuple(int(moved[one]) for one in wanted) for row, wanted in several.items()}
+        unknown = [row for row, wanted in several.items() if NO_LABEL in wanted]
+        label["intent"][unknown] = NO_LABEL
+        for row in unknown:
+            del several[row]
+        return replace(self, classes=classes, label=label, several=several)
+
     def texts_of(self, rows: Labels) -> list[str]:
         """Return the texts of the given rows."""
         return [self.texts[row] for row in rows]
 
 
 def read_corpus(workspace: Workspace, config: LanguageConfig) -> Corpus:
-    """Read messages, labels and ratings of the current snapshot.
+    """Read messages, labels and ratings of the current snapshot, and the examples of learn-intents.
 
-    A rating of at most 2 is negative, 3 neutral, from 4 positive, where no sentiment label says otherwise.
-    Raises LanguageError when no message carries a label that at least two classes could be learned from.
+    Those teach: none of them is held out. A rating of at most 2 is negative, 3 neutral, from 4 positive,
+    where no sentiment label says otherwise. Raises LanguageError when no message carries a label that at
+    least two classes could be learned from.
     """
     notes: list[str] = []
     frame = _messages(workspace, notes)
     for task in TASKS:
         frame = frame.join(_labels(workspace, task, config, notes), on="message_id", how="left")
     frame = _with_rating_sentiment(frame)
-    frame = _with_splits(frame, config, notes)
+    frame = _with_taught(workspace, _with_splits(frame, config, notes))
     classes, label = {}, {}
     several: dict[int, tuple[int, ...]] = {}
     for task in TASKS:
@@ -101,19 +125,48 @@ def read_corpus(workspace: Workspace, config: LanguageConfig) -> Corpus:
             "'messages' source"
         )
     split = frame["held"].to_numpy().astype(np.int64)
-    return Corpus(frame["text"].to_list(), classes, label, split, tuple(notes), several)
+    authors = author_codes(frame["customer_id"])
+    return Corpus(frame["text"].to_list(), classes, label, split, tuple(notes), several, authors)
+
+
+def author_codes(customers: pl.Series) -> Labels:
+    """Return a number for who wrote each text, int64 [n]; a text without a customer has one of its own."""
+    known = customers.rank("dense").cast(pl.Int64)
+    return known.fill_null(-1 - pl.int_range(customers.len(), eager=True)).to_numpy().astype(np.int64)
 
 
 def _messages(workspace: Workspace, notes: list[str]) -> pl.DataFrame:
-    columns = ["message_id", "text", "rating"]
+    columns = ["message_id", "text", "rating", "customer_id"]
     frame = permitted(workspace, "messages", LANGUAGE).select(columns).collect().sort("message_id")
-    normalize = normalizer().normalize_str
-    keys = [normalize(text or "") for text in frame["text"].to_list()]
-    frame = frame.with_columns(pl.Series("key", keys, dtype=pl.String))
+    frame = _with_keys(frame)
     kept = frame.filter(pl.col("key") != "").unique("message_id", keep="first", maintain_order=True)
     if kept.height < frame.height:
         notes.append(f"{frame.height - kept.height} messages without text or with a repeated id left out")
     return kept
+
+
+def _with_keys(frame: pl.DataFrame) -> pl.DataFrame:
+    """Add `key`, the text as the model reads it: equal keys are one text."""
+    normalize = normalizer().normalize_str
+    keys = [normalize(text or "") for text in frame["text"].to_list()]
+    return frame.with_columns(pl.Series("key", keys, dtype=pl.String))
+
+
+def _with_taught(workspace: Workspace, frame: pl.DataFrame) -> pl.DataFrame:
+    """Add the examples of learn-intents as training messages, in the place of messages that say the same."""
+    taught = _with_keys(read_taught(workspace.taught)).unique("key", keep="last", maintain_order=True)
+    if taught.is_empty():
+        return frame
+    again = pl.col("key").is_in(taught["key"].implode())
+    frame = frame.with_columns(
+        pl.when(~again).then("intent"),
+        pl.when(~again).then("intents"),
+        pl.when(again).then(UNSPLIT).otherwise("held").alias("held"),
+    )
+    rows = taught.select(
+        "text", "key", "intent", pl.concat_list("intent").alias("intents"), pl.lit(0, pl.Int64).alias("held")
+    )
+    return pl.concat([frame, rows], how="diagonal")
 
 
 def _labels(workspace: Workspace, task: str, config: LanguageConfig, notes: list[str]) -> pl.DataFrame:

@@ -12,9 +12,9 @@ from training.language import abstention
 from training.language.answers import answering
 from training.language.answers import figures as answer_figures
 from training.language.calibration import several
-from training.language.checkpoint import LanguageModel, checkpoint_path, load
+from training.language.checkpoint import LanguageModel, checkpoint_path, corpus_of, load
 from training.language.config import LanguageConfig
-from training.language.corpus import TASKS, Corpus, LanguageError, read_corpus
+from training.language.corpus import TASKS, Corpus, LanguageError
 from training.language.linear import fit_linear, fit_linear_sets
 from training.language.metrics import (
     accuracy,
@@ -47,7 +47,7 @@ def evaluate(workspace: Workspace, config: LanguageConfig) -> dict[str, Any]:
             f"{checkpoint_path(workspace)}: trained on other tables or splits than these, so that texts it "
             "has learned from could be held out now; run 'shopsight train language' again"
         )
-    corpus = read_corpus(workspace, model.config)
+    corpus = corpus_of(workspace, model)
     figures: dict[str, Any] = {"protocol": PROTOCOL, "notes": list(corpus.notes)}
     for task in TASKS:
         if corpus.classes[task]:

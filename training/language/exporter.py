@@ -17,9 +17,9 @@ from serving.routing.tensors import UNDERSTAND
 from training.export import model_folder, write_contract
 from training.language.answers import answering
 from training.language.calibration import calibrated
-from training.language.checkpoint import INPUTS, LanguageModel, checkpoint_path, load
+from training.language.checkpoint import INPUTS, LanguageModel, checkpoint_path, corpus_of, load
 from training.language.config import LanguageConfig
-from training.language.corpus import Corpus, LanguageError, read_corpus
+from training.language.corpus import Corpus, LanguageError
 from training.language.goldens import GOLDEN_TEXTS, encoder_golden, understand_goldens
 from training.language.graph import GraphEncoder, quantise, write_graph
 from training.language.metrics import accuracy
@@ -46,7 +46,7 @@ def export(workspace: Workspace, config: LanguageConfig) -> list[Path]:
         graph = Path(scratch) / "model.onnx"
         write_graph(model, graph)
         if config.precision == "int8":
-            corpus = read_corpus(workspace, model.config)
+            corpus = corpus_of(workspace, model)
             model, metrics["int8"] = quantised(model, corpus, graph)
         return [
             _export_encoder(workspace, model, metrics, graph),

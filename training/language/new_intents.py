@@ -18,9 +18,10 @@ from torch.nn import functional
 
 from serving.routing.texts import Texts, read_texts
 from training.data.tables import snapshot_sha256
+from training.data.taught import read_taught, with_examples, write_taught
 from training.language.calibration import settled
-from training.language.checkpoint import LanguageModel, as_tensors, checkpoint_path, load
-from training.language.corpus import Corpus, LanguageError, read_corpus
+from training.language.checkpoint import LanguageModel, as_tensors, checkpoint_path, corpus_of, load
+from training.language.corpus import Corpus, LanguageError
 from training.language.model import Encoder
 from training.workspace import Workspace
 
@@ -29,6 +30,7 @@ Progress = Callable[[str], None]
 
 _EACH = 20  # examples of every intent that are read together, so that none is forgotten
 _STEPS, _BATCH, _RATE = 120, 256, 5e-3
+MOST_LOSS = 0.01  # of the accuracy of the known intents, unless someone allows more
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,16 @@ def learn(workspace: Workspace, examples: Examples, most_loss: float, progress: 
     """Add the intents of `examples` to the workspace's trained model; returns what that did to old and new.
 
     The accuracy on the validation messages of the known intents may fall by most_loss (0.01 is a hundredth)
-    and no more: else LanguageError, and the model stays as it was. What the new intents reach is told by
-    two halves of their examples, each asked of what the other taught. Raises LanguageError also when the
-    tables are not those of the training, whose messages are read again.
+    and no more: else LanguageError, and the model stays as it was. The examples are kept, masked as
+    messages are (training/data/taught.py): every later training learns from them, too. What the new intents
+    reach is told by two halves of their examples, each asked of what the other taught. Raises LanguageError
+    also when the tables are not those of the training, whose messages are read again.
     """
     began = time.monotonic()
     model = load(workspace)
     if model.data_sha256 != snapshot_sha256(workspace.tables):
         raise LanguageError(f"{checkpoint_path(workspace)}: trained on other tables; train language again")
-    corpus = read_corpus(workspace, model.config)
+    corpus = corpus_of(workspace, model)
     figures: dict[str, Any] = {"new_intents": _halves(model, corpus, examples)}
     learned = extended(model, corpus, examples)
     before, after = (_validation_accuracy(one, corpus) for one in (model, learned))
@@ -95,8 +98,32 @@ def learn(workspace: Workspace, examples: Examples, most_loss: float, progress: 
             f"the known intents would fall from {before:.4f} to {after:.4f} on validation, more than "
             f"{most_loss:g}; nothing was changed: give clearer examples, or allow it with --most-loss"
         )
+    table = pl.DataFrame({"text": examples.texts, "intent": examples.intents})
+    write_taught(workspace.taught, with_examples(read_taught(workspace.taught), table))
     learned.save(checkpoint_path(workspace))
     return figures
+
+
+def taught_again(
+    model: LanguageModel, corpus: Corpus, taught: pl.DataFrame, progress: Progress
+) -> LanguageModel:
+    """Return a freshly trained model with what learn-intents was given taught as it was taught then.
+
+    A handful of examples is lost among thousands of messages, though training has them, too. Where the known
+    intents would lose more than a hundredth on validation, the model stays as training made it.
+    """
+    if taught.is_empty() or not model.classes["intent"]:
+        return model
+    examples = Examples(taught["text"].to_list(), taught["intent"].to_list())
+    before = _validation_accuracy(model, corpus)
+    learned = extended(model, corpus, examples)
+    after = _validation_accuracy(learned, corpus)
+    names = ", ".join(sorted(set(examples.intents)))
+    if before - after > MOST_LOSS:
+        progress(f"intents {names}: not taught again, the others would fall from {before:.4f} to {after:.4f}")
+        return model
+    progress(f"intents {names}: taught again from {len(examples.texts)} examples")
+    return learned
 
 
 def extended(model: LanguageModel, corpus: Corpus, examples: Examples) -> LanguageModel:
@@ -155,6 +182,8 @@ def _replayed(
         given = [t for t, intent in zip(examples.texts, examples.intents, strict=True) if intent == name]
         own = rows[label == number]
         given += corpus.texts_of(rng.permutation(own)[: max(0, _EACH - len(given))])
+        if not given:  # what taught this intent was forgotten since
+            continue
         texts += [given[i % len(given)] for i in range(_EACH)]
         labels += [number] * _EACH
     return read_texts(model.tokenizer, texts, model.config.max_tokens), np.array(labels, dtype=np.int64)

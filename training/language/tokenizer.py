@@ -6,8 +6,9 @@ Normalisation, the leading token and truncation are part of `tokenizer.json`, so
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
@@ -17,6 +18,7 @@ from training.data.masking import MASKS
 
 START, MASK = 1, 2  # 0 pads
 _SPECIAL = ["[PAD]", "[CLS]", "[MASK]"]
+_LEAST_AUTHORS = 3
 
 
 def normalizer() -> normalizers.Normalizer:
@@ -43,10 +45,14 @@ def with_lookaround(pattern: str) -> str:
     return looked_at.replace("()", "")
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int, max_tokens: int) -> Tokenizer:
+def train_tokenizer(
+    texts: Sequence[str], vocab_size: int, max_tokens: int, authors: Sequence[int] | None = None
+) -> Tokenizer:
     """Learn a byte-level BPE on `texts`; every text gets [CLS] first and is cut to `max_tokens`.
 
-    Bytes are its alphabet, so that no text is unknown to it: Chinese, emoji and typos survive.
+    Bytes are its alphabet, so that no text is unknown to it: Chinese, emoji and typos survive. No token is
+    the word of fewer than three `authors`, a number for who wrote each text (by default someone else each):
+    a served vocabulary shows nobody's name.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizer()
@@ -72,7 +78,42 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, max_tokens: int) -> T
     # As added tokens they would be found in what customers write: "[PAD]" in a message is a word like others.
     content = json.loads(tokenizer.to_str())
     content["added_tokens"] = []
+    writers = range(len(texts)) if authors is None else authors
+    content["model"] = _with_common_tokens(content["model"], _words_by_author(tokenizer, texts, writers))
     return Tokenizer.from_str(json.dumps(content))
+
+
+def _words_by_author(
+    tokenizer: Tokenizer, texts: Sequence[str], authors: Sequence[int]
+) -> dict[str, set[int]]:
+    """Of each word, as the tokenizer spells it, who wrote it."""
+    split, normalize = tokenizer.pre_tokenizer.pre_tokenize_str, tokenizer.normalizer.normalize_str
+    words: dict[str, set[int]] = {}
+    for text, author in zip(texts, authors, strict=True):
+        for word, _ in split(normalize(text)):
+            words.setdefault(word, set()).add(int(author))
+    return words
+
+
+def _with_common_tokens(model: dict[str, Any], words: dict[str, set[int]]) -> dict[str, Any]:
+    """Return a BPE without the tokens that are part of the words of too few authors.
+
+    What a token is merged of is part of the same words, so that no merge that stays loses its parts.
+    """
+    vocab: dict[str, int] = model["vocab"]
+    longest, written_by = max(map(len, vocab)), dict[str, set[int]]()
+    for word, authors in words.items():
+        for start in range(len(word)):
+            for stop in range(start + 2, min(len(word), start + longest) + 1):
+                if word[start:stop] in vocab:
+                    written_by.setdefault(word[start:stop], set()).update(authors)
+    rare = {
+        token for token in vocab
+        if len(token) > 1 and token not in _SPECIAL and len(written_by.get(token, ())) < _LEAST_AUTHORS
+    }  # fmt: skip
+    kept = [token for token in sorted(vocab, key=vocab.__getitem__) if token not in rare]
+    merges = [pair for pair in model["merges"] if "".join(pair) not in rare]
+    return model | {"vocab": {token: number for number, token in enumerate(kept)}, "merges": merges}
 
 
 class Splitter:

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from serving.routing.texts import Texts, read_texts
 from training.data.tables import snapshot_sha256
+from training.data.taught import read_taught
 from training.language.batches import in_order, shuffled
 from training.language.calibration import settled
 from training.language.checkpoint import (
@@ -43,6 +44,7 @@ from training.language.corpus import (
 )
 from training.language.metrics import r_precision
 from training.language.model import Body, Encoder, SmallBody
+from training.language.new_intents import taught_again
 from training.language.pretrained import PretrainedBody, load_pretrained, merged
 from training.language.pretraining import pretrain
 from training.language.targets import Targets, taught
@@ -64,6 +66,7 @@ def train(workspace: Workspace, config: LanguageConfig, progress: Progress) -> d
         progress(note)
     resume = checkpoint_path(workspace).with_name("resume.safetensors")
     model, figures = fit(corpus, config, progress, resume)
+    model = taught_again(model, corpus, read_taught(workspace.taught), progress)
     replace(model, data_sha256=snapshot_sha256(workspace.tables)).save(checkpoint_path(workspace))
     resume.unlink(missing_ok=True)
     return figures
@@ -82,7 +85,8 @@ def fit(
     if config.encoder:
         body, tokenizer = load_pretrained(config.encoder, config.tuning, config.max_tokens)
     else:
-        tokenizer = train_tokenizer(corpus.texts_of(seen), config.vocab_size, config.max_tokens)
+        authors = corpus.author[seen].tolist() if len(corpus.author) else None
+        tokenizer = train_tokenizer(corpus.texts_of(seen), config.vocab_size, config.max_tokens, authors)
         body = SmallBody(config, tokenizer.get_vocab_size())
     run = _Run(corpus, config, tokenizer, body)
     if not run.load(resume) and config.pretrain_epochs:

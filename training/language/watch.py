@@ -17,6 +17,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from training.language.checkpoint import LanguageModel
+from training.language.corpus import author_codes
 from training.language.metrics import accuracy
 from training.language.tokenizer import normalizer
 from training.privacy.consent import LANGUAGE, permitted
@@ -28,7 +29,8 @@ OUTSIDE = "none of the known"
 RECENT = timedelta(weeks=4)
 _LEAST_MOVE = 0.01  # of a share, below which a sure change is no news
 _LEAST_GROUP, _GROUP_SHARE = 8, 0.02
-_MOST_READ, _DIMENSIONS, _WORDS, _EXAMPLES = 4_000, 50, 5, 3
+_LEAST_AUTHORS = 5  # a word of fewer people may be somebody's name, and no topic
+_MOST_READ, _DIMENSIONS, _WORDS = 4_000, 50, 5
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def read(workspace: Workspace, model: LanguageModel) -> Read:
     written = permitted(workspace, "messages", LANGUAGE).filter(
         pl.col("rating").is_null(), pl.col("text").str.strip_chars() != "", pl.col("timestamp").is_not_null()
     )
-    frame = written.select("message_id", "timestamp", "text").collect().sort("timestamp", "message_id")
+    columns = ["message_id", "timestamp", "text", "customer_id"]
+    frame = written.select(columns).collect().sort("timestamp", "message_id")
     said = model.predict(frame["text"].to_list())
     inside = model.in_scope(said)
     intent = [name if ok else OUTSIDE for name, ok in zip(said.labels("intent"), inside, strict=True)]
@@ -96,39 +99,45 @@ def groups(found: Read) -> list[dict[str, Any]]:
     """Return groups of like messages among those of late that no known intent covers, the newest first.
 
     Each is {size, share of these messages, recent_a_week, before_a_week: how many like them came in the time
-    before; words: what they say more than other messages do, examples}. HDBSCAN (Campello et al. 2013) on
-    TF-IDF vectors of words, after latent semantic analysis.
+    before; words: what they say more than other messages do}. No text is told, no word that fewer than five
+    people wrote, and no group of fewer people: more people read figures than messages. HDBSCAN
+    (Campello et al. 2013) on TF-IDF vectors of words, after latent semantic analysis.
     """
     outside = found.frame.filter(pl.col("intent") == OUTSIDE)
     late = outside.filter(found.is_recent).tail(_MOST_READ)
     if late.height < 2 * _LEAST_GROUP:
         return []
-    vectors, words = _vectors(found.frame["text"].to_list(), late["text"].to_list())
+    authors = author_codes(late["customer_id"])
+    vectors, words = _vectors(found.frame["text"].to_list(), late["text"].to_list(), authors)
     least = max(_LEAST_GROUP, round(_GROUP_SHARE * late.height))
     place = HDBSCAN(min_cluster_size=least, copy=True).fit_predict(vectors)
     earlier = outside.filter(~found.is_recent)
-    vectors_before, _ = _vectors(found.frame["text"].to_list(), earlier["text"].to_list())
+    before = author_codes(earlier["customer_id"])
+    vectors_before, _ = _vectors(found.frame["text"].to_list(), earlier["text"].to_list(), before)
     weeks_before = max(1.0, _span_days(found) / 7 - RECENT.days / 7)
     told = []
     for group in range(place.max() + 1):
         members = np.flatnonzero(place == group)
+        if len(np.unique(authors[members])) < _LEAST_AUTHORS:
+            continue
         centre = _unit(vectors[members].mean(axis=0)[None])[0]
         near = vectors[members] @ centre
         like = int((vectors_before @ centre >= np.quantile(near, 0.1)).sum())
-        order = members[np.argsort(-near, kind="stable")]
         told.append({
             "size": len(members),
             "share": len(members) / late.height,
             "recent_a_week": len(members) / (RECENT.days / 7),
             "before_a_week": like / weeks_before,
             "words": words(members),
-            "examples": list(dict.fromkeys(late["text"][i] for i in order.tolist()))[:_EXAMPLES],
         })  # fmt: skip
     return sorted(told, key=lambda group: float(group["before_a_week"]) - float(group["recent_a_week"]))
 
 
-def _vectors(corpus: list[str], texts: list[str]) -> tuple[Array, Any]:
-    """Return unit vectors [texts, dimensions] in the space of `corpus`, and what tells members' words."""
+def _vectors(corpus: list[str], texts: list[str], authors: NDArray[np.int64]) -> tuple[Array, Any]:
+    """Return unit vectors [texts, dimensions] in the space of `corpus`, and what tells members' words.
+
+    authors: who wrote each of the texts.
+    """
     clean = normalizer().normalize_str
     weigh = TfidfVectorizer(tokenizer=_terms, token_pattern=None, lowercase=False, min_df=2)
     known = weigh.fit_transform([clean(text) for text in corpus])
@@ -139,8 +148,12 @@ def _vectors(corpus: list[str], texts: list[str]) -> tuple[Array, Any]:
     names = weigh.get_feature_names_out()
 
     def words(members: NDArray[np.int64]) -> list[str]:
-        more = np.asarray(rows[members].mean(axis=0)).ravel() - usual
-        return [str(names[i]) for i in np.argsort(-more, kind="stable")[:_WORDS]]
+        inside = rows[members].tocoo()
+        more = np.asarray(inside.mean(axis=0)).ravel() - usual
+        by_author = pl.DataFrame({"author": authors[members[inside.row]], "word": inside.col})
+        counts = by_author.group_by("word").agg(pl.col("author").n_unique()).sort("word")
+        common = counts.filter(pl.col("author") >= _LEAST_AUTHORS)["word"].to_numpy()
+        return [str(names[i]) for i in common[np.argsort(-more[common], kind="stable")][:_WORDS]]
 
     if not len(texts):
         return np.empty((0, space.n_components)), words

@@ -24,21 +24,22 @@ def erase_people(folder: Path, customer_ids: Collection[str], pseudonyms: Collec
     Files are replaced, never written into, because releases share them by hard links. Returns how many rows
     were removed, 0 for a model that knows no customers.
     """
-    if not (folder / CUSTOMERS_FILE).is_file():
-        return 0
-    customers, identities = load_file(folder / CUSTOMERS_FILE), load_file(folder / IDENTITIES_FILE)
-    kept = ~_named(customers["customer_id"], customer_ids)
-    known = ~_named(identities["pseudonym"], pseudonyms)
-    rows = identities["customer_row"]
-    known &= (rows < 0) | kept[np.maximum(rows, 0)] if len(kept) else known
+    customers, identities, kept, known = _kept(folder, customer_ids, pseudonyms)
     removed = int((~kept).sum() + (~known).sum())
     if removed:
         moved = np.append(np.cumsum(kept) - 1, -1)  # the last place answers for row -1
+        rows = identities["customer_row"]
         identities = {"pseudonym": identities["pseudonym"][known], "customer_row": moved[rows[known]]}
         _replace(folder / CUSTOMERS_FILE, without_rows(customers, kept))
         _replace(folder / IDENTITIES_FILE, identities)
         _rewrite_contract(folder)
     return removed
+
+
+def count_people(folder: Path, customer_ids: Collection[str], pseudonyms: Collection[str]) -> int:
+    """Return how many rows `erase_people` would remove."""
+    _, _, kept, known = _kept(folder, customer_ids, pseudonyms)
+    return int((~kept).sum() + (~known).sum())
 
 
 def people_rows(folder: Path, customer_ids: Collection[str]) -> list[dict[str, Any]]:
@@ -76,6 +77,22 @@ def without_rows(arrays: dict[str, Array], kept: NDArray[np.bool_]) -> dict[str,
                 raise ValueError(f"array {name} has {len(array)} rows, expected one a customer: {len(kept)}")
             answer[name] = array[kept]
     return answer
+
+
+def _kept(
+    folder: Path, customer_ids: Collection[str], pseudonyms: Collection[str]
+) -> tuple[dict[str, Array], dict[str, Array], NDArray[np.bool_], NDArray[np.bool_]]:
+    """A router's customers and identities, and which rows of each stay; no rows for a model that has none."""
+    if not (folder / CUSTOMERS_FILE).is_file():
+        nothing = np.zeros(0, dtype=np.bool_)
+        return {}, {}, nothing, nothing
+    customers, identities = load_file(folder / CUSTOMERS_FILE), load_file(folder / IDENTITIES_FILE)
+    kept = ~_named(customers["customer_id"], customer_ids)
+    known = ~_named(identities["pseudonym"], pseudonyms)
+    rows = identities["customer_row"]
+    if len(kept):
+        known &= (rows < 0) | kept[np.maximum(rows, 0)]
+    return customers, identities, kept, known
 
 
 def _named(matrix: Array, ids: Collection[str]) -> NDArray[np.bool_]:

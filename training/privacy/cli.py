@@ -6,10 +6,13 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from training.privacy.forget import Plan, Receipt
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -26,10 +29,11 @@ IdFileOption = Annotated[
     ),
 ]
 DEFAULT_WORKSPACE = Path("workspace")
+_MOST_LINES = 20  # of accounts and of mentions on a terminal; --json has all
 
 
-class IdFileError(ValueError):
-    """The file of ids cannot be used."""
+class NotConfirmedError(RuntimeError):
+    """Nobody said yes to what would be erased; nothing was touched."""
 
 
 @app.command("forget")
@@ -43,37 +47,68 @@ def forget_command(
             "--repository", help="Repositories that serve these models; by default WORKSPACE's own."
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show whom and what it would erase; touch nothing.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask before erasing the accounts that are listed.")
+    ] = False,
+    skip_unknown: Annotated[
+        bool, typer.Option("--skip-unknown", help="Pass over ids that nobody has and erase the others.")
+    ] = False,
+    mask_mentions: Annotated[
+        bool,
+        typer.Option(
+            "--mask-mentions",
+            help="Mask the customers' names, mail addresses and phones in texts of others, now and whenever "
+            "the same texts are ingested again.",
+        ),
+    ] = False,
     retrain: Annotated[
         bool, typer.Option("--retrain", help="Then train, export and publish again without the customers.")
     ] = False,
     recipe: Annotated[str, typer.Option(help="The recipe that --retrain trains by.")] = "default",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the receipt as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan or the receipt as JSON.")] = False,
 ) -> None:
     """Erase customers from tables, quarantine, models and every kept release, for good, with a receipt.
 
-    Example: echo W1771497429 | shopsight forget --source web --id-file - --workspace shop/workspace
+    Every account that would go is listed first, with the rule that joined it to the customer. An id that
+    nobody has, or an unknown source, touches nothing and exits 1.
+
+    Example: shopsight forget --source web --id-file ids.txt --workspace shop/workspace --dry-run
     """
     from serving.pseudonym import load_key
-    from training.privacy.forget import Repository, forget
+    from training.privacy.forget import Repository, forget, look
+    from training.privacy.ids import read_ids
     from training.workspace import Workspace
 
-    where, console = Workspace(workspace), Console(stderr=as_json)
-    repositories = [Repository(p, server_of(p)) for p in repository or [where.repository] if p.is_dir()]
+    where, key, console = Workspace(workspace), load_key(), Console(stderr=as_json)
+    lines = read_ids(id_file)
+    paths = [path for path in repository or [where.repository] if path.is_dir()]
+    plan = look(where, key, source, list(lines), [Repository(path) for path in paths])
+    _show_plan(console, plan)
+    _check_known(plan, lines, id_file, source, skip_unknown=skip_unknown)
+    if dry_run:
+        if as_json:
+            typer.echo(json.dumps(plan.as_dict(), default=str))
+        console.print("dry run: nothing was touched")
+        return
+    if not plan.pending:
+        console.print("all of them were forgotten before, and nothing of them was found: nothing was touched")
+        return
+    if not yes:
+        _confirm(interactive=sys.stdin.isatty() and id_file != "-" and not as_json)
+    repositories = [Repository(path, server_of(path)) for path in paths]
     say = _printer(console)
-    receipt = forget(where, load_key(), source, read_ids(id_file), repositories, say)
+    receipt = forget(
+        where, key, source, list(lines), repositories, say, skip_unknown=skip_unknown, mask=mask_mentions
+    )
     if retrain:
         _retrain(where, recipe, receipt.learned_before, repositories, say)
     if as_json:
         typer.echo(json.dumps(asdict(receipt)))
-        return
-    for place, rows in receipt.erased.items():
-        console.print(f"{rows:>8,} rows erased from {place}", highlight=False)
-    for path, numbers in receipt.releases.items():
-        console.print(f"published anew in {path}: release {', '.join(map(str, numbers)) or 'none'}")
-    console.print(f"receipt: {where.root / 'receipts'}; searched, and nothing of them was found")
-    if receipt.learned_before and not retrain:
-        learned = ", ".join(receipt.learned_before)
-        console.print(f"weights of {learned} were learned with them too: 'shopsight train' learns without")
+    else:
+        _show_receipt(console, where, receipt, retrained=retrain)
 
 
 @app.command("subject-access")
@@ -83,15 +118,16 @@ def subject_access_command(
     out: Annotated[Path, typer.Option("--out", help="The JSON file to write, readable by you alone.")],
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
-    """Write everything that is held on one customer: tables, refused rows, what models learned.
+    """Write everything that is held on one customer: accounts, tables, refused rows, what models learned.
 
     Example: echo W1771497429 | shopsight subject-access --source web --id-file - --out held.json
     """
     from serving.pseudonym import load_key
+    from training.privacy.ids import IdFileError, read_ids
     from training.privacy.subject_access import subject_access
     from training.workspace import Workspace
 
-    ids = read_ids(id_file)
+    ids = list(read_ids(id_file))
     if len(ids) != 1:
         raise IdFileError(f"{id_file}: holds {len(ids)} ids; what is held is written for one at a time")
     held = subject_access(Workspace(workspace), load_key(), source, ids[0])
@@ -103,27 +139,73 @@ def subject_access_command(
     console.print(f"wrote {out}")
 
 
-def read_ids(file: str) -> list[str]:
-    """Read raw ids, one a line; a line in double quotes is a JSON string, for an id with a newline in it.
+def _show_plan(console: Console, plan: Plan) -> None:
+    """List the accounts that would go, what is held of them, and who else names them."""
+    say = _plain_printer(console)
+    say(f"{plan.accounts.height:,} accounts of {len(plan.pending):,} people would be erased:")
+    for account in plan.accounts.head(_MOST_LINES).iter_rows(named=True):
+        joined = (
+            f"rule {account['rule']}, score {account['score']:.3f}, since {account['valid_from']:%Y-%m-%d}"
+        )
+        say(f"  {account['customer_id']}  {account['source']}:{account['source_id'][:8]}  {joined}")
+    if plan.accounts.height > _MOST_LINES:
+        say(f"  and {plan.accounts.height - _MOST_LINES:,} more; --json lists all")
+    if plan.accounts["customer_id"].is_duplicated().any():
+        say("  if these are not one person, part them first: shopsight identity review --help")
+    for place, rows in plan.rows.items():
+        say(f"{rows:>8,} rows in {place}")
+    for path, num in plan.releases.items():
+        say(f"{num:>8,} releases of {path} would be published again without them")
+    if plan.mentions is None:
+        say(
+            "texts of other people cannot be searched: no ingest has noted what accounts are called; run "
+            "'shopsight ingest' before forgetting, because it is not known afterwards"
+        )
+        return
+    for mention in plan.mentions[:_MOST_LINES]:
+        say(f"  named in {mention.place}: {mention.row} ({', '.join(mention.kinds)})")
+    if plan.mentions:
+        say(f"{len(plan.mentions):,} texts of others name them; --mask-mentions masks what they are called")
 
-    Raises IdFileError naming the line.
-    """
-    try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise IdFileError(f"{file}: cannot be read ({error}); give a UTF-8 file of ids, one a line") from None
-    ids = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        line = line.removesuffix("\r")
-        if not line:
-            continue
-        try:
-            ids.append(str(json.loads(line)) if line.startswith('"') else line)
-        except ValueError:
-            raise IdFileError(f"{file}, line {number}: begins as a JSON string but is none") from None
-    if not ids:
-        raise IdFileError(f"{file}: holds no id; write one a line")
-    return list(dict.fromkeys(ids))
+
+def _check_known(plan: Plan, lines: dict[str, int], id_file: str, source: str, *, skip_unknown: bool) -> None:
+    """Refuse ids that nobody has; the message names their lines and not the ids."""
+    from training.privacy.forget import UnknownIdsError
+
+    if not plan.unknown or (skip_unknown and plan.people):
+        return
+    numbers = [lines[one] for one in plan.unknown]
+    shown = ", ".join(map(str, numbers[:_MOST_LINES])) + (", …" if len(numbers) > _MOST_LINES else "")
+    name = "standard input" if id_file == "-" else id_file
+    raise UnknownIdsError(
+        f"{name}: {len(numbers)} of {len(lines)} ids are not known in source '{source}' (line {shown}); "
+        "nothing was touched: correct them, look whether they are of another source, or pass over them with "
+        "--skip-unknown"
+    )
+
+
+def _confirm(*, interactive: bool) -> None:
+    if not interactive:
+        raise NotConfirmedError(
+            "nothing was touched: look over the accounts listed above, and say --yes to erase them"
+        )
+    if not typer.confirm("Erase these accounts for good?"):
+        raise NotConfirmedError("nothing was touched")
+
+
+def _show_receipt(console: Console, where: Any, receipt: Receipt, *, retrained: bool) -> None:
+    say = _plain_printer(console)
+    for place, rows in receipt.erased.items():
+        say(f"{rows:>8,} rows erased from {place}")
+    for path, numbers in receipt.releases.items():
+        say(f"published anew in {path}: release {', '.join(map(str, numbers)) or 'none'}")
+    say(f"receipt: {where.root / 'receipts'}; searched for their ids and texts, and nothing was found")
+    if receipt.mentions:
+        done = "are masked" if receipt.masked else "still name them"
+        say(f"{receipt.mentions:,} texts of others {done}")
+    if receipt.learned_before and not retrained:
+        learned = ", ".join(receipt.learned_before)
+        say(f"weights of {learned} were learned with them too: 'shopsight train' learns without")
 
 
 def _retrain(where: Any, name: str, trained: tuple[str, ...], repositories: list[Any], say: Any) -> None:
@@ -152,3 +234,7 @@ def server_of(repository: Path) -> Any:
 
 def _printer(console: Console) -> Any:
     return lambda line: console.print(f"[dim]{line}[/dim]", highlight=False)
+
+
+def _plain_printer(console: Console) -> Any:
+    return lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import polars as pl
+
+from serving.contract import read_json
 from serving.durable import write_text
 from serving.forgotten import FORGOTTEN_FILE, Forgotten, Tombstone
 from serving.pseudonym import PseudonymKey
+from serving.release import releases
 from serving.repository import republish
 from serving.undo import ModelServer
+from training.data.forgetting import word_hash
+from training.data.phrases import Phrase
 from training.data.tables import snapshot_sha256
 from training.privacy import places
 from training.privacy.artefacts import erase_people
-from training.privacy.people import Person, find_person
+from training.privacy.mentions import Mention, mask_mentions, mentions, names_of
+from training.privacy.people import Person, accounts_of, find_people
 from training.privacy.renew import renew_model, renew_workspace
 from training.workspace import Workspace
 
@@ -37,12 +45,52 @@ class Repository:
     server: ModelServer | None = None
 
 
+class UnknownIdsError(LookupError):
+    """Nobody has some of the ids that were given; nothing was touched."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `forget` would do, found without touching anything.
+
+    people: those behind the ids, pending: those of them of whom something is left; unknown: the ids, as they
+    were given, that nobody has. accounts: (source, source_id as keyed hash, customer_id, rule, score,
+    valid_from) of all that would go. rows: by place. releases: how many are kept, by repository; each is
+    published again. mentions: texts of others that name them, None where no ingest has noted what accounts
+    are called.
+    """
+
+    people: tuple[Person, ...]
+    pending: tuple[Person, ...]
+    unknown: tuple[str, ...]
+    accounts: pl.DataFrame
+    rows: dict[str, int]
+    releases: dict[str, int]
+    phrases: tuple[Phrase, ...] = field(repr=False)
+    mentions: tuple[Mention, ...] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready data, without what the people are called and without the unknown ids."""
+        return {
+            "people": [asdict(person) for person in self.people],
+            "already_forgotten": len(self.people) - len(self.pending),
+            "unknown": len(self.unknown),
+            "accounts": self.accounts.to_dicts(),
+            "rows": self.rows,
+            "releases": self.releases,
+            "mentions": None if self.mentions is None else [asdict(one) for one in self.mentions],
+        }
+
+
 @dataclass(frozen=True)
 class Receipt:
     """What was erased where: rows by table, file and model, new releases by repository.
 
-    unknown: how many of the ids no table knew; they have tombstones too. learned_before: families whose
-    trained weights still carry what was learned from everybody together, until they are trained again.
+    accounts: how many, by source and by the rule that had joined them to the customer. unknown: how many of
+    the ids nobody had; they were passed over. mentions: in how many texts of others they were found, None
+    where those could not be searched; masked: whether they are masked there now, and whenever the same texts
+    are ingested again. learned_before: families whose trained weights still carry what was learned from
+    everybody together, until they are trained again.
     """
 
     forgotten_at: str
@@ -50,11 +98,40 @@ class Receipt:
     customer_ids: tuple[str, ...]
     num_ids: int
     unknown: int
+    accounts: dict[str, int]
     erased: dict[str, int]
     releases: dict[str, list[int]]
+    mentions: int | None
+    masked: bool
     learned_before: tuple[str, ...]
     snapshot_sha256: str
     format_version: int = FORMAT_VERSION
+
+
+def look(
+    workspace: Workspace,
+    key: PseudonymKey,
+    source: str,
+    source_ids: Sequence[str],
+    repositories: Sequence[Repository] = (),
+) -> Plan:
+    """Find who has these raw ids in `source` and what `forget` would erase of them; touches nothing.
+
+    Raises UnknownSourceError for a source of which the workspace knows nothing.
+    """
+    found = find_people(workspace, key, source, source_ids)
+    pending = tuple(p for p in found.people if not _is_done(workspace, p, repositories))
+    phrases = names_of(workspace, pending, key)
+    return Plan(
+        found.people,
+        pending,
+        found.unknown,
+        accounts_of(workspace, key, pending),
+        places.held_rows(workspace, pending, key) if pending else {},
+        {str(r.path): len(releases(r.path)) for r in repositories if _knows(r.path, pending)},
+        phrases or (),
+        None if phrases is None else mentions(workspace, pending, phrases, key),
+    )
 
 
 def forget(
@@ -64,60 +141,96 @@ def forget(
     source_ids: Sequence[str],
     repositories: Sequence[Repository] = (),
     progress: Progress = lambda _: None,
+    *,
+    skip_unknown: bool = False,
+    mask: bool = False,
 ) -> Receipt:
     """Erase the customers who have these raw ids in `source` and return the receipt, also written.
 
     Tombstones come first: from then on ingest, training and serving obey, even if this is killed; the same
     call again then finishes the work. Tables, quarantine, checkpoints, exported models and every kept release
-    follow; what remains is searched for at the end. Raises NotForgotten naming files with traces.
+    follow; what remains is searched for at the end. mask: texts of others that name them are masked too, now
+    and at every ingest to come. Where all of them were forgotten before, nothing is touched.
+
+    Raises UnknownSourceError, and UnknownIdsError for ids that nobody has unless skip_unknown passes over
+    them, before anything is touched; NotForgotten naming files with traces.
     """
+    plan = look(workspace, key, source, source_ids, repositories)
+    if not plan.people or (plan.unknown and not skip_unknown):
+        raise UnknownIdsError(
+            f"{len(plan.unknown)} of {len(source_ids)} ids are not known in source '{source}'; nothing was "
+            "touched: correct them, or pass over them with skip_unknown where others are known"
+        )
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    renew_workspace(workspace, key)
-    people = _people(workspace, key, source, source_ids)
     trained = tuple(sorted(path.name for path in workspace.checkpoints.glob("[!.]*")))
-    unknown = sum(not person.customer_ids for person in people)
-    stones = [Tombstone(p.customer_ids, p.pseudonyms, key.key_id, now) for p in people]
-    for folder in (workspace.root, *(repository.path for repository in repositories)):
-        if folder.is_dir():
-            Forgotten.read(folder).joined(Forgotten(stones)).write(folder)
-    progress(
-        f"{len(source_ids):,} ids are {len(people):,} people, {unknown:,} of them unknown; tombstones lie"
-    )
-    erased = {f"tables/{n}": rows for n, rows in places.erase_tables(workspace, people).items() if rows}
-    if refused := places.erase_quarantine(workspace, people, key, source_ids):
-        erased["quarantine"] = refused
-    erased |= places.erase_files(workspace, people) | places.erase_models(workspace, people)
-    progress(f"removed {sum(erased.values()):,} rows from {len(erased)} places of the workspace")
-    releases = {
-        str(r.path): _erase_releases(r, people, key, progress) for r in repositories if r.path.is_dir()
-    }
     receipt = Receipt(
         forgotten_at=now,
         key_id=key.key_id,
-        customer_ids=tuple(places.whose(people)),
+        customer_ids=tuple(places.whose(plan.people)),
         num_ids=len(source_ids),
-        unknown=unknown,
-        erased=erased,
-        releases=releases,
+        unknown=len(plan.unknown),
+        accounts=_by_rule(plan.accounts),
+        erased={},
+        releases={},
+        mentions=None if plan.mentions is None else len(plan.mentions),
+        masked=mask,
         learned_before=trained,
         snapshot_sha256=snapshot_sha256(workspace.tables),
     )
-    _search(workspace, repositories, people)
+    if not plan.pending:
+        return receipt
+    renew_workspace(workspace, key)
+    _bury(workspace, key, plan, repositories, now, mask=mask)
+    progress(f"{len(source_ids):,} ids are {len(plan.pending):,} people; tombstones lie")
+    texts = places.own_texts(workspace, plan.pending)
+    erased = places.erase_rows(workspace, plan.pending, key)
+    if mask:
+        mask_mentions(workspace, plan.phrases)
+    progress(f"removed {sum(erased.values()):,} rows from {len(erased)} places of the workspace")
+    made = {
+        str(r.path): _erase_releases(r, plan.pending, key, progress)
+        for r in repositories if str(r.path) in plan.releases
+    }  # fmt: skip
+    receipt = replace(
+        receipt, erased=erased, releases=made, snapshot_sha256=snapshot_sha256(workspace.tables)
+    )
+    _search(workspace, repositories, plan.pending, texts)
     _write(workspace, receipt)
     return receipt
 
 
-def _people(workspace: Workspace, key: PseudonymKey, source: str, source_ids: Sequence[str]) -> list[Person]:
-    """The people behind the ids, each once; with what an earlier, unfinished call had found of them."""
-    known = {pair: stone for stone in Forgotten.read(workspace.root).tombstones for pair in stone.pseudonyms}
-    people = []
-    for source_id in source_ids:
-        stone = known.get((source, key.pseudonym(source, source_id)))
-        if stone is not None:
-            people.append(Person(stone.customer_ids, stone.pseudonyms))
-        else:
-            people.append(find_person(workspace, key, source, source_id))
-    return list(dict.fromkeys(people))
+def _bury(
+    workspace: Workspace,
+    key: PseudonymKey,
+    plan: Plan,
+    repositories: Sequence[Repository],
+    now: str,
+    *,
+    mask: bool,
+) -> None:
+    """Write the tombstones, in the workspace and in every repository."""
+    phrases = [(p.kind, tuple(word_hash(key, word) for word in p.words)) for p in plan.phrases if mask]
+    stones = [Tombstone(p.customer_ids, p.pseudonyms, key.key_id, now, tuple(phrases)) for p in plan.pending]
+    for folder in (workspace.root, *(repository.path for repository in repositories)):
+        if folder.is_dir():
+            Forgotten.read(folder).joined(Forgotten(stones)).write(folder)
+
+
+def _is_done(workspace: Workspace, person: Person, repositories: Sequence[Repository]) -> bool:
+    """Whether a receipt says that this person was erased, and nothing on disk contradicts it."""
+    stones = Forgotten.read(workspace.root).tombstones
+    if not any(stone.pseudonyms == person.pseudonyms for stone in stones):
+        return False
+    receipts = [read_json(path) for path in (workspace.root / RECEIPTS).glob("forget-*.json")]
+    told = {customer_id for receipt in receipts for customer_id in receipt["customer_ids"]}
+    return bool(person.customer_ids) and told.issuperset(person.customer_ids) and not _left(
+        workspace, repositories, [person]
+    )  # fmt: skip
+
+
+def _by_rule(accounts: pl.DataFrame) -> dict[str, int]:
+    counted = accounts.group_by("source", "rule").len().sort("source", "rule")
+    return {f"{source}: {rule}": num for source, rule, num in counted.iter_rows()}
 
 
 def _erase_releases(
@@ -133,14 +246,37 @@ def _erase_releases(
     return [release.number for release in made]
 
 
-def _search(workspace: Workspace, repositories: Sequence[Repository], people: Collection[Person]) -> None:
-    folders = [workspace.tables, workspace.quarantine, workspace.checkpoints, workspace.models]
-    found = places.traces([*folders, workspace.reports, *(r.path for r in repositories)], people)
-    left = [str(path) for path in found if path.name != FORGOTTEN_FILE]
-    if left:
+def _knows(repository: Path, people: Collection[Person]) -> bool:
+    """Whether a kept release has rows of these people."""
+    if not people or not repository.is_dir():
+        return False
+    folders = [r.folder(repository, name) for r in releases(repository) for name in r.models]
+    return any(places.count_in(folder, people) for folder in folders)
+
+
+def _search(
+    workspace: Workspace,
+    repositories: Sequence[Repository],
+    people: Collection[Person],
+    texts: Collection[str],
+) -> None:
+    if left := _left(workspace, repositories, people, texts):
         raise NotForgotten(
             f"traces are left in {', '.join(left)}; tombstones hold, remove or make these files again"
         )
+
+
+def _left(
+    workspace: Workspace,
+    repositories: Sequence[Repository],
+    people: Collection[Person],
+    texts: Collection[str] = (),
+) -> list[str]:
+    """The files that still hold an id or pseudonym of these people, or one of their texts."""
+    folders = [workspace.tables, workspace.quarantine, workspace.checkpoints, workspace.models]
+    folders += [workspace.taught, workspace.reports, *(r.path for r in repositories)]
+    found = places.traces(folders, people, texts)
+    return [str(path) for path in found if path.name != FORGOTTEN_FILE]
 
 
 def _write(workspace: Workspace, receipt: Receipt) -> None:

@@ -1,14 +1,26 @@
-"""Who is meant: a source's raw id to the customer, all their ids and all their pseudonyms."""
+"""Who is meant: a source's raw id to the customer, all their ids and all their accounts."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
+from serving.forgotten import Forgotten
 from serving.pseudonym import PseudonymKey
+from training.data.identity import renew
+from training.data.quarantine import read_quarantine
+from training.data.sources import nearest
 from training.data.tables import scan_table
+from training.privacy.ids import forms_of
 from training.workspace import Workspace
+
+_ACCOUNT = ("source", "source_id", "customer_id", "rule", "score", "valid_from")
+
+
+class UnknownSourceError(LookupError):
+    """No account, refused row or tombstone of the workspace is of this source."""
 
 
 @dataclass(frozen=True)
@@ -21,25 +33,86 @@ class Person:
     pseudonyms: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True)
+class Found:
+    """people: those behind the ids, each once; unknown: the ids, as they were given, that nobody has."""
+
+    people: tuple[Person, ...]
+    unknown: tuple[str, ...]
+
+
+def find_people(workspace: Workspace, key: PseudonymKey, source: str, source_ids: Sequence[str]) -> Found:
+    """Find who has these raw ids in a source; an id may carry what forms_of takes off.
+
+    Someone whose forgetting was begun is found by the tombstone, with all that was theirs then, and one who
+    has nothing but refused rows by their id alone. Changes nothing. Raises UnknownSourceError.
+    """
+    identities = _identities(workspace, key)
+    refused = read_quarantine(workspace.quarantine)
+    stones = Forgotten.read(workspace.root).renewed(key).tombstones
+    buried = {pair: stone for stone in stones for pair in stone.pseudonyms}
+    _check_source(source, {*identities["source"], *refused["source"], *(name for name, _ in buried)})
+    present = identities.filter(pl.col("valid_to").is_null(), pl.col("source") == source)["source_id"]
+    refused_ids = set(refused.filter(pl.col("source") == source)["source_id"].drop_nulls())
+    accounts, people, unknown = set(present), [], []
+    for source_id in source_ids:
+        pairs = {form: (source, key.pseudonym(source, form)) for form in forms_of(source_id)}
+        known = next(
+            (f for f, p in pairs.items() if p in buried or p[1] in accounts or f in refused_ids), None
+        )
+        if known is None:
+            unknown.append(source_id)
+        elif stone := buried.get(pairs[known]):
+            people.append(Person(stone.customer_ids, stone.pseudonyms))
+        else:
+            people.append(_person(identities, pairs[known]))
+    return Found(tuple(dict.fromkeys(people)), tuple(unknown))
+
+
 def find_person(workspace: Workspace, key: PseudonymKey, source: str, source_id: str) -> Person:
-    """Find the customer who has this raw id in this source.
+    """Find the customer who has this raw id, exactly so, in this source.
 
     An id that no table knows gives a person of this one pseudonym and no customer_id. An account that a
     split took away from the customer is another person's and is not among the answer.
     """
-    asked = (source, key.pseudonym(source, source_id))
-    identities = scan_table(workspace.tables, "identities").select(
-        "source", "source_id", "customer_id", "valid_to", "merged_into"
-    )
-    rows = identities.collect()
-    present = rows.filter(pl.col("valid_to").is_null())
+    return _person(_identities(workspace, key), (source, key.pseudonym(source, source_id)))
+
+
+def accounts_of(workspace: Workspace, key: PseudonymKey, people: Collection[Person]) -> pl.DataFrame:
+    """Return the accounts of people: source, source_id (keyed hash), customer_id, rule, score, valid_from.
+
+    rule and score say what joined the account to the customer (training/data/linkage).
+    """
+    identities = _identities(workspace, key).filter(pl.col("valid_to").is_null())
+    theirs = [pair for person in people for pair in person.pseudonyms]
+    schema = {name: identities.schema[name] for name in ("source", "source_id")}
+    wanted = pl.DataFrame(theirs, schema=schema, orient="row")
+    rows = identities.select(_ACCOUNT).join(wanted, on=["source", "source_id"], how="semi")
+    return rows.sort("customer_id", "source", "source_id")
+
+
+def _person(identities: pl.DataFrame, asked: tuple[str, str]) -> Person:
+    present = identities.filter(pl.col("valid_to").is_null())
     theirs = present.filter((pl.col("source") == asked[0]) & (pl.col("source_id") == asked[1]))
     if theirs.is_empty():
         return Person((), (asked,))
     current = theirs["customer_id"][0]
     merged = [current]
     for customer_id in merged:  # grows while it is read: what was merged into what was merged
-        into = rows.filter(pl.col("merged_into") == customer_id)["customer_id"].unique().sort()
+        into = identities.filter(pl.col("merged_into") == customer_id)["customer_id"].unique().sort()
         merged += [earlier for earlier in into if earlier not in merged]
     accounts = present.filter(pl.col("customer_id") == current).select("source", "source_id").sort(pl.all())
     return Person(tuple(merged), tuple(accounts.iter_rows()))
+
+
+def _identities(workspace: Workspace, key: PseudonymKey) -> pl.DataFrame:
+    """The identities table as `key` names accounts, whatever earlier key wrote it."""
+    return renew(scan_table(workspace.tables, "identities").collect(), key)
+
+
+def _check_source(source: str, known: set[str]) -> None:
+    if source not in known:
+        raise UnknownSourceError(
+            f"no source '{source}' in this workspace{nearest(source, known)}; nothing was touched: give the "
+            "name that the sources file gives to the id space"
+        )

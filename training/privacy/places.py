@@ -1,9 +1,9 @@
-"""The places of a workspace that hold rows of a customer, and how each is freed of them."""
+"""The places of a workspace that hold rows of a customer: counted first, then freed of them."""
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import shutil
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -13,130 +13,141 @@ import polars as pl
 
 from serving.pseudonym import PseudonymKey
 from training.checkpoints import folder_of, search_folder
+from training.data.contacts import CONTACTS_FILE, read_contacts, write_contacts
+from training.data.forgetting import ids_in
 from training.data.loader import COLUMNS_FILE, map_columns
-from training.data.quarantine import write_quarantine
+from training.data.quarantine import read_quarantine, write_quarantine
 from training.data.tables import SCHEMAS, read_snapshot, rewrite_tables, scan_table
-from training.privacy.artefacts import erase_people, people_rows
+from training.data.taught import read_taught, write_taught
+from training.privacy.artefacts import count_people, erase_people, people_rows
 from training.privacy.people import Person
 from training.workspace import Workspace
 
-_WORDS = re.compile(r"[^\s,;|\"'{}\[\]<>]+")
+_TELLING_CHARS = 25  # a shorter message may be in a shop's own words, too
+TABLES, QUARANTINE, TAUGHT = "tables/", "quarantine", "taught"
 
 
-def erase_tables(workspace: Workspace, people: Collection[Person]) -> dict[str, int]:
-    """Remove the rows of customers from every table in one snapshot; returns rows removed by table."""
-    theirs = whose(people)
-    messages = scan_table(workspace.tables, "messages").filter(pl.col("customer_id").is_in(theirs))
-    gone_messages = messages.select("message_id").collect()["message_id"].to_list()
-    keep = {}
-    for name in read_snapshot(workspace.tables)["tables"]:
-        columns = SCHEMAS[name]
-        if name == "labels":
-            keep[name] = ~pl.col("message_id").is_in(gone_messages)
-        elif "customer_id" in columns:
-            keep[name] = ~pl.col("customer_id").is_in(theirs).fill_null(False)
-    # An account that a merge or a split brought here keeps closed rows under ids of other people.
-    hashes = [pseudonym for person in people for _, pseudonym in person.pseudonyms]
-    keep["identities"] = keep["identities"] & ~pl.col("source_id").is_in(hashes)
-    return rewrite_tables(workspace.tables, keep)
+def held_rows(workspace: Workspace, people: Collection[Person], key: PseudonymKey) -> dict[str, int]:
+    """Return how many rows `erase_rows` would remove, by place; places without any are left out."""
+    counts = {
+        f"{TABLES}{name}": _rows_of(workspace, name).filter(gone).select(pl.len()).collect().item()
+        for name, gone in _gone_from_tables(workspace, people).items()
+    }
+    counts[TAUGHT] = int(_taught_by(workspace, people).sum())
+    counts[QUARANTINE] = int(is_theirs(read_quarantine(workspace.quarantine), people, key).sum())
+    counts |= {name: rows for name, (_, rows) in _files(workspace, people).items()}
+    for folder in _models(workspace):
+        counts[f"models/{folder.name}"] = count_in(folder, people)
+    return {place: rows for place, rows in counts.items() if rows}
 
 
-def erase_quarantine(
-    workspace: Workspace, people: Collection[Person], key: PseudonymKey, raw_ids: Collection[str]
-) -> int:
-    """Remove refused rows whose raw text names one of the accounts; returns how many.
+def erase_rows(workspace: Workspace, people: Collection[Person], key: PseudonymKey) -> dict[str, int]:
+    """Remove the rows of customers from every place; returns rows removed by place.
 
-    A word of the raw text counts when it is an id that was given, or when its keyed hash under the row's
-    source is a pseudonym of the person. Rows without any known id of theirs cannot be told to be theirs.
+    Tables lose theirs in one snapshot, the quarantine what is_theirs finds, the examples of learn-intents
+    what they wrote. The recommenders' checkpoints go whole: they are one row of factors a customer, or what
+    all customers did, and of no use once the tables changed. So do the intake, a cache of the raw files, but
+    for what other accounts are called, and what a search was at work on; neither is counted.
     """
-    path = workspace.quarantine / "refused.parquet"
-    if not path.is_file():
-        return 0
-    refused = pl.read_parquet(path)
-    named = is_theirs(refused, people, key, raw_ids)
+    gone = _gone_from_tables(workspace, people)
+    erased = _erase_taught(workspace, people)
+    removed = rewrite_tables(workspace.tables, {name: ~expression for name, expression in gone.items()})
+    erased |= {f"{TABLES}{name}": rows for name, rows in removed.items()}
+    refused = read_quarantine(workspace.quarantine)
+    named = is_theirs(refused, people, key)
     if named.any():
         write_quarantine(workspace.quarantine, refused.filter(~named))
-    return int(named.sum())
+        erased[QUARANTINE] = int(named.sum())
+    _erase_intake(workspace, people, key)
+    shutil.rmtree(search_folder(workspace), ignore_errors=True)
+    for name, (path, rows) in _files(workspace, people).items():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            _replace(path, pl.read_parquet(path).filter(~_is_of(people)))
+        erased[name] = rows
+    for folder in _models(workspace):
+        erased[f"models/{folder.name}"] = erase_people(folder, whose(people), _hashes(people))
+    return {place: rows for place, rows in erased.items() if rows}
 
 
-def is_theirs(
-    refused: pl.DataFrame, people: Collection[Person], key: PseudonymKey, raw_ids: Collection[str]
-) -> pl.Series:
-    """Which refused rows name one of the people, Boolean."""
-    theirs, given = {pair for person in people for pair in person.pseudonyms}, set(raw_ids)
+def is_theirs(refused: pl.DataFrame, people: Collection[Person], key: PseudonymKey) -> pl.Series:
+    """Which refused rows are of one of the people, Boolean.
+
+    By the row's id; where none could be read, by any word of its raw text that is one of their ids. Rows
+    without any of their ids cannot be told to be theirs.
+    """
+    theirs = {pair for person in people for pair in person.pseudonyms}
     found = [
-        any(word in given or (source, key.pseudonym(source, word)) in theirs for word in words(raw or ""))
-        for source, raw in refused.select("source", "raw").iter_rows()
+        any((source, key.pseudonym(source, word)) in theirs for word in ids_in(raw, source_id))
+        for source, raw, source_id in refused.select("source", "raw", "source_id").iter_rows()
     ]
     return pl.Series(found, dtype=pl.Boolean)
 
 
-def words(raw: str) -> set[str]:
-    """The words of a raw line or JSON object that may be ids."""
-    return set(_WORDS.findall(raw)) | {part for word in _WORDS.findall(raw) for part in word.split(":")}
-
-
-def erase_files(workspace: Workspace, people: Collection[Person]) -> dict[str, int]:
-    """Remove rows from every Parquet file with a customer_id in checkpoints, models and reports.
-
-    The recommenders' checkpoints go whole: they are one row of factors a customer, or what all customers did,
-    and of no use once the tables changed. The intake, a cache of the raw files, goes whole too, and what a
-    search was at work on. Returns rows removed by file, every row of a folder that went, caches apart.
-    """
-    theirs, removed = whose(people), {}
-    shutil.rmtree(workspace.intake, ignore_errors=True)
-    shutil.rmtree(search_folder(workspace), ignore_errors=True)
-    factors = folder_of(workspace, "recommend")
-    if (factors / "customers.parquet").is_file():
-        removed["checkpoints/recommend"] = pl.read_parquet(factors / "customers.parquet").height
-        shutil.rmtree(factors)
-    for folder in sorted(folder_of(workspace, "embedding").glob("*/")):  # all that customers did, in columns
-        removed[folder.relative_to(workspace.root).as_posix()] = _num_events(folder)
-        shutil.rmtree(folder)
-    for path in _customer_files(workspace):
-        rows = pl.read_parquet(path)
-        left = rows.filter(~pl.col("customer_id").is_in(theirs).fill_null(False))
-        if left.height < rows.height:
-            _replace(path, left)
-            removed[path.relative_to(workspace.root).as_posix()] = rows.height - left.height
-    return removed
+def contacts_of(
+    workspace: Workspace, people: Collection[Person], key: PseudonymKey
+) -> tuple[pl.DataFrame, pl.Series] | None:
+    """Return what all accounts are called, and which rows are of these people; None where nobody noted it."""
+    contacts = read_contacts(workspace.intake)
+    if contacts is None:
+        return None
+    theirs = pl.repeat(False, contacts.height, dtype=pl.Boolean, eager=True)
+    for source in {source for person in people for source, _ in person.pseudonyms}:
+        wanted = {hashed for person in people for name, hashed in person.pseudonyms if name == source}
+        ids = contacts.filter(pl.col("source") == source)["source_id"].unique()
+        mine = [i for i, p in zip(ids, key.pseudonyms(source, ids), strict=True) if p in wanted]
+        theirs |= (contacts["source"] == source) & contacts["source_id"].is_in(mine)
+    return contacts, theirs
 
 
 def learned_rows(workspace: Workspace, people: Collection[Person]) -> dict[str, list[dict[str, Any]]]:
     """What checkpoints and models hold on these people: their rows by file, and their served features."""
     found = {}
     for path in _customer_files(workspace):
-        rows = pl.read_parquet(path).filter(pl.col("customer_id").is_in(whose(people)))
+        rows = pl.read_parquet(path).filter(_is_of(people))
         if rows.height:
             found[path.relative_to(workspace.root).as_posix()] = rows.to_dicts()
-    for folder in sorted(path.parent for path in workspace.models.glob("*/contract.json")):
+    for folder in _models(workspace):
         if served := people_rows(folder, whose(people)):
             found[f"models/{folder.name}"] = served
     return found
 
 
-def erase_models(workspace: Workspace, people: Collection[Person]) -> dict[str, int]:
-    """Remove customers from the exported models; returns rows removed by model."""
-    hashes = [pseudonym for person in people for _, pseudonym in person.pseudonyms]
-    folders = [path.parent for path in sorted(workspace.models.glob("*/contract.json"))]
-    removed = {f"models/{folder.name}": erase_people(folder, whose(people), hashes) for folder in folders}
-    return {name: rows for name, rows in removed.items() if rows}
+def own_texts(workspace: Workspace, people: Collection[Person]) -> frozenset[str]:
+    """Return the messages of these people that can be told to be theirs: long, and no one else's words."""
+    messages = _rows_of(workspace, "messages").filter(pl.col("text").str.len_chars() >= _TELLING_CHARS)
+    theirs, others = (
+        messages.filter(gone).select("text").collect()["text"] for gone in (_is_of(people), ~_is_of(people))
+    )
+    answers = scan_table(workspace.tables, "answers").select("question", "answer").collect()
+    return frozenset(theirs) - set(others) - set(answers["question"]) - set(answers["answer"])
 
 
-def traces(folders: Iterable[Path], people: Collection[Person]) -> list[Path]:
-    """Return files below the folders that still hold an id or pseudonym of the people, tombstones apart."""
-    wanted = [*whose(people), *(pseudonym for person in people for _, pseudonym in person.pseudonyms)]
+def traces(folders: Iterable[Path], people: Collection[Person], texts: Collection[str] = ()) -> list[Path]:
+    """Return files below the folders that hold an id or pseudonym of the people, or one of the texts."""
+    wanted = [*whose(people), *_hashes(people)]
     found = []
     for path in (path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()):
         if path.suffix == ".parquet":
-            texts = pl.read_parquet(path).select(pl.col(pl.String))
-            hit = any(column.is_in(wanted).any() for column in texts.iter_columns())
+            columns = pl.read_parquet(path).select(pl.col(pl.String)).get_columns()
+            hit = any(column.is_in([*wanted, *texts]).any() for column in columns)
         else:
             content = path.read_bytes()
-            hit = any(one.encode() in content for one in wanted)
+            spelled = (
+                form
+                for one in texts
+                for form in (one, *(json.dumps(one, ensure_ascii=a)[1:-1] for a in (True, False)))
+            )
+            hit = any(one.encode() in content for one in (*wanted, *spelled))
         if hit:
             found.append(path)
     return found
+
+
+def count_in(folder: Path, people: Collection[Person]) -> int:
+    """Return how many rows a served model has of these people."""
+    return count_people(folder, whose(people), _hashes(people))
 
 
 def whose(people: Collection[Person]) -> list[str]:
@@ -144,11 +155,87 @@ def whose(people: Collection[Person]) -> list[str]:
     return [customer_id for person in people for customer_id in person.customer_ids]
 
 
+def _hashes(people: Collection[Person]) -> list[str]:
+    return [pseudonym for person in people for _, pseudonym in person.pseudonyms]
+
+
+def _is_of(people: Collection[Person]) -> pl.Expr:
+    return pl.col("customer_id").is_in(whose(people)).fill_null(False)
+
+
+def _gone_from_tables(workspace: Workspace, people: Collection[Person]) -> dict[str, pl.Expr]:
+    """Of each table with rows of customers, which rows are of these people."""
+    messages = _rows_of(workspace, "messages").filter(_is_of(people)).select("message_id").collect()
+    gone = {}
+    for name in read_snapshot(workspace.tables)["tables"]:
+        if name == "labels":
+            gone[name] = pl.col("message_id").is_in(messages["message_id"].to_list())
+        elif "customer_id" in SCHEMAS[name]:
+            gone[name] = _is_of(people)
+    # An account that a merge or a split brought here keeps closed rows under ids of other people.
+    gone["identities"] |= pl.col("source_id").is_in(_hashes(people))
+    return gone
+
+
+def _taught_by(workspace: Workspace, people: Collection[Person]) -> pl.Series:
+    """Which examples of intents are messages of these people, Boolean."""
+    own = _rows_of(workspace, "messages").filter(_is_of(people)).select("text").collect()["text"]
+    return read_taught(workspace.taught)["text"].is_in(own.to_list())
+
+
+def _erase_taught(workspace: Workspace, people: Collection[Person]) -> dict[str, int]:
+    theirs = _taught_by(workspace, people)
+    if not theirs.any():
+        return {}
+    write_taught(workspace.taught, read_taught(workspace.taught).filter(~theirs))
+    return {TAUGHT: int(theirs.sum())}
+
+
+def _rows_of(workspace: Workspace, table: str) -> pl.LazyFrame:
+    """A table with the rows of those whose tombstones lie already, which are to be erased."""
+    return scan_table(workspace.tables, table, forgotten=True)
+
+
+def _files(workspace: Workspace, people: Collection[Person]) -> dict[str, tuple[Path, int]]:
+    """Checkpoints that go whole, and Parquet files with rows of these people: by name, how many rows go."""
+    found: dict[str, tuple[Path, int]] = {}
+    if not whose(people):  # nothing was learned from refused rows
+        return found
+    factors = folder_of(workspace, "recommend")
+    if (factors / "customers.parquet").is_file():
+        found["checkpoints/recommend"] = (factors, pl.read_parquet(factors / "customers.parquet").height)
+    for folder in sorted(folder_of(workspace, "embedding").glob("*/")):  # all that customers did, in columns
+        found[folder.relative_to(workspace.root).as_posix()] = (folder, _num_events(folder))
+    whole = [path for path, _ in found.values()]
+    for path in _customer_files(workspace):
+        rows = pl.read_parquet(path, columns=["customer_id"]).filter(_is_of(people)).height
+        if rows and not any(path.is_relative_to(folder) for folder in whole):
+            found[path.relative_to(workspace.root).as_posix()] = (path, rows)
+    return found
+
+
+def _erase_intake(workspace: Workspace, people: Collection[Person], key: PseudonymKey) -> None:
+    if not workspace.intake.is_dir():
+        return
+    for path in workspace.intake.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != CONTACTS_FILE:
+            path.unlink()
+    found = contacts_of(workspace, people, key)
+    if found is not None and found[1].any():
+        write_contacts(workspace.intake, found[0].filter(~found[1]))
+
+
 def _num_events(folder: Path) -> int:
     """Events in the columns that a training of embeddings made."""
     return sum(
         len(map_columns(columns.parent).get("item", ())) for columns in folder.glob("*/" + COLUMNS_FILE)
     )
+
+
+def _models(workspace: Workspace) -> list[Path]:
+    return [path.parent for path in sorted(workspace.models.glob("*/contract.json"))]
 
 
 def _customer_files(workspace: Workspace) -> list[Path]:

@@ -12,9 +12,10 @@ from typing import Any
 import polars as pl
 
 from serving.pseudonym import PseudonymKey
+from training.data.quarantine import read_quarantine
 from training.data.tables import SCHEMAS, read_snapshot, scan_table
-from training.privacy.people import Person, find_person
-from training.privacy.places import is_theirs, learned_rows
+from training.privacy.people import Person, find_people
+from training.privacy.places import contacts_of, is_theirs, learned_rows
 from training.privacy.renew import renew_workspace
 from training.workspace import Workspace
 
@@ -27,9 +28,12 @@ class NothingHeld(LookupError):  # noqa: N818 - reads as what happened
 
 @dataclass(frozen=True)
 class Held:
-    """What is held: rows by table, refused rows, and what models learned of this customer by file."""
+    """What is held: accounts as the raw files call them, rows by table, refused rows, and what models learned
+    of this customer by file.
+    """
 
     customer_ids: tuple[str, ...]
+    accounts: list[dict[str, Any]]
     tables: dict[str, list[dict[str, Any]]]
     refused: list[dict[str, Any]]
     learned: dict[str, list[dict[str, Any]]]
@@ -41,6 +45,7 @@ class Held:
             "format_version": FORMAT_VERSION,
             "as_of": self.as_of,
             "customer_ids": list(self.customer_ids),
+            "accounts": self.accounts,
             "tables": self.tables,
             "refused": self.refused,
             "learned": self.learned,
@@ -55,17 +60,24 @@ class Held:
 
 
 def subject_access(workspace: Workspace, key: PseudonymKey, source: str, source_id: str) -> Held:
-    """Collect what is held on the customer who has this raw id; raises NothingHeld when nothing is."""
+    """Collect what is held on the customer who has this raw id.
+
+    Raises NothingHeld when nothing is, UnknownSourceError for a source that the workspace does not have.
+    """
     renew_workspace(workspace, key)
-    person = find_person(workspace, key, source, source_id)
-    refused = _refused(workspace, person, key, source_id)
-    if not person.customer_ids and not refused:
+    found = find_people(workspace, key, source, [source_id])
+    tables = [_tables(workspace, person) for person in found.people]
+    refused = read_quarantine(workspace.quarantine)
+    refused = refused.filter(is_theirs(refused, found.people, key))
+    if not found.people or not (tables[0] or refused.height):
         raise NothingHeld(f"nothing is held on this id of source '{source}' in {workspace.root}")
+    contacts = contacts_of(workspace, found.people, key)
     return Held(
-        customer_ids=person.customer_ids,
-        tables=_tables(workspace, person),
-        refused=refused,
-        learned=learned_rows(workspace, [person]),
+        customer_ids=found.people[0].customer_ids,
+        accounts=[] if contacts is None else contacts[0].filter(contacts[1]).to_dicts(),
+        tables=tables[0],
+        refused=refused.to_dicts(),
+        learned=learned_rows(workspace, found.people),
         as_of=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
@@ -85,11 +97,3 @@ def _tables(workspace: Workspace, person: Person) -> dict[str, list[dict[str, An
         if rows.height:
             found[name] = rows.to_dicts()
     return found
-
-
-def _refused(workspace: Workspace, person: Person, key: PseudonymKey, source_id: str) -> list[dict[str, Any]]:
-    path = workspace.quarantine / "refused.parquet"
-    if not path.is_file():
-        return []
-    rows = pl.read_parquet(path)
-    return rows.filter(is_theirs(rows, [person], key, [source_id])).to_dicts()

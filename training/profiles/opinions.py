@@ -8,7 +8,7 @@ from datetime import datetime
 import polars as pl
 
 from training.checkpoints import folder_of
-from training.privacy.consent import PROFILING, permitted
+from training.privacy.consent import LANGUAGE, PROFILING, forbidden, permitted
 from training.profiles.measures import KEY
 from training.workspace import Workspace
 
@@ -24,13 +24,17 @@ def read_messages(
 ) -> pl.DataFrame | None:
     """Read customers' messages before `as_of` with the workspace's language model; None where there is none.
 
-    since: those of earlier are left out.
+    since: those of earlier are left out. Messages of people who forbid profiling, or the reading of their
+    language, are not read.
 
     Returns message_id, tone Float64 (probability of positive less that of negative, -1 to 1; null where the
     model knows neither) and intent String. Labels that people gave are not used: when they gave them is not
     recorded, and it may have been after `as_of`.
     """
-    messages = permitted(workspace, "messages", PROFILING).filter(*_written_before(as_of))
+    unread = forbidden(workspace, LANGUAGE)
+    messages = permitted(workspace, "messages", PROFILING).filter(
+        *_written_before(as_of), ~pl.col(KEY).is_in(unread)
+    )
     if since is not None:
         messages = messages.filter(pl.col("timestamp") >= since)
     texts = messages.select("message_id", pl.col("text").fill_null("")).unique("message_id").collect()

@@ -10,6 +10,7 @@ import polars as pl
 
 from serving.contract import METRICS_FILE, read_json
 from training.data.tables import scan_table
+from training.privacy.consent import LANGUAGE, permitted
 from training.report import figures
 from training.workspace import Workspace
 
@@ -68,10 +69,14 @@ def sales(workspace: Workspace) -> dict[str, Any]:
 
 
 def messages(workspace: Workspace) -> dict[str, Any]:
-    """Return what messages are about: as the trained model reads them, else as they were labelled."""
-    written = scan_table(workspace.tables, "messages").filter(pl.col("rating").is_null())
-    texts = written.sort("timestamp", "message_id").tail(_MESSAGES_READ).select("text", "language").collect()
-    topics, sentiments, source = _topics(workspace, texts["text"].to_list())
+    """Return what messages are about: as the trained model reads them, else as they were labelled.
+
+    Messages of people who forbid it are not read.
+    """
+    written = permitted(workspace, "messages", LANGUAGE).filter(pl.col("rating").is_null())
+    latest = written.sort("timestamp", "message_id").tail(_MESSAGES_READ)
+    texts = latest.select("message_id", "text", "language").collect()
+    topics, sentiments, source = _topics(workspace, texts)
     if not topics:
         return {"intent_plot": "", "intent_source": "", "message_sentence": "", **_UNWATCHED}
     counts = Counter(topics).most_common(_TOPICS)
@@ -112,23 +117,24 @@ def _watched(workspace: Workspace) -> dict[str, Any]:
                 "words": ", ".join(group["words"]),
                 "recent": f"{group['recent_a_week']:.1f}",
                 "before": f"{group['before_a_week']:.1f}",
-                "example": (group["examples"] or [""])[0],
             }
             for group in told["groups"][:_GROUPS]
         ],
     }
 
 
-def _topics(workspace: Workspace, texts: list[str]) -> tuple[list[str], list[str], str]:
-    if not texts:
+def _topics(workspace: Workspace, texts: pl.DataFrame) -> tuple[list[str], list[str], str]:
+    if texts.is_empty():
         return [], [], ""
     if (workspace.checkpoints / "language").is_dir():
         from training import language
 
-        found = language.load(workspace).predict(texts)
-        sentiments = found.labels("sentiment") if "sentiment" in found.classes else []
-        return found.labels("intent"), sentiments, "as the trained model reads them"
+        found = language.load(workspace).predict(texts["text"].fill_null("").to_list())
+        sentiments = found.labels("sentiment") if found.classes.get("sentiment") else []
+        if found.classes.get("intent"):
+            return found.labels("intent"), sentiments, "as the trained model reads them"
     labels = scan_table(workspace.tables, "labels").filter(pl.col("task") == "intent").collect()
+    labels = labels.join(texts, on="message_id", how="semi")
     return labels["label"].to_list(), [], "as they were labelled"
 
 

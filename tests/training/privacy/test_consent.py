@@ -18,7 +18,7 @@ from tests.training.small_shop import START, table, tastes_shop
 from training import recommend
 from training.data.ingest import ingest
 from training.data.sources import IngestError
-from training.data.tables import scan_table, write_tables
+from training.data.tables import SCHEMAS, scan_table, write_tables
 from training.goldens import member
 from training.privacy.consent import LANGUAGE, MARKETING, PERSONALISATION, PROFILING, forbidden, permitted
 from training.privacy.people import find_person
@@ -26,6 +26,7 @@ from training.profiles.config import ProfilesConfig
 from training.profiles.features import Tables, compute, fit_spec
 from training.recommend import RecommendConfig
 from training.recommend.checkpoint import load
+from training.report.content import messages
 from training.workspace import Workspace
 
 KEY = PseudonymKey("test", b"k" * 32)
@@ -169,3 +170,20 @@ def test_who_forbids_profiling_or_language_is_not_in_features_or_corpus(shop: Wo
     ids = compute(measured, spec, END)["customer_id"].to_list()
     assert one not in ids and two in ids
     assert permitted(shop, "messages", LANGUAGE).collect()["customer_id"].to_list() == [one]
+
+
+def test_the_page_reads_no_message_of_who_forbids_it(shop: Workspace) -> None:
+    one, two, three = first_customers(shop, 3)
+    said = [
+        {"message_id": f"m-{who}", "customer_id": who, "text": f"a text of {who}", "timestamp": START}
+        for who in (one, two, three)
+    ]
+    intents = [(f"m-{who}", "intent", f"topic_{who}", None) for who in (one, two, three)]
+    labels = pl.DataFrame(intents, schema=SCHEMAS["labels"], orient="row")
+    write_tables(shop.tables, {"messages": table("messages", said), "labels": labels})
+    say(shop, (two, LANGUAGE, False, 1.0))
+    page = str(messages(shop))
+    assert "The latest 2 messages" in page
+    assert [f"topic {who}" in page for who in (one, two, three)] == [True, False, True]
+    say(shop, (None, LANGUAGE, False, 1.0))
+    assert messages(shop)["intent_plot"] == ""

@@ -15,11 +15,11 @@ from serving.repository import publish, releases, rollback
 from tests.training.privacy.raw_shop import EVENTS, write_raw
 from training import families
 from training.data.ingest import ingest
-from training.data.tables import SCHEMAS, read_snapshot, scan_table
+from training.data.tables import SCHEMAS, read_snapshot, scan_table, write_tables
 from training.privacy import places
-from training.privacy.cli import IdFileError, read_ids
-from training.privacy.forget import NotForgotten, Receipt, Repository, forget
-from training.privacy.people import find_person
+from training.privacy.forget import NotForgotten, Receipt, Repository, UnknownIdsError, forget, look
+from training.privacy.ids import IdFileError, read_ids
+from training.privacy.people import UnknownSourceError, find_person
 from training.privacy.subject_access import NothingHeld, subject_access
 from training.recipes import recipe
 from training.recommend.checkpoint import load as load_recommend
@@ -146,17 +146,94 @@ def test_the_same_files_again_bring_nothing_back(tmp_path: Path) -> None:
     assert not quarantine["raw"].str.contains("W00003|A00003|p3@").any() and quarantine.height == 11
 
 
-def test_forgetting_twice_and_an_unknown_id_are_no_mistakes(tmp_path: Path) -> None:
+def everything(workspace: Workspace) -> dict[str, bytes]:
+    """Every file of a workspace."""
+    return {str(path): path.read_bytes() for path in sorted(workspace.root.rglob("*")) if path.is_file()}
+
+
+def test_an_unknown_id_or_source_touches_nothing(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "workspace")
-    sources = write_raw(tmp_path / "raw", 12, without={5})
+    ingest(write_raw(tmp_path / "raw", 12, without={5}), workspace, KEY)
+    before = everything(workspace)
+    with pytest.raises(
+        UnknownIdsError, match="1 of 2 ids are not known in source 'web'; nothing was touched"
+    ):
+        forget(workspace, KEY, "web", ["W00003", "W00005"])
+    with pytest.raises(UnknownIdsError):
+        forget(workspace, KEY, "app", ["W00003"])
+    with pytest.raises(UnknownSourceError, match=r"no source 'wbe'.*did you mean \"web\""):
+        forget(workspace, KEY, "wbe", ["W00003"])
+    with pytest.raises(UnknownIdsError):  # nobody at all is known
+        forget(workspace, KEY, "web", ["W00005"], skip_unknown=True)
+    assert everything(workspace) == before
+    receipt = forget(workspace, KEY, "web", ["W00003", "W00005"], skip_unknown=True)
+    assert receipt.unknown == 1 and receipt.erased["tables/customers"] == 1
+    assert len(Forgotten.read(workspace.root).tombstones) == 1
+
+
+def test_forgetting_again_touches_nothing(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    ingest(write_raw(tmp_path / "raw", 12), workspace, KEY)
+    first = forget(workspace, KEY, "web", ["W00003"])
+    workspace.checkpoints.joinpath("recommend").mkdir(parents=True)
+    pl.DataFrame({"customer_id": ["c0000000001"]}).write_parquet(
+        workspace.checkpoints / "recommend" / "customers.parquet"
+    )
+    before = everything(workspace)
+    again = forget(workspace, KEY, "app", ["A00003"])
+    assert again.erased == {} and again.customer_ids == first.customer_ids
+    assert everything(workspace) == before
+
+
+@pytest.mark.parametrize(
+    "written", ["W00003 ", "\ufeffW00003", "W00003\r", "'W00003", '="W00003"', "\u00a0W00003\t"]
+)
+def test_what_a_spreadsheet_puts_around_an_id_is_no_part_of_it(tmp_path: Path, written: str) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    ingest(write_raw(tmp_path / "raw", 12), workspace, KEY)
+    file = tmp_path / "ids.txt"
+    file.write_text(written + "\n", encoding="utf-8")
+    plan = look(workspace, KEY, "web", list(read_ids(str(file))))
+    assert plan.unknown == () and plan.people == (find_person(workspace, KEY, "web", "W00003"),)
+
+
+def test_the_plan_tells_what_the_receipt_will(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    ingest(write_raw(tmp_path / "raw", PEOPLE), workspace, KEY)
+    learned(workspace)
+    publish(workspace.models, workspace.repository)
+    before = everything(workspace)
+    repositories = [Repository(workspace.repository)]
+    plan = look(workspace, KEY, "web", ["W00003"], repositories)
+    assert everything(workspace) == before
+    assert plan.accounts["source"].to_list() == ["app", "web"] and plan.releases == {
+        str(workspace.repository): 1
+    }
+    receipt = forget(workspace, KEY, "web", ["W00003"], repositories)
+    assert plan.rows == receipt.erased and sum(receipt.accounts.values()) == 2
+
+
+def test_labels_of_erased_messages_go_too(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    ingest(write_raw(tmp_path / "raw", 12), workspace, KEY)
+    labels = [(f"m{n}", "intent", "parcel", None) for n in range(12)]
+    write_tables(workspace.tables, {"labels": pl.DataFrame(labels, schema=SCHEMAS["labels"], orient="row")})
+    assert forget(workspace, KEY, "web", ["W00003"]).erased["tables/labels"] == 1
+    assert "m3" not in scan_table(workspace.tables, "labels").collect()["message_id"].to_list()
+
+
+def test_a_quantity_that_equals_an_id_makes_a_refused_row_nobody_s(tmp_path: Path) -> None:
+    folder = tmp_path / "raw"
+    sources = write_raw(folder, 3)
+    for name in ("orders.csv", "accounts.csv", "chats.jsonl"):
+        text = (folder / name).read_text(encoding="utf-8")
+        (folder / name).write_text(text.replace("W00001", "1").replace("W00002", "2"), encoding="utf-8")
+    workspace = Workspace(tmp_path / "workspace")
     ingest(sources, workspace, KEY)
-    first = forget(workspace, KEY, "web", ["W00003", "W00005"])
-    again = forget(workspace, KEY, "web", ["W00003"])
-    assert first.unknown == 1 and again.erased == {} and again.customer_ids == first.customer_ids
-    assert len(Forgotten.read(workspace.root).tombstones) >= 2
-    # Who was unknown then stays unknown when their rows arrive later.
-    ingest(write_raw(tmp_path / "later", 12), workspace, KEY)
-    assert find_person(workspace, KEY, "web", "W00005").customer_ids == ()
+    held = subject_access(workspace, KEY, "web", "1")
+    assert [row["source_id"] for row in held.refused] == ["1"]  # every order has the quantity 1
+    assert forget(workspace, KEY, "web", ["1"]).erased["quarantine"] == 1
+    assert ingest(sources, workspace, KEY).refused["bad_value"] == 2
 
 
 def test_a_kill_after_the_tombstones_is_finished_by_the_same_call(
@@ -170,7 +247,7 @@ def test_a_kill_after_the_tombstones_is_finished_by_the_same_call(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(places, "erase_tables", killed)
+        patch.setattr(places, "erase_rows", killed)
         forget(workspace, KEY, "web", ["W00003"])
     assert scan_table(workspace.tables, "events").collect().height == 11 * EVENTS
     assert places.traces([workspace.tables], [theirs])
@@ -203,6 +280,7 @@ def test_subject_access_holds_everything_of_one_and_nothing_of_others(tmp_path: 
     }  # fmt: skip
     assert held.tables["messages"][0]["text"] == "where is my parcel number 3"
     assert [row["raw"].split(",")[0] for row in held.refused] == ["W00003"]
+    assert {row["email"] for row in held.accounts} == {"p3@mail.test"} and len(held.accounts) == 2
     assert {"models/profile", "models/recommend", "checkpoints/profiles/assignments.parquet"} <= set(
         held.learned
     )
@@ -212,12 +290,14 @@ def test_subject_access_holds_everything_of_one_and_nothing_of_others(tmp_path: 
     assert "number 4" not in (tmp_path / "held.json").read_text()
     with pytest.raises(NothingHeld, match="source 'app'"):
         subject_access(workspace, KEY, "app", "A99999")
+    with pytest.raises(UnknownSourceError, match="no source 'apq'"):
+        subject_access(workspace, KEY, "apq", "A00003")
 
 
 def test_ids_are_read_one_a_line_and_quoted_ones_as_json(tmp_path: Path) -> None:
     file = tmp_path / "ids"
     file.write_text('W1\r\n"two\\nlines"\n\n=cmd()\nW1\n', encoding="utf-8")
-    assert read_ids(str(file)) == ["W1", "two\nlines", "=cmd()"]
+    assert read_ids(str(file)) == {"W1": 1, "two\nlines": 2, "=cmd()": 4}
     file.write_text('W1\n"broken\n', encoding="utf-8")
     with pytest.raises(IdFileError, match="line 2"):
         read_ids(str(file))

@@ -1,0 +1,84 @@
+"""Texts of other people that name a customer: found by name, mail and phone, and masked where asked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import polars as pl
+
+from serving.pseudonym import PseudonymKey
+from training.data.phrases import Finder, Phrase, phrases_of
+from training.data.quarantine import read_quarantine, write_quarantine
+from training.data.tables import scan_table, write_tables
+from training.data.taught import read_taught, write_taught
+from training.privacy.people import Person
+from training.privacy.places import QUARANTINE, TABLES, TAUGHT, contacts_of, is_theirs, whose
+from training.workspace import Workspace
+
+_MESSAGES = f"{TABLES}messages"
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A text of someone else that names the customer: where, which one, and by what (name, mail, phone)."""
+
+    place: str
+    row: str
+    kinds: tuple[str, ...]
+
+
+def names_of(
+    workspace: Workspace, people: Collection[Person], key: PseudonymKey
+) -> tuple[Phrase, ...] | None:
+    """Return what these people are called; None where no ingest has noted what accounts are called."""
+    found = contacts_of(workspace, people, key)
+    return None if found is None else phrases_of(*found)
+
+
+def mentions(
+    workspace: Workspace, people: Collection[Person], phrases: Collection[Phrase], key: PseudonymKey
+) -> tuple[Mention, ...]:
+    """Find the phrases in messages of others, in refused rows of others and in what taught intents."""
+    finder = Finder(phrases)
+    found = []
+    for place, row, text in _texts(workspace, people, key):
+        if hits := finder.find(text or ""):
+            found.append(Mention(place, row, tuple(sorted({hit.kind for hit in hits}))))
+    return tuple(found)
+
+
+def mask_mentions(workspace: Workspace, phrases: Collection[Phrase]) -> None:
+    """Replace the phrases by [name], [mail] and [phone] in every place that `mentions` searches."""
+    finder = Finder(phrases)
+    messages = scan_table(workspace.tables, "messages").collect()
+    if (masked := _masked(messages, "text", finder)) is not None:
+        write_tables(workspace.tables, {"messages": masked})
+    refused = read_quarantine(workspace.quarantine)
+    if (masked := _masked(refused, "raw", finder)) is not None:
+        write_quarantine(workspace.quarantine, masked)
+    taught = read_taught(workspace.taught)
+    if (masked := _masked(taught, "text", finder)) is not None:
+        write_taught(workspace.taught, masked)
+
+
+def _texts(
+    workspace: Workspace, people: Collection[Person], key: PseudonymKey
+) -> Iterator[tuple[str, str, str | None]]:
+    theirs = pl.col("customer_id").is_in(whose(people)).fill_null(False)
+    messages = scan_table(workspace.tables, "messages").filter(~theirs).select("message_id", "text").collect()
+    for message_id, text in messages.iter_rows():
+        yield _MESSAGES, message_id, text
+    refused = read_quarantine(workspace.quarantine)
+    others = refused.filter(~is_theirs(refused, people, key))
+    for file, row, raw in others.select("file", "row", "raw").iter_rows():
+        yield QUARANTINE, f"{file}, row {row}", raw
+    for number, text in enumerate(read_taught(workspace.taught)["text"], start=1):
+        yield TAUGHT, f"example {number}", text
+
+
+def _masked(rows: pl.DataFrame, column: str, finder: Finder) -> pl.DataFrame | None:
+    """The rows with their texts masked; None where nothing is to be masked."""
+    texts = [text and finder.masked(text) for text in rows[column]]
+    changed = rows.with_columns(pl.Series(column, texts, dtype=pl.String))
+    return None if changed.equals(rows) else changed
