@@ -211,7 +211,7 @@ def test_quoted_line_ends_keep_their_record_and_an_open_quote_costs_its_own_row(
     _, workspace = run(folder)
     texts = dict(table(workspace, "messages").select("message_id", "text").iter_rows())
     assert texts == {"1": "two\nlines", "2": '5" pipe', "3": "fine", "5": 'x "y" z', "6": "ok"}
-    assert quarantine(workspace).select("row", "reason").rows() == [(4, "malformed_row")]
+    assert quarantine(workspace).select("row", "reason").rows() == [(4, "unclosed_quote")]
 
 
 @pytest.mark.parametrize("kind", ["csv", "csv.gz", "jsonl", "parquet", "folder"])

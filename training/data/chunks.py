@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from training.data.digests import hash_spans
+from training.data.extent import Extent, extent_of
 from training.data.records import Block
 from training.data.scanning import Traits
 from training.data.sources import IngestError, Source, nearest
@@ -28,7 +29,8 @@ class Chunk:
 
     `rows` has `row` (1-based data row, header not counted), `hi` and `lo` (hash of the whole raw record) and
     one text column for each mapped field; `refused` has REFUSED_SCHEMA. `tidy` says that no field has white
-    space around it, `plain` that none has a control character. `raw` gives the raw text of a row.
+    space around it, `plain` that none has a control character. `raw` gives the raw text of a row. `notes` are
+    what a person should know of how the file is read.
     """
 
     num_read: int
@@ -37,6 +39,8 @@ class Chunk:
     tidy: bool
     plain: bool
     raw: Callable[[int], str]
+    extent: Extent | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,37 +55,36 @@ class Parser:
     layout: str
     parse: Callable[[bytes], pl.DataFrame]
     accepts: Callable[[bytes], bool] | None = None
-
-
-@dataclass(frozen=True)
-class Faults:
-    """Records of a block that are not UTF-8, and records that do not have the form of the others."""
-
-    bad_text: Indices
-    malformed: Indices
+    join: Callable[[Block, Indices], bytes] = Block.join
 
 
 def chunk_of(
     source: Source,
     block: Block,
     first: int,
-    faults: Faults,
+    faults: Mapping[str, Indices],
     parser: Parser,
     traits: Callable[[Indices], Traits],
 ) -> Chunk:
-    """Parse a block whose first record is row `first`; `traits` says what holds of some of its records."""
-    bad_text, malformed = faults.bad_text, faults.malformed
-    suspects, indices, joined = np.union1d(bad_text, malformed), np.arange(len(block)), block.data
+    """Parse a block whose first record is row `first`; `traits` says what holds of some of its records.
+
+    `faults` are records that are not parsed, by reason; the first reason that a record has is told.
+    """
+    reasons: dict[str, Indices] = {}
+    suspects = np.zeros(0, dtype=np.int64)
+    for reason, found in faults.items():
+        reasons[reason] = np.setdiff1d(found, suspects)
+        suspects = np.union1d(suspects, found)
+    indices = np.arange(len(block))
     if suspects.size:
         indices = np.delete(indices, suspects)
-        joined = block.join(indices)
     seen = traits(indices)
-    frame, kept = _attempt(joined, indices, parser), indices
+    frame, kept = _attempt(parser.join(block, indices), indices, parser), indices
     if frame is None:
         frame, kept = _parse(block, indices, parser)
     if kept.size < indices.size:  # what is left could not be parsed
-        malformed = np.union1d(malformed, np.setdiff1d(indices, kept))
-    malformed = np.setdiff1d(malformed, bad_text)
+        unparsed = np.setdiff1d(indices, kept)
+        reasons["malformed_row"] = np.union1d(reasons.get("malformed_row", unparsed), unparsed)
 
     def raw(row: int) -> str:
         return block.text(row - first)
@@ -93,9 +96,9 @@ def chunk_of(
         *hash_spans(data, block.starts[kept], block.stops[kept], context).columns(),
         *(pl.col(column).alias(name) for name, column in source.columns.items()),
     )
-    reasons = [(bad_text, "broken_utf8"), (malformed, "malformed_row")]
-    refused = pl.concat([refused_rows(i + first, reason, raw) for i, reason in reasons])
-    return Chunk(len(block), rows, refused, seen.tidy, seen.plain, raw)
+    parts = [refused_rows(found + first, reason, raw) for reason, found in reasons.items() if found.size]
+    refused = pl.concat([pl.DataFrame(schema=REFUSED_SCHEMA), *parts])
+    return Chunk(len(block), rows, refused, seen.tidy, seen.plain, raw, extent_of(block, first))
 
 
 def refused_rows(rows: Indices, reason: str, raw: Callable[[int], str]) -> pl.DataFrame:
@@ -117,7 +120,7 @@ def _parse(block: Block, indices: Indices, parser: Parser) -> tuple[pl.DataFrame
     """Parse the records at `indices`; those that cannot be parsed are left out of the second result."""
     if parser.accepts is not None:
         indices = np.array([i for i in indices.tolist() if parser.accepts(block.record(i))], dtype=np.int64)
-    frame = _attempt(block.join(indices), indices, parser)
+    frame = _attempt(parser.join(block, indices), indices, parser)
     if frame is not None:
         return frame, indices
     if indices.size == 1:

@@ -20,6 +20,7 @@ from training.data.consents import consents_table
 from training.data.contacts import write_contacts
 from training.data.customers import ACTIVE, active_times, customers_table
 from training.data.events import directory, events_table, exposures_table
+from training.data.extent import Extent
 from training.data.forgetting import Gone
 from training.data.identity import Resolution, resolve
 from training.data.identity_config import IdentityConfig, load_identity_config
@@ -28,8 +29,8 @@ from training.data.items import items_table, refuse_unknown_items
 from training.data.loading import REFUSED, Loaded, load, mode, refuse_duplicates
 from training.data.messages import answers_table, labels_table, messages_table, prepare_messages
 from training.data.quality import counts_of, find_flags, write_quality
+from training.data.quarantine import REASONS, named, relative_name, write_quarantine
 from training.data.quarantine import SCHEMA as QUARANTINE
-from training.data.quarantine import named, relative_name, write_quarantine
 from training.data.readers import files_of
 from training.data.sources import IngestError, Source, consent_defaults, load_sources
 from training.data.tables import (
@@ -51,7 +52,7 @@ class FileReport:
     """Rows of one file as one source reads it: accepted + refused = read.
 
     `folded` counts the accepted rows that share a row of the tables with others: an item's titles in order
-    lines, an account's records.
+    lines, an account's records. `extent` counts the lines of a text file.
     """
 
     source: str
@@ -62,6 +63,7 @@ class FileReport:
     refused: int
     folded: int
     derived: bool = False
+    extent: Extent | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class IngestReport:
     """What one ingest did: rows by file, refusals by rule, rows by table, customers, time.
 
     flagged: by rule, rows that stay in the tables and are named in the flags table; clocks: of each channel
-    its period, and whether its day looks hours off (training/data/clocks.py).
+    its period, and whether its day looks hours off (training/data/clocks.py); notes: how files were read
+    where that was found out and not said, and what does not add up.
     """
 
     files: tuple[FileReport, ...]
@@ -86,6 +89,7 @@ class IngestReport:
     clocks: list[dict[str, Any]] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)
     unchanged: bool = False
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON takes it."""
@@ -108,12 +112,16 @@ class IngestReport:
         for row in self.files:
             counts = (f"{n:,}" for n in (row.read, row.accepted, row.refused, row.folded))
             table.add_row(row.source, row.kind, row.file, *counts)
-        rules = ", ".join(f"{reason} {count:,}" for reason, count in self.refused.items())
+        rules = "".join(
+            f"\n  {reason} {count:,}: {REASONS.get(reason, '')}" for reason, count in self.refused.items()
+        )
         flagged = ", ".join(f"{rule} {count:,}" for rule, count in self.flagged.items() if count)
         late = [f"{c['channel']} by {c['hours']} h" for c in self.clocks if c["suspect"]]
         table.caption = f"refused: {rules or 'nothing'}\nflagged: {flagged or 'nothing'}" + (
             f"\nthe clock looks wrong: {', '.join(late)}; see timezone of the source" if late else ""
         )
+        table.caption = "\n".join([table.caption, *self.notes])
+        table.caption_justify = "left"
         return table
 
 
@@ -180,7 +188,10 @@ def ingest(
         snapshot_sha256=writer.sha256(),
         flagged=quality["flagged"],
         clocks=quality["clocks"],
+        notes=_notes(loaded, files),
     )
+    for note in report.notes:
+        show(note)
     write_quarantine(workspace.quarantine, quarantine)
     write_contacts(workspace.intake, records)
     writer.commit(
@@ -247,7 +258,12 @@ def _unchanged(workspace: Workspace, inputs: str) -> IngestReport | None:
         return None
     if report["snapshot_sha256"] != snapshot_sha256(workspace.tables):
         return None
-    return IngestReport(**{**report, "files": tuple(FileReport(**file) for file in report["files"])})
+    files = tuple(_file_report(file) for file in report["files"])
+    return IngestReport(**{**report, "files": files, "notes": tuple(report["notes"])})
+
+
+def _file_report(raw: dict[str, Any]) -> FileReport:
+    return FileReport(**{**raw, "extent": Extent(**raw["extent"]) if raw["extent"] else None})
 
 
 def _write(
@@ -349,11 +365,24 @@ def _file_reports(part: Loaded, refused: pl.DataFrame) -> list[FileReport]:
             refused=by_file.get(number, 0) + entry.num_forgotten,
             folded=kept - distinct,
             derived=part.source.derived,
+            extent=entry.extent,
         )
         if report.accepted + report.refused != report.read:
             raise AssertionError(f"{path}: {report.accepted} + {report.refused} rows are not {report.read}")
         reports.append(report)
     return reports
+
+
+def _notes(loaded: list[Loaded], files: tuple[FileReport, ...]) -> tuple[str, ...]:
+    found = [
+        f"{relative_name(part.source, path)}: {note}"
+        for part in loaded
+        for path, entry in zip(part.files, part.entries, strict=True)
+        for note in entry.notes
+    ]
+    for file in files:
+        found += [f"{file.file}: {doubt}" for doubt in (file.extent.doubts(file.read) if file.extent else [])]
+    return tuple(dict.fromkeys(found))
 
 
 def _customer_counts(people: Resolution) -> dict[str, int]:

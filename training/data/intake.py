@@ -27,16 +27,20 @@ from serving.contract import sha256_of
 from training.data import (
     chunks,
     cleaning,
+    csv_layout,
     csv_reader,
     digests,
+    furniture,
     intake_writer,
     jsonl_reader,
     parquet_reader,
+    quoting,
     records,
     scanning,
     times,
 )
 from training.data.cleaning import Cleaner
+from training.data.extent import Extent
 from training.data.forgetting import Gone
 from training.data.intake_writer import NUM_BUCKETS, EntryWriter, Part, private
 from training.data.prefetch import ahead
@@ -46,20 +50,22 @@ from training.data.sources import Source
 # Rows of fresh entries that stay in memory, so that a small shop is not read back from disk.
 _FRESH_ROWS = 2_000_000
 _MODULES = (
-    chunks, cleaning, csv_reader, digests, intake_writer, jsonl_reader, parquet_reader, records, scanning,
-    times,
+    chunks, cleaning, csv_layout, csv_reader, digests, furniture, intake_writer, jsonl_reader, parquet_reader,
+    quoting, records, scanning, times,
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Entry:
-    """The cleaned rows of one raw file."""
+    """The cleaned rows of one raw file; `extent` (of text) and `notes` say how it was read."""
 
     folder: Path
     num_read: int
     parts: tuple[Part, ...]
     num_forgotten: int
     fresh: dict[str, pl.DataFrame]
+    extent: Extent | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def num_rows(self) -> int:
@@ -113,8 +119,7 @@ class Intake:
         if not (folder / "entry.json").is_file():
             return self._make(source, path, folder)
         raw = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
-        parts = tuple(Part(**part) for part in raw["parts"])
-        return Entry(folder, raw["num_read"], parts, raw["num_forgotten"], {})
+        return _entry(folder, raw, {})
 
     def keep_only(self, names: Collection[str]) -> None:
         """Delete the entries that the present tables are not made of."""
@@ -143,7 +148,13 @@ class Intake:
         fresh = writer.frames
         self._memory -= sum(frame.height for frame in fresh.values())
         staged.replace(folder)
-        return Entry(folder, content["num_read"], tuple(writer.parts), content["num_forgotten"], fresh)
+        return _entry(folder, content, fresh)
+
+
+def _entry(folder: Path, raw: dict[str, Any], fresh: dict[str, pl.DataFrame]) -> Entry:
+    parts = tuple(Part(**part) for part in raw["parts"])
+    extent = Extent(**raw["extent"]) if raw["extent"] else None
+    return Entry(folder, raw["num_read"], parts, raw["num_forgotten"], fresh, extent, tuple(raw["notes"]))
 
 
 class _Hashes:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from training.data.chunks import REFUSED_SCHEMA, Chunk
 from training.data.cleaning import Cleaned
 from training.data.digests import hash_columns, order_by_byte
+from training.data.extent import Extent
 from training.data.forgetting import Gone
 from training.data.sources import Source
 from training.data.times import UTC
@@ -45,6 +46,8 @@ class EntryWriter:
         self.frames: dict[str, pl.DataFrame] = {}
         self.num_rows = 0
         self._num_read = 0
+        self._extent: Extent | None = None
+        self._notes: list[str] = []
         self._pending: list[pl.DataFrame] = []
         self._good: list[NDArray[np.bool_]] = []
         self._refused: list[pl.DataFrame] = [pl.DataFrame(schema=REFUSED_SCHEMA)]
@@ -56,6 +59,9 @@ class EntryWriter:
     def add(self, chunk: Chunk, cleaned: Cleaned) -> None:
         """Take in a chunk of the raw file."""
         self._num_read += chunk.num_read
+        self._notes += chunk.notes
+        if chunk.extent is not None:
+            self._extent = (self._extent or Extent()) + chunk.extent
         cleaned = self._without_forgotten(cleaned)
         if self.source.derived:
             self._pending.append(_folded(cleaned.rows))
@@ -86,6 +92,8 @@ class EntryWriter:
             "num_read": self._num_read,
             "parts": [asdict(part) for part in self.parts],
             "num_forgotten": self._num_forgotten,
+            "extent": asdict(self._extent) if self._extent else None,
+            "notes": self._notes,
         }
         with private(self.folder / "entry.json") as stream:
             stream.write(json.dumps(content).encode())

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from training.data.chunks import Chunk, Faults, Indices, Parser, chunk_of, missing_column
+from training.data.chunks import Chunk, Indices, Parser, chunk_of, missing_column
 from training.data.records import first_line, read_blocks
 from training.data.scanning import Traits, invalid_utf8, not_objects
 from training.data.sources import IngestError, Source
@@ -29,13 +29,13 @@ def read_jsonl(source: Source, path: Path) -> Iterator[Chunk]:
         return frame.select(columns)
 
     first = 1
-    for block in read_blocks(path, source.encoding, None, 1):
+    for block in read_blocks(path, source.encoding):
         for column in set(columns) - seen:
             spellings = (json.dumps(column, ensure_ascii=escaped).encode() for escaped in (True, False))
             if any(spelling in block.data for spelling in spellings):
                 seen.add(column)
         everything = np.arange(0 if block.data.isascii() else len(block))
-        faults = Faults(invalid_utf8(block, everything), not_objects(block))
+        faults = {"broken_utf8": invalid_utf8(block, everything), "malformed_row": not_objects(block)}
         # A backslash may begin any character.
         traits = Traits(tidy=False, plain=b"\\" not in block.data)
 

@@ -19,6 +19,25 @@ SCHEMA = {
     "source_id": pl.String,
 }
 
+# What each reason means, for people.
+REASONS = {
+    "broken_utf8": "bytes that are no text in the file's encoding",
+    "malformed_row": "more or fewer fields than the header, or no JSON object",
+    "unclosed_quote": "a quote opens a field and none closes it",
+    "stray_quote": "text after the quote that closes a field",
+    "repeated_header": "the header once more",
+    "total_row": "a row of totals, not data",
+    "missing_field": "a field that every row needs is empty",
+    "bad_value": "a value that does not fit its field",
+    "unparsable_date": "a date or time that cannot be read",
+    "impossible_time": "a time outside of 1990 to 2099",
+    "negative_price": "a price below zero",
+    "unusable_id": "an id too long or with control characters",
+    "duplicate": "the same record as an earlier one",
+    "unknown_item": "an item that no items source lists",
+    "forgotten": "of a customer who was forgotten",
+}
+
 
 def relative_name(source: Source, path: Path) -> str:
     """How reports and quarantine call a file: relative to the sources file where it lies under it."""

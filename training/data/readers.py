@@ -55,8 +55,8 @@ def header_of(source: Source, path: Path) -> list[str]:
     if kind == "parquet":
         return parquet_header(path)
     if kind == "csv":
-        return csv_header(source, path)[0]
-    block = next(read_blocks(path, source.encoding, None, 1, piece_bytes=1 << 20), None)
+        return csv_header(source, path)
+    block = next(read_blocks(path, source.encoding, piece_bytes=1 << 20), None)
     records = [block.record(i) for i in range(min(len(block), 100))] if block else []
     keys = [key for record in records if is_object(record) for key in json.loads(record)]
     if not keys:

@@ -1,13 +1,12 @@
-"""Raw bytes to records: decompression, encodings, line and quote boundaries."""
+"""Raw bytes to records: decompression, encodings, line ends."""
 
 from __future__ import annotations
 
 import codecs
 import gzip
-import itertools
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -18,10 +17,9 @@ from numpy.typing import NDArray
 from training.data.sources import IngestError
 
 BLOCK_BYTES = 12 << 20
-# A quoted field that runs over more lines than this is a stray quote, not a text.
-MAX_LINES_OF_A_RECORD = 1000
+HEAD_BYTES = 1 << 20
 
-_NEWLINE, _QUOTE, _RETURN = 10, 34, 13
+_RETURN = 13
 _SIGNATURES = (
     (b"\x89PNG", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
@@ -34,15 +32,23 @@ _SIGNATURES = (
 )  # fmt: skip
 
 Positions = NDArray[np.int64]
+# The end of each record (its line end included) and its form, of some text; whether nothing follows the text.
+Split = Callable[[bytes, bool], tuple[Positions, NDArray[np.uint8]]]
 
 
 @dataclass(frozen=True)
 class Block:
-    """A run of whole records: the bytes, and where each record starts and stops (line end excluded)."""
+    """A run of whole records: the bytes, and where each record starts and stops (line end excluded).
+
+    `forms` uint8 [records] are those of training/data/quoting.py; `num_lines` counts the line ends that the
+    block had before blank lines were left out.
+    """
 
     data: bytes
     starts: Positions
     stops: Positions
+    forms: NDArray[np.uint8]
+    num_lines: int
 
     def __len__(self) -> int:
         return int(self.starts.size)
@@ -56,7 +62,7 @@ class Block:
         return self.record(index).decode("utf-8", errors="backslashreplace")
 
     def join(self, indices: Positions) -> bytes:
-        """The bytes of the chosen records, a newline after each."""
+        """The bytes of the chosen records, a newline between each and the next."""
         if indices.size == len(self):
             return self.data
         # Neighbouring records are copied as one run: few records are left out, so there are few runs.
@@ -68,67 +74,76 @@ class Block:
 
 
 def read_blocks(
-    path: Path,
-    encoding: str,
-    separator: str | None,
-    num_fields: int,
-    piece_bytes: int | None = None,
-    has_header: bool = False,
+    path: Path, encoding: str, split: Split | None = None, *, piece_bytes: int | None = None, skip: int = 0
 ) -> Iterator[Block]:
-    """Yield the file's records block by block, blank lines and the header left out.
+    """Yield the file's records block by block, without blank lines and without the first `skip` lines.
 
-    With a `separator` quotes may hold line ends (CSV): an unclosed quote costs its own line only, because
-    lines are joined only where that gives `num_fields` fields. Raises IngestError for a file that cannot be
-    decompressed.
+    A record is a line, or what `split` says. Raises IngestError for a file that cannot be decompressed.
     """
     rest = b""
     for piece, is_last in _pieces(path, encoding, piece_bytes or BLOCK_BYTES):
         data = rest + piece
         if is_last and data and not data.endswith(b"\n"):
             data += b"\n"
-        ends = _record_ends(data, separator, num_fields, is_last)
+        while skip and (stop := data.find(b"\n") + 1):
+            data, skip = data[stop:], skip - 1
+        if skip:
+            rest = data
+            continue
+        ends, forms = (split or _lines)(data, is_last)
         stop = int(ends[-1]) if ends.size else 0
         rest = data[stop:]
-        begin = 0
-        if has_header and stop:  # the first line that is not blank
-            lines = zip(itertools.chain([0], ends), ends, strict=False)
-            first = next((i for i, (a, b) in enumerate(lines) if data[a:b].strip(b"\r\n")), None)
-            if first is None:
-                continue
-            begin, ends, has_header = int(ends[first]), ends[first + 1 :] - ends[first], False
-        if stop > begin:
-            yield _block(data[begin:stop], ends)
+        if stop:
+            yield _block(data[:stop], ends, forms)
+
+
+def head_of(path: Path, encoding: str) -> bytes:
+    """The first whole lines of a file, about HEAD_BYTES of them; raises IngestError for an empty file."""
+    head = b""
+    for piece, is_last in _pieces(path, encoding, HEAD_BYTES):
+        head += piece
+        if is_last:
+            head += b"" if head.endswith(b"\n") else b"\n"
+        stop = head.rfind(b"\n") + 1
+        if head[:stop].strip():
+            return head[:stop]
+    raise IngestError(f"{path}: the file is empty; export it again or take it out of the sources file")
 
 
 def first_line(path: Path, encoding: str) -> bytes:
     """The first line that is not blank, without a byte order mark; raises IngestError for an empty file."""
-    for block in read_blocks(path, encoding, None, 1, piece_bytes=1 << 16):
-        if len(block):
-            return block.record(0)
-    raise IngestError(f"{path}: the file is empty; export it again or take it out of the sources file")
+    return next(line for line in head_of(path, encoding).split(b"\n") if line.strip()).rstrip(b"\r")
 
 
 def guess_encoding(path: Path) -> str | None:
-    """Which encoding a text file seems to have, None for UTF-8 and for UTF-16 with its mark.
+    """Which encoding a text file seems to have, None for UTF-8 (also with bad bytes) and for UTF-16.
 
     Chinese exports are GB 18030 where it fits and gives Chinese characters, all others Windows-1252.
     """
+    sample = b""
     with _open(path) as stream:
-        head = stream.read(1 << 20)
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return None
-    runs = re.findall(rb"[\x80-\xff]+", head)
-    for name in ("utf-8", "gb18030"):
-        try:
-            codecs.getincrementaldecoder(name)().decode(head)
-        except UnicodeDecodeError:
-            continue
-        if name == "utf-8":
+        head = stream.read(HEAD_BYTES)
+        if _utf16(head) is not None:
             return None
-        # Common Chinese characters are two high bytes each; a European text has most of them alone.
-        if 2 * sum(len(run) % 2 == 0 for run in runs) > len(runs):
-            return name
+        while head and len(sample) < HEAD_BYTES:
+            sample += b"\n".join(line for line in head.split(b"\n") if not line.isascii())
+            head = stream.read(HEAD_BYTES)
+    good, bad = _decoded_as("utf-8", sample)
+    if good >= bad:
+        return None
+    runs = re.findall(rb"[\x80-\xff]+", sample)
+    good, bad = _decoded_as("gb18030", sample)
+    # Common Chinese characters are two high bytes each; a European text has most of them alone.
+    if 2 * sum(len(run) % 2 == 0 for run in runs) > len(runs) and good >= 20 * bad:
+        return "gb18030"
     return "cp1252"
+
+
+def _decoded_as(encoding: str, sample: bytes) -> tuple[int, int]:
+    """How many characters beyond ASCII a text has in an encoding, and how many bytes do not fit it."""
+    text = sample.decode(encoding, errors="surrogateescape")
+    bad = len(re.findall("[\udc80-\udcff]", text))
+    return len(re.findall("[^\x00-\x7f]", text)) - bad, bad
 
 
 def _pieces(path: Path, encoding: str, piece_bytes: int) -> Iterator[tuple[bytes, bool]]:
@@ -171,11 +186,20 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _encoding(named: str, piece: bytes) -> str:
-    """The encoding as the sources file names it; a file that begins with UTF-16's mark is UTF-16."""
+    """The encoding as the sources file names it; a file that is plainly UTF-16 is UTF-16."""
     name = codecs.lookup(named).name
-    if name == "utf-8" and piece.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    return _utf16(piece) or name if name == "utf-8" else name
+
+
+def _utf16(head: bytes) -> str | None:
+    """UTF-16 by its mark, or by every other byte being zero."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    return name
+    even, odd = head[:4096:2], head[1:4096:2]
+    for zeros, others, name in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
+        if zeros.count(0) > 0.6 * len(zeros) and others.count(0) * 20 <= len(others):
+            return name
+    return None
 
 
 def _check_text(path: Path, piece: bytes) -> None:
@@ -187,54 +211,23 @@ def _check_text(path: Path, piece: bytes) -> None:
         raise IngestError(f"{path}: is binary, not text; look at what was exported")
 
 
-def _block(data: bytes, ends: Positions) -> Block:
-    buffer = np.frombuffer(data, dtype=np.uint8)
+def _lines(data: bytes, _: bool) -> tuple[Positions, NDArray[np.uint8]]:
+    ends: Positions = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == 10) + 1
+    return ends, np.zeros(ends.size, dtype=np.uint8)
+
+
+def _block(data: bytes, ends: Positions, forms: NDArray[np.uint8]) -> Block:
+    buffer, num_lines = np.frombuffer(data, dtype=np.uint8), data.count(b"\n")
     starts = np.concatenate(([0], ends[:-1]))
     stops = ends - 1
     stops = stops - ((buffer[np.maximum(stops - 1, 0)] == _RETURN) & (stops > starts))
     kept = stops > starts
     if kept.all():
-        return Block(data, starts, stops)
+        return Block(data, starts, stops, forms, num_lines)
     # Blank lines are no records; without them the bytes are contiguous records again.
     kept_data = b"\n".join(data[a:b] for a, b in zip(starts[kept], stops[kept], strict=True)) + b"\n"
     lengths = (stops - starts)[kept]
     new_ends = np.cumsum(lengths + 1)
-    return Block(kept_data if lengths.size else b"", new_ends - lengths - 1, new_ends - 1)
-
-
-def _record_ends(data: bytes, separator: str | None, num_fields: int, is_last: bool) -> Positions:
-    """Offsets just after each record's newline."""
-    buffer = np.frombuffer(data, dtype=np.uint8)
-    ends: Positions = np.flatnonzero(buffer == _NEWLINE) + 1
-    if separator is None or b'"' not in data or not ends.size:
-        return ends
-    quotes = np.flatnonzero(buffer == _QUOTE)
-    odd = np.flatnonzero(np.diff(np.searchsorted(quotes, ends), prepend=0) % 2)
-    if not odd.size:
-        return ends
-    inner = np.zeros(ends.size, dtype=bool)
-    lines, at = odd.tolist(), 0
-    while at < len(lines):
-        first = lines[at]
-        start = int(ends[first - 1]) if first else 0
-        follower = lines[at + 1] if at + 1 < len(lines) else None
-        if follower is None and not is_last and ends.size - first < MAX_LINES_OF_A_RECORD:
-            inner[first:] = True  # its end may lie in the next piece
-        elif (
-            follower is not None
-            and follower - first < MAX_LINES_OF_A_RECORD
-            and _opens_quote(data[start : int(ends[first])], separator)
-            and _num_fields(data[start : int(ends[follower])], separator) == num_fields
-        ):
-            inner[first:follower] = True
-            at += 1
-        at += 1
-    return ends[~inner]
-
-
-def _opens_quote(line: bytes, separator: str) -> bool:
-    return line.startswith(b'"') or separator.encode() + b'"' in line
-
-
-def _num_fields(record: bytes, separator: str) -> int:
-    return 1 + sum(part.count(separator.encode()) for part in record.split(b'"')[::2])
+    return Block(
+        kept_data if lengths.size else b"", new_ends - lengths - 1, new_ends - 1, forms[kept], num_lines
+    )

@@ -21,8 +21,7 @@ _BLANK, _BOUND, _CONTROL, _HIGH, _QUOTED, _BACKSLASH, _EDGE = (1 << i for i in r
 class Look:
     """What holds of each record, so that the usual clean record needs no closer look.
 
-    `flags` uint8 [records]: what bytes it has; `fields` int64 [records]: how many fields, separators inside
-    quotes not counted.
+    `flags` uint8 [records]: what bytes it has; `fields` int64 [records]: how many fields, if quotes are text.
     """
 
     flags: NDArray[np.uint8]
@@ -59,7 +58,7 @@ def look(block: Block, separator: str) -> Look:
     kinds[[10, 13]] = 0
     kinds[ord(separator)] = _BOUND
     flags, fields = np.zeros(len(block), dtype=np.uint8), np.ones(len(block), dtype=np.int64)
-    _look(_bytes(block), block.starts, block.stops, kinds, np.uint8(ord(separator)), flags, fields)
+    _look(_bytes(block), block.starts, block.stops, kinds, flags, fields)
     return Look(flags, fields)
 
 
@@ -83,7 +82,7 @@ def _bytes(block: Block) -> NDArray[np.uint8]:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _look(data, starts, stops, kinds, separator, flags, fields):  # type: ignore[no-untyped-def]
+def _look(data, starts, stops, kinds, flags, fields):  # type: ignore[no-untyped-def]
     one = np.uint8(1)
     for i in range(starts.size):
         record = data[starts[i] : stops[i]]
@@ -97,11 +96,6 @@ def _look(data, starts, stops, kinds, separator, flags, fields):  # type: ignore
             before = kind
         if (edges & one) | (before & one):
             seen |= np.uint8(_EDGE)
-        if seen & np.uint8(_QUOTED):
-            separators, inside = np.uint32(0), False
-            for k in range(record.size):
-                inside ^= record[k] == np.uint8(_QUOTE)
-                separators += np.uint32(record[k] == separator and not inside)
         flags[i] = seen
         fields[i] += separators
 

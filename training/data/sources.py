@@ -52,10 +52,12 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 # Rows of these kinds are worth little without a customer, so leaving the id out must be said aloud.
 PROMISE_IDS = ("events", "orders", "customers", "exposures", "consents")
 FORMATS = ("csv", "jsonl", "parquet")
+# How CSV writes quotes inside a quoted field: "", \", or no field is quoted and quotes are text.
+QUOTINGS = ("doubled", "backslash", "none")
 _SOURCE_KEYS = (
     "name", "kind", "path", "format", "channel", "timezone", "timestamp_format", "separator", "encoding",
-    "cancelled_order_prefix", "anonymous", "derived", "keep_duplicates", "required", "columns", "values",
-    "constants", "scale",
+    "quoting", "header_line", "cancelled_order_prefix", "anonymous", "derived", "keep_duplicates", "required",
+    "columns", "values", "constants", "scale",
 )  # fmt: skip
 
 
@@ -71,8 +73,10 @@ class Source:
     `scale` are by our field. A `derived` source takes facts (titles, countries) out of another source's
     file: it folds rows by their key and refuses none, because the source that owns the file does.
     `anonymous` says that rows without any id are meant. `required` names fields that this source promises in
-    every row, beyond what its kind needs: a row without one is refused. `keep_duplicates` keeps order lines
-    or events that are the same byte for byte, because a till that has no line numbers writes two for two.
+    every row, beyond what its kind needs: a row without one is refused. `quoting` (one of QUOTINGS) and
+    `header_line` (the line of the header, from 1) are found in each CSV file where they are not given.
+    `keep_duplicates` keeps order lines or events that are the same byte for byte, because a till that has no
+    line numbers writes two for two.
     """
 
     name: str
@@ -85,6 +89,8 @@ class Source:
     timestamp_format: str | None = None
     separator: str | None = None
     encoding: str = "utf-8"
+    quoting: str | None = None
+    header_line: int | None = None
     cancelled_order_prefix: str | None = None
     anonymous: bool = False
     derived: bool = False
@@ -172,6 +178,8 @@ def _parse(raw: Any, path: Path, number: int) -> Source:
     _check_types(raw, where)
     if raw.get("format") is not None:
         _one_of(raw["format"], FORMATS, f"{where}: format")
+    if raw.get("quoting") is not None:
+        _one_of(raw["quoting"], QUOTINGS, f"{where}: quoting")
     source = Source(base=path.parent, **{**raw, "required": tuple(raw.get("required", ()))})
     _check_fields(source, where)
     return source
@@ -183,6 +191,7 @@ def _check_types(raw: dict[str, Any], where: str) -> None:
         "derived": bool,
         "keep_duplicates": bool,
         "required": list,
+        "header_line": int,
     }
     expected |= dict.fromkeys(("columns", "values", "constants", "scale"), dict)
     for key, value in raw.items():
@@ -203,7 +212,10 @@ def _check_types(raw: dict[str, Any], where: str) -> None:
                 raise IngestError(f"{where}: values.{name}.{value} is {ours!r}, expected a text")
 
 
-_TYPE_NAMES = {str: "a text", bool: "true or false", dict: "a table", list: "a list", float: "a number"}
+_TYPE_NAMES = {
+    int: "a whole number", str: "a text", bool: "true or false", dict: "a table", list: "a list",
+    float: "a number",
+}  # fmt: skip
 
 
 def _check_fields(source: Source, where: str) -> None:

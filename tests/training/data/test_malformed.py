@@ -38,7 +38,8 @@ session_id = "visit"
 """
 REASONS = {
     "malformed_row", "broken_utf8", "missing_field", "bad_value", "unparsable_date", "negative_price",
-    "impossible_time", "unusable_id", "duplicate", "unknown_item",
+    "impossible_time", "unusable_id", "duplicate", "unknown_item", "unclosed_quote", "stray_quote",
+    "repeated_header", "total_row",
 }  # fmt: skip
 HOSTILE = [
     "../../etc/passwd", "..\\..\\boot.ini", "nul\0byte", "two\nlines", "'; DROP TABLE events; --",

@@ -1,0 +1,116 @@
+"""Exports as they come out of shop systems and programs: every row is read, or refused with its reason."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from decimal import Decimal
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from serving.pseudonym import PseudonymKey
+from training.data.ingest import IngestReport, ingest
+from training.data.tables import scan_table
+from training.data.validate import validate
+from training.workspace import Workspace
+
+CASES = Path(__file__).parents[3] / "shared" / "cases" / "ingest"
+KEY = PseudonymKey("test", b"k" * 32)
+pytestmark = [
+    pytest.mark.shared_data,
+    pytest.mark.skipif(not CASES.is_dir(), reason=f"the cases from the field are not at {CASES}"),
+]
+
+ORDERS = """format_version = 1
+[[source]]
+name = "shop"
+kind = "orders"
+path = "{path}"
+[source.columns]
+source_id = "customer_id"
+order_id = "order_id"
+line_id = "line_no"
+item_id = "sku"
+quantity = "quantity"
+price = "unit_price"
+timestamp = "ordered_at"
+[[source]]
+name = "shop"
+kind = "items"
+path = "{path}"
+derived = true
+[source.columns]
+item_id = "sku"
+title = "title"
+"""
+
+
+def read(folder: Path, case: str, sources: str) -> tuple[IngestReport, Workspace]:
+    """Ingest the files of a case by a sources file."""
+    shutil.copytree(CASES / case, folder / "raw")
+    (folder / "raw").chmod(0o755)
+    (folder / "raw" / "sources.toml").write_text(sources)
+    workspace = Workspace(folder / "w")
+    return ingest(folder / "raw" / "sources.toml", workspace, KEY), workspace
+
+
+def table(workspace: Workspace, name: str) -> pl.DataFrame:
+    return scan_table(workspace.tables, name).collect()
+
+
+def reasons(workspace: Workspace) -> dict[str, str]:
+    """The first field of each refused row, and its reason."""
+    rows = pl.read_parquet(workspace.quarantine / "refused.parquet").select("raw", "reason").iter_rows()
+    return {raw.split(",")[0]: reason for raw, reason in rows}
+
+
+def test_quotes_as_spark_writes_them(tmp_path: Path) -> None:
+    expected = json.loads((CASES / "14b-spark-backslash" / "expected.json").read_text())
+    report, workspace = read(tmp_path, "14b-spark-backslash", ORDERS.format(path="part-00000.csv"))
+    events = table(workspace, "events")
+    assert (report.read, report.accepted) == (expected["rows"], expected["rows"])
+    assert (events["price"] * events["quantity"]).sum() == Decimal(expected["revenue"])
+    assert events["customer_id"].n_unique() == expected["customers"]
+    row = events.filter(pl.col("line_id") == "10").row(0, named=True)
+    assert (row["order_id"], row["quantity"]) == (expected["row10"]["order"], expected["row10"]["qty"])
+    assert row["price"] == Decimal(expected["row10"]["price"])
+    assert f"{row['timestamp']:%Y-%m-%d %H:%M:%S}" == expected["row10"]["ordered_at"]
+    assert 'Shelf 24" oak' in pl.read_csv(CASES / "14b-spark-backslash" / "part-00000.csv", quote_char=None)[
+        "title"
+    ].str.strip_chars('"').str.replace("\\", "", literal=True)
+
+
+def test_a_dirty_file_keeps_its_good_lines_and_says_why_of_the_others(tmp_path: Path) -> None:
+    report, workspace = read(tmp_path, "14-dirty-csv", ORDERS.format(path="orders.csv"))
+    events = table(workspace, "events").sort("order_id", "line_id")
+    assert [(o, line, int(q), float(p)) for o, line, q, p in events.select(
+        "order_id", "line_id", "quantity", "price").rows()] == [
+        ("D1", "1", 1, 10.0), ("D1", "2", 2, 5.0), ("D10", "1", 1, 13.0), ("D2", "1", 1, 20.0),
+        ("D3", "1", 1, 7.0), ("D8", "1", 1, 11.0),
+    ]  # fmt: skip
+    titles = dict(table(workspace, "items").select("item_id", "title").iter_rows())
+    assert titles["S1"] == 'Shelf 24" wide, oak' and titles["S2"] == 'Pipe 3/4" brass'
+    assert titles["S3"].splitlines() == ['Lamp, "Nova"', "second line of the title"]
+    assert titles["S4"] == 'Backslash " quote'
+    assert reasons(workspace) == {
+        "D4": "malformed_row", "D5": "malformed_row", "order_id": "repeated_header", "D6": "broken_utf8",
+        "D7": "unusable_id", "": "missing_field", "D9": "unclosed_quote", "Total": "total_row",
+    }  # fmt: skip
+    assert report.accepted + sum(report.refused.values()) == report.read == 14
+    (orders,) = (file for file in report.files if file.kind == "orders")
+    assert orders.extent is not None
+    assert (orders.extent.lines, orders.extent.blank, orders.extent.joined) == (16, 1, 1)
+
+
+def test_one_bad_byte_costs_its_own_row(tmp_path: Path) -> None:
+    folder = tmp_path / "raw"
+    shutil.copytree(CASES / "14c-one-bad-byte", folder)
+    folder.chmod(0o755)
+    validate([folder / "customers.csv"], folder / "sources.toml")
+    workspace = Workspace(tmp_path / "w")
+    report = ingest(folder / "sources.toml", workspace, KEY)
+    assert report.refused == {"broken_utf8": 1}
+    assert dict(table(workspace, "customers").group_by("city").len().iter_rows()) == {"Köln": report.accepted}
+    assert report.accepted + 1 == report.read

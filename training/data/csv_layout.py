@@ -1,0 +1,157 @@
+"""How one CSV file is laid out: where its header is, which separator and which quotes it has."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.data.chunks import missing_column
+from training.data.quoting import Splitter, splitter
+from training.data.records import guess_encoding, head_of
+from training.data.sources import IngestError, Source
+
+_SEPARATORS = ",;\t|"
+# Notes before a header are looked for in so many lines.
+_MOST_NOTES = 60
+_SAMPLE_LINES = 200
+# Lines with fewer fields than this share of the usual number are notes, not a header.
+_LEAST_FIELDS = 0.75
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`line` (from 0) is the header, `raw` its bytes, `names` its columns; `notes` say what was guessed."""
+
+    line: int
+    raw: bytes
+    names: list[str]
+    separator: str
+    splitter: Splitter
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Header:
+    line: int
+    separator: str
+    names: list[str]
+
+
+def layout_of(source: Source, path: Path) -> Layout:
+    """Find the header of a CSV file.
+
+    It is on the line that the source says, or the first line that has all mapped columns, or the first line
+    with about as many fields as the lines after it. Raises IngestError for a file without one, and for a
+    mapped column that the header does not have or has twice.
+    """
+    sample = head_of(path, source.encoding)
+    lines = [line.rstrip(b"\r") for line in sample.split(b"\n")[:-1]]
+    header = _header(source, path, lines)
+    _check_columns(source, path, header)
+    raw = lines[header.line]
+    body = sample[sum(len(line) + 1 for line in sample.split(b"\n")[: header.line + 1]) :]
+    found = splitter(body, header.separator, len(header.names), source.quoting)
+    notes = []
+    before = [line for line in lines[: header.line] if line.strip() and _announced(line) is None]
+    if before and source.header_line is None:
+        skipped = f"{len(before)} line{'s' * (len(before) > 1)} before it left out"
+        notes.append(f"header found on line {header.line + 1}, {skipped}")
+    if found.quoting != "doubled" and source.quoting is None:
+        meaning = {"backslash": 'quotes inside fields are written \\"', "none": "quotes are read as text"}
+        notes.append(f'{meaning[found.quoting]} (quoting = "{found.quoting}")')
+    return Layout(header.line, raw, _distinct(header.names), header.separator, found, tuple(notes))
+
+
+def _header(source: Source, path: Path, lines: list[bytes]) -> _Header:
+    filled = [i for i, line in enumerate(lines[: _MOST_NOTES + _SAMPLE_LINES]) if line.strip()]
+    separators = source.separator or _announced(lines[filled[0]]) or _SEPARATORS
+    if _announced(lines[filled[0]]) is not None:
+        filled = filled[1:]
+    if source.header_line is not None:
+        if not 0 < source.header_line <= len(lines):
+            raise IngestError(f"{path}: header_line is {source.header_line}, the file has fewer lines")
+        filled = [i for i in filled if i >= source.header_line - 1] or [source.header_line - 1]
+    if not filled:
+        raise IngestError(f"{path}: the file is empty; export it again or take it out of the sources file")
+    first = filled[0]
+    if source.header_line is None:
+        wanted = set(source.columns.values())
+        for i in filled[:_MOST_NOTES]:
+            for separator in separators:
+                names = _names(lines[i].decode("utf-8", errors="replace"), separator)
+                if wanted and wanted <= set(names):
+                    return _Header(i, separator, names)
+        texts = {i: lines[i].decode("utf-8", errors="replace") for i in filled}
+        best = max((_guess(texts, separator) for separator in separators), key=lambda guess: guess[0])
+        first, separators = best[1], best[2]
+    text = _decoded(path, lines[first])
+    separator = max(separators, key=lambda one: len(_names(text, one)))
+    return _Header(first, separator, _names(text, separator))
+
+
+def _guess(texts: dict[int, str], separator: str) -> tuple[tuple[int, int], int, str]:
+    """How well a separator explains the lines (lines with the usual number of fields, that number), and the
+    line of the header it gives."""
+    counts = {i: len(_names(text, separator)) for i, text in texts.items()}
+    several = Counter(count for count in counts.values() if count > 1)
+    if not several:
+        return (0, 1), min(texts), separator
+    usual = max(several, key=lambda count: (several[count], count))
+    header = next(i for i, count in counts.items() if count >= max(2, _LEAST_FIELDS * usual))
+    if header > min(texts) + _MOST_NOTES:
+        header = min(texts)
+    return (several[usual], usual), header, separator
+
+
+def _announced(line: bytes) -> str | None:
+    """The separator that a first line such as sep=; names for Excel."""
+    match = re.fullmatch(rb'\s*"?sep=(.|\\t)"?[,;\t\s]*', line, flags=re.IGNORECASE)
+    if match is None:
+        return None
+    return {"\\t": "\t"}.get(match[1].decode("latin-1"), match[1].decode("latin-1"))
+
+
+def _names(text: str, separator: str) -> list[str]:
+    try:
+        return [name.strip() for name in next(csv.reader([text], delimiter=separator), [])]
+    except csv.Error:
+        return [name.strip() for name in text.split(separator)]
+
+
+def _decoded(path: Path, line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        seems = guess_encoding(path) or "latin-1"
+        raise IngestError(
+            f'{path}: the header is not UTF-8; it looks like {seems}: say encoding = "{seems}" or another'
+        ) from error
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Names that occur more than once get a number: name (1), name (2)."""
+    seen: Counter[str] = Counter()
+    distinct = []
+    for name in names:
+        seen[name] += 1
+        distinct.append(f"{name} ({seen[name]})" if names.count(name) > 1 else name)
+    return distinct
+
+
+def _check_columns(source: Source, path: Path, header: _Header) -> None:
+    names = _distinct(header.names)
+    for name, column in source.columns.items():
+        if column in names:
+            continue
+        if (count := header.names.count(column)) > 1:
+            ways = " or ".join(f'"{column} ({i + 1})"' for i in range(count))
+            raise IngestError(
+                f'{path}: the header names column "{column}" {count} times (for {name}); say which: {ways}'
+            )
+        where = f" of line {header.line + 1}" if header.line else ""
+        hint = f"; the header is taken to be line {header.line + 1}, header_line says where it is"
+        error = missing_column(path, name, column, names)
+        raise IngestError(f"{error}{hint if where else ''}")
