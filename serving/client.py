@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -193,12 +194,15 @@ class ShopsightClient:
         if not inputs:
             raise ValueError("name a customer (customer_id, or source with source_id) or give features")
         answer = self.infer("profile", inputs)
-        values = answer["FEATURE_VALUE"].ravel().tolist()
+        missing = set(_strings(answer["MISSING"]))
+        values = dict(
+            zip(_strings(answer["FEATURE_NAME"]), answer["FEATURE_VALUE"].ravel().tolist(), strict=True)
+        )
         return Profile(
             segment=_strings(answer["SEGMENT"])[0],
             description=_strings(answer["SEGMENT_DESCRIPTION"])[0],
-            features=dict(zip(_strings(answer["FEATURE_NAME"]), values, strict=True)),
-            forecast=_forecast(answer),
+            features={name: math.nan if name in missing else value for name, value in values.items()},
+            forecast=_forecast(answer, missing),
             release=_strings(answer["RELEASE"])[0],
         )
 
@@ -299,12 +303,16 @@ def _history(history: Sequence[Event]) -> dict[str, Any]:
     }
 
 
-def _forecast(answer: Mapping[str, Any]) -> Forecast | None:
-    if "CHURN" not in answer or np.isnan(answer["CHURN"].ravel()[0]):
+def _forecast(answer: Mapping[str, Any], missing: Container[str]) -> Forecast | None:
+    if "CHURN" not in answer or "CHURN" in missing:
         return None
-    names = ("value", "value_low", "value_high", "churn", "alive", "expected_purchases")
+
+    def told(name: str) -> float:
+        return math.nan if name in missing else float(answer[name].ravel()[0])
+
+    names = ("VALUE", "VALUE_LOW", "VALUE_HIGH", "CHURN", "ALIVE", "EXPECTED_PURCHASES")
     return Forecast(
-        **{name: float(answer[name.upper()].ravel()[0]) for name in names},
+        **{name.lower(): told(name) for name in names},
         currency=_strings(answer["CURRENCY"])[0],
         horizon_days=int(answer["HORIZON_DAYS"].ravel()[0]),
     )

@@ -31,13 +31,32 @@ class ContractError(ValueError):
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """What of one row's tensor is taken; None: any.
+
+    max_values: how many values; max_bytes: of each BYTES value; minimum and maximum: of each number, in
+    `unit`.
+    """
+
+    max_values: int | None = None
+    max_bytes: int | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True)
 class TensorSpec:
-    """One tensor of a model: its name, Triton datatype, and dims without the batch dimension (-1: any)."""
+    """One tensor of a model: its name, Triton datatype, and dims without the batch dimension (-1: any).
+
+    bounds: what the model takes of it, stated for callers; Triton's configuration does not hold them.
+    """
 
     name: str
     datatype: Datatype
     dims: tuple[int, ...]
     optional: bool = False
+    bounds: Bounds | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -178,7 +197,14 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _tensor(raw: dict[str, Any]) -> TensorSpec:
-    return TensorSpec(raw["name"], raw["datatype"], tuple(raw["dims"]), raw["optional"])
+    bounds = raw.get("bounds")  # releases from before state none
+    return TensorSpec(
+        raw["name"],
+        raw["datatype"],
+        tuple(raw["dims"]),
+        raw["optional"],
+        None if bounds is None else Bounds(**bounds),
+    )
 
 
 def _golden_tensor(raw: dict[str, Any]) -> GoldenTensor:

@@ -8,27 +8,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Protocol, cast, get_args
 
 import numpy as np
 
-from serving.routing.rows import ErrorCode, RequestError, Row
+from serving.faults import noted
+from serving.routing.limits import check_request
+from serving.routing.rows import ErrorCode, RequestError, Row, server_fault
 
 Array = np.ndarray[Any, Any]
 Answer = dict[str, Array]
+Ask = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
 # Triton drops the code of an error on its way from a router to the router that asked. A router that asks says
 # so in the request's parameters, and is told the code in front of the message.
 _ASKED_BY_ROUTER = "asked_by_router"
 _CODE_END = "|"
-_PADDING = {"f": -np.inf, "O": b"", "i": 0, "b": False}  # of the shorter rows of a request with several
+_PADDING = {"f": 0.0, "O": b"", "i": 0, "b": False}  # of the shorter rows of a request with several
 
 
 class Router(Protocol):
     """What `serve` asks of a router."""
 
-    def answer(
-        self, rows: Sequence[Row], ask: Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
-    ) -> list[Answer | RequestError]: ...
+    def answer(self, rows: Sequence[Row], ask: Ask) -> list[Answer | RequestError]: ...
 
 
 class AsyncRouter(Protocol):
@@ -47,13 +49,8 @@ def serve(requests: Sequence[Any], router: Router, pb_utils: Any, version: str) 
     def ask(model: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return _answer_of(model, _call(pb_utils, model, version, inputs, "").exec())
 
-    batches = [_rows(request) for request in requests]
-    rows = [row for batch in batches for row in batch]
-    try:
-        answers = router.answer(rows, ask)
-    except RequestError as error:  # a member failed: nobody who waited on it has an answer
-        answers = [error] * len(rows)
-    return _responses(requests, batches, answers, pb_utils)
+    batches = [_read(request) for request in requests]
+    return _responses(requests, batches, _answered(router, _all_rows(batches), ask), pb_utils)
 
 
 async def serve_async(requests: Sequence[Any], router: AsyncRouter, pb_utils: Any, version: str) -> list[Any]:
@@ -63,9 +60,20 @@ async def serve_async(requests: Sequence[Any], router: AsyncRouter, pb_utils: An
         call = _call(pb_utils, model, version, inputs, request_id)
         return _answer_of(model, await call.async_exec())
 
-    batches = [_rows(request) for request in requests]
-    answers = await router.answer([row for rows in batches for row in rows], ask)
+    batches = [_read(request) for request in requests]
+    answers = await router.answer(_all_rows(batches), ask)
     return _responses(requests, batches, answers, pb_utils)
+
+
+def _answered(router: Router, rows: Sequence[Row], ask: Ask) -> list[Answer | RequestError]:
+    """The answers of a router; rows that fail together are asked again by halves, until one fails alone."""
+    try:
+        return router.answer(rows, ask)
+    except Exception as error:  # whatever it is: the others in the batch did nothing wrong
+        if len(rows) == 1:
+            return [error if isinstance(error, RequestError) else server_fault(error, type(router).__name__)]
+    half = len(rows) // 2
+    return [*_answered(router, rows[:half], ask), *_answered(router, rows[half:], ask)]
 
 
 def _call(pb_utils: Any, model: str, version: str, inputs: Mapping[str, Array], request_id: str) -> Any:
@@ -90,49 +98,89 @@ def _passed_on(model: str, message: str) -> RequestError:
     code, end, told = message.partition(_CODE_END)
     if end and code in get_args(ErrorCode):
         return RequestError(told, cast(ErrorCode, code))
-    return RequestError(f"{model} does not answer, try again: {message}", "UNAVAILABLE")
+    reference = noted(message, f"a call of {model}")
+    return RequestError(f"{model} does not answer (reference {reference}); try again", "UNAVAILABLE")
+
+
+def _read(request: Any) -> list[Row] | RequestError:
+    try:
+        return _rows(request)
+    except RequestError as error:
+        return error
+    except Exception as error:  # what the backend raises for tensors that it cannot unpack
+        return server_fault(error, "reading a request")
 
 
 def _rows(request: Any) -> list[Row]:
+    try:
+        name = request.request_id()
+        name.encode()
+    except UnicodeError:
+        raise RequestError("the request id is not valid UTF-8; send UTF-8, or leave it out") from None
     tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-    count = max((len(value) for value in tensors.values()), default=0)
-    name = request.request_id()
+    check_request(name, tensors)
+    count = len(next(iter(tensors.values())))
     return [
         Row({key: value[i] for key, value in tensors.items()}, f"{name}-{i}" if name and count > 1 else name)
         for i in range(count)
     ]
 
 
+def _all_rows(batches: Sequence[list[Row] | RequestError]) -> list[Row]:
+    return [row for batch in batches if not isinstance(batch, RequestError) for row in batch]
+
+
 def _responses(
     requests: Sequence[Any],
-    batches: Sequence[Sequence[Row]],
+    batches: Sequence[list[Row] | RequestError],
     answers: Sequence[Answer | RequestError],
     pb_utils: Any,
 ) -> list[Any]:
-    responses, begin = [], 0
-    for request, rows in zip(requests, batches, strict=True):
-        responses.append(_response(request, answers[begin : begin + len(rows)], pb_utils))
-        begin += len(rows)
-    return responses
+    remaining = iter(answers)
+    return [
+        _response(
+            request,
+            [batch] if isinstance(batch, RequestError) else list(islice(remaining, len(batch))),
+            pb_utils,
+        )
+        for request, batch in zip(requests, batches, strict=True)
+    ]
 
 
 def _response(request: Any, answers: Sequence[Answer | RequestError], pb_utils: Any) -> Any:
     for position, answer in enumerate(answers):
         if isinstance(answer, RequestError):
-            message = f"row {position}: {answer}" if len(answers) > 1 else str(answer)
-            if _ASKED_BY_ROUTER in json.loads(request.parameters() or "{}"):
-                message = f"{answer.code}{_CODE_END}{message}"
-            code = getattr(pb_utils.TritonError, answer.code)
-            return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
+            where = f"row {position}: " if len(answers) > 1 else ""
+            return _refusal(request, where, answer, pb_utils)
     rows = [answer for answer in answers if not isinstance(answer, RequestError)]
-    names = rows[0] if rows else {}
-    return pb_utils.InferenceResponse(
-        [pb_utils.Tensor(name, stacked([row[name] for row in rows])) for name in names]
-    )
+    try:
+        tensors = [pb_utils.Tensor(name, stacked([row[name] for row in rows])) for name in rows[0]]
+        return pb_utils.InferenceResponse(tensors)
+    except Exception as error:
+        return _refusal(request, "", server_fault(error, "writing an answer"), pb_utils)
+
+
+def _refusal(request: Any, where: str, error: RequestError, pb_utils: Any) -> Any:
+    message = f"{where}{error}"
+    if _is_asked_by_router(request):
+        message = f"{error.code}{_CODE_END}{message}"
+    code = getattr(pb_utils.TritonError, error.code)
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
+
+
+def _is_asked_by_router(request: Any) -> bool:
+    try:
+        parameters = json.loads(request.parameters() or "{}")
+    except (ValueError, RecursionError):  # parameters are the caller's to choose, and may be anything
+        return False
+    return isinstance(parameters, dict) and parameters.get(_ASKED_BY_ROUTER) is True
 
 
 def stacked(values: Sequence[Array]) -> Array:
-    """Stack one output of several rows; shorter ones are padded, FP32 with -inf and BYTES with ""."""
+    """Stack one output of several rows; shorter ones are padded, BYTES with "" and numbers with 0.
+
+    Callers tell padding by the BYTES beside a number. Nothing is padded with what JSON cannot hold.
+    """
     width = max(len(value) for value in values)
     joined = np.full((len(values), width), _PADDING[values[0].dtype.kind], dtype=values[0].dtype)
     for row, value in zip(joined, values, strict=True):

@@ -14,7 +14,6 @@ from serving.routing.rows import RequestError, Row
 
 Array = np.ndarray[Any, Any]
 
-MAX_HISTORY = 10_000
 DEFAULT_EVENT = "view"
 _MICROSECONDS_PER_DAY = 86_400_000_000
 _LEAST = 1e-6  # sums that are not above it are left out, as in training
@@ -50,7 +49,7 @@ class HistoryReader:
         """Return the history of a request; raises RequestError naming the tensor and the rule it breaks."""
         given = row.texts("HISTORY_ITEM")
         events = self._events(row, len(given))
-        fade = self._fade(row, events)
+        fade = self._fade(row, given, events)
         kept = [i for i, item in enumerate(given) if item]  # empty strings pad rows of unequal length
         weights: dict[int, float] = {}
         purchases: dict[int, int] = {}
@@ -71,8 +70,6 @@ class HistoryReader:
         return 0.0 if event in _UNRATED else self._event_weights.get(event, 0.0)
 
     def _events(self, row: Row, length: int) -> list[str]:
-        if length > MAX_HISTORY:
-            raise RequestError(f"HISTORY_ITEM has {length} entries; at most {MAX_HISTORY}, send the latest")
         if "HISTORY_EVENT" not in row:
             return [DEFAULT_EVENT] * length
         events = [event.decode(errors="replace") or DEFAULT_EVENT for event in row.texts("HISTORY_EVENT")]
@@ -86,15 +83,18 @@ class HistoryReader:
                 )
         return events
 
-    def _fade(self, row: Row, events: list[str]) -> Array:
+    def _fade(self, row: Row, given: list[bytes], events: list[str]) -> Array:
+        """Return how much each entry counts for its age, from 0 to 1."""
         times = row.tensors.get("HISTORY_TIME")
         if times is None:
             return np.ones(len(events))
         if len(times) != len(events):
             raise RequestError(f"HISTORY_TIME has {len(times)} entries, HISTORY_ITEM has {len(events)}")
         # Age counts back from the customer's own latest event that says something, as in training.
-        telling = np.array([event in self._telling for event in events], dtype=np.bool_)
-        age = (times.max(where=telling, initial=0) - times).astype(np.float64)
+        tells = zip(given, events, strict=True)
+        telling = np.array([bool(item) and event in self._telling for item, event in tells], dtype=np.bool_)
+        latest = times[telling].max() if telling.any() else 0
+        age = np.maximum(latest - times, 0).astype(np.float64)  # what is later says nothing
         return np.asarray(np.exp2(-age / self._half_life))
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import uuid
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from serving.contract import ModelContract
-from serving.routing.rows import RequestError, Row, byte_strings
-from serving.routing.tensors import FORECAST
+from serving.routing.limits import check_bounds
+from serving.routing.rows import RequestError, Row, byte_strings, server_fault
+from serving.routing.tensors import FORECAST, INSIGHT
 from serving.routing.together import AskAsync, Together
 
 Array = np.ndarray[Any, Any]
@@ -49,11 +49,16 @@ class InsightRouter:
     async def _answer_or_error(self, row: Row, ask: AskAsync) -> Answer | RequestError:
         try:
             insight = await self._insight(row, ask)
+            # JSON has no NaN: what is unknown is null, and anything else that is no number is a fault.
+            told = json.dumps(insight, ensure_ascii=False, allow_nan=False).encode()
         except RequestError as error:
             return error
-        return {"INSIGHT": byte_strings([json.dumps(insight, ensure_ascii=False).encode()])}
+        except Exception as error:
+            return server_fault(error, "insight")
+        return {"INSIGHT": byte_strings([told])}
 
     async def _insight(self, row: Row, ask: AskAsync) -> dict[str, Any]:
+        check_bounds(row, INSIGHT.inputs)
         person = {name: _single(value) for name in _PERSON if (value := row.text(name))}
         text = row.text("TEXT")
         if not person and not text:
@@ -98,26 +103,27 @@ async def _profile(person: Mapping[str, Array], ask: AskAsync, request_id: str) 
             return None
         raise
     names, values = _texts(answer, "FEATURE_NAME"), answer["FEATURE_VALUE"].reshape(-1).tolist()
-    forecast = {"forecast": _forecast(answer)} if "CHURN" in answer else {}
+    missing = set(_texts(answer, "MISSING"))
+    forecast = {"forecast": _forecast(answer, missing)} if "CHURN" in answer else {}
     return {
         "segment": _texts(answer, "SEGMENT")[0],
         "segment_description": _texts(answer, "SEGMENT_DESCRIPTION")[0],
         "features": {
-            name: None if math.isnan(value) else value for name, value in zip(names, values, strict=True)
+            name: None if name in missing else value for name, value in zip(names, values, strict=True)
         },
         **forecast,
     }
 
 
-def _forecast(answer: Mapping[str, Array]) -> dict[str, Any] | None:
+def _forecast(answer: Mapping[str, Array], missing: Container[str]) -> dict[str, Any] | None:
     """What a value model tells: value is null where the shop's purchases have no prices."""
-    told = {spec.name.lower(): float(answer[spec.name].reshape(-1)[0]) for spec in FORECAST}
-    if math.isnan(told["churn"]):
+    if "CHURN" in missing:
         return None
+    told = {spec.name: float(answer[spec.name].reshape(-1)[0]) for spec in FORECAST}
     return {
         "horizon_days": int(answer["HORIZON_DAYS"].reshape(-1)[0]),
         "currency": _texts(answer, "CURRENCY")[0],
-        **{name: None if math.isnan(value) else value for name, value in told.items()},
+        **{name.lower(): None if name in missing else value for name, value in told.items()},
     }
 
 
@@ -144,7 +150,8 @@ async def _understanding(text: bytes | None, ask: AskAsync, request_id: str) -> 
         "confidence": float(answer["CONFIDENCE"].reshape(-1)[0]),
     }
     if "INTENTS" in answer:
-        found["intents"] = _texts(answer, "INTENTS")
+        # "" pads the list of a message that was read together with one that wants more.
+        found["intents"] = [name for name in _texts(answer, "INTENTS") if name]
     if "SENTIMENT" in answer:
         found["sentiment"] = _texts(answer, "SENTIMENT")[0]
     found["is_out_of_scope"] = bool(answer["IS_OUT_OF_SCOPE"].reshape(-1)[0])

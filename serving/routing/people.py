@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from serving.faults import logged
 from serving.forgotten import ForgottenError, ForgottenWatch
-from serving.pseudonym import PseudonymKey, PseudonymKeyError
+from serving.pseudonym import KEY_FILE_VARIABLE, PseudonymKey, PseudonymKeyError
 from serving.routing.arrays import ArraysError, map_safetensors
 from serving.routing.rows import RequestError, Row
 
@@ -79,7 +80,12 @@ class People:
         try:
             forgotten = self._forgotten.now()
         except ForgottenError as error:
-            raise RequestError(str(error), "UNAVAILABLE") from error
+            reference = logged(error, "reading who was forgotten")
+            raise RequestError(
+                f"forgotten.json of the repository cannot be read (reference {reference}), so that nobody "
+                "may be looked up; restore it from a backup",
+                "UNAVAILABLE",
+            ) from error
         customer = row.text("CUSTOMER_ID")
         if customer is not None:
             gone = customer.decode(errors="replace") in forgotten.customer_ids
@@ -97,7 +103,10 @@ class People:
                 key = self._load_key()
             except PseudonymKeyError as error:
                 raise RequestError(
-                    f"SOURCE cannot be looked up: {error}, then restart the server", "UNAVAILABLE"
+                    "SOURCE cannot be looked up: this server has no pseudonymisation key that it can read; "
+                    "ask by CUSTOMER_ID, or restart the server with the key that the release was made with, "
+                    f"named in ${KEY_FILE_VARIABLE} ('shopsight key create' makes a shop's first)",
+                    "UNSUPPORTED",
                 ) from error
             try:
                 self._key = key.as_of(self._key_id) if self._key_id else key
@@ -105,7 +114,7 @@ class People:
                 raise RequestError(
                     f"SOURCE cannot be looked up: the server holds key {key.key_id}, the release was made "
                     f"with key {self._key_id}; start the server with that key, or one rotated from it",
-                    "UNAVAILABLE",
+                    "UNSUPPORTED",
                 ) from error
         return self._key
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from serving.contract import ModelContract
 from serving.pseudonym import PseudonymKey, load_key
+from serving.routing.limits import check_bounds
 from serving.routing.people import UNKNOWN, People
-from serving.routing.rows import RequestError, Row, byte_strings
-from serving.routing.tensors import FORECAST
+from serving.routing.rows import RequestError, Row, byte_strings, each
+from serving.routing.tensors import FORECAST, PROFILE
 
 Array = np.ndarray[Any, Any]
 Answer = dict[str, Array]
@@ -35,7 +36,8 @@ class ProfileRouter:
     nothing was measured); identities.safetensors; preprocessing feature_names and segments (name,
     description), in the order of the member's outputs. With a value model also forecast float32 [n, 6], NaN
     for who never bought, columns as tensors.FORECAST, and preprocessing forecast (currency, horizon_days);
-    a row of FEATURE has no purchases to forecast from, so its forecast is NaN.
+    a row of FEATURE has no purchases to forecast from, so its forecast is NaN. Answers hold no NaN, which
+    JSON lacks: what is not known is 0, and MISSING names it.
     """
 
     def __init__(self, folder: Path, release: str, load_key: Callable[[], PseudonymKey] = load_key) -> None:
@@ -46,6 +48,7 @@ class ProfileRouter:
         self._segments = [
             (str(s["name"]).encode(), str(s["description"]).encode()) for s in preprocessing["segments"]
         ]
+        self._measured_names = [*self._feature_names, *(spec.name.encode() for spec in FORECAST)]
         forecast = preprocessing.get("forecast")
         self._units: Answer = {} if forecast is None else {
             "CURRENCY": byte_strings([forecast["currency"].encode()]),
@@ -54,20 +57,14 @@ class ProfileRouter:
 
     def answer(self, rows: Sequence[Row], ask: Ask) -> list[Answer | RequestError]:
         """Return an answer or the error for each row, in order; `ask` calls a member at this release."""
-        found = [self._measured_or_error(row) for row in rows]
+        found = each(self._measured, rows)
         known = [one.feature for one in found if not isinstance(one, RequestError)]
-        if not known:
-            return [error for error in found if isinstance(error, RequestError)]
-        segments = iter(ask("segment", {"FEATURE": np.stack(known)})["SEGMENT"].reshape(-1).tolist())
-        return [one if isinstance(one, RequestError) else self._answer(one, next(segments)) for one in found]
-
-    def _measured_or_error(self, row: Row) -> _Measured | RequestError:
-        try:
-            return self._measured(row)
-        except RequestError as error:
-            return error
+        segments = iter(ask("segment", {"FEATURE": np.stack(known)})["SEGMENT"].reshape(-1) if known else ())
+        segment = [one if isinstance(one, RequestError) else int(next(segments)) for one in found]
+        return each(self._answer, found, segment)
 
     def _measured(self, row: Row) -> _Measured:
+        check_bounds(row, PROFILE.inputs)
         named = self._people.named(row)
         given = row.tensors.get("FEATURE")
         if given is not None:
@@ -76,7 +73,7 @@ class ProfileRouter:
                     f"FEATURE has {len(given)} values, this release measures {len(self._feature_names)}; "
                     "FEATURE_NAME of an answer lists them in order"
                 )
-            nothing = np.full(len(FORECAST), np.nan, dtype=np.float32)
+            nothing = np.full(len(FORECAST) if self._units else 0, np.nan, dtype=np.float32)
             return _Measured(np.asarray(given, dtype=np.float32), nothing)
         if not named:
             raise RequestError("nobody is named: give CUSTOMER_ID, SOURCE with SOURCE_ID, or FEATURE")
@@ -93,13 +90,16 @@ class ProfileRouter:
 
     def _answer(self, measured: _Measured, segment: int) -> Answer:
         name, description = self._segments[segment]
-        told = zip(FORECAST, measured.forecast, strict=True) if self._units else ()
+        forecast = np.asarray(measured.forecast, dtype=np.float32)
+        unknown = np.flatnonzero(np.isnan(np.concatenate([measured.feature, forecast])))
+        told = zip(FORECAST, np.nan_to_num(forecast, nan=0.0), strict=True) if self._units else ()
         return {
             "SEGMENT": byte_strings([name]),
             "SEGMENT_DESCRIPTION": byte_strings([description]),
             "FEATURE_NAME": byte_strings(self._feature_names),
-            "FEATURE_VALUE": measured.feature,
+            "FEATURE_VALUE": np.nan_to_num(measured.feature, nan=0.0),
             **{spec.name: np.array([value], dtype=np.float32) for spec, value in told},
             **self._units,
+            "MISSING": byte_strings([self._measured_names[i] for i in unknown]),
             "RELEASE": byte_strings([self._release]),
         }

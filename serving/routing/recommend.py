@@ -16,8 +16,10 @@ from serving.pseudonym import PseudonymKey, load_key
 from serving.routing.blend import RECENT, Blender, Taste, padded, varied
 from serving.routing.history import Folder, HistoryReader
 from serving.routing.items import Items
+from serving.routing.limits import check_bounds
 from serving.routing.people import UNKNOWN, People
-from serving.routing.rows import RequestError, Row, bucket, byte_strings
+from serving.routing.rows import RequestError, Row, bucket, byte_strings, each
+from serving.routing.tensors import RECOMMEND
 
 Array = np.ndarray[Any, Any]
 Answer = dict[str, Array]
@@ -25,7 +27,6 @@ Ask = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
 Reason = Literal["personal", "folded_in", "recent", "new", "popular_in_segment", "popular"]
 
 DEFAULT_K = 10
-MAX_K = 1000
 _VARIED_DEPTH = 5  # lists that must be varied are retrieved so many times longer
 _NOTHING = np.empty(0, dtype=np.int64)
 
@@ -90,31 +91,16 @@ class RecommendRouter:
 
     def answer(self, rows: Sequence[Row], ask: Ask) -> list[Answer | RequestError]:
         """Return an answer or the error for each row, in order; `ask` calls a member at this release."""
-        plans = [self._plan_or_error(row) for row in rows]
-        found = self._retrieve(plans, ask)
-        lists = [
-            plan if isinstance(plan, RequestError) else self._ranking(plan, one)
-            for plan, one in zip(plans, found, strict=True)
-        ]
+        plans = each(self._plan, rows)
+        lists = each(self._ranking, plans, self._retrieve(plans, ask))
         if self._blender is not None:
             lists = self._blended(self._blender, plans, lists, ask)
-        return [
-            one if isinstance(one, RequestError) else self._answer(row, plan, self._cut(one, plan))
-            for row, plan, one in zip(rows, plans, lists, strict=True)
-        ]
-
-    def _plan_or_error(self, row: Row) -> Plan | RequestError:
-        try:
-            return self._plan(row)
-        except RequestError as error:
-            return error
+        return each(self._answer, plans, rows, lists)
 
     def _plan(self, row: Row) -> Plan:
-        k = row.number("K", DEFAULT_K)
-        if not 1 <= k <= MAX_K:
-            raise RequestError(f"K is {k}; it must be from 1 to {MAX_K}")
+        check_bounds(row, RECOMMEND.inputs)
         allowed = [item for item in row.texts("ALLOW") if item]
-        k = min(k, len(self._items))
+        k = min(row.number("K", DEFAULT_K), len(self._items))
         plan = Plan(
             k=k,
             depth=min(len(self._items), k * _VARIED_DEPTH) if self._most else k,
@@ -227,20 +213,18 @@ class RecommendRouter:
         reason: Reason = "popular_in_segment" if plan.segment >= 0 else "popular"
         return reason, "popular", self._items.popular(num, plan.exclude, plan.allow, plan.segment)
 
-    def _cut(self, ranked: Ranked, plan: Plan | RequestError) -> Ranked:
-        assert isinstance(plan, Plan)
+    def _cut(self, ranked: Ranked, plan: Plan) -> Ranked:
         places = varied(self._items.category[ranked.index], self._most, plan.k)
         index = ranked.index[places]
         named = zip(self._items.cold[index].tolist(), (ranked.reason[i] for i in places), strict=True)
         return Ranked(index, ranked.score[places], tuple("new" if cold else why for cold, why in named))
 
-    def _answer(self, row: Row, plan: Plan | RequestError, ranked: Ranked) -> Answer:
-        assert isinstance(plan, Plan)
-        ids = self._items.ids
+    def _answer(self, plan: Plan, row: Row, ranked: Ranked) -> Answer:
+        ids, shown = self._items.ids, self._cut(ranked, plan)
         return {
-            "ITEM_ID": byte_strings([ids[i] for i in ranked.index.tolist()]),
-            "SCORE": ranked.score.astype(np.float32),
-            "REASON_CODE": byte_strings([reason.encode() for reason in ranked.reason]),
+            "ITEM_ID": byte_strings([ids[i] for i in shown.index.tolist()]),
+            "SCORE": shown.score.astype(np.float32),
+            "REASON_CODE": byte_strings([reason.encode() for reason in shown.reason]),
             "SUPPRESSED": byte_strings([plan.suppressed.encode()]),
             "RELEASE": byte_strings([self._release]),
             "REQUEST_ID": byte_strings([(row.request_id or uuid.uuid4().hex).encode()]),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from serving.faults import logged
 
-ErrorCode = Literal["INVALID_ARG", "NOT_FOUND", "UNAVAILABLE"]
+Array = np.ndarray[Any, Any]
+T = TypeVar("T")
+
+# UNSUPPORTED: this server cannot answer such a request as it is set up; INTERNAL: a fault of the server.
+ErrorCode = Literal["INVALID_ARG", "NOT_FOUND", "UNAVAILABLE", "UNSUPPORTED", "INTERNAL"]
 
 
 class RequestError(ValueError):
@@ -22,6 +26,23 @@ class RequestError(ValueError):
     def __init__(self, message: str, code: ErrorCode = "INVALID_ARG") -> None:
         super().__init__(message)
         self.code: ErrorCode = code
+
+
+def server_fault(error: Exception, where: str) -> RequestError:
+    """Log an error that no request should cause, and return what its caller is told."""
+    return RequestError(
+        "the server failed on this request; whoever runs it finds the cause in its log under the reference "
+        f"{logged(error, where)}",
+        "INTERNAL",
+    )
+
+
+def each(work: Callable[..., T], *columns: Iterable[Any]) -> list[T | RequestError]:
+    """Do `work` for each row by itself, with one value of every column; what fails in a row stays in it.
+
+    A row with an error among its values keeps that error.
+    """
+    return [_done(work, values) for values in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -76,6 +97,18 @@ def bucket(length: int, smallest: int = 16) -> int:
     while size < length:
         size *= 4
     return size
+
+
+def _done(work: Callable[..., T], values: tuple[Any, ...]) -> T | RequestError:
+    earlier = next((value for value in values if isinstance(value, RequestError)), None)
+    if earlier is not None:
+        return earlier
+    try:
+        return work(*values)
+    except RequestError as error:
+        return error
+    except Exception as error:
+        return server_fault(error, work.__qualname__)
 
 
 def _bytes(value: Any) -> bytes:

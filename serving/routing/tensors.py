@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from serving.contract import TensorSpec
+from serving.contract import Bounds, TensorSpec
 
 MAX_BATCH_SIZE = 64
+MAX_ITEMS = 10_000  # of a history and of the lists of items in one row
+MAX_K = 1000
+_YEAR_1, _YEAR_9999 = -62_135_596_800_000_000, 253_402_300_799_999_999
+
+_ID = Bounds(max_bytes=1024)
+_IDS = Bounds(max_values=MAX_ITEMS, max_bytes=1024)
+_EVENTS = Bounds(max_values=MAX_ITEMS, max_bytes=64)
+_TIMES = Bounds(MAX_ITEMS, minimum=_YEAR_1, maximum=_YEAR_9999, unit="microseconds since 1970 in UTC")
+_K = Bounds(minimum=1, maximum=MAX_K)
+_FEATURES = Bounds(minimum=-1e15, maximum=1e15, unit="or NaN where nothing was measured")
 
 
 @dataclass(frozen=True)
@@ -20,21 +30,21 @@ class RouterTensors:
 
 
 _PERSON = (
-    TensorSpec("CUSTOMER_ID", "BYTES", (1,), optional=True),
-    TensorSpec("SOURCE", "BYTES", (1,), optional=True),
-    TensorSpec("SOURCE_ID", "BYTES", (1,), optional=True),
+    TensorSpec("CUSTOMER_ID", "BYTES", (1,), optional=True, bounds=_ID),
+    TensorSpec("SOURCE", "BYTES", (1,), optional=True, bounds=_ID),
+    TensorSpec("SOURCE_ID", "BYTES", (1,), optional=True, bounds=_ID),
 )
 _RELEASE = TensorSpec("RELEASE", "BYTES", (1,))
 
 RECOMMEND = RouterTensors(
     inputs=(
         *_PERSON,
-        TensorSpec("HISTORY_ITEM", "BYTES", (-1,), optional=True),
-        TensorSpec("HISTORY_EVENT", "BYTES", (-1,), optional=True),
-        TensorSpec("HISTORY_TIME", "INT64", (-1,), optional=True),
-        TensorSpec("EXCLUDE", "BYTES", (-1,), optional=True),
-        TensorSpec("ALLOW", "BYTES", (-1,), optional=True),
-        TensorSpec("K", "INT32", (1,), optional=True),
+        TensorSpec("HISTORY_ITEM", "BYTES", (-1,), optional=True, bounds=_IDS),
+        TensorSpec("HISTORY_EVENT", "BYTES", (-1,), optional=True, bounds=_EVENTS),
+        TensorSpec("HISTORY_TIME", "INT64", (-1,), optional=True, bounds=_TIMES),
+        TensorSpec("EXCLUDE", "BYTES", (-1,), optional=True, bounds=_IDS),
+        TensorSpec("ALLOW", "BYTES", (-1,), optional=True, bounds=_IDS),
+        TensorSpec("K", "INT32", (1,), optional=True, bounds=_K),
         TensorSpec("PERSONALISED", "BOOL", (1,), optional=True),
     ),
     outputs=(
@@ -48,7 +58,7 @@ RECOMMEND = RouterTensors(
     calls=("mf_retrieval", "two_tower_retrieval", "ranker"),
 )
 
-# What a value model tells of a customer who bought, NaN of others; left out of the contract when none was
+# What a value model tells of a customer who bought, missing of others; left out of the contract when none was
 # trained. Everything is within the next HORIZON_DAYS; CHURN is the probability of no purchase in them.
 FORECAST = (
     TensorSpec("VALUE", "FP32", (1,), optional=True),
@@ -64,7 +74,7 @@ FORECAST_UNITS = (
 )
 
 PROFILE = RouterTensors(
-    inputs=(*_PERSON, TensorSpec("FEATURE", "FP32", (-1,), optional=True)),
+    inputs=(*_PERSON, TensorSpec("FEATURE", "FP32", (-1,), optional=True, bounds=_FEATURES)),
     outputs=(
         TensorSpec("SEGMENT", "BYTES", (1,)),
         TensorSpec("SEGMENT_DESCRIPTION", "BYTES", (1,)),
@@ -72,6 +82,8 @@ PROFILE = RouterTensors(
         TensorSpec("FEATURE_VALUE", "FP32", (-1,)),
         *FORECAST,
         *FORECAST_UNITS,
+        # Names of the features and of the outputs above that are not known of this customer and are 0.
+        TensorSpec("MISSING", "BYTES", (-1,)),
         _RELEASE,
     ),
     calls=("segment",),
@@ -99,7 +111,7 @@ INSIGHT = RouterTensors(
     inputs=(
         *_PERSON,
         TensorSpec("TEXT", "BYTES", (1,), optional=True),
-        TensorSpec("K", "INT32", (1,), optional=True),
+        TensorSpec("K", "INT32", (1,), optional=True, bounds=_K),
     ),
     outputs=(TensorSpec("INSIGHT", "BYTES", (1,)),),
     calls=("recommend", "profile", "understand"),

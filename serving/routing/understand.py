@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from serving.contract import ModelContract
 from serving.routing.answers import AnswerIndex, Message, Weights
-from serving.routing.rows import RequestError, Row, byte_strings
+from serving.routing.rows import RequestError, Row, byte_strings, each
 from serving.routing.scope import Abstention
 from serving.routing.texts import read_texts
 
@@ -53,18 +53,18 @@ class UnderstandRouter:
 
     def answer(self, rows: Sequence[Row], ask: Ask) -> list[Answer | RequestError]:
         """Return an answer or the error for each row, in order; `ask` calls a member at this release."""
-        read = [self._text_or_error(row) for row in rows]
+        read = each(self._text, rows)
         places = [i for i, text in enumerate(read) if isinstance(text, str)]
         texts = [text for text in read if isinstance(text, str)]
         inputs = read_texts(self._tokenizer, texts, self._buckets[-1])
-        by_row: dict[int, Answer] = {}
+        outputs: list[Any] = list(read)
         for length, chosen in inputs.by_length(self._buckets).items():
             padded = inputs.padded(chosen, length)
             answer = ask("intent_encoder", {name: padded[name] for name in self._inputs})
             for at, place in enumerate(chosen):
-                output = {name: value[at] for name, value in answer.items()}
-                by_row[places[place]] = self._answer(texts[place], inputs.tokens[place], output)
-        return [text if isinstance(text, RequestError) else by_row[i] for i, text in enumerate(read)]
+                outputs[places[place]] = {name: value[at] for name, value in answer.items()}
+        tokens = dict(zip(places, inputs.tokens, strict=True))
+        return each(self._answer, read, [tokens.get(i, []) for i in range(len(read))], outputs)
 
     def _probability(self, scaled: Array) -> Array:
         """Of one intent, or of each where a message may have several."""
@@ -72,12 +72,6 @@ class UnderstandRouter:
             return np.asarray(1 / (1 + np.exp(-scaled)))
         raised = np.exp(scaled - scaled.max())
         return np.asarray(raised / raised.sum())
-
-    def _text_or_error(self, row: Row) -> str | RequestError:
-        try:
-            return self._text(row)
-        except RequestError as error:
-            return error
 
     def _text(self, row: Row) -> str:
         raw = row.text("TEXT") or b""

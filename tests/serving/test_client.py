@@ -72,8 +72,8 @@ def answer(request, given):
     if given.get("CUSTOMER_ID") == ["nobody"]:
         raise LookupError("this release knows no such customer", "NOT_FOUND")
     return {"SEGMENT": texts("loyal"), "SEGMENT_DESCRIPTION": texts(json.dumps(given, sort_keys=True)),
-            "FEATURE_NAME": texts("recency", "frequency"), "FEATURE_VALUE": np.float32([[1.5, np.nan]]),
-            "RELEASE": texts("7")}
+            "FEATURE_NAME": texts("recency", "frequency"), "FEATURE_VALUE": np.float32([[1.5, 0.0]]),
+            "MISSING": texts("frequency"), "RELEASE": texts("7")}
 """,
     "understand": """
 def answer(request, given):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,6 +28,11 @@ Array = np.ndarray[Any, Any]
 Ask = Callable[[str, Mapping[str, Array]], dict[str, Array]]
 
 
+@functools.cache
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(path)
+
+
 class Members:
     """Runs member graphs in this process and remembers what was asked."""
 
@@ -36,7 +42,7 @@ class Members:
 
     def __call__(self, model: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         self.asked.append((model, {name: value.shape for name, value in inputs.items()}))
-        session = onnxruntime.InferenceSession(self.models / model / "model.onnx")
+        session = _session(self.models / model / "model.onnx")
         names = [output.name for output in session.get_outputs()]
         return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
@@ -301,8 +307,9 @@ def test_without_a_key_a_source_cannot_be_looked_up_and_the_remedy_is_named(
     router = RecommendRouter(models / "recommend", "7", load_key=no_key)
     failed, served = answer(router, members, row(SOURCE="web", SOURCE_ID="w3"), row(CUSTOMER_ID="c0003"))
     assert isinstance(failed, RequestError)
-    assert failed.code == "UNAVAILABLE"
+    assert failed.code == "UNSUPPORTED", "asking again mends nothing"
     assert "shopsight key create" in str(failed)
+    assert "/x" not in str(failed)
     assert items(served) == shop.recommend(3, 10)[0]
 
 
@@ -324,8 +331,11 @@ def test_profiles_are_measured_and_named(profile: ProfileRouter, members: Member
         assert found["SEGMENT"].tolist() == [segment["name"].encode()]
         assert found["SEGMENT_DESCRIPTION"].tolist() == [segment["description"].encode()]
         assert found["FEATURE_NAME"].tolist() == [b"feature_0", b"feature_1", b"feature_2"]
-        np.testing.assert_array_equal(found["FEATURE_VALUE"], feature)
-    assert np.isnan(answers[0]["FEATURE_VALUE"][0]), "what was not measured stays missing"
+        np.testing.assert_array_equal(found["FEATURE_VALUE"], np.nan_to_num(feature, nan=0.0))
+        assert (
+            found["MISSING"].tolist()[: np.isnan(feature).sum()] == [b"feature_0"] * np.isnan(feature).sum()
+        )
+    assert answers[0]["MISSING"].tolist() == [b"feature_0"], "what was not measured is named"
     assert len(members.asked) == 1
 
 
@@ -337,8 +347,10 @@ def test_forecasts_are_told_of_who_bought_and_are_missing_for_others(
         profile, members, row(CUSTOMER_ID="c0003"), row(CUSTOMER_ID="c0005"), row(FEATURE=[0.5, -1.0, 2.0])
     )
     assert [bought[name][0] for name in names] == shop.forecast[3].tolist()
+    assert bought["MISSING"].tolist() == []
     for found in (never, unseen):
-        assert np.isnan([found[name][0] for name in names]).all()
+        assert [found[name][0] for name in names] == [0.0] * len(names)
+        assert found["MISSING"].tolist() == [name.encode() for name in names]
     for found in (bought, never, unseen):
         assert (found["CURRENCY"].tolist(), found["HORIZON_DAYS"].tolist()) == ([b"EUR"], [90])
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from safetensors.numpy import save_file
 
-from serving.contract import METRICS_FILE, TensorSpec, read_json, write_goldens, write_json
+from serving.contract import METRICS_FILE, Bounds, TensorSpec, read_json, write_goldens, write_json
 from serving.routing.answers import ENTRIES_FILE, INDEX_FILE
 from serving.routing.tensors import UNDERSTAND
 from training.export import model_folder, write_contract
@@ -131,7 +131,7 @@ def _export_understand(
             workspace=workspace,
             name="understand",
             kind="router",
-            inputs=UNDERSTAND.inputs,
+            inputs=[replace(spec, bounds=Bounds(max_bytes=max_text_bytes)) for spec in UNDERSTAND.inputs],
             outputs=outputs,
             max_batch_size=UNDERSTAND.max_batch_size,
             files=files,

@@ -17,6 +17,7 @@ from serving.backends.onnxruntime.rules import (
     completed_max_batch_size,
     completed_tensors,
 )
+from serving.faults import noted
 
 _OPTIMIZATION_LEVELS = {-1: "ORT_ENABLE_BASIC", 1: "ORT_ENABLE_EXTENDED", 2: "ORT_DISABLE_ALL"}
 _ERRORS_ONLY = 3
@@ -68,7 +69,7 @@ class TritonPythonModel:
         for index, request in enumerate(requests):
             try:
                 readable[index] = _read(request)
-            except (_CancelledError, UnicodeDecodeError) as error:
+            except Exception as error:  # also what the backend raises for tensors that it cannot unpack
                 answers[index] = error
         try:
             answers |= self._run_joined(readable) if self._batches else self._run_each(readable)
@@ -168,16 +169,28 @@ def _num_rows(inputs: Arrays) -> int:
 
 
 def _respond(request: Any, answer: Arrays | Exception) -> Any:
-    if isinstance(answer, _CancelledError):
-        code = pb_utils.TritonError.CANCELLED
-        return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(answer), code))
     if isinstance(answer, Exception):
-        code = pb_utils.TritonError.INVALID_ARG
-        return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(answer), code))
+        return _refusal(answer)
     wanted = request.requested_output_names()
-    tensors = [
-        pb_utils.Tensor(name, _texts_as(str.encode, array))
-        for name, array in answer.items()
-        if name in wanted
-    ]
+    try:
+        tensors = [
+            pb_utils.Tensor(name, _texts_as(str.encode, array))
+            for name, array in answer.items()
+            if name in wanted
+        ]
+    except UnicodeEncodeError as error:
+        return _refusal(error)
     return pb_utils.InferenceResponse(tensors)
+
+
+def _refusal(error: Exception) -> Any:
+    """What a caller is told: not onnxruntime's own words, which name the files that it was built from."""
+    if isinstance(error, _CancelledError):
+        code, message = pb_utils.TritonError.CANCELLED, str(error)
+    elif isinstance(error, UnicodeError):
+        code, message = pb_utils.TritonError.INVALID_ARG, "a text is not valid UTF-8; send UTF-8"
+    else:
+        code = pb_utils.TritonError.INVALID_ARG
+        reference = noted(f"{type(error).__name__}: {error}", "a run of the graph")
+        message = f"the graph cannot be run on these inputs; the server's log says why under {reference}"
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
