@@ -23,7 +23,7 @@ def measure_by_hand(tables: Tables, spec: FeatureSpec, as_of: datetime) -> pl.Da
     events = tables.events.filter(pl.col(C).is_not_null(), pl.col("timestamp") < as_of).with_columns(
         pl.col("price").cast(pl.Float64),
         pl.col("discount").cast(pl.Float64).fill_null(0),
-        pl.col("quantity").fill_null(1),
+        pl.col("quantity").cast(pl.Float64).fill_null(1.0),
         age=(pl.lit(as_of) - pl.col("timestamp")).dt.total_seconds() / 86_400,
     )
     items = tables.items.select(

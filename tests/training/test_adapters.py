@@ -11,8 +11,10 @@ import pytest
 from serving.pseudonym import PseudonymKey
 from training.data.adapters import ADAPTERS, adapt
 from training.data.ingest import ingest
+from training.data.money import totals
 from training.data.sources import IngestError, load_sources
 from training.data.tables import scan_table
+from training.report.content import customer_cards
 from training.workspace import Workspace
 
 KEY = PseudonymKey("test", b"k" * 32)
@@ -71,14 +73,19 @@ def test_completejourney_brings_its_eight_tables(tmp_path: Path) -> None:
         "transactions.csv": 75_000, "products.csv": 92_331, "demographics.csv": 801, "campaigns.csv": 6_589,
         "redemptions.csv": 2_102, "promotions.csv": 360_535,
     }  # fmt: skip
-    assert report.refused == {"unknown_item": 222}  # products that the list of products does not have
+    # Lines of no pieces and no money, and products that the list of products does not have.
+    assert report.refused["no_sale"] == 416 and set(report.refused) == {"no_sale", "unknown_item"}
     events = scan_table(workspace.tables, "events").collect()
     bought = events.filter(pl.col("event") == "purchase")
     raw = pl.read_csv(JOURNEY / "transactions_sample.csv.gz", infer_schema=False)
-    paid = (bought["price"].cast(pl.Float64) * bought["quantity"].clip(1)).sum()
-    assert bought.height == 75_000 - 222 and paid == pytest.approx(
-        raw["sales_value"].cast(pl.Float64).sum(), rel=0.005
+    listed = pl.read_csv(JOURNEY / "products.csv.gz", infer_schema=False)["product_id"]
+    known = raw.filter(pl.col("product_id").is_in(listed.implode()))
+    (sold,) = totals(bought.lazy()).select("currency", "net").rows()
+    assert sold[0] == "USD" and sold[1] == pytest.approx(
+        known["sales_value"].cast(pl.Float64).sum(), abs=0.01
     )
+    (card,) = [card["value"] for card in customer_cards(workspace) if card["label"].startswith("revenue")]
+    assert card == f"{sold[1]:,.0f} USD" == "233,931 USD"
     mailed = events.filter(pl.col("event") == "exposure")
     assert mailed.height == 6_589 and mailed["customer_id"].null_count() == 0
     redeemed = scan_table(workspace.tables, "exposures").filter(pl.col("arm") == "redeemed").collect()

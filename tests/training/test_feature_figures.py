@@ -32,7 +32,7 @@ def _shop(seed: int) -> tuple[Tables, list[dict[str, Any]]]:
         if rng.random() < 0.7:
             more["session_id"] = f"{customer}-{rng.integers(6)}"
         if rng.random() < 0.8:
-            more["price"] = float(rng.integers(1, 50))
+            more |= {"price": float(rng.integers(1, 50)), "currency": "EUR"}
         if kind in ("purchase", "return"):
             more |= {"quantity": int(rng.integers(1, 4)), "currency": "EUR"}
             if rng.random() < 0.5:

@@ -24,9 +24,9 @@ _FIRST_WEEK = "2017-01-01"
 def convert(path: Path, out: Path) -> None:
     """Write the eight tables as the CSV files that public/completejourney.toml describes.
 
-    A line's `sales_value` is for its whole quantity, so it becomes a unit price. Campaigns are exposures of a
-    household; a redeemed coupon is an exposure of the first product that it is for; promotions are exposures
-    of nobody in particular. Raises IngestError for a table that is not there.
+    A line's `sales_value` is the total that the shop received, after its discounts. Campaigns are exposures
+    of a household; a redeemed coupon is an exposure of the first product that it is for; promotions are
+    exposures of nobody in particular. Raises IngestError for a table that is not there.
     """
     tables = {name: _read(path, names) for name, names in _TABLES.items()}
     _orders(tables["transactions"]).write_csv(out / "transactions.csv")
@@ -50,11 +50,10 @@ def _read(path: Path, names: tuple[str, ...]) -> pl.DataFrame:
 
 
 def _orders(rows: pl.DataFrame) -> pl.DataFrame:
-    number = {name: pl.col(name).cast(pl.Float64) for name in ("quantity", "sales_value")}
-    pieces = pl.when(number["quantity"] > 0).then(number["quantity"]).otherwise(1.0)
-    discounts = (pl.col(n).cast(pl.Float64) for n in ("retail_disc", "coupon_disc", "coupon_match_disc"))
+    # coupon_disc is paid by manufacturers, so it is no discount of the shop.
+    discounts = (pl.col(n).cast(pl.Float64) for n in ("retail_disc", "coupon_match_disc"))
     return rows.with_columns(
-        (number["sales_value"] / pieces).round(4).alias("unit_price"),
+        pl.col("sales_value").cast(pl.Float64).round(2),
         pl.sum_horizontal(discounts).round(4).alias("discount"),
     )
 

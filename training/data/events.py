@@ -14,15 +14,17 @@ import polars as pl
 
 from serving.pseudonym import PseudonymKey
 from training.data.digests import Digests, keyed_ids
+from training.data.fields import ORDER_TYPES, field_type
 from training.data.intake_writer import IDS_SCHEMA, NUM_BUCKETS
-from training.data.loading import FILE, STREAMED, Loaded, field_type, refusals
+from training.data.loading import FILE, STREAMED, Loaded, refusals
+from training.data.order_money import settle_orders
 from training.data.tables import SCHEMAS
 
 ROWS_PER_PART = 500_000
 _EVENT_OF_KIND = {"reviews": "review", "messages": "message"}
 _KEYS: dict[str, Any] = {
     "file": FILE, "row": pl.UInt32, "hi": pl.UInt64, "lo": pl.UInt32, "customer_row": pl.UInt32,
-    "kept": pl.Boolean,
+    "kept": pl.Boolean, "part": pl.UInt16,
 }  # fmt: skip
 _IDS = {**IDS_SCHEMA, "who": pl.UInt64, "source": pl.String}
 _ORDER = {
@@ -112,6 +114,7 @@ def _buckets(
         yield Bucket(pl.DataFrame(schema=SCHEMAS[table]), [])
         return
     wanted = _columns(table, [part.scan().collect_schema().names() for part in parts], gathered)
+    states_currency = [i for i, part in enumerate(parts) if "currency" in part.source.columns]
     width = NUM_BUCKETS // num
     for first in range(0, NUM_BUCKETS, width):
         here = pl.col("bucket").is_between(first, first + width - 1)
@@ -119,14 +122,21 @@ def _buckets(
         frames = [
             part.scan(first, first + width)
             .join(who, on="who", how="left", maintain_order="left")
-            .with_columns(pl.lit(part.source.keep_duplicates).alias("kept"))
-            for part in parts
+            .with_columns(pl.lit(part.source.keep_duplicates).alias("kept"), _numbered(number))
+            for number, part in enumerate(parts)
         ]
-        frames += [frame.lazy().filter(here).with_columns(pl.lit(False).alias("kept")) for frame in gathered]
+        frames += [
+            frame.lazy().filter(here).with_columns(pl.lit(False).alias("kept"), _numbered(len(parts)))
+            for frame in gathered
+        ]
         rows = pl.concat(_uniform(frame, wanted) for frame in frames)
         rows = rows.sort(_ORDER[table], nulls_last=True, maintain_order=True)
         rows = rows.with_columns(*_faults(known_items))
-        yield _bucket(table, rows.collect(engine=engine), people, key)
+        yield _bucket(table, rows.collect(engine=engine), people, key, states_currency)
+
+
+def _numbered(part: int) -> pl.Expr:
+    return pl.lit(part, dtype=pl.UInt16).alias("part")
 
 
 def _faults(known_items: pl.Series | None) -> tuple[pl.Expr, pl.Expr]:
@@ -139,7 +149,9 @@ def _faults(known_items: pl.Series | None) -> tuple[pl.Expr, pl.Expr]:
     return again.fill_null(False).alias("again"), unknown.alias("unknown")
 
 
-def _bucket(table: str, rows: pl.DataFrame, people: Directory, key: PseudonymKey) -> Bucket:
+def _bucket(
+    table: str, rows: pl.DataFrame, people: Directory, key: PseudonymKey, states_currency: list[int]
+) -> Bucket:
     refused = []
     if rows["again"].any() or rows["unknown"].any():
         unknown = pl.col("unknown") & ~pl.col("again")
@@ -148,6 +160,12 @@ def _bucket(table: str, rows: pl.DataFrame, people: Directory, key: PseudonymKey
             refusals(rows.filter(unknown), "item_id", "unknown_item"),
         ]
         rows = rows.filter(~(pl.col("again") | pl.col("unknown")))
+    if table == "events":
+        num_lines = rows.height
+        settled = settle_orders(rows.drop("again", "unknown"), states_currency)
+        rows, refused = settled.rows, [*refused, *settled.refused]
+        if rows.height > num_lines:
+            rows = rows.sort(_ORDER[table], nulls_last=True, maintain_order=True)
     columns = [people.names.gather(rows["customer_row"]).alias("customer_id")]
     if table == "events":
         columns.append(keyed_ids(_told_apart(rows), key, "event").alias("event_id"))
@@ -169,7 +187,9 @@ def _told_apart(rows: pl.DataFrame) -> Digests:
 def _columns(table: str, names: list[list[str]], gathered: list[pl.DataFrame]) -> list[str]:
     """What rows carry on their way: of the table's columns those that any source has."""
     present = {name for columns in (*names, *(frame.columns for frame in gathered)) for name in columns}
-    return [*_KEYS, *(n for n in SCHEMAS[table] if n in present or n in _ORDER[table] or n == "item_id")]
+    always = ("item_id", "order_id", *_ORDER[table])
+    of_orders = [n for n in ORDER_TYPES if n in present] if table == "events" else []
+    return [*_KEYS, *(n for n in SCHEMAS[table] if n in present or n in always), *of_orders]
 
 
 def _uniform(rows: pl.LazyFrame, wanted: list[str]) -> pl.LazyFrame:

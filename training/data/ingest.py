@@ -18,6 +18,7 @@ from serving.forgotten import Forgotten
 from serving.pseudonym import PseudonymKey
 from training.data.consents import consents_table
 from training.data.contacts import write_contacts
+from training.data.conventions import Convention
 from training.data.customers import ACTIVE, active_times, customers_table
 from training.data.events import directory, events_table, exposures_table
 from training.data.extent import Extent
@@ -26,13 +27,14 @@ from training.data.identity import Resolution, resolve
 from training.data.identity_config import IdentityConfig, load_identity_config
 from training.data.intake import Intake
 from training.data.items import items_table, refuse_unknown_items
-from training.data.loading import REFUSED, Loaded, load, mode, refuse_duplicates
+from training.data.loading import REFUSED, Loaded, load_all, mode, refuse_duplicates
 from training.data.messages import answers_table, labels_table, messages_table, prepare_messages
+from training.data.money import Currencies
 from training.data.quality import counts_of, find_flags, write_quality
 from training.data.quarantine import REASONS, named, relative_name, write_quarantine
 from training.data.quarantine import SCHEMA as QUARANTINE
 from training.data.readers import files_of
-from training.data.sources import IngestError, Source, consent_defaults, load_sources
+from training.data.sources import IngestError, Source, consent_defaults, load_currencies, load_sources
 from training.data.tables import (
     SCHEMAS,
     SNAPSHOT_FILE,
@@ -72,7 +74,7 @@ class IngestReport:
 
     flagged: by rule, rows that stay in the tables and are named in the flags table; clocks: of each channel
     its period, and whether its day looks hours off (training/data/clocks.py); notes: how files were read
-    where that was found out and not said, and what does not add up.
+    where that was found out and not said, which were read again and why, and what does not add up.
     """
 
     files: tuple[FileReport, ...]
@@ -146,11 +148,15 @@ def ingest(
     forgotten = Forgotten.read(workspace.root)
     intake = Intake(workspace.intake, Gone(forgotten, key) if forgotten.tombstones else None)
     config, defaults = load_identity_config(sources_file), consent_defaults(sources_file)
-    inputs = _inputs(sources, intake, config, defaults, key)
+    currencies = load_currencies(sources_file)
+    inputs = _inputs(sources, intake, config, defaults, currencies, key)
     if (report := _unchanged(workspace, inputs)) is not None:
         show(f"nothing changed in {len(report.files)} files since the last run")
         return replace(report, seconds=clock.total(), rows_per_second=0.0, stages={}, unchanged=True)
-    loaded = _load(sources, intake, show)
+    found = load_all(sources, intake, _remembered(workspace), show)
+    loaded, notes = found.parts, (*intake.read_again, *found.notes)
+    for note in notes:
+        show(note)
     refuse_duplicates(loaded)
     items = items_table([part for part in loaded if part.source.kind == "items"])
     # Order lines that tell titles list what was bought, not what there is: they refuse nothing.
@@ -168,6 +174,7 @@ def ingest(
     refused, quality = _write(writer, loaded, items, known_items, people, key, intake.engine, defaults)
     clock.lap("tables")
     quarantine, files = _account(loaded, refused)
+    _refuse_empty_sources(loaded, files, quarantine)
     counts = writer.rows()
     reasons = dict(quarantine.group_by("reason").len().sort("reason").iter_rows())
     if num_forgotten := sum(entry.num_forgotten for part in loaded for entry in part.entries):
@@ -188,7 +195,7 @@ def ingest(
         snapshot_sha256=writer.sha256(),
         flagged=quality["flagged"],
         clocks=quality["clocks"],
-        notes=_notes(loaded, files),
+        notes=(*notes, *_notes(loaded, files)),
     )
     for note in report.notes:
         show(note)
@@ -201,6 +208,8 @@ def ingest(
             "backend": report.backend,
             "inputs": inputs,
             "report": report.as_dict(),
+            "conventions": found.known,
+            "currencies": currencies.as_dict(),
             "linkage": linkage_row(people.linkage),
         }
     )
@@ -224,13 +233,36 @@ def ingest(
     return replace(report, stages=clock.laps)
 
 
-def _load(sources: list[Source], intake: Intake, show: Callable[[str], None]) -> list[Loaded]:
-    loaded: list[Loaded] = []
-    for source in sources:
-        first_file = sum(len(part.files) for part in loaded)
-        loaded.append(load(source, intake, first_file))
-        show(f"read {sum(entry.num_read for entry in loaded[-1].entries):,} rows of {source.label}")
-    return loaded
+def _remembered(workspace: Workspace) -> dict[str, dict[str, Any]]:
+    """How dates and numbers of each path are written, as the last run settled it."""
+    if not (workspace.tables / SNAPSHOT_FILE).is_file():
+        return {}
+    known: dict[str, dict[str, Any]] = read_snapshot(workspace.tables)["note"].get("conventions", {})
+    return known
+
+
+def _refuse_empty_sources(loaded: list[Loaded], files: tuple[FileReport, ...], refused: pl.DataFrame) -> None:
+    """Raise IngestError for a source of which no row is used, unless others had all of its rows before."""
+    first = 0
+    for part in loaded:
+        reports = files[first : first + len(part.files)]
+        first += len(part.files)
+        if part.source.derived or any(file.accepted > 0 for file in reports):
+            continue
+        names = [file.file for file in reports]
+        theirs = refused.filter(pl.col("source") == part.source.name, pl.col("file").is_in(names))
+        theirs = theirs.filter(pl.col("reason") != "duplicate")
+        if theirs.is_empty():
+            continue
+        counts = theirs.group_by("reason", "field").len().sort("len", "reason", descending=[True, False])
+        told = ", ".join(
+            f"{n:,} {reason} ({name or 'row'})" for reason, name, n in counts.head(3).iter_rows()
+        )
+        row = theirs.row(0, named=True)
+        raise IngestError(
+            f"{part.source.label}: none of its {sum(file.read for file in reports):,} rows can be used: "
+            f"{told}; the first is row {row['row']} of {row['file']}; the tables stay as they were"
+        )
 
 
 def _inputs(
@@ -238,12 +270,14 @@ def _inputs(
     intake: Intake,
     config: IdentityConfig,
     defaults: dict[str, bool],
+    currencies: Currencies,
     key: PseudonymKey,
 ) -> str:
     """A hash of all that the tables follow from: files, how they are read, who is forgotten, key, code."""
-    files = [[relative_name(s, path), intake.key(s, path)] for s in sources for path in files_of(s)]
+    usual = Convention()
+    files = [[relative_name(s, path), intake.key(s, path, usual)] for s in sources for path in files_of(s)]
     code = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py"))]
-    parts = [json.dumps([files, asdict(config), defaults, key.key_id]).encode(), *code]
+    parts = [json.dumps([files, asdict(config), defaults, currencies.as_dict(), key.key_id]).encode(), *code]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
@@ -258,8 +292,8 @@ def _unchanged(workspace: Workspace, inputs: str) -> IngestReport | None:
         return None
     if report["snapshot_sha256"] != snapshot_sha256(workspace.tables):
         return None
-    files = tuple(_file_report(file) for file in report["files"])
-    return IngestReport(**{**report, "files": files, "notes": tuple(report["notes"])})
+    read = tuple(_file_report(file) for file in report["files"])
+    return IngestReport(**{**report, "files": read, "notes": tuple(report["notes"])})
 
 
 def _file_report(raw: dict[str, Any]) -> FileReport:

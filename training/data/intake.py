@@ -25,21 +25,26 @@ import polars as pl
 from kernels import backend
 from serving.contract import sha256_of
 from training.data import (
+    amounts,
     chunks,
     cleaning,
     csv_layout,
     csv_reader,
     digests,
+    fields,
     furniture,
     intake_writer,
     jsonl_reader,
+    order_lines,
     parquet_reader,
     quoting,
     records,
     scanning,
     times,
+    typed_columns,
 )
 from training.data.cleaning import Cleaner
+from training.data.conventions import Convention, Evidence
 from training.data.extent import Extent
 from training.data.forgetting import Gone
 from training.data.intake_writer import NUM_BUCKETS, EntryWriter, Part, private
@@ -50,8 +55,8 @@ from training.data.sources import Source
 # Rows of fresh entries that stay in memory, so that a small shop is not read back from disk.
 _FRESH_ROWS = 2_000_000
 _MODULES = (
-    chunks, cleaning, csv_layout, csv_reader, digests, furniture, intake_writer, jsonl_reader, parquet_reader,
-    quoting, records, scanning, times,
+    amounts, chunks, cleaning, csv_layout, csv_reader, digests, fields, furniture, intake_writer,
+    jsonl_reader, order_lines, parquet_reader, quoting, records, scanning, times, typed_columns,
 )  # fmt: skip
 
 
@@ -63,6 +68,8 @@ class Entry:
     num_read: int
     parts: tuple[Part, ...]
     num_forgotten: int
+    evidence: Evidence
+    convention: Convention
     fresh: dict[str, pl.DataFrame]
     extent: Extent | None = None
     notes: tuple[str, ...] = ()
@@ -99,27 +106,26 @@ class Intake:
         self._gone = gone
         self.engine = backend.polars_engine(requested)
         self.num_fresh = 0
+        self.read_again: list[str] = []  # files that were known, and why they are read all the same
+        self._before: list[tuple[str, dict[str, str]]] | None = None
         self._code = _code_sha256()
         self._hashes = _Hashes(folder / "files.json")
         self._memory = _FRESH_ROWS
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.chmod(0o700)
 
-    def key(self, source: Source, path: Path) -> str:
-        """The name of the entry of this file as this source reads it."""
-        how = {k: v for k, v in asdict(source).items() if k not in ("base", "path")}
-        how |= {"format": format_of(source, path), "code": self._code}
-        how |= {"gone": self._gone.sha256(source.name)} if self._gone else {}
-        text = json.dumps([self._hashes.sha256(path), how], sort_keys=True, default=str)
+    def key(self, source: Source, path: Path, convention: Convention) -> str:
+        """The name of the entry of this file as this source reads it under a convention."""
+        text = json.dumps([self._hashes.sha256(path), self._how(source, path, convention)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    def entry(self, source: Source, path: Path) -> Entry:
+    def entry(self, source: Source, path: Path, convention: Convention) -> Entry:
         """Return the entry of a file, made now if there is none; raises IngestError for what is no data."""
-        folder = self.folder / self.key(source, path)
+        folder = self.folder / self.key(source, path, convention)
         if not (folder / "entry.json").is_file():
-            return self._make(source, path, folder)
+            return self._make(source, path, convention, folder)
         raw = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
-        return _entry(folder, raw, {})
+        return _entry(folder, raw, {}, convention)
 
     def keep_only(self, names: Collection[str]) -> None:
         """Delete the entries that the present tables are not made of."""
@@ -128,33 +134,63 @@ class Intake:
                 shutil.rmtree(folder)
         self._hashes.write()
 
-    def _make(self, source: Source, path: Path, folder: Path) -> Entry:
+    def _how(self, source: Source, path: Path, convention: Convention) -> dict[str, str]:
+        """All that the rows of an entry follow from beside the bytes of its file."""
+        raw = asdict(source) | asdict(convention) | {"format": format_of(source, path), "code": self._code}
+        raw |= {"forgotten": self._gone.sha256(source.name)} if self._gone else {}
+        return {k: json.dumps(v, sort_keys=True) for k, v in raw.items() if k not in ("base", "path")}
+
+    def _make(self, source: Source, path: Path, convention: Convention, folder: Path) -> Entry:
         self.num_fresh += 1
+        self._tell_why(source, path, convention)
         staged = self.folder / f".{folder.name}.{os.getpid()}"
-        for day_first in (None, True, False):
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(mode=0o700)
+        cleaner = Cleaner(source, self.engine, convention)
+        writer = EntryWriter(source, staged, self._gone, self._memory)
+        try:
+            for chunk in ahead(read_chunks(source, path)):
+                writer.add(chunk, cleaner.clean(chunk))
+            how = self._how(source, path, convention)
+            content = writer.finish(
+                {"file": self._hashes.sha256(path), "how": how, "evidence": cleaner.evidence.as_dict()}
+            )
+        except BaseException:
             shutil.rmtree(staged, ignore_errors=True)
-            staged.mkdir(mode=0o700)
-            cleaner = Cleaner(source, self.engine, day_first)
-            writer = EntryWriter(source, staged, self._gone, self._memory)
-            try:
-                for chunk in ahead(read_chunks(source, path)):
-                    writer.add(chunk, cleaner.clean(chunk))
-            except BaseException:
-                shutil.rmtree(staged, ignore_errors=True)
-                raise
-            if not cleaner.num_ambiguous or cleaner.day_first == cleaner.votes.is_day_first:
-                break
-        content = writer.finish()
+            raise
         fresh = writer.frames
         self._memory -= sum(frame.height for frame in fresh.values())
         staged.replace(folder)
-        return _entry(folder, content, fresh)
+        return _entry(folder, content, fresh, convention)
+
+    def _tell_why(self, source: Source, path: Path, convention: Convention) -> None:
+        """Remember why a file is read whose bytes an earlier run has read for the same source."""
+        how, file = self._how(source, path, convention), self._hashes.sha256(path)
+        for known_file, known in self._read_before():
+            if known_file == file and all(known.get(k) == how[k] for k in ("name", "kind", "derived")):
+                changed = [k for k in sorted(how.keys() | known.keys()) if how.get(k) != known.get(k)]
+                told = ["the rules of this release" if k == "code" else k for k in changed]
+                self.read_again.append(
+                    f"{source.label}: {path.name} is read again, changed: {', '.join(told)}"
+                )
+                return
+
+    def _read_before(self) -> list[tuple[str, dict[str, str]]]:
+        if self._before is None:
+            raws = [json.loads(p.read_text(encoding="utf-8")) for p in self.folder.glob("[!.]*/entry.json")]
+            self._before = [(raw["file"], raw["how"]) for raw in raws if "how" in raw]
+        return self._before
 
 
-def _entry(folder: Path, raw: dict[str, Any], fresh: dict[str, pl.DataFrame]) -> Entry:
+def _entry(
+    folder: Path, raw: dict[str, Any], fresh: dict[str, pl.DataFrame], convention: Convention
+) -> Entry:
     parts = tuple(Part(**part) for part in raw["parts"])
     extent = Extent(**raw["extent"]) if raw["extent"] else None
-    return Entry(folder, raw["num_read"], parts, raw["num_forgotten"], fresh, extent, tuple(raw["notes"]))
+    return Entry(
+        folder, raw["num_read"], parts, raw["num_forgotten"], Evidence.of(raw["evidence"]), convention, fresh,
+        extent, tuple(raw["notes"]),
+    )  # fmt: skip
 
 
 class _Hashes:

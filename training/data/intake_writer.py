@@ -76,8 +76,8 @@ class EntryWriter:
         if sum(rows.height for rows in self._pending) >= PART_ROWS:
             self._flush()
 
-    def finish(self) -> dict[str, Any]:
-        """Write what is left and return what entry.json says."""
+    def finish(self, about: dict[str, Any]) -> dict[str, Any]:
+        """Write what is left and return what entry.json says, `about` how the file was read included."""
         if self._pending:
             self._flush()
         refused = pl.concat(self._refused)
@@ -94,6 +94,7 @@ class EntryWriter:
             "num_forgotten": self._num_forgotten,
             "extent": asdict(self._extent) if self._extent else None,
             "notes": self._notes,
+            **about,
         }
         with private(self.folder / "entry.json") as stream:
             stream.write(json.dumps(content).encode())

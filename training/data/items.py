@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from training.data.loading import Loaded, mode
+from training.data.money import is_in
 from training.data.tables import SCHEMAS
 
 _MONEY = ("price", "cost")
@@ -20,6 +21,8 @@ def items_table(loaded: list[Loaded]) -> pl.DataFrame:
     ]
     rows = pl.concat(parts, how="diagonal").filter(pl.col("item_id").is_not_null())
     present = set(rows.columns)
+    if {"price", "currency"} <= present:
+        rows = rows.with_columns(pl.when(is_in(_usual_currency(rows))).then("price").alias("price"))
     ranges = {"available_from": pl.col("available_from").min(), "available_to": pl.col("available_to").max()}
     items = rows.group_by("item_id").agg(expr for name, expr in ranges.items() if name in present)
     for name in _MONEY:
@@ -38,6 +41,15 @@ def refuse_unknown_items(loaded: list[Loaded], items: pl.DataFrame) -> None:
         if part.source.kind in ("reviews", "messages") and "item_id" in part.rows.columns:
             known = pl.col("item_id").is_in(items["item_id"].implode())
             part.refuse(pl.col("item_id").is_not_null() & ~known, "item_id", "unknown_item")
+
+
+def _usual_currency(rows: pl.DataFrame) -> str | None:
+    """The currency in which most prices are told; an item's price is the median of those alone."""
+    priced = rows.filter(pl.col("price").is_not_null())
+    weight = pl.col("weight").fill_null(1) if "weight" in rows.columns else pl.lit(1, dtype=pl.UInt32)
+    told = priced.group_by("currency").agg(weight.sum().alias("n"))
+    names: list[str | None] = told.sort("n", "currency", descending=[True, False])["currency"].to_list()
+    return names[0] if names else None
 
 
 def _medians(rows: pl.DataFrame, name: str) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import polars as pl
 
 from training.data.chunks import REFUSED_SCHEMA
-from training.data.cleaning import TYPES, is_stored
+from training.data.conventions import Settled, better_guess, first_guess, needs_reading_again, settle
+from training.data.exporters import convention_of
+from training.data.fields import is_stored
 from training.data.intake import Entry, Intake
 from training.data.intake_writer import IDS_SCHEMA, NUM_BUCKETS
 from training.data.quarantine import relative_name
-from training.data.readers import files_of
+from training.data.readers import files_of, format_of, header_of
 from training.data.sources import PROMISE_IDS, IngestError, Source
 from training.data.tables import SCHEMAS
 
@@ -67,6 +70,7 @@ class Loaded:
                 rows = rows.join(ids, on="who", how="left", maintain_order="left").drop("who")
             frames.append(rows)
         constants = {k: v for k, v in self.source.constants.items() if not is_stored(k)}
+        constants = {k: v for k, v in constants.items() if k not in self.source.columns}
         columns = [pl.lit(v).alias(k) for k, v in constants.items()]
         if "channel" not in self.source.columns and "channel" not in constants:
             columns.append(pl.lit(self.source.channel or self.source.name).alias("channel"))
@@ -104,18 +108,76 @@ class Loaded:
         return pl.concat(parts)
 
 
-def load(source: Source, intake: Intake, first_file: int = 0) -> Loaded:
-    """Read every file of a source, or find it in the intake.
+@dataclass
+class LoadedSources:
+    """All sources in order; `notes` says how their values are read, `known` what later runs remember."""
 
-    Raises IngestError for files that are not what the source says, and for a channel without ids.
+    parts: list[Loaded]
+    notes: list[str]
+    known: dict[str, dict[str, Any]]
+
+
+def load_all(
+    sources: list[Source],
+    intake: Intake,
+    remembered: Mapping[str, Mapping[str, Any]],
+    show: Callable[[str], None],
+) -> LoadedSources:
+    """Read every file of every source, or find it in the intake.
+
+    remembered: `known` of the last run. Raises IngestError for files that are not what a source says, for a
+    channel without ids, and where it cannot be settled how dates and numbers are written.
     """
-    files = files_of(source)
-    loaded = Loaded(source, files, [intake.entry(source, path) for path in files], first_file)
-    if not sum(entry.num_read for entry in loaded.entries):
-        where = ", ".join(str(path) for path in files[:3])
-        raise IngestError(f"{where}: a header but no rows; export it again or take the source out")
-    _check_ids(loaded)
-    return loaded
+    result, read = LoadedSources([], [], {}), {}
+    for source in sources:
+        group, where = [s for s in sources if (s.base, s.path) == (source.base, source.path)], source.path
+        if where not in read:
+            read[where], settled = _read_group(group, intake, remembered.get(where, {}))
+            result.notes += settled.notes
+            if settled.known:
+                result.known[where] = settled.known
+        first_file = sum(len(part.files) for part in result.parts)
+        entries = read[where][group.index(source)]
+        part = Loaded(source, files_of(source), entries, first_file)
+        if not sum(entry.num_read for entry in entries):
+            names = ", ".join(str(path) for path in part.files[:3])
+            raise IngestError(f"{names}: a header but no rows; export it again or take the source out")
+        _check_ids(part)
+        result.parts.append(part)
+        show(f"read {sum(entry.num_read for entry in entries):,} rows of {source.label}")
+    return result
+
+
+def _read_group(
+    group: list[Source], intake: Intake, remembered: Mapping[str, Any]
+) -> tuple[list[list[Entry]], Settled]:
+    """Read the files that some sources share under one convention, settled by the values of all of them.
+
+    Files that were read under another one, before all were seen, are read again.
+    """
+    files = files_of(group[0])
+    formats = [format_of(group[0], path) for path in files]
+    exporter = None
+    if not remembered and formats[0] == "csv":
+        exporter = convention_of(header_of(group[0], files[0]))
+    guess = first_guess(group, remembered, exporter)
+    entries: list[list[Entry]] = [[] for _ in group]
+    for path in files:
+        for source, read in zip(group, entries, strict=True):
+            read.append(intake.entry(source, path, guess))
+            if not remembered:
+                guess = better_guess(guess, read[-1].evidence)
+    seen = [
+        (relative_name(source, path), entry.evidence)
+        for source, read in zip(group, entries, strict=True)
+        for path, entry in zip(files, read, strict=True)
+    ]
+    settled = settle(group, formats, seen, remembered, exporter)
+    for source, read in zip(group, entries, strict=True):
+        for i, path in enumerate(files):
+            if needs_reading_again(read[i].evidence, read[i].convention, settled.convention):
+                read[i] = intake.entry(source, path, settled.convention)
+    return entries, settled
 
 
 def refuse_duplicates(loaded: list[Loaded]) -> None:
@@ -172,11 +234,6 @@ def as_table(rows: pl.DataFrame, table: str) -> pl.DataFrame:
     schema = SCHEMAS[table]
     missing = [pl.lit(None, dtype=t).alias(n) for n, t in schema.items() if n not in rows.columns]
     return rows.with_columns(missing).select(pl.col(n).cast(t) for n, t in schema.items())
-
-
-def field_type(name: str) -> pl.DataType:
-    """The type of our field in cleaned rows."""
-    return TYPES.get(name, pl.String())
 
 
 def _check_ids(loaded: Loaded) -> None:

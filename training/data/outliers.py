@@ -10,6 +10,7 @@ MIN_LINES = 10  # an item with fewer has no usual price
 MAX_SCORE = 5.0  # robust standard deviations
 # What varies anyhow: where an item always has one value, three times its price is far, thirteen times its
 # quantity is.
+_KEYS = ["item_id", "currency"]
 _LEAST_MAD = {"price": 0.15, "quantity": 0.35}
 
 
@@ -26,17 +27,19 @@ def outliers(lines: pl.LazyFrame, engine: Any = "streaming") -> pl.DataFrame:
 
 def _of_one(lines: pl.LazyFrame, name: str, engine: Any) -> pl.DataFrame:
     size = pl.col(name).cast(pl.Float64)
-    rows = lines.filter(pl.col(name) > 0)
+    # A price is compared with those of its own currency.
+    currency = pl.col("currency").fill_null("") if name == "price" else pl.lit("")
+    rows = lines.filter(pl.col(name) > 0).with_columns(currency.alias("currency"))
     # Few different values an item: counting them first makes exact medians cheap, whatever the rows.
-    values = rows.group_by("item_id", size.log().alias("x")).agg(pl.len().alias("n"))
+    values = rows.group_by(*_KEYS, size.log().alias("x")).agg(pl.len().alias("n"))
     counts = values.collect(engine=engine)
     middle = _median(counts, "x").rename({"median": "middle"})
-    counts = counts.join(middle, on="item_id").with_columns((pl.col("x") - pl.col("middle")).abs().alias("d"))
-    usual = middle.join(_median(counts, "d").select("item_id", pl.col("median").alias("mad")), on="item_id")
+    counts = counts.join(middle, on=_KEYS).with_columns((pl.col("x") - pl.col("middle")).abs().alias("d"))
+    usual = middle.join(_median(counts, "d").select(*_KEYS, pl.col("median").alias("mad")), on=_KEYS)
     usual = usual.filter(pl.col("lines") >= MIN_LINES)
     off = size.log() - pl.col("middle")
     score = 0.6745 * off / pl.max_horizontal("mad", pl.lit(_LEAST_MAD[name]))
-    flagged = rows.join(usual.lazy(), on="item_id").filter(score.abs() > MAX_SCORE)
+    flagged = rows.join(usual.lazy(), on=_KEYS).filter(score.abs() > MAX_SCORE)
     return flagged.select(
         pl.lit("events").alias("table"),
         pl.col("event_id").alias("id"),
@@ -48,11 +51,11 @@ def _of_one(lines: pl.LazyFrame, name: str, engine: Any) -> pl.DataFrame:
 
 
 def _median(counts: pl.DataFrame, value: str) -> pl.DataFrame:
-    """The lower median of each item from values with counts."""
-    ordered = counts.sort("item_id", value).with_columns(
-        pl.col("n").cum_sum().over("item_id").alias("upto"), pl.col("n").sum().over("item_id").alias("lines")
+    """The lower median of each item and currency from values with counts."""
+    ordered = counts.sort(*_KEYS, value).with_columns(
+        pl.col("n").cum_sum().over(_KEYS).alias("upto"), pl.col("n").sum().over(_KEYS).alias("lines")
     )
     half = pl.col(value).filter(pl.col("upto") * 2 >= pl.col("lines")).first()
-    return ordered.group_by("item_id", maintain_order=True).agg(
+    return ordered.group_by(_KEYS, maintain_order=True).agg(
         half.alias("median"), pl.col("lines").first().alias("lines")
     )

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 _KEYS = ["customer_id", "item_id"]
+_LEAST = 5e-5  # half of the smallest quantity that the tables hold
 
 
 def matched_returns(lines: pl.LazyFrame, engine: Any = "streaming") -> pl.DataFrame:
@@ -29,7 +30,7 @@ def matched_returns(lines: pl.LazyFrame, engine: Any = "streaming") -> pl.DataFr
     rows = rows.sort(*_KEYS, "timestamp", pl.col("event") == "return", "event_id")
     groups = rows.select(pl.struct(_KEYS).rle_id().alias("g"))["g"].to_numpy()
     price = rows["price"].cast(pl.Float64).fill_null(-1.0).to_numpy()
-    quantity = rows["quantity"].fill_null(1).to_numpy()
+    quantity = rows["quantity"].cast(pl.Float64).fill_null(1.0).to_numpy()
     is_return = (rows["event"] == "return").to_numpy()
     found, taken = _match(groups, is_return, price, quantity)
     back = np.flatnonzero(is_return & (found >= 0))
@@ -69,7 +70,7 @@ def _flags(
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _match(groups, is_return, price, quantity):  # type: ignore[no-untyped-def]
     found = np.full(groups.size, -1, dtype=np.int64)
-    taken = np.zeros(groups.size, dtype=np.int64)
+    taken = np.zeros(groups.size, dtype=np.float64)
     begin = 0
     for i in range(groups.size):
         if i > 0 and groups[i] != groups[i - 1]:
@@ -79,9 +80,9 @@ def _match(groups, is_return, price, quantity):  # type: ignore[no-untyped-def]
         best, best_rank = -1, 0
         for k in range(i - 1, begin - 1, -1):
             left = quantity[k] - taken[k]
-            if is_return[k] or left <= 0:
+            if is_return[k] or left < _LEAST:
                 continue
-            enough, same_price = left >= quantity[i], price[k] == price[i]
+            enough, same_price = left > quantity[i] - _LEAST, price[k] == price[i]
             rank = 4 if enough and same_price else 3 if enough else 2 if same_price else 1
             if rank > best_rank:
                 best, best_rank = k, rank

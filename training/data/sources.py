@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 import zoneinfo
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from training.data.money import Currencies
 from training.data.tables import PURPOSES
 
 FORMAT_VERSION = 1
@@ -18,12 +20,12 @@ FIELDS: dict[str, tuple[str, ...]] = {
     kind: tuple(names.split())
     for kind, names in {
         "events": "source_id item_id event channel timestamp session_id order_id line_id quantity price"
-        " currency discount rating request_id",
+        " amount currency discount order_discount status cancelled_at refunded returned_at rating request_id",
         "orders": "source_id order_id line_id item_id event channel timestamp session_id quantity price"
-        " currency discount request_id",
+        " amount currency discount order_discount status cancelled_at refunded returned_at request_id",
         "customers": "source_id given_name family_name full_name email phone loyalty_number birth_date"
         " street city postcode country state gov_id registered_at",
-        "items": "item_id title category_path brand price cost attributes image_path available_from"
+        "items": "item_id title category_path brand price currency cost attributes image_path available_from"
         " available_to",
         "reviews": "source_id message_id item_id rating text timestamp channel language intent sentiment"
         " split",
@@ -54,11 +56,30 @@ PROMISE_IDS = ("events", "orders", "customers", "exposures", "consents")
 FORMATS = ("csv", "jsonl", "parquet")
 # How CSV writes quotes inside a quoted field: "", \", or no field is quoted and quotes are text.
 QUOTINGS = ("doubled", "backslash", "none")
-_SOURCE_KEYS = (
-    "name", "kind", "path", "format", "channel", "timezone", "timestamp_format", "separator", "encoding",
-    "quoting", "header_line", "cancelled_order_prefix", "anonymous", "derived", "keep_duplicates", "required",
-    "columns", "values", "constants", "scale",
+DATE_ORDERS = ("day_first", "month_first")
+DECIMALS = (".", ",")
+# What a status column may say of an order line; "returned" was sold and has come back.
+STATUSES = ("sale", "no sale", "returned")
+# Fields of the whole order, which some exports write on the first line of each order alone.
+ORDER_FIELDS = (
+    "order_id", "source_id", "timestamp", "channel", "session_id", "currency", "status", "cancelled_at",
+    "returned_at",
 )  # fmt: skip
+_MORE = "\n"  # what divides the name of a field and the number of its further columns
+_SOURCE_KEYS = (
+    "name", "kind", "path", "format", "channel", "timezone", "timestamp_format", "date_order", "decimal",
+    "country", "separator", "encoding", "quoting", "header_line", "cancelled_order_prefix", "anonymous",
+    "derived", "keep_duplicates", "amount_after_discount", "carry_down", "required", "columns", "values",
+    "constants", "scale",
+)  # fmt: skip
+
+
+CURRENCY_SIGNS = {
+    "€": "EUR", "EURO": "EUR", "EUROS": "EUR", "£": "GBP", "US$": "USD", "C$": "CAD", "CA$": "CAD",
+    "A$": "AUD", "AU$": "AUD", "NZ$": "NZD", "HK$": "HKD", "NT$": "TWD", "R$": "BRL", "₹": "INR", "₽": "RUB",
+    "₺": "TRY", "₩": "KRW", "₪": "ILS", "₫": "VND", "₴": "UAH", "ZŁ": "PLN", "KČ": "CZK", "RMB": "CNY",
+    "元": "CNY", "人民币": "CNY", "円": "JPY",
+}  # fmt: skip
 
 
 class IngestError(ValueError):
@@ -77,6 +98,12 @@ class Source:
     `header_line` (the line of the header, from 1) are found in each CSV file where they are not given.
     `keep_duplicates` keeps order lines or events that are the same byte for byte, because a till that has no
     line numbers writes two for two.
+    `date_order` and `decimal` say how 03/04/2025 and 1.000 are read; without them the values of all files
+    decide, then `country` (ISO 3166, of the shop), then the convention of a known exporter
+    (training/data/conventions.py). `amount` is the total of a line before its `discount`, or after it where
+    `amount_after_discount` says so. `carry_down` names fields that only the first line of an order has.
+    A field of several columns, as date and time, has the further ones in `columns` under `more_columns`:
+    times, names, streets and texts are joined, of other fields the first column that is filled is taken.
     """
 
     name: str
@@ -87,6 +114,9 @@ class Source:
     channel: str | None = None
     timezone: str = "UTC"
     timestamp_format: str | None = None
+    date_order: str | None = None
+    decimal: str | None = None
+    country: str | None = None
     separator: str | None = None
     encoding: str = "utf-8"
     quoting: str | None = None
@@ -95,6 +125,8 @@ class Source:
     anonymous: bool = False
     derived: bool = False
     keep_duplicates: bool = False
+    amount_after_discount: bool = False
+    carry_down: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
     columns: dict[str, str] = field(default_factory=dict)
     values: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -115,6 +147,15 @@ class Source:
     def has(self, name: str) -> bool:
         """Whether rows of this source carry our field `name`."""
         return name in self.columns or name in self.constants
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Our fields that have a column, each once."""
+        return tuple(name for name in self.columns if _MORE not in name)
+
+    def more_columns(self, name: str) -> list[str]:
+        """The keys in `columns` of the second and further columns of a field."""
+        return [key for key in self.columns if key.startswith(name + _MORE)]
 
 
 def load_sources(path: Path) -> list[Source]:
@@ -142,6 +183,27 @@ def consent_defaults(path: Path) -> dict[str, bool]:
     return defaults
 
 
+def load_currencies(path: Path) -> Currencies:
+    """Return the main currency and the rates to it: `[currency]` of a sources file; raises IngestError."""
+    raw = _document(path).get("currency", {})
+    if not isinstance(raw, dict):
+        raise IngestError(f"{path}: currency is {raw!r}, expected a table with main and rates")
+    _known(raw, ("main", "rates"), f"{path}: currency")
+    main, rates = raw.get("main"), raw.get("rates", {})
+    if (main is not None or rates) and not (isinstance(main, str) and main.strip()):
+        raise IngestError(f"{path}: currency.main is {main!r}, expected the currency that rates are in")
+    if not isinstance(rates, dict):
+        raise IngestError(f"{path}: currency.rates is {rates!r}, expected a table, as in USD = 0.92")
+    for name, rate in rates.items():
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
+            raise IngestError(
+                f"{path}: currency.rates.{name} is {rate!r}, expected how many {main} one is, above 0"
+            )
+    return Currencies(
+        currency_code(main) if main else None, {currency_code(n): float(r) for n, r in rates.items()}
+    )
+
+
 def _document(path: Path) -> dict[str, Any]:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -153,7 +215,7 @@ def _document(path: Path) -> dict[str, Any]:
         raise IngestError(f"{path}: not valid TOML: {error}") from error
     except OSError as error:
         raise IngestError(f"{path}: cannot be read ({error.strerror})") from error
-    _known(raw, ("format_version", "consent_default", "identity", "source"), f"{path}")
+    _known(raw, ("format_version", "consent_default", "currency", "identity", "source"), f"{path}")
     if raw.get("format_version") != FORMAT_VERSION:
         raise IngestError(
             f"{path}: format_version is {raw.get('format_version')}, this release reads {FORMAT_VERSION}; "
@@ -180,9 +242,21 @@ def _parse(raw: Any, path: Path, number: int) -> Source:
         _one_of(raw["format"], FORMATS, f"{where}: format")
     if raw.get("quoting") is not None:
         _one_of(raw["quoting"], QUOTINGS, f"{where}: quoting")
-    source = Source(base=path.parent, **{**raw, "required": tuple(raw.get("required", ()))})
+    lists = {name: tuple(raw.get(name, ())) for name in ("required", "carry_down")}
+    source = Source(base=path.parent, **{**raw, **lists, "columns": _flat_columns(raw)})
     _check_fields(source, where)
+    _check_meaning(source, where)
+    if "currency" in source.constants:
+        source.constants["currency"] = currency_code(source.constants["currency"])
     return source
+
+
+def _flat_columns(raw: dict[str, Any]) -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, column in raw.get("columns", {}).items():
+        first, *others = [column] if isinstance(column, str) else column
+        flat |= {name: first, **{f"{name}{_MORE}{i}": other for i, other in enumerate(others, start=2)}}
+    return flat
 
 
 def _check_types(raw: dict[str, Any], where: str) -> None:
@@ -190,8 +264,10 @@ def _check_types(raw: dict[str, Any], where: str) -> None:
         "anonymous": bool,
         "derived": bool,
         "keep_duplicates": bool,
+        "amount_after_discount": bool,
         "required": list,
         "header_line": int,
+        "carry_down": list,
     }
     expected |= dict.fromkeys(("columns", "values", "constants", "scale"), dict)
     for key, value in raw.items():
@@ -204,6 +280,10 @@ def _check_types(raw: dict[str, Any], where: str) -> None:
                 raw[key][name] = value = float(value)
             if key == "constants" and isinstance(value, int | float):
                 raw[key][name] = value = str(value)
+            if key == "columns" and isinstance(value, list):
+                if value and all(isinstance(column, str) for column in value):
+                    continue
+                raise IngestError(f"{where}: columns.{name} is {value!r}, expected a text or a list of texts")
             if not isinstance(value, wanted):
                 raise IngestError(f"{where}: {key}.{name} is {value!r}, expected {_TYPE_NAMES[wanted]}")
     for name, mapping in raw.get("values", {}).items():
@@ -221,7 +301,8 @@ _TYPE_NAMES = {
 def _check_fields(source: Source, where: str) -> None:
     allowed = FIELDS[source.kind]
     for part in ("columns", "values", "constants", "scale"):
-        _known(getattr(source, part), allowed, f"{where}: {part}", what=f"field of {source.kind}")
+        names = source.fields if part == "columns" else getattr(source, part)
+        _known(dict.fromkeys(names), allowed, f"{where}: {part}", what=f"field of {source.kind}")
     _known(dict.fromkeys(source.required), allowed, f"{where}: required", what=f"field of {source.kind}")
     for name in (*REQUIRED[source.kind], *source.required):
         if not source.has(name):
@@ -248,6 +329,37 @@ def _check_fields(source: Source, where: str) -> None:
         ) from error
     if source.separator is not None and len(source.separator.encode()) != 1:
         raise IngestError(f"{where}: separator is {source.separator!r}, expected one ASCII character")
+
+
+def _check_meaning(source: Source, where: str) -> None:
+    """What the keys about dates, amounts and orders say must be possible, and belong to the kind."""
+    if source.date_order is not None:
+        _one_of(source.date_order, DATE_ORDERS, f"{where}: date_order")
+    if source.decimal is not None:
+        _one_of(source.decimal, DECIMALS, f"{where}: decimal")
+    if source.country is not None and not re.fullmatch(r"[A-Z]{2}", source.country):
+        raise IngestError(f'{where}: country is "{source.country}", expected two capital letters, as in "US"')
+    carried = tuple(name for name in ORDER_FIELDS if name in FIELDS[source.kind])
+    _known(dict.fromkeys(source.carry_down), carried, f"{where}: carry_down", what="field of a whole order")
+    for name in source.carry_down:
+        if name not in source.columns:
+            raise IngestError(f"{where}: carry_down names {name}, which has no column; map it or take it out")
+    if source.carry_down and "order_id" not in source.columns:
+        raise IngestError(f"{where}: carry_down works within an order; map order_id")
+    words = source.values.get("status", {})
+    for value, ours in words.items():
+        _one_of(ours, STATUSES, f'{where}: values.status."{value}"')
+    if "status" in source.columns and not words:
+        raise IngestError(
+            f"{where}: status has no meaning yet; say under [source.values.status] which of its values are "
+            f"{', '.join(STATUSES)}"
+        )
+
+
+def currency_code(text: str) -> str:
+    """Return a currency's ISO code where its sign or spelling says it; $ and ¥ are of several currencies."""
+    plain = text.strip().upper()
+    return CURRENCY_SIGNS.get(plain, plain)
 
 
 def _known(raw: dict[str, Any], allowed: tuple[str, ...], where: str, what: str = "key") -> None:

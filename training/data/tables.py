@@ -22,7 +22,9 @@ FORMAT_VERSION = 1
 SNAPSHOT_FILE = "snapshot.json"
 
 _UTC = pl.Datetime("us", "UTC")
-_MONEY = pl.Decimal(18, 4)
+MONEY = pl.Decimal(18, 4)
+PRICE = pl.Decimal(20, 8)  # of one unit, so that the total of thousands of units keeps its cents
+QUANTITY = pl.Decimal(18, 4)  # pieces, kilograms, litres
 
 EVENT_TYPES = ("view", "cart", "purchase", "return", "rating", "review", "search", "message", "exposure")
 
@@ -42,10 +44,10 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "session_id": pl.String,
         "order_id": pl.String,
         "line_id": pl.String,
-        "quantity": pl.Int64,
-        "price": _MONEY,
+        "quantity": QUANTITY,
+        "price": PRICE,
         "currency": pl.String,
-        "discount": _MONEY,
+        "discount": MONEY,
         "rating": pl.Float32,
         "request_id": pl.String,
     },
@@ -84,8 +86,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "title": pl.String,
         "category_path": pl.String,
         "brand": pl.String,
-        "price": _MONEY,
-        "cost": _MONEY,
+        "price": PRICE,
+        "cost": MONEY,
         "attributes": pl.String,
         "image_path": pl.String,
         "available_from": _UTC,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import re
+import zoneinfo
 from dataclasses import dataclass
+from datetime import UTC as UTC_ZONE
+from datetime import datetime, timedelta
 
 import polars as pl
 
@@ -35,27 +38,38 @@ _MONTH_FIRST = tuple(
     f.replace("%d", "%~").replace("%m", "%d").replace("%~", "%m") for f in _DAY_FIRST
 )  # fmt: skip
 _FIRST_YEAR = 1000
+_FIRST_CLOCK_YEAR, _LAST_CLOCK_YEAR = 1990, 2099  # of which it is told where local times repeat
 _SAMPLE = 500
 
 
-@dataclass
+@dataclass(frozen=True)
 class DayMonthVotes:
-    """How many times of a file can only be day first, and only month first."""
+    """How many dates can only be day first, only month first, or either; and one of each."""
 
-    day_first: int = 0
-    month_first: int = 0
-
-    def count(self, texts: pl.Series) -> None:
-        """Add the votes of some texts."""
-        slashed = texts.drop_nulls().str.strip_chars().str.extract_groups(_SLASHED).struct.unnest()
-        first, second = (slashed.to_series(i).cast(pl.Int32) > 12 for i in (0, 1))
-        self.day_first += int((first & ~second).sum())
-        self.month_first += int((second & ~first).sum())
+    day_first: int
+    month_first: int
+    either_date: int
+    examples: dict[str, str]
 
     @property
     def is_day_first(self) -> bool:
-        """What more times say; day first where none says anything."""
+        """What more dates say; day first where none says anything."""
         return self.day_first >= self.month_first
+
+
+def count_date_votes(texts: pl.Series) -> DayMonthVotes:
+    """Count what dates such as 03/04/2025 say about the order of day and month."""
+    text = texts.drop_nulls().str.strip_chars().alias("t")
+    slashed = text.to_frame().with_columns(text.str.extract_groups(_SLASHED).struct.unnest())
+    first, second = (pl.col(name).cast(pl.Int32) for name in ("1", "2"))
+    kinds = {
+        "day_first": (first > 12) & (second <= 12),
+        "month_first": (second > 12) & (first <= 12),
+        "either_date": (first <= 12) & (second <= 12) & (first != second),
+    }
+    found = {kind: slashed.filter(is_kind)["t"] for kind, is_kind in kinds.items()}
+    counts = {kind: values.len() for kind, values in found.items()}
+    return DayMonthVotes(**counts, examples={kind: str(v[0]) for kind, v in found.items() if v.len()})
 
 
 def parse_times(
@@ -75,9 +89,7 @@ def parse_times(
     if digits.any():
         parsed = parsed.scatter(digits.arg_true(), _from_digits(texts.filter(digits), timezone))
     if day_first is None:
-        votes = DayMonthVotes()
-        votes.count(texts.filter(~digits))
-        day_first = votes.is_day_first
+        day_first = count_date_votes(texts.filter(~digits)).is_day_first
     for candidate in formats(texts.filter(~digits), day_first):
         left = parsed.is_null() & texts.is_not_null() & ~digits
         if not left.any():
@@ -141,15 +153,51 @@ def is_ambiguous(fmt: str) -> bool:
     return fmt in _DAY_FIRST or fmt in _MONTH_FIRST
 
 
+def has_offset(fmt: str) -> bool:
+    """Whether times of a format say themselves how far they are from UTC."""
+    return "%z" in fmt or "%#z" in fmt or fmt.endswith(("Z", "UTC"))
+
+
 def time_expression(text: pl.Expr, fmt: str, timezone: str) -> pl.Expr:
     """Times of one format as an expression; the cache is off because cuDF has none."""
     time = text.str.to_datetime(fmt, time_unit="us", strict=False, exact=True, cache=False)
     if "%z" in fmt or "%#z" in fmt:
         return time.dt.convert_time_zone("UTC")
-    if timezone == "UTC" or fmt.endswith(("Z", "UTC")):
+    if timezone == "UTC" or has_offset(fmt):
         return time.dt.replace_time_zone("UTC")
     time = time.dt.replace_time_zone(timezone, ambiguous="earliest", non_existent="null")
     return time.dt.convert_time_zone("UTC")
+
+
+@functools.cache
+def repeated_hours(timezone: str, year: int) -> tuple[tuple[datetime, datetime], ...]:
+    """The spans of UTC in a year whose local times come again when clocks are set back."""
+    zone, day = zoneinfo.ZoneInfo(timezone), datetime(year, 1, 1, tzinfo=UTC_ZONE)
+    spans, before = [], day.astimezone(zone).utcoffset()
+    while day.year == year:
+        after = (day + timedelta(days=1)).astimezone(zone).utcoffset()
+        if before is not None and after is not None and after < before:
+            low, high = 0, 24 * 60
+            while low < high:  # the first minute of the new offset
+                middle = (low + high) // 2
+                is_new = (day + timedelta(minutes=middle)).astimezone(zone).utcoffset() == after
+                low, high = (low, middle) if is_new else (middle + 1, high)
+            change = day + timedelta(minutes=low)
+            spans.append((change - (before - after), change))
+        day, before = day + timedelta(days=1), after
+    return tuple(spans)
+
+
+def in_repeated_hour(times: pl.Series, timezone: str) -> int:
+    """How many of the times, as time_expression reads local ones, could be an hour later as well."""
+    first, last = times.min(), times.max()
+    if not isinstance(first, datetime) or not isinstance(last, datetime):
+        return 0
+    years = range(max(first.year, _FIRST_CLOCK_YEAR), min(last.year, _LAST_CLOCK_YEAR) + 1)
+    spans = [span for year in years for span in repeated_hours(timezone, year)]
+    spans = [span for span in spans if span[1] > first and span[0] <= last]
+    inside = pl.any_horizontal([pl.col("t").is_between(*span, closed="left") for span in spans] or [False])
+    return int(times.alias("t").to_frame().select(inside.sum()).item())
 
 
 def _parsed(texts: pl.Series, fmt: str, timezone: str) -> pl.Series:

@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kernels.backend import polars_engine
+from training.data.money import events_in_main
 from training.data.tables import scan_table
 from training.privacy.consent import PROFILING, permitted
 from training.profiles import measures, rhythm
@@ -43,6 +44,7 @@ class Tables:
         """Scan the tables of a workspace, without the rows of customers who forbid profiling."""
         names = ("events", "customers", "messages")
         scanned = {name: permitted(workspace, name, PROFILING) for name in names}
+        scanned["events"] = events_in_main(workspace.tables, scanned["events"])
         read = None if read_messages is None else read_messages.lazy()
         return Tables(**scanned, items=scan_table(workspace.tables, "items"), read_messages=read)
 

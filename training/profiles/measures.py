@@ -10,6 +10,7 @@ from datetime import datetime
 
 import polars as pl
 
+from training.data.money import is_in
 from training.profiles.spec import OTHER, recent
 
 # What a customer did; exposures are what the shop did.
@@ -46,14 +47,13 @@ def described_events(
     (one of `categories` or OTHER); the item's price
     percentile in its category and its price against the category's median; and usual_discount, the share
     of the item's other lines that had a discount. An item's price is the mean that events before `as_of`
-    show: the catalogue's is today's, and would leak.
+    show: the catalogue's is today's, and would leak. Prices in other currencies than `currency` are missing.
     """
     price = pl.col("price").cast(pl.Float64)
-    in_currency = pl.col("currency").is_null() | (pl.col("currency") == pl.lit(currency, dtype=pl.String))
     known = customer_events(events, as_of).select(
         KEY, "item_id", "event", "channel", "timestamp", "session_id", "order_id", "rating",
-        price=pl.when(in_currency).then(price),
-        quantity=pl.col("quantity").fill_null(1).abs(),
+        price=pl.when(is_in(currency)).then(price),
+        quantity=pl.col("quantity").cast(pl.Float64).fill_null(1.0).abs(),
         discount=pl.col("discount").cast(pl.Float64).fill_null(0.0),
         age_days=(pl.lit(as_of) - pl.col("timestamp")).dt.total_seconds() / 86_400,
     )  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from serving.contract import METRICS_FILE, read_json
+from training.data.money import events_in_main, in_words, is_in, line_total, main_currency, totals
 from training.data.tables import scan_table
 from training.privacy.consent import LANGUAGE, permitted
 from training.report import figures
@@ -21,33 +22,38 @@ _MESSAGES_READ = 5_000
 
 def customer_cards(workspace: Workspace) -> list[dict[str, str]]:
     """Return the figures at the head of the page, as {value, label}."""
-    events = scan_table(workspace.tables, "events")
+    events = events_in_main(workspace.tables)
     customers = scan_table(workspace.tables, "customers").select(pl.len()).collect().item()
     identities = scan_table(workspace.tables, "identities").filter(pl.col("valid_to").is_null())
     accounts = identities.select(pl.len()).collect().item()
     bought = events.filter(pl.col("event") == "purchase")
-    buyers, orders, revenue = bought.select(
-        pl.col("customer_id").n_unique(), pl.col("order_id").n_unique(), _revenue().sum()
+    buyers, orders = bought.select(
+        pl.col("customer_id").n_unique(), pl.col("order_id").n_unique()
     ).collect().row(0)  # fmt: skip
-    returned = events.filter(pl.col("event") == "return").select(_revenue().sum().abs()).collect().item()
     cards = [(f"{customers:,}", "customers"), (f"{accounts:,}", "accounts in all channels")]
     if orders:
-        currency = events.select(pl.col("currency").drop_nulls().mode().first()).collect().item() or ""
+        sums = totals(events)
+        shares = [
+            f"{back / sold:.1%}" if sold else "0%" for sold, back in sums.select("sold", "returned").rows()
+        ]
         cards += [
             (f"{buyers:,}", "of them bought something"),
             (f"{orders:,}", "orders"),
-            (f"{revenue - returned:,.0f} {currency}".strip(), "revenue, returns taken off"),
-            (f"{returned / revenue:.1%}" if revenue else "0%", "of revenue sent back"),
+            (in_words(sums.select("currency", "net").rows()), "revenue, returns taken off"),
+            (" and ".join(shares), "of revenue sent back"),
         ]
     return [{"value": value, "label": label} for value, label in cards]
 
 
 def sales(workspace: Workspace) -> dict[str, Any]:
-    """Return revenue over time and per category, and the best sellers."""
-    sold = scan_table(workspace.tables, "events").filter(pl.col("event").is_in(["purchase", "return"]))
+    """Return revenue over time and per category, and the best sellers, in the currency of most sales."""
+    sold = events_in_main(workspace.tables).filter(pl.col("event").is_in(["purchase", "return"]))
+    main = main_currency(sold)
+    sign = pl.when(pl.col("event") == "return").then(-1.0).otherwise(1.0)
+    pieces = pl.col("quantity").cast(pl.Float64).fill_null(1.0).abs()
     signed = sold.with_columns(
-        pl.when(pl.col("event") == "return").then(-_revenue().abs()).otherwise(_revenue()).alias("revenue"),
-        pl.when(pl.col("event") == "return").then(-_quantity().abs()).otherwise(_quantity()).alias("sold"),
+        pl.when(is_in(main)).then(sign * line_total()).fill_null(0.0).alias("revenue"),
+        (sign * pieces).alias("sold"),
     )
     weeks = (
         signed.group_by(pl.col("timestamp").dt.truncate("1w").dt.date().alias("week"))
@@ -56,15 +62,18 @@ def sales(workspace: Workspace) -> dict[str, Any]:
         .collect()
     )
     if weeks.height < 2:
-        return {"revenue_plot": "", "category_plot": "", "best_sellers": []}
+        return {"revenue_plot": "", "category_plot": "", "best_sellers": [], "left_out": ""}
     items = scan_table(workspace.tables, "items")
     named = signed.join(items.select("item_id", "title", "category_path"), on="item_id", how="left")
     # The first and the last week are rarely whole.
     whole = weeks.slice(1, weeks.height - 2) if weeks.height > 4 else weeks
+    unit = f"revenue in {main}" if main else "revenue"
+    others = totals(sold.filter(~is_in(main))).select("currency", "net").rows()
     return {
-        "revenue_plot": figures.line(whole["week"].to_list(), whole["revenue"].to_list(), unit="revenue"),
-        "category_plot": _category_plot(named),
+        "revenue_plot": figures.line(whole["week"].to_list(), whole["revenue"].to_list(), unit=unit),
+        "category_plot": _category_plot(named, unit),
         "best_sellers": _best_sellers(named),
+        "left_out": f"{in_words(others)} are left out: no rate to {main} is known." if others else "",
     }
 
 
@@ -138,7 +147,7 @@ def _topics(workspace: Workspace, texts: pl.DataFrame) -> tuple[list[str], list[
     return labels["label"].to_list(), [], "as they were labelled"
 
 
-def _category_plot(named: pl.LazyFrame) -> str:
+def _category_plot(named: pl.LazyFrame, unit: str) -> str:
     top = pl.col("category_path").str.split("/").list.first().str.strip_chars()
     rows = (
         named.filter(pl.col("category_path").is_not_null())
@@ -150,7 +159,7 @@ def _category_plot(named: pl.LazyFrame) -> str:
     )
     if rows.height < 2:
         return ""
-    return figures.bars(rows["category"].to_list(), rows["revenue"].to_list(), unit="revenue")
+    return figures.bars(rows["category"].to_list(), rows["revenue"].to_list(), unit=unit)
 
 
 def _best_sellers(named: pl.LazyFrame) -> list[dict[str, str]]:
@@ -165,13 +174,3 @@ def _best_sellers(named: pl.LazyFrame) -> list[dict[str, str]]:
         {"title": title or item_id, "sold": f"{sold:,.0f}", "revenue": f"{revenue:,.0f}"}
         for item_id, title, sold, revenue in rows.iter_rows()
     ]
-
-
-def _quantity() -> pl.Expr:
-    return pl.col("quantity").fill_null(1).cast(pl.Float64)
-
-
-def _revenue() -> pl.Expr:
-    return (
-        _quantity() * pl.col("price").cast(pl.Float64) - pl.col("discount").fill_null(0).cast(pl.Float64)
-    ).fill_null(0)

@@ -10,6 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from training.data.money import is_in, line_total, main_currency
+
 COLUMNS = ("customer_id", "frequency", "recency", "T", "num_priced", "monetary_value")
 
 _KEY, _DAY = "customer_id", "day"
@@ -76,7 +78,7 @@ def _purchase_days(
     rows = events.filter(
         pl.col(_KEY).is_not_null(), pl.col("timestamp") < as_of, pl.col("event").is_in(["purchase", "return"])
     )
-    currency = _main_currency(rows)
+    currency = main_currency(rows)
     lines = _lines(rows, currency, rates).collect()
     bought, back = (lines.filter(pl.col("event") == kind).drop("event") for kind in ("purchase", "return"))
     days = _days(bought, _dated_returns(bought, back))
@@ -114,19 +116,9 @@ def _refuse(table: pl.DataFrame, bad: pl.Expr, column: str, rule: str) -> None:
         raise BadHistory(f"{column} of row {row} is {table[column][row]}; {rule}")
 
 
-def _main_currency(rows: pl.LazyFrame) -> str | None:
-    counted = rows.filter(pl.col("currency").is_not_null()).group_by("currency").len()
-    top = counted.sort("len", "currency", descending=[True, False]).head(1).collect()
-    return str(top["currency"][0]) if top.height else None
-
-
 def _lines(rows: pl.LazyFrame, currency: str | None, rates: Mapping[str, float]) -> pl.LazyFrame:
-    known = {currency: 1.0} | dict(rates) if currency else dict(rates)
-    rate = pl.col("currency").replace_strict(known, default=None, return_dtype=pl.Float64)
-    amount = (
-        pl.col("quantity").fill_null(1).abs().cast(pl.Float64) * pl.col("price").cast(pl.Float64)
-        - pl.col("discount").fill_null(0).cast(pl.Float64)
-    ).clip(lower_bound=0)
+    rate = pl.col("currency").replace_strict(dict(rates), default=None, return_dtype=pl.Float64)
+    rate = pl.when(is_in(currency)).then(1.0).otherwise(rate)
     return rows.select(
         _KEY,
         "event",
@@ -135,7 +127,7 @@ def _lines(rows: pl.LazyFrame, currency: str | None, rates: Mapping[str, float])
         "currency",
         "timestamp",
         pl.col("timestamp").dt.date().alias(_DAY),
-        amount=amount * pl.when(pl.col("currency").is_null()).then(1.0).otherwise(rate),
+        amount=line_total().clip(lower_bound=0) * rate,
     )
 
 
@@ -188,13 +180,18 @@ def _summary(days: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
 
 def _notes(lines: pl.DataFrame, days: pl.DataFrame, currency: str | None) -> tuple[str, ...]:
     notes = []
-    foreign = pl.col("currency").is_not_null() & (pl.col("currency") != pl.lit(currency))
-    unrated = lines.filter(foreign, pl.col("amount").is_null(), pl.col("event") == "purchase")
-    if unrated.height:
-        others = ", ".join(sorted(unrated["currency"].unique().to_list()))
-        remedy = f"--set 'value.rates=[\"{others[:3]}=0.92\"]' would say how many {currency} one is"
+    unrated = lines.filter(~is_in(currency), pl.col("amount").is_null(), pl.col("event") == "purchase")
+    foreign = unrated.filter(pl.col("currency").is_not_null())
+    if foreign.height:
+        others = ", ".join(sorted(foreign["currency"].unique().to_list()))
+        remedy = f"[currency.rates] of the sources file, or value.rates, says how many {currency} one is"
         notes.append(
-            f"{unrated.height:,} purchases in {others} count without their money, no rate is known; {remedy}"
+            f"{foreign.height:,} purchases in {others} count without their money, no rate is known; {remedy}"
+        )
+    if unrated.height > foreign.height:
+        notes.append(
+            f"{unrated.height - foreign.height:,} purchases without a currency count without their money; "
+            f"if it is {currency}, say so under [source.constants] of their source"
         )
     undone = int(days["undone"].sum())
     if undone:

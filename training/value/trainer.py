@@ -10,6 +10,7 @@ import polars as pl
 
 from serving.contract import METRICS_FILE, write_json
 from training.checkpoints import NotTrained, folder_of
+from training.data.money import events_in_main
 from training.data.tables import snapshot_sha256
 from training.privacy.consent import PROFILING, permitted
 from training.profiles.features import end_of_data
@@ -33,7 +34,7 @@ def train(workspace: Workspace, config: ValueConfig, progress: Progress) -> dict
 
     Customers who forbid profiling are left out, as if they had never bought.
     """
-    events = permitted(workspace, "events", PROFILING)
+    events = events_in_main(workspace.tables, permitted(workspace, "events", PROFILING))
     known = histories(events, end_of_data(workspace), config.rate_of())
     progress(f"{known.table.height:,} customers bought as of {known.as_of:%Y-%m-%d %H:%M}")
     moods = read_moods(workspace, known.as_of, config.mood_days, progress)
@@ -69,7 +70,7 @@ def evaluate(workspace: Workspace, config: ValueConfig) -> dict[str, Any]:
     trained = load(workspace)
     if trained.data_sha256 != snapshot_sha256(workspace.tables):
         raise NotTrained(f"{workspace.tables} changed since it was trained; run 'shopsight train {FAMILY}'")
-    events = permitted(workspace, "events", PROFILING)
+    events = events_in_main(workspace.tables, permitted(workspace, "events", PROFILING))
     known = histories(events, trained.as_of, config.rate_of())
     moods = read_moods(workspace, known.as_of, config.mood_days, lambda _: None)
     _, holdout, _ = _calibrated(events, known, trained.model, config, moods)

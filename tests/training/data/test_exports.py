@@ -68,7 +68,7 @@ def test_woocommerce_orders_with_a_refund_and_decimal_commas(tmp_path: Path) -> 
     assert sources["orders"].encoding == "cp1252"
     events = table(workspace, "events").sort("timestamp")
     assert events["event"].to_list() == ["purchase", "return"]
-    assert [str(price) for price in events["price"]] == ["45.0000", "1045.5000"]
+    assert [str(price) for price in events["price"]] == ["45.00000000", "1045.50000000"]
     assert table(workspace, "customers")["city"].to_list() == ["Köln"]
     flags = table(workspace, "flags").sort("rule")
     assert flags["rule"].to_list() == ["return_matched", "returned"]

@@ -27,6 +27,7 @@ name = "web"
 kind = "events"
 path = "{path}"
 anonymous = true
+date_order = "day_first"
 [source.columns]
 source_id = "who"
 event = "what"
@@ -39,7 +40,7 @@ session_id = "visit"
 REASONS = {
     "malformed_row", "broken_utf8", "missing_field", "bad_value", "unparsable_date", "negative_price",
     "impossible_time", "unusable_id", "duplicate", "unknown_item", "unclosed_quote", "stray_quote",
-    "repeated_header", "total_row",
+    "repeated_header", "total_row", "no_sale",
 }  # fmt: skip
 HOSTILE = [
     "../../etc/passwd", "..\\..\\boot.ini", "nul\0byte", "two\nlines", "'; DROP TABLE events; --",

@@ -32,7 +32,9 @@ def bought(workspace: Workspace) -> pl.DataFrame:
 
 
 def revenue(rows: pl.DataFrame) -> float:
-    return round(float(rows.select((pl.col("price") * pl.col("quantity")).sum()).item()), 2)
+    return round(
+        float(rows.select((pl.col("price").cast(float) * pl.col("quantity").cast(float)).sum()).item()), 2
+    )
 
 
 def test_with_duplicates_kept_the_revenue_is_the_published_one(tmp_path: Path) -> None:

@@ -85,6 +85,15 @@ def test_a_return_does_not_cross_customers() -> None:
     assert both.notes == ("1 purchase days were sent back whole and count as none",)
 
 
+def test_a_purchase_without_a_currency_never_counts_in_the_main_one() -> None:
+    rows = [bought("a", 3.0), bought("a", 5.0, 50.0, currency=None), bought("a", 6.0)]
+    found = known(rows)
+    assert found.table.rows()[0] == ("a", 2, 3, 97, 2, 10.0)
+    assert "1 purchases without a currency count without their money" in found.notes[0]
+    nowhere = known([bought("a", day, currency=None) for day in (3.0, 5.0)])
+    assert nowhere.currency is None and nowhere.table.rows()[0] == ("a", 1, 2, 97, 2, 10.0)
+
+
 def test_other_currencies_are_converted_or_left_out_of_the_money_aloud() -> None:
     rows = [
         bought("a", 3.0),
@@ -96,7 +105,7 @@ def test_other_currencies_are_converted_or_left_out_of_the_money_aloud() -> None
     assert without.currency == "EUR"
     assert without.table.rows()[0] == ("a", 2, 3, 97, 2, 10.0)
     assert "1 purchases in USD count without their money" in without.notes[0]
-    assert 'value.rates=["USD=' in without.notes[0]
+    assert "[currency.rates] of the sources file, or value.rates, says how many EUR" in without.notes[0]
     rated = known(rows, rates={"USD": 0.8})
     assert rated.table.rows()[0] == ("a", 2, 3, 97, 3, 20.0) and rated.notes == ()
     assert rated.table["num_priced"][1] == 0 and np.isnan(rated.table["monetary_value"][1])
