@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,8 +29,12 @@ class Extent:
     def __add__(self, other: Extent) -> Extent:
         """The extent of both together."""
         longer = self if self.longest_bytes >= other.longest_bytes else other
-        sums = (getattr(self, name) + getattr(other, name) for name in ("lines", "blank", "joined"))
-        return Extent(*sums, longer.longest_row, longer.longest_lines, longer.longest_bytes)
+        return replace(
+            longer,
+            lines=self.lines + other.lines,
+            blank=self.blank + other.blank,
+            joined=self.joined + other.joined,
+        )
 
     def doubts(self, num_rows: int) -> list[str]:
         """What does not add up between these lines and the rows that were read."""

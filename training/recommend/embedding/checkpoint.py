@@ -185,7 +185,7 @@ def _check_whole(staging: Path, state: State) -> None:
     """Refuse files that hold fewer or more elements of a tensor than it has."""
     written = HuggingFaceStorageReader(str(staging)).read_metadata().state_dict_metadata
     for name, tensor in state.items():
-        chunks = written[name].chunks if name in written else []
+        chunks = getattr(written.get(name), "chunks", [])
         held, numel = sum(chunk.sizes.numel() for chunk in chunks), tensor.size().numel()
         if held != numel:
             raise RuntimeError(f"{staging}: {name} has {numel} elements, of which {held} were written")
