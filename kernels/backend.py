@@ -11,6 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
+from kernels.threads import num_threads
+
 Requested = Literal["auto", "cpu", "cuda"]
 BACKEND_VARIABLE = "SHOPSIGHT_BACKEND"
 CONTAINER_LIMITS = (
@@ -144,10 +146,8 @@ def _checked_name(name: str, source: str) -> str:
 
 
 def _cpu() -> Backend:
-    num_threads = _num_threads()
-    return Backend(
-        "cpu", f"{platform.machine()} CPU, {num_threads} threads", num_threads, _host_memory_bytes()
-    )
+    count = num_threads()
+    return Backend("cpu", f"{platform.machine()} CPU, {count} threads", count, _host_memory_bytes())
 
 
 def _cuda() -> Backend:
@@ -157,14 +157,7 @@ def _cuda() -> Backend:
     properties = cupy.cuda.runtime.getDeviceProperties(device)
     memory = int(properties["totalGlobalMem"])
     description = f"{properties['name'].decode()} with {memory / 2**30:.0f} GiB"
-    return Backend("cuda", description, _num_threads(), memory)
-
-
-def _num_threads() -> int:
-    """Cores that this process may use, or OMP_NUM_THREADS where that asks for fewer."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(cores, int(asked))) if asked.isdigit() and int(asked) else cores
+    return Backend("cuda", description, num_threads(), memory)
 
 
 def _host_memory_bytes() -> int | None:

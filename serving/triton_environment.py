@@ -10,11 +10,12 @@ from pathlib import Path
 
 import kernels
 import serving
+from kernels import threads
 
 ENVIRONMENT_VARIABLE = "SHOPSIGHT_TRITON_ENV"
 _STAND_IN = Path(__file__).parent / "backends" / "onnxruntime" / "model.py"
 # One thread per library call: a server runs many models beside each other on few cores.
-_BOUNDED_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_BOUNDED_THREADS = threads.environment(1)
 
 
 class TritonMissingError(RuntimeError):

@@ -15,6 +15,7 @@ import serving.cli
 import training.jobs.cli
 import training.privacy.cli
 import training.privacy.key_cli
+from kernels import threads
 
 app = typer.Typer(
     name="shopsight",
@@ -340,6 +341,7 @@ def bench(
 
 def main() -> None:
     """Run the command; what a user can mend is told in one line, anything else keeps its traceback."""
+    threads.hold()
     try:
         app(standalone_mode=True)
     except (ValueError, RuntimeError, LookupError, ArithmeticError, OSError) as error:

@@ -16,10 +16,14 @@ Array = NDArray[Any]
 _DATATYPES: dict[str, Datatype] = {"f": "FP32", "O": "BYTES", "b": "BOOL"}
 
 
-def session(path: Path) -> onnxruntime.InferenceSession:
-    """Open a graph on the CPU, one thread: goldens are few and must not depend on the machine."""
+def session(path: Path, num_threads: int = 1) -> onnxruntime.InferenceSession:
+    """Open a graph on the CPU, by default with one thread: goldens must not depend on the machine.
+
+    Threads wait asleep (kernels/threads.py).
+    """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = num_threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kernels import threads
 from kernels.backend import BACKEND_VARIABLE
 from training.jobs.cluster import Resources, require_room
 from training.jobs.errors import explained, is_death, root_cause
@@ -103,11 +104,8 @@ def _persistently(attempt: Callable[[], Result], max_restarts: int, progress: Pr
 
 def environment(resources: Resources) -> dict[str, str]:
     """Variables that make a worker use what it was given, no more and nothing else."""
-    threads = str(resources.cpus_per_worker)
     return {
-        "OMP_NUM_THREADS": threads,
-        "NUMBA_NUM_THREADS": threads,
-        "POLARS_MAX_THREADS": threads,
+        **threads.environment(resources.cpus_per_worker),
         BACKEND_VARIABLE: "cuda" if resources.use_gpu else "cpu",
     }
 

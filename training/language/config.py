@@ -35,7 +35,8 @@ class LanguageConfig:
     wrong_answer_cost: of an answer to the wrong intent, a hand-over to a person being 1; out_of_scope_share:
         of the messages to come. From these the threshold follows below which the model abstains.
     precision: of the tables in the graph that serves, "float32" or "int8".
-    num_threads: of the trainer; equal seeds and threads give equal models.
+    num_threads: of the trainer at most, fewer where others keep cores busy (kernels/threads.py); equal seeds
+        and threads give equal models.
     """
 
     validation_share: float = 0.1

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from kernels.threads import num_threads
+from training.goldens import session
 from training.language.checkpoint import INPUTS, LanguageModel, Understanding
 from training.language.model import Encoder
 
@@ -82,7 +83,7 @@ class GraphEncoder:
     def __init__(self, path: Path, like: Encoder) -> None:
         self.num_features, self.num_classes = like.num_features, dict(like.num_classes)
         self.is_compared = like.is_compared
-        self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        self._session = session(path, num_threads())
 
     def eval(self) -> None:
         """Do nothing: a graph does not learn."""

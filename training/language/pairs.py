@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kernels.threads import num_threads
 from serving.routing.texts import Texts, read_texts
 from training.language.batches import shuffled
 from training.language.checkpoint import as_tensors
@@ -143,7 +144,7 @@ def fit_pairs(
     pairs: Pairs, held: Pairs, config: LanguageConfig, progress: Callable[[str], None]
 ) -> PairModel:
     """Train on `pairs` and return the model of the epoch with the highest AUC on `held`, calibrated there."""
-    torch.set_num_threads(config.num_threads)
+    torch.set_num_threads(min(config.num_threads, num_threads()))
     torch.manual_seed(config.seed)
     tokenizer = train_tokenizer([*pairs.first, *pairs.second], config.vocab_size, config.max_tokens)
     own, other = (read_texts(tokenizer, texts, config.max_tokens) for texts in (pairs.first, pairs.second))

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kernels.threads import num_threads
 from serving.routing.texts import Texts, read_texts
 from training.data.tables import snapshot_sha256
 from training.data.taught import read_taught
@@ -76,9 +77,10 @@ def fit(
     corpus: Corpus, config: LanguageConfig, progress: Progress, resume: Path | None = None
 ) -> tuple[LanguageModel, dict[str, Any]]:
     """Return the model of the epoch that validates best, and its figures; each epoch is kept in `resume`."""
-    torch.set_num_threads(config.num_threads)
+    threads = min(config.num_threads, num_threads())
+    torch.set_num_threads(threads)
     torch.manual_seed(config.seed)
-    progress(f"torch on CPU, {config.num_threads} threads")
+    progress(f"torch on CPU, {threads} threads")
     began = time.monotonic()
     seen = np.flatnonzero((corpus.split == 0) | (corpus.split == UNSPLIT))
     body: nn.Module

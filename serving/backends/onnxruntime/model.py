@@ -128,6 +128,8 @@ def _open_session(config: Mapping[str, Any]) -> Any:
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = _parameter(config, "intra_op_thread_count")
     options.inter_op_num_threads = _parameter(config, "inter_op_thread_count")
+    for pool in ("intra_op", "inter_op"):  # many models share few cores: who waits gives its core away
+        options.add_session_config_entry(f"session.{pool}.allow_spinning", "0")
     execution_mode = _parameter(config, "execution_mode")
     if execution_mode not in (0, 1):
         raise ConfigRefusedError(f"parameter execution_mode is {execution_mode}; it takes 0 or 1")

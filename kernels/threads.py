@@ -1,0 +1,116 @@
+"""The one place where the number of threads is decided, and how idle ones wait: asleep.
+
+A thread that waits by spinning takes a core from whoever has work; on a busy machine two such threads cost
+several times the CPU time of one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import lru_cache
+from math import ceil
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+STATISTICS = Path("/proc/stat")
+OWN_CGROUP = Path("/proc/self/cgroup")
+
+# Read by GNU's and LLVM's OpenMP, MKL and OpenBLAS when they are loaded.
+_ASLEEP = {
+    "OMP_WAIT_POLICY": "passive",
+    "GOMP_SPINCOUNT": "0",
+    "KMP_BLOCKTIME": "0",
+    "OPENBLAS_THREAD_TIMEOUT": "4",  # 2 to the 4th clock cycles
+}
+_COUNTED = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA")
+_SAMPLES, _SECONDS = 5, 0.005
+
+
+def num_threads() -> int:
+    """Return how many threads work may take: OMP_NUM_THREADS where it is set, else the cores that are free.
+
+    Never more than the process may use: its affinity, and the quota of its cgroups. Cores that others keep
+    busy are not free; that is looked at once in a process, so that its work is the same throughout.
+    """
+    allowed = min(_affinity(), _quota() or _affinity())
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked):
+        return max(1, min(allowed, int(asked)))
+    return max(1, min(allowed, (os.cpu_count() or 1) - _busy()))
+
+
+def environment(count: int) -> dict[str, str]:
+    """Return the variables that hold every library of a process to `count` threads that wait asleep."""
+    counts = {f"{library}_NUM_THREADS": str(count) for library in _COUNTED}
+    return counts | {"POLARS_MAX_THREADS": str(count)} | _ASLEEP
+
+
+def wait_asleep() -> None:
+    """Let the libraries that this process loads from now on wait asleep, unless its environment says how."""
+    for name, value in _ASLEEP.items():
+        os.environ.setdefault(name, value)
+
+
+def hold() -> None:
+    """Hold the libraries that this process loads from now on to `num_threads`, unless told otherwise."""
+    for name, value in environment(num_threads()).items():
+        os.environ.setdefault(name, value)
+
+
+def _affinity() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _quota() -> int | None:
+    """Cores that the process's cgroups allow, of versions 2 and 1; None without a limit."""
+    found = []
+    for folder in _cgroups():
+        try:
+            share, period = (folder / "cpu.max").read_text().split()
+        except (OSError, ValueError):
+            try:
+                share = (folder / "cpu.cfs_quota_us").read_text()
+                period = (folder / "cpu.cfs_period_us").read_text()
+            except OSError:
+                continue
+        if share.strip().isdigit() and int(period):
+            found.append(max(1, ceil(int(share) / int(period))))
+    return min(found, default=None)
+
+
+def _cgroups() -> list[Path]:
+    """The folders of the process's cgroups and of all above them."""
+    folders = [CGROUPS, CGROUPS / "cpu"]
+    try:
+        lines = OWN_CGROUP.read_text().splitlines()
+    except OSError:
+        return folders
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        root = CGROUPS if not controllers else CGROUPS / "cpu"
+        if not controllers or "cpu" in controllers.split(","):
+            own = root / path.lstrip("/")
+            folders += [own, *(above for above in own.parents if above.is_relative_to(root))]
+    return folders
+
+
+@lru_cache(maxsize=1)
+def _busy() -> int:
+    """Cores that others keep busy: the median of runnable tasks of the machine over 20 ms, less ourselves."""
+    seen = []
+    for sample in range(_SAMPLES):
+        if sample:
+            time.sleep(_SECONDS)
+        seen.append(_running())
+    return max(0, sorted(seen)[_SAMPLES // 2] - 1)
+
+
+def _running() -> int:
+    try:
+        for line in STATISTICS.read_text().splitlines():
+            if line.startswith("procs_running"):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return 1
