@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -341,6 +342,7 @@ def bench(
 
 def main() -> None:
     """Run the command; what a user can mend is told in one line, anything else keeps its traceback."""
+    os.umask(0o077)  # rows of customers are for who runs this, whatever verb writes them
     threads.hold()
     try:
         app(standalone_mode=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +37,7 @@ def replaced_folder(final: Path) -> Iterator[Path]:
     staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=parent))
     try:
         yield staging
-        staging.chmod(0o755)
+        staging.chmod(stat.S_IMODE(parent.stat().st_mode))  # who may read the models may read this one
         if final.exists():
             replaced = Path(tempfile.mkdtemp(prefix=f".{name}-replaced-", dir=parent)) / name
             final.rename(replaced)

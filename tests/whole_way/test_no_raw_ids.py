@@ -105,7 +105,11 @@ def test_no_artefact_and_no_log_has_a_raw_identifier(
 
 
 def test_what_holds_raw_rows_is_its_owner_s_alone(served_shop: ServedShop) -> None:
-    for folder in (served_shop.workspace.quarantine, served_shop.workspace.intake):
+    for folder in (
+        served_shop.workspace.quarantine,
+        served_shop.workspace.intake,
+        served_shop.workspace.tables,
+    ):
         inside = [folder, *folder.rglob("*")]
         assert len(inside) > 1
         for path in inside:

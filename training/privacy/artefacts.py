@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from serving.contract import CONTRACT_FILE, ModelContract, file_entry
+from serving.contract import CONTRACT_FILE, METRICS_FILE, ModelContract, file_entry, read_json
+from serving.durable import write_text
 from serving.routing.people import CUSTOMERS_FILE, IDENTITIES_FILE
 
 Array = NDArray[Any]
@@ -40,6 +42,23 @@ def count_people(folder: Path, customer_ids: Collection[str], pseudonyms: Collec
     """Return how many rows `erase_people` would remove."""
     _, _, kept, known = _kept(folder, customer_ids, pseudonyms)
     return int((~kept).sum() + (~known).sum())
+
+
+def quotes_messages(folder: Path) -> bool:
+    """Whether a model's metrics quote messages, as those of earlier versions of `evaluate language` did."""
+    path = folder / METRICS_FILE
+    return path.is_file() and any("examples" in group for group in _groups(read_json(path)))
+
+
+def drop_quotes(folder: Path) -> None:
+    """Take quoted messages out of a model's metrics; the file is replaced, never written into."""
+    if not quotes_messages(folder):
+        return
+    metrics = read_json(folder / METRICS_FILE)
+    for group in _groups(metrics):
+        group.pop("examples", None)
+    text = json.dumps(metrics, indent=1, sort_keys=True, ensure_ascii=False)
+    write_text(folder / METRICS_FILE, text + "\n")
 
 
 def people_rows(folder: Path, customer_ids: Collection[str]) -> list[dict[str, Any]]:
@@ -77,6 +96,13 @@ def without_rows(arrays: dict[str, Array], kept: NDArray[np.bool_]) -> dict[str,
                 raise ValueError(f"array {name} has {len(array)} rows, expected one a customer: {len(kept)}")
             answer[name] = array[kept]
     return answer
+
+
+def _groups(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """What `evaluate language` told of groups of messages (training/language/watch.py)."""
+    watched = metrics.get("watch")
+    groups: list[dict[str, Any]] = watched.get("groups", []) if isinstance(watched, dict) else []
+    return groups
 
 
 def _kept(

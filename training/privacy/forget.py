@@ -22,7 +22,7 @@ from training.data.forgetting import word_hash
 from training.data.phrases import Phrase
 from training.data.tables import snapshot_sha256
 from training.privacy import places
-from training.privacy.artefacts import erase_people
+from training.privacy.artefacts import drop_quotes, erase_people, quotes_messages
 from training.privacy.mentions import Mention, mask_mentions, mentions, names_of
 from training.privacy.people import Person, accounts_of, find_people
 from training.privacy.renew import renew_model, renew_workspace
@@ -183,9 +183,9 @@ def forget(
     _bury(workspace, key, plan, repositories, now, mask=mask)
     progress(f"{len(source_ids):,} ids are {len(plan.pending):,} people; tombstones lie")
     texts = places.own_texts(workspace, plan.pending)
-    erased = places.erase_rows(workspace, plan.pending, key)
-    if mask:
+    if mask:  # first, because what is erased takes the earlier parts of the tables with it
         mask_mentions(workspace, plan.phrases)
+    erased = places.erase_rows(workspace, plan.pending, key)
     progress(f"removed {sum(erased.values()):,} rows from {len(erased)} places of the workspace")
     made = {
         str(r.path): _erase_releases(r, plan.pending, key, progress)
@@ -241,17 +241,18 @@ def _erase_releases(
     def rewrite(_: str, folder: Path) -> None:
         renew_model(folder, key)
         erase_people(folder, places.whose(people), hashes)
+        drop_quotes(folder)
 
     made = republish(repository.path, rewrite, server=repository.server, progress=progress)
     return [release.number for release in made]
 
 
 def _knows(repository: Path, people: Collection[Person]) -> bool:
-    """Whether a kept release has rows of these people."""
+    """Whether a kept release has rows of these people, or quotes messages, which may be theirs."""
     if not people or not repository.is_dir():
         return False
     folders = [r.folder(repository, name) for r in releases(repository) for name in r.models]
-    return any(places.count_in(folder, people) for folder in folders)
+    return any(quotes_messages(folder) or places.count_in(folder, people) for folder in folders)
 
 
 def _search(

@@ -13,7 +13,7 @@ from training.data.quarantine import read_quarantine, write_quarantine
 from training.data.tables import scan_table, write_tables
 from training.data.taught import read_taught, write_taught
 from training.privacy.people import Person
-from training.privacy.places import QUARANTINE, TABLES, TAUGHT, contacts_of, is_theirs, whose
+from training.privacy.places import QUARANTINE, TABLES, TAUGHT, contacts_of, is_theirs, taught_by, whose
 from training.workspace import Workspace
 
 _MESSAGES = f"{TABLES}messages"
@@ -51,7 +51,7 @@ def mentions(
 def mask_mentions(workspace: Workspace, phrases: Collection[Phrase]) -> None:
     """Replace the phrases by [name], [mail] and [phone] in every place that `mentions` searches."""
     finder = Finder(phrases)
-    messages = scan_table(workspace.tables, "messages").collect()
+    messages = scan_table(workspace.tables, "messages", forgotten=True).collect()
     if (masked := _masked(messages, "text", finder)) is not None:
         write_tables(workspace.tables, {"messages": masked})
     refused = read_quarantine(workspace.quarantine)
@@ -73,8 +73,12 @@ def _texts(
     others = refused.filter(~is_theirs(refused, people, key))
     for file, row, raw in others.select("file", "row", "raw").iter_rows():
         yield QUARANTINE, f"{file}, row {row}", raw
-    for number, text in enumerate(read_taught(workspace.taught)["text"], start=1):
-        yield TAUGHT, f"example {number}", text
+    own = taught_by(workspace, people)
+    for number, (text, gone) in enumerate(
+        zip(read_taught(workspace.taught)["text"], own, strict=True), start=1
+    ):
+        if not gone:
+            yield TAUGHT, f"example {number}", text
 
 
 def _masked(rows: pl.DataFrame, column: str, finder: Finder) -> pl.DataFrame | None:

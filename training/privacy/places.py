@@ -19,7 +19,7 @@ from training.data.loader import COLUMNS_FILE, map_columns
 from training.data.quarantine import read_quarantine, write_quarantine
 from training.data.tables import SCHEMAS, read_snapshot, rewrite_tables, scan_table
 from training.data.taught import read_taught, write_taught
-from training.privacy.artefacts import count_people, erase_people, people_rows
+from training.privacy.artefacts import count_people, drop_quotes, erase_people, people_rows
 from training.privacy.people import Person
 from training.workspace import Workspace
 
@@ -33,7 +33,7 @@ def held_rows(workspace: Workspace, people: Collection[Person], key: PseudonymKe
         f"{TABLES}{name}": _rows_of(workspace, name).filter(gone).select(pl.len()).collect().item()
         for name, gone in _gone_from_tables(workspace, people).items()
     }
-    counts[TAUGHT] = int(_taught_by(workspace, people).sum())
+    counts[TAUGHT] = int(taught_by(workspace, people).sum())
     counts[QUARANTINE] = int(is_theirs(read_quarantine(workspace.quarantine), people, key).sum())
     counts |= {name: rows for name, (_, rows) in _files(workspace, people).items()}
     for folder in _models(workspace):
@@ -66,6 +66,8 @@ def erase_rows(workspace: Workspace, people: Collection[Person], key: PseudonymK
         else:
             _replace(path, pl.read_parquet(path).filter(~_is_of(people)))
         erased[name] = rows
+    for folder in (folder_of(workspace, "language"), *_models(workspace)):
+        drop_quotes(folder)
     for folder in _models(workspace):
         erased[f"models/{folder.name}"] = erase_people(folder, whose(people), _hashes(people))
     return {place: rows for place, rows in erased.items() if rows}
@@ -177,14 +179,14 @@ def _gone_from_tables(workspace: Workspace, people: Collection[Person]) -> dict[
     return gone
 
 
-def _taught_by(workspace: Workspace, people: Collection[Person]) -> pl.Series:
+def taught_by(workspace: Workspace, people: Collection[Person]) -> pl.Series:
     """Which examples of intents are messages of these people, Boolean."""
     own = _rows_of(workspace, "messages").filter(_is_of(people)).select("text").collect()["text"]
     return read_taught(workspace.taught)["text"].is_in(own.to_list())
 
 
 def _erase_taught(workspace: Workspace, people: Collection[Person]) -> dict[str, int]:
-    theirs = _taught_by(workspace, people)
+    theirs = taught_by(workspace, people)
     if not theirs.any():
         return {}
     write_taught(workspace.taught, read_taught(workspace.taught).filter(~theirs))

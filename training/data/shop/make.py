@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import stat
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -64,7 +65,7 @@ def _stage(folder: Path) -> Path:
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
-    temporary.chmod(0o755)
+    temporary.chmod(stat.S_IMODE(folder.parent.stat().st_mode))
     return temporary
 
 
