@@ -10,7 +10,7 @@ from pathlib import Path
 
 from training.data.chunks import missing_column
 from training.data.quoting import Splitter, splitter
-from training.data.records import guess_encoding, head_of
+from training.data.records import RawText, empty, guess_encoding, head_of
 from training.data.sources import IngestError, Source
 
 _SEPARATORS = ",;\t|"
@@ -40,18 +40,17 @@ class _Header:
     names: list[str]
 
 
-def layout_of(source: Source, path: Path) -> Layout:
-    """Find the header of a CSV file.
+def layout_of(source: Source, raw: RawText) -> Layout:
+    """Find the header of CSV.
 
     It is on the line that the source says, or the first line that has all mapped columns, or the first line
     with about as many fields as the lines after it. Raises IngestError for a file without one, and for a
     mapped column that the header does not have or has twice.
     """
-    sample = head_of(path, source.encoding)
+    path, sample = raw.path, head_of(raw)
     lines = [line.rstrip(b"\r") for line in sample.split(b"\n")[:-1]]
     header = _header(source, path, lines)
     _check_columns(source, path, header)
-    raw = lines[header.line]
     body = sample[sum(len(line) + 1 for line in sample.split(b"\n")[: header.line + 1]) :]
     found = splitter(body, header.separator, len(header.names), source.quoting)
     notes = []
@@ -62,7 +61,9 @@ def layout_of(source: Source, path: Path) -> Layout:
     if found.quoting != "doubled" and source.quoting is None:
         meaning = {"backslash": 'quotes inside fields are written \\"', "none": "quotes are read as text"}
         notes.append(f'{meaning[found.quoting]} (quoting = "{found.quoting}")')
-    return Layout(header.line, raw, _distinct(header.names), header.separator, found, tuple(notes))
+    return Layout(
+        header.line, lines[header.line], _distinct(header.names), header.separator, found, tuple(notes)
+    )
 
 
 def _header(source: Source, path: Path, lines: list[bytes]) -> _Header:
@@ -75,7 +76,7 @@ def _header(source: Source, path: Path, lines: list[bytes]) -> _Header:
             raise IngestError(f"{path}: header_line is {source.header_line}, the file has fewer lines")
         filled = [i for i in filled if i >= source.header_line - 1] or [source.header_line - 1]
     if not filled:
-        raise IngestError(f"{path}: the file is empty; export it again or take it out of the sources file")
+        raise empty(path)
     first = filled[0]
     if source.header_line is None:
         wanted = set(source.columns.values())

@@ -14,14 +14,19 @@ from training.data import quoting
 from training.data.chunks import Chunk, Indices, Parser, chunk_of
 from training.data.csv_layout import Layout, layout_of
 from training.data.furniture import find_furniture
-from training.data.records import Block, read_blocks
+from training.data.records import Block, RawText, read_blocks
 from training.data.scanning import Look, invalid_utf8, look
 from training.data.sources import Source
 
 
 def read_csv(source: Source, path: Path) -> Iterator[Chunk]:
     """Read a CSV file; raises IngestError for a mapped column that its header does not have."""
-    layout = layout_of(source, path)
+    yield from read_csv_text(source, RawText(path, source.encoding))
+
+
+def read_csv_text(source: Source, raw: RawText) -> Iterator[Chunk]:
+    """Read CSV from a file or from memory; raises as `read_csv` does."""
+    layout = layout_of(source, raw)
     wanted = {column: layout.names.index(column) for column in source.columns.values()}
     order = sorted(wanted, key=lambda column: wanted[column])
 
@@ -44,7 +49,7 @@ def read_csv(source: Source, path: Path) -> Iterator[Chunk]:
 
     first, notes = 1, layout.notes
     parser = Parser(order, layout.separator.join(layout.names), parse, join=join)
-    for block in read_blocks(path, source.encoding, layout.splitter.split, skip=layout.line + 1):
+    for block in read_blocks(raw, layout.splitter.split, skip=layout.line + 1):
         seen = look(block, layout.separator)
         chunk = chunk_of(source, block, first, _faults(block, seen, layout), parser, seen.traits)
         yield replace(chunk, notes=notes)
@@ -53,7 +58,7 @@ def read_csv(source: Source, path: Path) -> Iterator[Chunk]:
 
 def csv_header(source: Source, path: Path) -> list[str]:
     """The names of the columns; one that occurs more than once has its number: name (1), name (2)."""
-    return layout_of(source, path).names
+    return layout_of(source, RawText(path, source.encoding)).names
 
 
 def _faults(block: Block, seen: Look, layout: Layout) -> dict[str, Indices]:

@@ -34,6 +34,8 @@ from training.data import (
     fields,
     furniture,
     intake_writer,
+    json_documents,
+    json_paths,
     jsonl_reader,
     order_lines,
     parquet_reader,
@@ -56,7 +58,8 @@ from training.data.sources import Source
 _FRESH_ROWS = 2_000_000
 _MODULES = (
     amounts, chunks, cleaning, csv_layout, csv_reader, digests, fields, furniture, intake_writer,
-    jsonl_reader, order_lines, parquet_reader, quoting, records, scanning, times, typed_columns,
+    json_documents, json_paths, jsonl_reader, order_lines, parquet_reader, quoting, records, scanning, times,
+    typed_columns,
 )  # fmt: skip
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from training.data.chunks import REFUSED_SCHEMA, Chunk
 from training.data.csv_reader import csv_header, read_csv
-from training.data.jsonl_reader import is_object, read_jsonl
+from training.data.jsonl_reader import jsonl_header, read_jsonl
 from training.data.parquet_reader import parquet_header, read_parquet
-from training.data.records import read_blocks
 from training.data.sources import IngestError, Source
 
 __all__ = ["REFUSED_SCHEMA", "Chunk", "files_of", "format_of", "header_of", "read_chunks"]
@@ -56,12 +54,7 @@ def header_of(source: Source, path: Path) -> list[str]:
         return parquet_header(path)
     if kind == "csv":
         return csv_header(source, path)
-    block = next(read_blocks(path, source.encoding, piece_bytes=1 << 20), None)
-    records = [block.record(i) for i in range(min(len(block), 100))] if block else []
-    keys = [key for record in records if is_object(record) for key in json.loads(record)]
-    if not keys:
-        raise IngestError(f"{path}: none of its first lines is a JSON object; write one object a line")
-    return list(dict.fromkeys(keys))
+    return jsonl_header(source, path)
 
 
 def read_chunks(source: Source, path: Path) -> Iterator[Chunk]:

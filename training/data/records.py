@@ -32,6 +32,17 @@ _SIGNATURES = (
 )  # fmt: skip
 
 Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RawText:
+    """A text file, or text made of a file that is none (`content`, UTF-8); messages name its path."""
+
+    path: Path
+    encoding: str = "utf-8"
+    content: bytes | None = None
+
+
 # The end of each record (its line end included) and its form, of some text; whether nothing follows the text.
 Split = Callable[[bytes, bool], tuple[Positions, NDArray[np.uint8]]]
 
@@ -74,14 +85,14 @@ class Block:
 
 
 def read_blocks(
-    path: Path, encoding: str, split: Split | None = None, *, piece_bytes: int | None = None, skip: int = 0
+    raw: RawText, split: Split | None = None, *, piece_bytes: int | None = None, skip: int = 0
 ) -> Iterator[Block]:
-    """Yield the file's records block by block, without blank lines and without the first `skip` lines.
+    """Yield the text's records block by block, without blank lines and without the first `skip` lines.
 
     A record is a line, or what `split` says. Raises IngestError for a file that cannot be decompressed.
     """
     rest = b""
-    for piece, is_last in _pieces(path, encoding, piece_bytes or BLOCK_BYTES):
+    for piece, is_last in pieces_of(raw, piece_bytes or BLOCK_BYTES):
         data = rest + piece
         if is_last and data and not data.endswith(b"\n"):
             data += b"\n"
@@ -97,22 +108,22 @@ def read_blocks(
             yield _block(data[:stop], ends, forms)
 
 
-def head_of(path: Path, encoding: str) -> bytes:
-    """The first whole lines of a file, about HEAD_BYTES of them; raises IngestError for an empty file."""
+def head_of(raw: RawText) -> bytes:
+    """The first whole lines of a text, about HEAD_BYTES of them; raises IngestError for an empty file."""
     head = b""
-    for piece, is_last in _pieces(path, encoding, HEAD_BYTES):
+    for piece, is_last in pieces_of(raw, HEAD_BYTES):
         head += piece
         if is_last:
             head += b"" if head.endswith(b"\n") else b"\n"
         stop = head.rfind(b"\n") + 1
         if head[:stop].strip():
             return head[:stop]
-    raise IngestError(f"{path}: the file is empty; export it again or take it out of the sources file")
+    raise empty(raw.path)
 
 
-def first_line(path: Path, encoding: str) -> bytes:
-    """The first line that is not blank, without a byte order mark; raises IngestError for an empty file."""
-    return next(line for line in head_of(path, encoding).split(b"\n") if line.strip()).rstrip(b"\r")
+def empty(path: Path) -> IngestError:
+    """What to say of a file without content."""
+    return IngestError(f"{path}: the file is empty; export it again or take it out of the sources file")
 
 
 def guess_encoding(path: Path) -> str | None:
@@ -146,8 +157,16 @@ def _decoded_as(encoding: str, sample: bytes) -> tuple[int, int]:
     return len(re.findall("[^\x00-\x7f]", text)) - bad, bad
 
 
-def _pieces(path: Path, encoding: str, piece_bytes: int) -> Iterator[tuple[bytes, bool]]:
-    """Decompressed UTF-8 pieces and whether each is the last; there is always a last one."""
+def pieces_of(raw: RawText, piece_bytes: int) -> Iterator[tuple[bytes, bool]]:
+    """Decompressed UTF-8 pieces and whether each is the last; there is always a last one.
+
+    Raises IngestError for a file that is no text, or cannot be decompressed or decoded.
+    """
+    if raw.content is not None:
+        for at in range(0, max(len(raw.content), 1), piece_bytes):
+            yield raw.content[at : at + piece_bytes], at + piece_bytes >= len(raw.content)
+        return
+    path, encoding = raw.path, raw.encoding
     try:
         with _open(path) as stream:
             piece = stream.read(piece_bytes)

@@ -68,8 +68,8 @@ ORDER_FIELDS = (
 _MORE = "\n"  # what divides the name of a field and the number of its further columns
 _SOURCE_KEYS = (
     "name", "kind", "path", "format", "channel", "timezone", "timestamp_format", "date_order", "decimal",
-    "country", "separator", "encoding", "quoting", "header_line", "cancelled_order_prefix", "anonymous",
-    "derived", "keep_duplicates", "amount_after_discount", "carry_down", "required", "columns", "values",
+    "country", "separator", "encoding", "quoting", "header_line", "records", "cancelled_order_prefix",
+    "anonymous", "derived", "keep_duplicates", "amount_after_discount", "carry_down", "required", "columns", "values",
     "constants", "scale",
 )  # fmt: skip
 
@@ -96,6 +96,7 @@ class Source:
     `anonymous` says that rows without any id are meant. `required` names fields that this source promises in
     every row, beyond what its kind needs: a row without one is refused. `quoting` (one of QUOTINGS) and
     `header_line` (the line of the header, from 1) are found in each CSV file where they are not given.
+    `records` names the list in a JSON document that holds the rows ("data.orders").
     `keep_duplicates` keeps order lines or events that are the same byte for byte, because a till that has no
     line numbers writes two for two.
     `date_order` and `decimal` say how 03/04/2025 and 1.000 are read; without them the values of all files
@@ -121,6 +122,7 @@ class Source:
     encoding: str = "utf-8"
     quoting: str | None = None
     header_line: int | None = None
+    records: str | None = None
     cancelled_order_prefix: str | None = None
     anonymous: bool = False
     derived: bool = False
