@@ -69,8 +69,8 @@ _MORE = "\n"  # what divides the name of a field and the number of its further c
 _SOURCE_KEYS = (
     "name", "kind", "path", "format", "channel", "timezone", "timestamp_format", "date_order", "decimal",
     "country", "separator", "encoding", "quoting", "header_line", "records", "cancelled_order_prefix",
-    "anonymous", "derived", "keep_duplicates", "amount_after_discount", "carry_down", "required", "columns", "values",
-    "constants", "scale",
+    "anonymous", "derived", "keep_duplicates", "amount_after_discount", "carry_down", "required", "columns",
+    "values", "constants", "scale",
 )  # fmt: skip
 
 
