@@ -83,6 +83,7 @@ def test_without_a_yes_nothing_is_touched(shop: Workspace) -> None:
 def test_a_neighbour_s_text_that_names_her_is_found(shop: Workspace) -> None:
     plan = look(shop, load_key(), "web", ["W1"])
     assert plan.mentions is not None and "m2" in [mention.row for mention in plan.mentions]
+    assert "M. Q." in plan.accounts["initials"].to_list()
     ask(shop, "-", "--yes", "--mask-mentions", stdin="W1\n")
     texts = scan_table(shop.tables, "messages").collect()["text"].to_list()
     assert any("my neighbour [name]" in text for text in texts) and not any("Quill" in text for text in texts)

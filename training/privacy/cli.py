@@ -147,7 +147,8 @@ def _show_plan(console: Console, plan: Plan) -> None:
         joined = (
             f"rule {account['rule']}, score {account['score']:.3f}, since {account['valid_from']:%Y-%m-%d}"
         )
-        say(f"  {account['customer_id']}  {account['source']}:{account['source_id'][:8]}  {joined}")
+        named = account["initials"] or "no name"
+        say(f"  {account['customer_id']}  {account['source']}:{account['source_id'][:8]}  {named}  {joined}")
     if plan.accounts.height > _MOST_LINES:
         say(f"  and {plan.accounts.height - _MOST_LINES:,} more; --json lists all")
     if plan.accounts["customer_id"].is_duplicated().any():

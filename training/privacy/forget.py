@@ -23,7 +23,7 @@ from training.data.phrases import Phrase
 from training.data.tables import snapshot_sha256
 from training.privacy import places
 from training.privacy.artefacts import drop_quotes, erase_people, quotes_messages
-from training.privacy.mentions import Mention, mask_mentions, mentions, names_of
+from training.privacy.mentions import Mention, mask_mentions, mentions, names_of, with_initials
 from training.privacy.people import Person, accounts_of, find_people
 from training.privacy.renew import renew_model, renew_workspace
 from training.workspace import Workspace
@@ -53,11 +53,11 @@ class UnknownIdsError(LookupError):
 class Plan:
     """What `forget` would do, found without touching anything.
 
-    people: those behind the ids, pending: those of them of whom something is left; unknown: the ids, as they
+    people: those behind the ids; pending: those of them of whom something is left; unknown: the ids, as they
     were given, that nobody has. accounts: (source, source_id as keyed hash, customer_id, rule, score,
-    valid_from) of all that would go. rows: by place. releases: how many are kept, by repository; each is
-    published again. mentions: texts of others that name them, None where no ingest has noted what accounts
-    are called.
+    valid_from, initials) of all that would go. rows: by place. releases: how many are kept, by repository;
+    each is published again. mentions: texts of others that name them, None where no ingest has noted what
+    accounts are called.
     """
 
     people: tuple[Person, ...]
@@ -126,7 +126,7 @@ def look(
         found.people,
         pending,
         found.unknown,
-        accounts_of(workspace, key, pending),
+        with_initials(workspace, accounts_of(workspace, key, pending), pending, key),
         places.held_rows(workspace, pending, key) if pending else {},
         {str(r.path): len(releases(r.path)) for r in repositories if _knows(r.path, pending)},
         phrases or (),

@@ -36,6 +36,25 @@ def names_of(
     return None if found is None else phrases_of(*found)
 
 
+def with_initials(
+    workspace: Workspace, accounts: pl.DataFrame, people: Collection[Person], key: PseudonymKey
+) -> pl.DataFrame:
+    """Return accounts with the column initials, by which a false join shows; null where no name is known."""
+    found = contacts_of(workspace, people, key)
+    if found is None:
+        return accounts.with_columns(pl.lit(None, dtype=pl.String).alias("initials"))
+    own = found[0].filter(found[1])
+    name = pl.concat_str("given_name", "family_name", separator=" ", ignore_nulls=True)
+    name = pl.when(name != "").then(name).otherwise("full_name").str.to_uppercase()
+    letters = name.str.extract_all(r"\p{Han}|[\p{L}\p{N}]+").list.eval(pl.element().str.head(1) + ".")
+    hashes = [key.pseudonym(source, raw) for source, raw in own.select("source", "source_id").iter_rows()]
+    told = own.select(
+        "source", pl.Series("source_id", hashes, dtype=pl.String), letters.list.join(" ").alias("initials")
+    )
+    told = told.drop_nulls("initials").unique(["source", "source_id"], keep="first", maintain_order=True)
+    return accounts.join(told, on=["source", "source_id"], how="left", maintain_order="left")
+
+
 def mentions(
     workspace: Workspace, people: Collection[Person], phrases: Collection[Phrase], key: PseudonymKey
 ) -> tuple[Mention, ...]:
