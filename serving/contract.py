@@ -16,7 +16,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from serving.names import data_path, file_path, model_name, tensor_name
+from serving.typed_json import ShapeError, build, read_object
+
 FORMAT_VERSION = 1
+_MOST = 2**31 - 1
 
 CONTRACT_FILE = "contract.json"
 GOLDEN_FILE = "golden.json"
@@ -58,6 +62,11 @@ class TensorSpec:
     optional: bool = False
     bounds: Bounds | None = field(default=None, compare=False)
 
+    def __post_init__(self) -> None:
+        tensor_name(self.name)
+        if any(abs(dim) > _MOST for dim in self.dims):
+            raise ValueError(f"{self.name} has dims {self.dims}, each at most {_MOST}")
+
 
 @dataclass(frozen=True)
 class FileEntry:
@@ -66,6 +75,9 @@ class FileEntry:
     path: str
     sha256: str
     size_bytes: int
+
+    def __post_init__(self) -> None:
+        file_path(self.path)
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,14 @@ class ModelContract:
     commit: str = ""
     format_version: int = FORMAT_VERSION
 
+    def __post_init__(self) -> None:
+        for name in (self.name, *self.calls):
+            model_name(name)
+        for entry in self.files:
+            data_path(entry.path)
+        if not 0 <= self.max_batch_size <= _MOST:
+            raise ValueError(f"max_batch_size is {self.max_batch_size}, expected 0 to {_MOST}")
+
     def write(self, folder: Path) -> None:
         """Write `contract.json` into `folder`."""
         write_json(folder / CONTRACT_FILE, asdict(self))
@@ -105,12 +125,8 @@ class ModelContract:
                 f"this release reads {FORMAT_VERSION}; export the model again"
             )
         try:
-            raw["inputs"] = tuple(_tensor(t) for t in raw["inputs"])
-            raw["outputs"] = tuple(_tensor(t) for t in raw["outputs"])
-            raw["files"] = tuple(FileEntry(**f) for f in raw["files"])
-            raw["calls"] = tuple(raw["calls"])
-            return ModelContract(**raw)
-        except (KeyError, TypeError) as error:
+            return build(ModelContract, raw)
+        except ShapeError as error:
             raise ContractError(f"{path}: not a contract ({error}); export the model again") from error
 
     def verify_files(self, folder: Path) -> None:
@@ -132,6 +148,9 @@ class GoldenTensor:
     shape: tuple[int, ...]
     data: list[Any]
 
+    def __post_init__(self) -> None:
+        tensor_name(self.name)
+
 
 @dataclass(frozen=True)
 class Golden:
@@ -145,24 +164,27 @@ class Golden:
     tolerance: float = 1e-5
 
 
+@dataclass(frozen=True)
+class _GoldenFile:
+    goldens: tuple[Golden, ...]
+    format_version: int = FORMAT_VERSION
+
+
 def write_goldens(folder: Path, goldens: list[Golden]) -> None:
     """Write `golden.json` into a model folder."""
-    write_json(
-        folder / GOLDEN_FILE, {"format_version": FORMAT_VERSION, "goldens": [asdict(g) for g in goldens]}
-    )
+    write_json(folder / GOLDEN_FILE, asdict(_GoldenFile(tuple(goldens))))
 
 
 def read_goldens(folder: Path) -> list[Golden]:
-    """Read `golden.json` of a model folder."""
-    raw = read_json(folder / GOLDEN_FILE)
-    return [
-        Golden(
-            request=tuple(_golden_tensor(t) for t in g["request"]),
-            answer=tuple(_golden_tensor(t) for t in g["answer"]),
-            tolerance=g["tolerance"],
-        )
-        for g in raw["goldens"]
-    ]
+    """Read `golden.json` of a model folder; raises ContractError naming the file and the field."""
+    path = folder / GOLDEN_FILE
+    try:
+        found = build(_GoldenFile, read_json(path))
+        if found.format_version != FORMAT_VERSION:
+            raise ShapeError(f"format_version is {found.format_version}, this release reads {FORMAT_VERSION}")
+        return list(found.goldens)
+    except ShapeError as error:
+        raise ContractError(f"{path}: not golden requests ({error}); export the model again") from error
 
 
 def file_entry(folder: Path, name: str) -> FileEntry:
@@ -180,32 +202,14 @@ def sha256_of(path: Path) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises ContractError naming the file when it is missing or malformed."""
     try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except FileNotFoundError as error:
         raise ContractError(f"{path}: missing; export the model again") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ContractError(f"{path}: not valid JSON ({error}); export the model again") from error
-    if not isinstance(loaded, dict):
-        raise ContractError(f"{path}: holds {type(loaded).__name__}, expected an object")
-    return loaded
+    except ShapeError as error:
+        raise ContractError(f"{path}: {error}; export the model again") from error
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON object with sorted keys, so that equal content gives equal bytes."""
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
-
-
-def _tensor(raw: dict[str, Any]) -> TensorSpec:
-    bounds = raw.get("bounds")  # releases from before state none
-    return TensorSpec(
-        raw["name"],
-        raw["datatype"],
-        tuple(raw["dims"]),
-        raw["optional"],
-        None if bounds is None else Bounds(**bounds),
-    )
-
-
-def _golden_tensor(raw: dict[str, Any]) -> GoldenTensor:
-    return GoldenTensor(raw["name"], raw["datatype"], tuple(raw["shape"]), raw["data"])

@@ -1,4 +1,8 @@
-"""Writing that survives a kill or a power cut: whole under a temporary name, flushed, then renamed."""
+"""Writing that survives a kill or a power cut: whole under a temporary name, flushed, then renamed.
+
+Nothing is written through a symbolic link: a temporary file that is in the way is removed, and a file that is
+to be new must not exist.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import shutil
 from pathlib import Path
 
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
 def write_text(path: Path, text: str) -> None:
@@ -18,27 +23,37 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace a file by `content` in one step; a reader sees the old content or the new."""
     temporary = _temporary(path)
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+    temporary.unlink(missing_ok=True)
+    write_new(temporary, content)
     temporary.replace(path)
     flush_folder(path.parent)
 
 
-def copy_file(source: Path, target: Path) -> None:
-    """Copy a file and flush it; folders on the way are made."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-    with target.open("rb") as stream:
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file that does not exist yet and flush it; raises FileExistsError, also for a link."""
+    with os.fdopen(os.open(path, _NEW_FILE, 0o666), "wb") as stream:
+        stream.write(content)
+        stream.flush()
         os.fsync(stream.fileno())
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file to one that does not exist yet and flush it; folders on the way are made."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW), "rb") as reader,
+        os.fdopen(os.open(target, _NEW_FILE, 0o666), "wb") as writer,
+    ):
+        shutil.copyfileobj(reader, writer, 1 << 20)
+        writer.flush()
+        os.fsync(writer.fileno())
 
 
 def link_file(source: Path, target: Path) -> None:
     """Hard-link a file that nobody changes any more; copy it where the filesystem has no links."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        target.hardlink_to(source)
+        os.link(source, target, follow_symlinks=False)
     except OSError as error:
         if error.errno not in _NO_LINK:
             raise

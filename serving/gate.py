@@ -16,6 +16,7 @@ from serving.contract import (
     read_goldens,
     read_json,
 )
+from serving.golden import to_array
 from serving.graph import Graph, read_graph
 from serving.release import Release, staged_folder
 from serving.routing.tensors import ROUTERS
@@ -98,10 +99,14 @@ def _problems(folder: Path, name: str, contract: ModelContract, release: Release
         if staged.get(entry.path) != entry.sha256:
             yield f"{name}: {entry.path} differs from its contract; export {name} again"
     yield from _config_problems(folder, contract)
+    # Imported late: a server that only loads what is published needs no onnxruntime beside Triton's own.
+    from serving.readers import open_graph, open_router
+
     if contract.kind == "router":
-        yield from _router_problems(contract)
+        problems = list(_router_problems(contract)) or open_router(folder, name)
     else:
-        yield from _graph_problems(folder, contract)
+        problems = list(_graph_problems(folder, contract)) or open_graph(folder / MODEL_FILE, name)
+    yield from problems
     yield from _golden_problems(folder, contract)
     if (folder / METRICS_FILE).is_file():
         for metric, value in figures(read_json(folder / METRICS_FILE)).items():
@@ -172,6 +177,7 @@ def _graph_problems(folder: Path, contract: ModelContract) -> Iterator[str]:
 
 
 def _golden_problems(folder: Path, contract: ModelContract) -> Iterator[str]:
+    """Say what keeps the goldens from being asked and compared."""
     goldens = read_goldens(folder)
     if not goldens:
         yield f"{contract.name}: no golden request to replay; export {contract.name} again"
@@ -184,10 +190,25 @@ def _golden_problems(folder: Path, contract: ModelContract) -> Iterator[str]:
             spec = specs.get(tensor.name)
             if spec is None or tensor.datatype != spec.datatype:
                 yield f"{where}: {tensor.name} {tensor.datatype} is not in the contract"
+                continue
+            try:
+                to_array(tensor)
+            except ContractError as error:
+                yield f"{where}: {error}; export {contract.name} again"
+            if not _fits(tensor.shape, spec, contract):
+                yield f"{where}: {tensor.name} has shape {list(tensor.shape)}, the contract {list(spec.dims)}"
         if lacking := required - {tensor.name for tensor in golden.request}:
             yield f"{where}: lacks {', '.join(sorted(lacking))}"
         if not golden.answer:
             yield f"{where}: has no answer to compare with"
+        if not (golden.tolerance >= 0 and math.isfinite(golden.tolerance)):
+            yield f"{where}: its tolerance is {golden.tolerance}, expected a number from 0"
+
+
+def _fits(shape: Sequence[int], spec: TensorSpec, contract: ModelContract) -> bool:
+    """Whether a golden tensor, with its batch dimension, is one of the contract's."""
+    dims = _batched(spec, contract)
+    return len(shape) == len(dims) and all(dim in (-1, size) for dim, size in zip(dims, shape, strict=True))
 
 
 def _below(threshold: Threshold, repository: Path) -> Iterator[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
-from serving.contract import Golden, GoldenTensor, read_goldens
+from serving.contract import ContractError, Golden, GoldenTensor, read_goldens
 from serving.release import Release
 
 Array = np.ndarray[Any, Any]
@@ -108,11 +108,19 @@ def difference(expected: GoldenTensor, found: Array, tolerance: float) -> str | 
 
 
 def to_array(tensor: GoldenTensor) -> Array:
-    """Return a golden tensor as an array; BYTES as an object array of bytes."""
-    flat: Array = np.array(tensor.data, dtype=_DTYPES[tensor.datatype]).reshape(-1)
-    if tensor.datatype == "BYTES":
-        flat = np.array([str(value).encode() for value in flat], dtype=np.object_)
-    return np.asarray(flat.reshape(tensor.shape))
+    """Return a golden tensor as an array, BYTES as an object array of bytes.
+
+    Raises ContractError when the data has another type or size than the tensor says.
+    """
+    try:
+        flat: Array = np.array(tensor.data, dtype=_DTYPES[tensor.datatype]).reshape(-1)
+        if tensor.datatype == "BYTES":
+            flat = np.array([str(value).encode() for value in flat], dtype=np.object_)
+        return np.asarray(flat.reshape(tensor.shape))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ContractError(
+            f"{tensor.name} of a golden request is not {tensor.datatype} {list(tensor.shape)} ({error})"
+        ) from error
 
 
 def _inputs(request: Sequence[GoldenTensor]) -> list[Any]:

@@ -4,26 +4,32 @@ In a repository, beside what Triton reads (it takes every folder at the top for 
 so that only files may lie there):
 
     release-<n>.json          the manifest of release n
-    current-release.json      which one is current, and the last number given out
+    current-release.json      which one is current, the last number given out, the manifests' SHA-256
     <model>/<n>/              the model's files of release n
     <model>/.staging/         those of a release that is not yet visible
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from serving.contract import CONTRACT_FILE, ContractError, FileEntry, ModelKind, read_json, sha256_of
+from serving.confined import inside, is_regular_file
+from serving.contract import CONTRACT_FILE, FileEntry, ModelKind
 from serving.durable import flush_folder, write_text
+from serving.names import NameRefusedError, model_name
+from serving.typed_json import ShapeError, build, read_object
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 STAGING_FOLDER = ".staging"
-_CURRENT_FILE = "current-release.json"
+CURRENT_FILE = "current-release.json"
+_MANIFEST_NAME = re.compile(r"release-([1-9][0-9]{0,8})\.json")
 
 
 class ReleaseError(RuntimeError):
@@ -51,68 +57,98 @@ class Release:
     pins: int | None = None
     format_version: int = FORMAT_VERSION
 
+    def __post_init__(self) -> None:
+        for name in self.models:
+            model_name(name)
+
     def levels(self) -> list[list[str]]:
         """Return the model names in loading order: each group calls models of earlier groups alone."""
         calls = {name: set(model.calls) for name, model in self.models.items()}
         return in_levels(calls)
 
     def folder(self, repository: Path, model: str) -> Path:
-        """Return where a model's files of this release lie."""
-        return repository / model / str(self.number)
+        """Return where a model's files of this release lie; raises PathRefusedError for a link."""
+        return inside(repository, model, str(self.number))
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-ready data."""
         return asdict(replace(self, models=dict(self.models)))
 
-    @staticmethod
-    def from_dict(raw: dict[str, Any]) -> Release:
-        """Read what `as_dict` gave; raises KeyError or TypeError for anything else."""
-        models = {
-            name: ReleasedModel(
-                kind=model["kind"],
-                calls=tuple(model["calls"]),
-                versions=tuple(model["versions"]),
-                files=tuple(FileEntry(**entry) for entry in model["files"]),
-            )
-            for name, model in raw["models"].items()
-        }
-        return Release(**{**raw, "models": models})
-
 
 @dataclass(frozen=True)
 class Pointer:
-    """Which release is current, and the last number given out: numbers are never used twice."""
+    """Which release is current, and the last number given out: numbers are never used twice.
+
+    `manifests` maps the number of each kept release to the SHA-256 of its manifest. The file carries the
+    SHA-256 of the rest of itself, so that damage is noticed.
+    """
 
     current: int | None = None
     last_number: int = 0
+    manifests: Mapping[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     @staticmethod
     def read(repository: Path) -> Pointer:
-        """Read the pointer; a repository without one has published nothing."""
-        path = repository / _CURRENT_FILE
-        return Pointer(**_checked(path)) if path.exists() else Pointer()
+        """Read the pointer; a repository without one has published nothing. Raises ReleaseError."""
+        path = inside(repository, CURRENT_FILE)
+        if not path.exists():
+            if left := numbers(repository):
+                raise ReleaseError(
+                    f"{path}: missing, though {repository} holds release {left[-1]}; {_RESTORE}"
+                )
+            return Pointer()
+        raw = _object(path, _RESTORE)
+        digest = raw.pop("sha256", None)
+        try:
+            if digest != _sha256(_json(raw)):
+                raise ShapeError("its content is not what was written")
+            pointer = build(Pointer, raw)
+            pointer._check()
+        except ShapeError as error:
+            raise ReleaseError(f"{path}: damaged ({error}); {_RESTORE}") from error
+        return pointer
+
+    def _check(self) -> None:
+        current = self.current or 0
+        if not 0 <= current <= self.last_number:
+            raise ShapeError(f"release {current} is current, but the last number is {self.last_number}")
+        if self.current is not None and str(self.current) not in self.manifests:
+            raise ShapeError(f"it lacks the SHA-256 of release {self.current}")
 
     def write(self, repository: Path) -> None:
         """Replace the pointer in one step."""
-        write_text(repository / _CURRENT_FILE, _json(asdict(self)))
+        content = asdict(replace(self, manifests=dict(self.manifests)))
+        write_text(repository / CURRENT_FILE, _json(content | {"sha256": _sha256(_json(content))}))
+
+
+_RESTORE = "restore the file from a backup, or move the repository away and publish again into an empty one"
+_REPUBLISH = "publish the models again"
 
 
 def read_release(repository: Path, number: int) -> Release:
-    """Read a manifest; raises ReleaseError when there is none or it is not one."""
+    """Read the manifest of a kept release; raises ReleaseError when there is none or it was altered."""
+    pointer = Pointer.read(repository)
+    expected = pointer.manifests.get(str(number))
     path = _manifest(repository, number)
-    if not path.exists():
-        kept = ", ".join(str(n) for n in numbers(repository)) or "none"
+    if expected is None:
+        kept = ", ".join(sorted(pointer.manifests, key=int)) or "none"
         raise ReleaseError(f"{repository} holds no release {number}; it holds: {kept}")
-    try:
-        return Release.from_dict(_checked(path))
-    except (KeyError, TypeError) as error:
-        raise ReleaseError(f"{path}: not a manifest ({error}); publish again") from error
+    if not is_regular_file(path) or _sha256(path.read_bytes()) != expected:
+        raise ReleaseError(f"{path}: missing, or not what was published; {_RESTORE}")
+    return _parsed(path, number)
 
 
-def write_release(repository: Path, release: Release) -> None:
-    """Write a manifest in one step."""
-    write_text(_manifest(repository, release.number), _json(release.as_dict()))
+def read_unfinished(repository: Path, number: int) -> Release:
+    """Read a manifest that the pointer does not vouch for: of a release that is to be taken away."""
+    return _parsed(_manifest(repository, number), number)
+
+
+def write_release(repository: Path, release: Release) -> str:
+    """Write a manifest in one step and return its SHA-256, for the pointer."""
+    text = _json(release.as_dict())
+    write_text(_manifest(repository, release.number), text)
+    return _sha256(text)
 
 
 def current_release(repository: Path) -> Release | None:
@@ -131,33 +167,20 @@ def releases(repository: Path) -> list[Release]:
 
 def numbers(repository: Path) -> list[int]:
     """Return the numbers of all manifests on disk, ascending."""
-    found = (path.stem.removeprefix("release-") for path in repository.glob("release-*.json"))
-    return sorted(int(number) for number in found if number.isdecimal())
+    found = (_MANIFEST_NAME.fullmatch(path.name) for path in repository.glob("release-*.json"))
+    return sorted(int(match[1]) for match in found if match)
 
 
 def remove_release(repository: Path, number: int) -> None:
     """Remove a release's files, then its manifest; a kill in between leaves what a second call removes."""
-    for name in read_release(repository, number).models:
-        folder = repository / name
-        shutil.rmtree(folder / str(number), ignore_errors=True)
+    release = read_unfinished(repository, number)
+    for name in release.models:
+        folder = inside(repository, name)
+        shutil.rmtree(release.folder(repository, name), ignore_errors=True)
         if folder.is_dir() and not any(child.name.isdecimal() for child in folder.iterdir()):
             shutil.rmtree(folder)
     _manifest(repository, number).unlink(missing_ok=True)
     flush_folder(repository)
-
-
-def verify_release(repository: Path, release: Release) -> None:
-    """Compare every file of a release, code and configs too, with its manifest.
-
-    Raises ReleaseError naming the first file that is missing or differs.
-    """
-    for name, model in release.models.items():
-        for entry in model.files:
-            path = release.folder(repository, name) / entry.path
-            if not path.is_file() or sha256_of(path) != entry.sha256:
-                raise ReleaseError(
-                    f"{path}: not what release {release.number} published; publish the models again"
-                )
 
 
 def in_levels(calls: Mapping[str, set[str]]) -> list[list[str]]:
@@ -183,28 +206,48 @@ def model_folders(models_dir: Path) -> dict[str, Path]:
         raise ReleaseError(
             f"{models_dir} holds no exported model; run 'shopsight train' and 'shopsight export'"
         )
+    for name, folder in found.items():
+        try:
+            model_name(name)
+        except NameRefusedError as error:
+            raise ReleaseError(f"{folder}: {error}; rename or remove the folder") from error
     return found
 
 
 def staged_folder(repository: Path, model: str) -> Path:
-    """Return where a model lies until its release becomes visible."""
-    return repository / model / STAGING_FOLDER
+    """Return where a model lies until its release becomes visible; raises PathRefusedError for a link."""
+    return inside(repository, model, STAGING_FOLDER)
 
 
 def _manifest(repository: Path, number: int) -> Path:
-    return repository / f"release-{number}.json"
+    return inside(repository, f"release-{number}.json")
 
 
-def _checked(path: Path) -> dict[str, Any]:
+def _parsed(path: Path, number: int) -> Release:
     try:
-        raw = read_json(path)
-    except ContractError as error:
-        raise ReleaseError(str(error).replace("export the model", "publish")) from error
+        release = build(Release, _object(path, _REPUBLISH))
+        if release.number != number:
+            raise ShapeError(f"it is that of release {release.number}")
+        return release
+    except ShapeError as error:
+        raise ReleaseError(f"{path}: not a manifest ({error}); remove it and {_REPUBLISH}") from error
+
+
+def _object(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        raw = read_object(path)
+    except (ShapeError, OSError) as error:
+        raise ReleaseError(f"{path}: cannot be read ({error}); {remedy}") from error
     if raw.get("format_version") != FORMAT_VERSION:
         raise ReleaseError(
-            f"{path}: format_version is {raw.get('format_version')}, this reads {FORMAT_VERSION}"
+            f"{path}: format_version is {raw.get('format_version')}, this reads {FORMAT_VERSION}; "
+            "move the repository away and publish again into an empty one"
         )
     return raw
+
+
+def _sha256(content: str | bytes) -> str:
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
 def _json(content: dict[str, Any]) -> str:

@@ -17,9 +17,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from serving.confined import PathRefusedError, repository_root
+from serving.contract import ContractError
 from serving.durable import flush_folder, link_file
 from serving.gate import Gate
-from serving.golden import GoldenError, replay
+from serving.golden import GoldenError
+from serving.rehearsal import rehearsal_repository, remove_rehearsals
 from serving.release import (
     Pointer,
     Release,
@@ -31,12 +34,12 @@ from serving.release import (
     releases,
     remove_release,
     staged_folder,
-    verify_release,
     write_release,
 )
 from serving.server_errors import ServerError
 from serving.staging import stage
 from serving.undo import ModelServer, Progress, activate, silent, undo, undo_leftovers
+from serving.verify import verify_release, verify_served
 
 __all__ = [
     "Gate",
@@ -74,7 +77,7 @@ def publish(
     Raises PublishError, GateError or ReleaseError with the reason; the earlier release then serves as before.
     """
     with _only_publisher(repository):
-        undo_leftovers(repository, server, progress)
+        _undo_leftovers(repository, server, progress)
         return _make_current(repository, model_folders(models_dir), server, gate or Gate(), progress)
 
 
@@ -90,7 +93,7 @@ def rollback(
     Raises ReleaseError when that release is not kept any more, otherwise as `publish`.
     """
     with _only_publisher(repository):
-        undo_leftovers(repository, server, progress)
+        _undo_leftovers(repository, server, progress)
         current = current_release(repository)
         number = release if release is not None else current.previous if current else None
         if current is None or number is None:
@@ -118,7 +121,7 @@ def republish(
     releases, none where nothing was published; raises as `publish`, and may then be called again.
     """
     with _only_publisher(repository):
-        undo_leftovers(repository, server, progress)
+        _undo_leftovers(repository, server, progress)
         kept = releases(repository)
         made = []
         for source, told in ((kept[-1], None), (kept[0], server)) if kept else ():
@@ -140,16 +143,29 @@ def _copies(repository: Path, release: Release, scratch: Path) -> dict[str, Path
 def recover(repository: Path, server: ModelServer | None = None, progress: Progress = silent) -> None:
     """Undo what a killed publisher left; with a server, also let it serve the current release again."""
     with _only_publisher(repository):
-        undo_leftovers(repository, server, progress)
+        _undo_leftovers(repository, server, progress)
+
+
+def _undo_leftovers(repository: Path, server: ModelServer | None, progress: Progress) -> None:
+    remove_rehearsals(repository)
+    undo_leftovers(repository, server, progress)
 
 
 def load_release(repository: Path, release: Release, server: ModelServer, progress: Progress = silent) -> int:
-    """Load a release into a server, members first, and replay its goldens; returns how many were asked."""
+    """Verify a release, load it into a server, members first, and replay its goldens; returns how many.
+
+    Raises ReleaseError, ServerError or GoldenError.
+    """
+    verify_served(repository, release)
+    return _load(repository, release, server, progress)
+
+
+def _load(repository: Path, release: Release, server: ModelServer, progress: Progress) -> int:
     for level in release.levels():
         progress(f"loading {', '.join(level)}")
         with ThreadPoolExecutor(_PARALLEL_LOADS) as pool:
             list(pool.map(server.load, level))
-    asked = replay(server.grpc_url, repository, release)
+    asked = server.replay(repository, release)
     progress(f"replayed {asked} golden requests")
     return asked
 
@@ -164,21 +180,27 @@ def _make_current(
 ) -> Release:
     pointer = Pointer.read(repository)
     previous = current_release(repository)
-    # A pointer restored from a backup may count behind the releases on disk: their numbers stay taken.
-    number = max(pointer.last_number, pointer.current or 0, *numbers(repository)) + 1
+    number = pointer.last_number + 1
     loaded = False
     try:
         _refuse_foreign(repository, sources, previous)
         replace(pointer, last_number=number).write(repository)
         progress(f"staging release {number}: {', '.join(sources)}")
-        release = stage(repository, number, sources, previous, pins)
+        release = stage(
+            repository, number, sources, previous, _undamaged(repository, previous, progress), pins
+        )
         gate.check(repository, release)
-        write_release(repository, release)
+        if server is not None:
+            _rehearse(repository, release, server, progress)
+        manifests = {str(number): write_release(repository, release)}
+        if previous is not None:
+            manifests[str(previous.number)] = pointer.manifests[str(previous.number)]
         _show(repository, release)
+        verify_served(repository, release)
         if server is not None:
             loaded = True
-            load_release(repository, release, server, progress)
-        Pointer(current=number, last_number=number).write(repository)
+            _load(repository, release, server, progress)
+        Pointer(current=number, last_number=number, manifests=manifests).write(repository)
     except BaseException as error:
         undo(repository, number, previous, server if loaded else None, progress)
         if isinstance(error, GoldenError | ServerError | OSError):
@@ -188,6 +210,25 @@ def _make_current(
     _remove_older(repository, release, previous, server)
     progress(f"release {number} is current")
     return release
+
+
+def _rehearse(repository: Path, release: Release, server: ModelServer, progress: Progress) -> None:
+    """Load the staged release into a private server and replay its goldens there."""
+    progress(f"rehearsing release {release.number} in a private server")
+    with rehearsal_repository(repository, release) as folder, server.twin(folder) as private:
+        _load(folder, release, private, progress)
+
+
+def _undamaged(repository: Path, previous: Release | None, progress: Progress) -> Release | None:
+    """Return the previous release if its files are whole; otherwise it is neither linked to nor loaded."""
+    if previous is None:
+        return None
+    try:
+        verify_release(repository, previous)
+        return previous
+    except (ReleaseError, PathRefusedError, ContractError) as error:
+        progress(f"release {previous.number} is damaged and is not served beside the new one: {error}")
+        return None
 
 
 def _show(repository: Path, release: Release) -> None:
@@ -223,15 +264,15 @@ def _refuse_foreign(repository: Path, sources: Mapping[str, Path], previous: Rel
 
 
 def _is_ours(repository: Path, name: str) -> bool:
-    return any(name in read_release(repository, number).models for number in numbers(repository))
+    return any(name in release.models for release in releases(repository))
 
 
 @contextmanager
 def _only_publisher(repository: Path) -> Iterator[None]:
     """Hold the repository's lock; the kernel frees it when the process ends, however it ends."""
     try:
-        repository.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(repository / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+        repository_root(repository).mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(repository / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError as error:
         raise PublishError(
             f"{repository} cannot be written ({error.strerror}); name a repository that you may write"

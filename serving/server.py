@@ -15,6 +15,8 @@ from typing import Any
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
+from serving.golden import replay
+from serving.release import Release
 from serving.server_errors import ModelLoadError, PortInUseError, ServerError, ServerNotRunningError
 from serving.server_process import (
     EXIT_TIMEOUT_SECONDS,
@@ -136,6 +138,16 @@ class TritonServer:
                 f"process {state.pid} should serve {repository}, but: {problem}; its log is {state.log_file}"
             )
         return server
+
+    def twin(self, repository: Path) -> TritonServer:
+        """Start a private server of the same kind for another repository; it ends with this thread."""
+        return TritonServer.start(
+            repository, key_file=Path(self.state.key_file) if self.state.key_file else None
+        )
+
+    def replay(self, repository: Path, release: Release) -> int:
+        """Ask every golden request of a loaded release; returns how many. Raises GoldenError."""
+        return replay(self.grpc_url, repository, release)
 
     @property
     def http_url(self) -> str:

@@ -94,6 +94,7 @@ def launch(repository: Path, options: StartOptions) -> tuple[ServerState, subpro
         runtime_folder=str(folder),
         log_file=str(log_file),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        key_file=run.environment.get(KEY_FILE_VARIABLE),
     )
     state.write(folder)
     return state, process
@@ -220,4 +221,4 @@ def _opened_log(log_file: Path) -> BinaryIO:
     """Open the log to append to it: why the server before this one ended stays readable."""
     if log_file.exists() and log_file.stat().st_size > _MAX_LOG_BYTES:
         log_file.replace(log_file.with_name(f"{log_file.name}.1"))
-    return os.fdopen(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+    return os.fdopen(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600), "ab")

@@ -30,6 +30,7 @@ class ServerState:
     runtime_folder: str
     log_file: str
     started_at: str
+    key_file: str | None = None
     format_version: int = FORMAT_VERSION
 
     def write(self, repository: Path) -> None:

@@ -8,22 +8,32 @@ import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import text_format
 
 import serving
+from serving.confined import inside, is_regular_file
 from serving.contract import (
     CONTRACT_FILE,
     GOLDEN_FILE,
     METRICS_FILE,
+    ContractError,
+    Golden,
     ModelContract,
     file_entry,
     read_goldens,
-    sha256_of,
 )
-from serving.durable import copy_file, flush_tree, link_file, write_bytes, write_text
+from serving.durable import copy_file, flush_tree, link_file, write_new
+from serving.golden import to_array
 from serving.release import STAGING_FOLDER, Release, ReleasedModel, ReleaseError, staged_folder
-from serving.triton_config import CONFIG_FILE, read_config, render_member_config, warmup_files
+from serving.triton_config import (
+    CONFIG_FILE,
+    parse_config,
+    read_config,
+    render_member_config,
+    warmup_files,
+)
 
 ROUTERS_VARIABLE = "SHOPSIGHT_ROUTERS"
 ROUTER_FILE = "model.py"
@@ -44,26 +54,29 @@ def stage(
     number: int,
     sources: Mapping[str, Path],
     previous: Release | None,
+    lasting: Release | None,
     pins: int | None = None,
 ) -> Release:
     """Stage the models of `sources` as release `number`; returns its manifest, not yet written.
 
-    With `pins`, the sources are an earlier release's folders and are linked whole. A file that the previous
-    release has with the same SHA-256 is linked to it instead of copied.
+    `lasting` is the previous release where its files are undamaged: it stays loaded beside this one, and a
+    file that it has with the same SHA-256 is linked to it instead of copied. With `pins`, the sources are an
+    earlier release's folders and are linked whole.
     """
     contracts = {name: ModelContract.read(folder) for name, folder in sources.items()}
-    versions = _versions(number, contracts, repository, previous)
+    versions = _versions(number, contracts, repository, lasting)
     models = {}
     for name, source in sources.items():
         target = staged_folder(repository, name)
+        target.mkdir(parents=True)
         if pins is None:
-            known = _known_files(repository, name, previous)
-            _copy_exported(source, target, contracts[name], known)
+            _copy_exported(source, target, contracts[name], _known_files(repository, name, lasting))
+            config = _config(target, contracts[name])
         else:
+            config = read_config(source / CONFIG_FILE)
             _link_all(source, target)
-        config = read_config(target / CONFIG_FILE)
         config.version_policy.specific.versions[:] = versions[name]
-        write_text(target / CONFIG_FILE, str(text_format.MessageToString(config)))
+        write_new(target / CONFIG_FILE, str(text_format.MessageToString(config)).encode())
         paths = sorted(str(p.relative_to(target)) for p in target.rglob("*") if p.is_file())
         models[name] = ReleasedModel(
             kind=contracts[name].kind,
@@ -82,47 +95,54 @@ def stage(
 
 
 def _copy_exported(source: Path, target: Path, contract: ModelContract, known: Mapping[str, Path]) -> None:
-    optional = [name for name in (GOLDEN_FILE, METRICS_FILE) if (source / name).is_file()]
-    described = [file_entry(source, name) for name in (CONTRACT_FILE, *optional)]
-    for entry in (*described, *contract.files):
-        if not (source / entry.path).is_file():
+    optional = [name for name in (GOLDEN_FILE, METRICS_FILE) if is_regular_file(source / name)]
+    paths = [CONTRACT_FILE, *optional, *(entry.path for entry in contract.files)]
+    for path in paths:
+        if not is_regular_file(inside(source, *path.split("/"))):
             raise ReleaseError(
-                f"{source / entry.path}: named by the contract but missing; export {contract.name} again"
+                f"{source / path}: named by the contract but missing; export {contract.name} again"
             )
-        earlier = known.get(entry.sha256)
-        # A file that decayed on the disk since it was published is not handed on to the next release.
-        if earlier is not None and earlier.is_file() and sha256_of(earlier) == entry.sha256:
-            link_file(earlier, target / entry.path)
+    for path in dict.fromkeys(paths):
+        entry = file_entry(source, path)
+        if entry.sha256 in known:
+            link_file(known[entry.sha256], target / path)
         else:
-            copy_file(source / entry.path, target / entry.path)
+            copy_file(source / path, target / path)
+
+
+def _config(target: Path, contract: ModelContract) -> Any:
+    """Return the configuration of a staged model, and put beside it what goes with it."""
     if contract.kind == "router":
-        _copy_router(contract.name, target)
-    else:
-        _write_member_config(contract, target)
-
-
-def _copy_router(name: str, target: Path) -> None:
-    checked_in = routers_folder() / name
-    for file in (ROUTER_FILE, CONFIG_FILE):
-        if not (checked_in / file).is_file():
-            raise ReleaseError(
-                f"{checked_in / file}: missing; name the folder of the routers in ${ROUTERS_VARIABLE}"
-            )
-        copy_file(checked_in / file, target / file)
-
-
-def _write_member_config(contract: ModelContract, target: Path) -> None:
-    goldens = read_goldens(target) if (target / GOLDEN_FILE).is_file() else []
-    warmup = goldens[0] if goldens else None
+        checked_in = routers_folder() / contract.name
+        for file in (ROUTER_FILE, CONFIG_FILE):
+            if not (checked_in / file).is_file():
+                raise ReleaseError(
+                    f"{checked_in / file}: missing; name the folder of the routers in ${ROUTERS_VARIABLE}"
+                )
+        copy_file(checked_in / ROUTER_FILE, target / ROUTER_FILE)
+        return read_config(checked_in / CONFIG_FILE)
+    warmup = _warmup(target)
+    rendered = render_member_config(contract, warmup=warmup)
     for path, content in (warmup_files(warmup) if warmup else {}).items():
         (target / path).parent.mkdir(exist_ok=True)
-        write_bytes(target / path, content)
-    write_text(target / CONFIG_FILE, render_member_config(contract, warmup=warmup))
+        write_new(target / path, content)
+    return parse_config(rendered)
+
+
+def _warmup(target: Path) -> Golden | None:
+    """Return the first golden request, None where there is no readable one: the gate then says why."""
+    try:
+        golden = read_goldens(target)[0]
+        for tensor in golden.request:
+            to_array(tensor)
+        return golden
+    except (ContractError, IndexError):
+        return None
 
 
 def _link_all(source: Path, target: Path) -> None:
     for path in source.rglob("*"):
-        if path.is_file():
+        if path.is_file() and path != source / CONFIG_FILE:
             link_file(path, target / path.relative_to(source))
 
 
@@ -167,6 +187,10 @@ def _serves_both(
 def unstage(repository: Path) -> None:
     """Remove whatever is staged, and model folders that held nothing else."""
     for staged in repository.glob(f"*/{STAGING_FOLDER}"):
+        if staged.parent.is_symlink():
+            continue
+        if staged.is_symlink():
+            staged.unlink()
         shutil.rmtree(staged, ignore_errors=True)
         with contextlib.suppress(OSError):  # it holds other versions
             staged.parent.rmdir()

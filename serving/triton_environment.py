@@ -14,6 +14,15 @@ from kernels import threads
 
 ENVIRONMENT_VARIABLE = "SHOPSIGHT_TRITON_ENV"
 _STAND_IN = Path(__file__).parent / "backends" / "onnxruntime" / "model.py"
+_NO_BYTECODE = "no-bytecode"  # a folder that is never made
+# What every stub runs first; it ignores PYTHON* variables. From here on no bytecode is read or written beside
+# a source file: a planted .pyc would run in the place of a verified model.py. NumPy, which all of them need,
+# still comes from its installation's bytecode.
+_STUB_SETTINGS = """
+import sys
+import numpy
+sys.dont_write_bytecode, sys.pycache_prefix = True, {nowhere!r}
+"""
 # One thread per library call: a server runs many models beside each other on few cores.
 _BOUNDED_THREADS = threads.environment(1)
 
@@ -83,13 +92,17 @@ def prepare_runtime(installation: TritonInstallation, folder: Path) -> Runtime:
         source = Path(str(package.__file__)).resolve().parent
         (packages / source.name).symlink_to(source, target_is_directory=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    environment |= _BOUNDED_THREADS | {"PYTHONPATH": str(packages), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= _BOUNDED_THREADS | {
+        "PYTHONPATH": str(packages),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPYCACHEPREFIX": str(folder / _NO_BYTECODE),
+    }
     arguments = [str(installation.binary)]
     if installation.python_environment is not None:
         backends = _assemble_backends(installation.binary, folder)
         caches = installation.binary.parent.parent / "caches"
         arguments += [f"--backend-directory={backends}", f"--cache-directory={caches}"]
-        environment |= _search_paths(installation.binary, installation.python_environment)
+        environment |= _search_paths(installation.binary, installation.python_environment, folder)
     # The bundled python backend ignores PYTHONPATH but searches the working folder; a native one may not.
     return Runtime(arguments, environment, packages)
 
@@ -97,7 +110,8 @@ def prepare_runtime(installation: TritonInstallation, folder: Path) -> Runtime:
 def _assemble_backends(binary: Path, folder: Path) -> Path:
     bundle = binary.parent.parent
     backends = folder / "backends"
-    shutil.copytree(bundle / "backends" / "python", backends / "python")
+    python = backends / "python"
+    shutil.copytree(bundle / "backends" / "python", python, ignore=shutil.ignore_patterns("__pycache__"))
     python_version = binary.parents[4].name.removeprefix("python")
     stub = bundle / "python_backend_stubs" / python_version / "triton_python_backend_stub"
     if not stub.is_file():
@@ -105,22 +119,38 @@ def _assemble_backends(binary: Path, folder: Path) -> Path:
             f"{bundle.parent.name} has no backend for Python {python_version}; "
             "run 'make install' with Python 3.11"
         )
-    shutil.copy(stub, backends / "python" / stub.name)
-    (backends / "python" / stub.name).chmod(0o755)
+    shutil.copy(stub, python / stub.name)
+    (python / stub.name).chmod(0o755)
     (backends / "onnxruntime").mkdir()
     shutil.copy(_STAND_IN, backends / "onnxruntime" / _STAND_IN.name)
     return backends
 
 
-def _search_paths(binary: Path, python_environment: Path) -> dict[str, str]:
+def _search_paths(binary: Path, python_environment: Path, folder: Path) -> dict[str, str]:
     asked = "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))"
     python = python_environment / "bin" / "python"
     completed = subprocess.run([python, "-I", "-c", asked], capture_output=True, text=True, timeout=60)
     if completed.returncode:
         raise TritonMissingError(f"{python} does not run; remove {python_environment} and run 'make install'")
     libraries = [str(binary.parents[3] / "nvidia_pytriton.libs"), completed.stdout.strip()]
+    private = _private_environment(python_environment, binary.parents[3], folder)
     return {
-        "PATH": f"{python_environment / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PATH": f"{private / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "LD_LIBRARY_PATH": os.pathsep.join(libraries),
-        "VIRTUAL_ENV": str(python_environment),
+        "VIRTUAL_ENV": str(private),
     }
+
+
+def _private_environment(python_environment: Path, installed: Path, folder: Path) -> Path:
+    """Make an environment that has all of the server's, and in which every stub runs our settings first."""
+    private = folder / "environment"
+    packages = private / installed.relative_to(python_environment)
+    packages.mkdir(parents=True)
+    (packages / "installed.pth").write_text(f"{installed}\n", encoding="utf-8")
+    settings = _STUB_SETTINGS.format(nowhere=str(folder / _NO_BYTECODE))
+    (packages / "sitecustomize.py").write_text(settings, encoding="utf-8")
+    shutil.copy(python_environment / "pyvenv.cfg", private / "pyvenv.cfg")
+    (private / "bin").mkdir()
+    for name in ("python", "python3", installed.parent.name):
+        (private / "bin" / name).symlink_to(python_environment / "bin" / "python")
+    return private

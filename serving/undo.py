@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from serving.durable import remove_temporaries, replace_by_link
-from serving.release import Release, current_release, numbers, read_release, remove_release
+from serving.confined import inside
+from serving.durable import flush_folder, remove_temporaries, replace_by_link
+from serving.release import (
+    Pointer,
+    Release,
+    ReleaseError,
+    current_release,
+    numbers,
+    read_unfinished,
+    remove_release,
+)
 from serving.server_errors import ServerError
 from serving.staging import unstage
 from serving.triton_config import CONFIG_FILE, WARMUP_FOLDER
@@ -22,21 +32,29 @@ def silent(_: str) -> None:
 class ModelServer(Protocol):
     """What publishing asks of a running server (serving/server.py)."""
 
-    @property
-    def grpc_url(self) -> str: ...
-
     def load(self, model: str) -> None: ...
 
     def unload(self, model: str) -> None: ...
 
+    def replay(self, repository: Path, release: Release) -> int: ...
+
+    def twin(self, repository: Path) -> AbstractContextManager[ModelServer]: ...
+
 
 def activate(repository: Path, release: Release, name: str) -> None:
     """Let the config that Triton reads, and its warm-up data, be those of a release."""
-    model, version = repository / name, release.folder(repository, name)
-    for source in sorted((version / WARMUP_FOLDER).glob("*")):
-        (model / WARMUP_FOLDER).mkdir(exist_ok=True)
-        replace_by_link(source, model / WARMUP_FOLDER / source.name)
+    model, version = inside(repository, name), release.folder(repository, name)
+    shown = inside(model, WARMUP_FOLDER)
+    wanted = sorted((version / WARMUP_FOLDER).glob("*"))
+    for source in wanted:
+        shown.mkdir(exist_ok=True)
+        replace_by_link(source, shown / source.name)
     replace_by_link(version / CONFIG_FILE, model / CONFIG_FILE)
+    for stale in set(shown.glob("*")) - {shown / source.name for source in wanted}:
+        stale.unlink()
+    if shown.is_dir() and not wanted:
+        shown.rmdir()
+    flush_folder(model)
 
 
 def undo(
@@ -46,7 +64,7 @@ def undo(
     unstage(repository)
     if number not in numbers(repository):
         return
-    failed = read_release(repository, number)
+    failed = read_unfinished(repository, number)
     if previous is not None:
         progress(f"taking release {number} back; release {previous.number} serves again")
         for name in previous.models:
@@ -74,16 +92,18 @@ def undo_leftovers(repository: Path, server: ModelServer | None, progress: Progr
     """Undo what a killed publisher left, and remove what lies before the kept releases."""
     unstage(repository)
     remove_temporaries(repository)
-    current = current_release(repository)
+    pointer, current = Pointer.read(repository), current_release(repository)
     keep = set() if current is None else {current.number, current.previous}
     for number in reversed(numbers(repository)):
         if number in keep:
             continue
+        if number > pointer.last_number:
+            raise ReleaseError(
+                f"{repository}/release-{number}.json: no publisher wrote it, for the last number given out "
+                f"is {pointer.last_number}; remove it"
+            )
         if current is None or number > current.number:
             progress(f"release {number} was left unfinished")
             undo(repository, number, current, server, progress)
         else:
             remove_release(repository, number)
-    if current is not None:
-        for name in current.models:
-            activate(repository, current, name)

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from serving.contract import sha256_of
-from serving.release import current_release, verify_release
+from serving.release import current_release
 from serving.repository import publish, recover, rollback
+from serving.verify import verify_served
 
 _CHANGES = ("rename", "replace", "link", "mkdir", "unlink", "rmdir", "open")
 _KILLED = 9
@@ -75,7 +76,7 @@ def _in_child(work: Callable[[], None]) -> bool:
 def _problems(repository: Path, number: int) -> list[str]:
     release = current_release(repository)
     assert release is not None
-    verify_release(repository, release)
+    verify_served(repository, release)
     problems = [] if release.number == number else [f"release {release.number} is current"]
     for name in release.models:
         versions = {int(p.name) for p in (repository / name).iterdir() if p.name.isdecimal()}

@@ -106,8 +106,8 @@ def released(tmp_path: Path) -> Path:
     member = ReleasedModel(kind="onnx", calls=(), versions=(3,), files=())
     router = ReleasedModel(kind="router", calls=("mf_retrieval",), versions=(3,), files=())
     models = {"recommend": router, "mf_retrieval": member}
-    write_release(repository, Release(3, "2026-01-01T00:00:00+00:00", None, models))
-    Pointer(current=3, last_number=3).write(repository)
+    digest = write_release(repository, Release(3, "2026-01-01T00:00:00+00:00", None, models))
+    Pointer(current=3, last_number=3, manifests={"3": digest}).write(repository)
     return repository
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,12 +20,12 @@ import pytest
 import tritonclient.grpc as triton_grpc
 
 from serving.client import RequestRefusedError, ShopsightClient, UnknownCustomerError
-from serving.contract import sha256_of
 from serving.golden import GoldenError, replay
 from serving.release import current_release
 from serving.repository import PublishError, load_release, publish, recover, rollback
 from serving.routing.tensors import FORECAST
 from serving.server import TritonServer
+from serving.staging import ROUTERS_VARIABLE, routers_folder
 from tests.serving.tiny_models import KEY, TinyShop
 from tests.waiting import HANG_SECONDS, wait_until
 
@@ -241,17 +242,16 @@ def test_rollback_serves_the_earlier_answers_under_a_new_number(shop: Shop) -> N
         shop.assert_answers("3", client)
 
 
-def test_a_model_that_does_not_load_is_refused_while_the_old_one_serves(shop: Shop) -> None:
-    folder = TinyShop(seed=2).write(shop.models, shop.only)
-    customers = folder / "recommend" / "customers.safetensors"
-    customers.write_bytes(customers.read_bytes()[:-40])  # as an exporter that was killed would leave it
-    contract = json.loads((folder / "recommend" / "contract.json").read_text())
-
-    for entry in contract["files"]:
-        entry["sha256"] = sha256_of(folder / "recommend" / entry["path"])
-    (folder / "recommend" / "contract.json").write_text(json.dumps(contract))
-    with Load(shop, 2) as load, pytest.raises(PublishError, match=r"recommend.*cut off.*release 1 serves"):
-        publish(folder, shop.repository, server=shop.server)
+def test_a_model_that_does_not_load_is_refused_while_the_old_one_serves(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routers = tmp_path / "routers"
+    shutil.copytree(routers_folder(), routers)
+    (routers / "recommend" / "model.py").write_text("raise RuntimeError('not on this machine')")
+    with Load(shop, 2) as load, monkeypatch.context() as context:
+        context.setenv(ROUTERS_VARIABLE, str(routers))
+        with pytest.raises(PublishError, match=r"recommend.*not on this machine.*release 1 serves"):
+            shop.publish(2)
     assert load.failures == []
     assert set(load.releases) == {"1"}
     with shop.client() as client:
@@ -259,15 +259,27 @@ def test_a_model_that_does_not_load_is_refused_while_the_old_one_serves(shop: Sh
         shop.assert_answers(shop.publish(4), client)
 
 
-def test_a_release_that_answers_otherwise_than_its_goldens_is_taken_back(shop: Shop) -> None:
+@pytest.mark.parametrize("other_tensors", [False, True])
+def test_a_release_that_answers_otherwise_than_its_goldens_never_answers(
+    shop: Shop, other_tensors: bool
+) -> None:
+    """Neither when the earlier release can stay loaded beside it, nor when its tensors end that one."""
     folder = TinyShop(seed=2).write(shop.models, shop.only)
+    if other_tensors:
+        contract = json.loads((folder / "mf_retrieval" / "contract.json").read_text())
+        changed = json.dumps(contract | {"max_batch_size": 128})
+        (folder / "mf_retrieval" / "contract.json").write_text(changed)
     text = (folder / "recommend" / "golden.json").read_text()
     (folder / "recommend" / "golden.json").write_text(text.replace("personal", "popular"))
-    with pytest.raises(PublishError, match=r"REASON_CODE.*release 1 serves as before"):
-        publish(folder, shop.repository, server=shop.server)
-    with shop.client() as client:
-        shop.assert_answers("1", client)
+    with Load(shop) as load:
+        for _ in range(2):
+            with pytest.raises(PublishError, match=r"REASON_CODE.*release 1 serves as before"):
+                publish(folder, shop.repository, server=shop.server)
+    assert load.failures == []
+    assert set(load.releases) == {"1"}
     assert not shop.server.ready("recommend", 2)
+    assert not shop.server.ready("mf_retrieval", 3)
+    assert list(shop.repository.parent.glob(".rehearsal-*")) == []
 
 
 def test_a_release_of_other_tensors_replaces_the_earlier_one(shop: Shop) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import py_compile
 import shutil
 import signal
 import socket
@@ -426,3 +427,30 @@ def test_a_log_that_grew_large_is_put_aside_at_a_start(
     assert first.state.server_id in aside.read_text(encoding="utf-8")
     assert first.state.server_id not in log.read_text(encoding="utf-8")
     assert (log.stat().st_mode | aside.stat().st_mode) & 0o077 == 0
+
+
+PRINTS = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        value = np.full(2, {value}, dtype=np.float32)
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("Y", value)]) for _ in requests]
+"""
+
+
+@pytest.mark.triton
+def test_a_planted_bytecode_file_is_not_run_and_none_is_written(repository: Path, start_server: Any) -> None:
+    write_python_model(repository, "facts", PRINTS.format(value=1))
+    version = repository / "facts" / "1"
+    planted = version / "planted.py"
+    planted.write_text(PRINTS.format(value=666))
+    cached = version / "__pycache__" / "model.cpython-311.pyc"
+    py_compile.compile(
+        str(planted), cfile=str(cached), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+    )
+    planted.unlink()
+    server = start_server(repository, models=["facts"])
+    assert infer(server, "facts", [0, 0])["Y"].tolist() == [1, 1]
+    assert list(repository.rglob("*.pyc")) == [cached]
