@@ -158,15 +158,39 @@ def validate(
     ],
     out: Annotated[Path, typer.Option("--out", help="The sources file to write.")] = Path("sources.toml"),
 ) -> None:
-    """Look at raw files and write a first sources file: kinds, columns and formats as recognised.
+    """Look at raw files, write a first sources file, and add up what it would give.
+
+    Exits 1 where something has to be answered in the sources file before it can be ingested.
 
     Example: shopsight validate exports/*.csv --out sources.toml
     """
+    from training.data.validate import rehearse
     from training.data.validate import validate as run_validate
 
+    console = Console(markup=False, highlight=False, soft_wrap=True)
     for line in run_validate(files, out):
-        Console().print(line)
-    Console().print(f"wrote {out}; read it over, then: shopsight ingest {out}")
+        console.print(line)
+    books, question = rehearse(out)
+    for line in books.lines() if books else [f"to be answered in {out}: {question}"]:
+        console.print(line)
+    console.print(f"wrote {out}; read it over, then: shopsight ingest {out}")
+    raise typer.Exit(0 if books else 1)
+
+
+@app.command()
+def check(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+    """Add up the tables, to hold them against the shop's books: orders, customers, revenue, period, basket.
+
+    Example: shopsight check --workspace shop/workspace
+    """
+    from training.data.check import check as run_check
+
+    books = run_check(workspace / "tables")
+    if as_json:
+        _print_json(books.as_dict())
+        return
+    for line in books.lines():
+        Console(markup=False, highlight=False, soft_wrap=True).print(line)
 
 
 @app.command()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
-from training.data.sources import IngestError, load_sources
+from training.data.sources import FIELDS, REQUIRED, IngestError, Source, load_sources
 
 GOOD = """format_version = 1
 [[source]]
@@ -86,3 +88,21 @@ def test_anonymous_sources_need_no_ids(tmp_path: Path) -> None:
         'path = "web.csv"', 'path = "w"\nanonymous = true'
     )
     assert load_sources(write(tmp_path, text))[0].anonymous
+
+
+def test_the_reference_page_names_every_key_kind_and_field() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sources.md").read_text()
+    keys = {
+        name
+        for row in re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", page, re.M)
+        for name in re.findall(r"\w+", row)
+    }
+    assert {f.name for f in dataclasses.fields(Source)} - {"base"} == keys - set(FIELDS)
+    for kind, fields in FIELDS.items():
+        (row,) = re.findall(rf"^\| `{kind}` \| (.*) \|$", page, re.M)
+        told = [name.strip("*`") for name in row.split(", ")]
+        bold = [name.strip("*`") for name in row.split(", ") if name.startswith("**")]
+        assert told == list(fields) and set(bold) == set(REQUIRED[kind]), kind
+    assert all(
+        f"`{reason}`" in page for reason in ("skipped_hour", "no_sale", "unknown_status", "missing_currency")
+    )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+
+from training.data.foreign_names import FOREIGN_NAMES, STATUS_WORDS
 
 # Our field and what others call it, in lower case without anything but letters and digits; best first.
 ALIASES: dict[str, tuple[str, ...]] = {
-    name: tuple(words.split())
+    name: (*words.split(), *FOREIGN_NAMES.get(name, "").split())
     for name, words in {
         "source_id": "userpseudoid sourceid customerid userid visitorid accountid clientid memberid"
         " householdid contactid cardno cardnumber profileid reviewerid handleid card customer"
         " user visitor account handle contact uid who by requesterid authorid email"
-        " customeremail billingemail requesteremail",
+        " customeremail billingemail requesteremail revieweremail",
         "item_id": "itemid productid lineitemsku productsku itemsku sku stockcode articleid article"
         " productcode asin parentasin item product",
         "order_id": "orderid invoiceno invoiceid invoice orderno ordernumber receipt basketid"
@@ -27,16 +30,25 @@ ALIASES: dict[str, tuple[str, ...]] = {
         " shownat tilltime sent at when unixreviewtime reviewtime reviewdate createddate"
         " datecreated orderdatetime paidat",
         "quantity": "quantity lineitemquantity itemquantity qty pieces units amountordered count",
-        "price": "unitprice lineitemprice itemprice price itemcost saleprice salesvalue unit amount",
+        "price": "unitprice lineitemprice itemprice price itemcost saleprice pricepaid unit",
+        "amount": "linetotal lineamount itemtotal rowtotal linesubtotal orderlinetotal"
+        " orderlinesubtotal itemsubtotal extendedprice extendedamount lineitemtotal totalprice productsales"
+        " grosssales salesvalue salesamount netsales amount",
+        "order_discount": "orderdiscount orderdiscountamount cartdiscount cartdiscountamount coupondiscount"
+        " discountcodeamount",
+        "refunded": "refundedamount amountrefunded orderrefundamount refundamount totalrefunded",
+        "status": "orderstatus financialstatus paymentstatus status state orderstate",
+        "cancelled_at": "cancelledat canceledat cancelled canceled cancellationdate",
         "cost": "cost unitcost costprice",
-        "currency": "currency currencycode",
-        "discount": "discount discountamount retaildisc rebate",
+        "currency": "currency currencycode ordercurrency",
+        "discount": "linediscount lineitemdiscount itemdiscount itempromotiondiscount discount discountamount"
+        " promotionalrebates rebate",
         "rating": "rating stars score overall",
         "given_name": "givenname firstname first forename billingfirstname",
         "family_name": "familyname lastname surname last billinglastname",
         "full_name": "fullname name customername displayname holder contactname penname reviewername"
         " requestername billingname",
-        "email": "email mail emailaddress emailaddr customeremail billingemail requesteremail",
+        "email": "email mail emailaddress emailaddr customeremail billingemail requesteremail revieweremail",
         "phone": "phone mobile telephone phonenumber tel cell billingphone",
         "loyalty_number": "loyaltynumber loyaltyno loyaltyid membershipnumber",
         "birth_date": "birthdate dateofbirth dob birthday born",
@@ -132,14 +144,16 @@ KIND_WORDS = re.compile(
     r"|transactions?|catalogu?e|articles?|faq|policies|clicks?|cards?|exposures?|authors?|labels?|data|export"
 )
 
-# A line of a shop system's order export names the order's columns otherwise than its items' columns.
-SHOPIFY_LINE = "lineitemquantity"
-SHOPIFY_ORDERS = {
-    "order_id": "name",
-    "source_id": "email",
-    "timestamp": "createdat",
-    "item_id": "lineitemsku",
-    "quantity": "lineitemquantity",
-    "price": "lineitemprice",
-    "currency": "currency",
-}
+_STATUSES = {word: status for status, words in STATUS_WORDS.items() for word in words.split()}
+
+
+def plain_name(text: str) -> str:
+    """A name in lower case, without accents and without anything but letters and digits."""
+    letters = unicodedata.normalize("NFKD", text.casefold().replace("ß", "ss").replace("ł", "l"))
+    return re.sub(r"[\W_]", "", "".join(c for c in letters if not unicodedata.combining(c)))
+
+
+def status_of(value: str) -> str | None:
+    """What a status of an order means (sources.STATUSES), or None where its word is not known."""
+    name = plain_name(value)
+    return _STATUSES.get(name) or _STATUSES.get(re.sub(r"^(wc|order|orderstatus|payment|status)", "", name))

@@ -343,7 +343,7 @@ def _account_records(loaded: list[Loaded]) -> pl.DataFrame:
         rows = part.rows.filter(pl.col("source_id").is_not_null())
         if part.source.derived:
             folded = rows.select(pl.col("source_id").unique())
-            for name in (n for n in part.source.columns if n != "source_id"):
+            for name in (n for n in part.source.fields if n != "source_id"):
                 folded = folded.join(mode(rows, "source_id", name), on="source_id", how="left")
             rows = folded
         else:

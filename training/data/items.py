@@ -13,7 +13,18 @@ _TEXTS = ("title", "category_path", "brand", "attributes", "image_path")
 
 
 def items_table(loaded: list[Loaded]) -> pl.DataFrame:
-    """Fold every items source into one row an item: the most frequent text, the median price above zero."""
+    """Fold every items source into one row an item: the most frequent text, the median price above zero.
+
+    What a list of items says goes before what other files tell of items in passing.
+    """
+    listed, told = (_folded([p for p in loaded if p.source.derived is d]) for d in (False, True))
+    both = listed.join(told, on="item_id", how="full", coalesce=True, suffix=" told")
+    names = [name for name in SCHEMAS["items"] if name != "item_id"]
+    both = both.with_columns(pl.coalesce(name, f"{name} told").alias(name) for name in names)
+    return both.select(list(SCHEMAS["items"])).sort("item_id")
+
+
+def _folded(loaded: list[Loaded]) -> pl.DataFrame:
     if not loaded:
         return pl.DataFrame(schema=SCHEMAS["items"])
     parts = [

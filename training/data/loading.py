@@ -11,10 +11,10 @@ import polars as pl
 
 from training.data.chunks import REFUSED_SCHEMA
 from training.data.conventions import Settled, better_guess, first_guess, needs_reading_again, settle
-from training.data.exporters import convention_of
 from training.data.fields import is_stored
 from training.data.intake import Entry, Intake
 from training.data.intake_writer import IDS_SCHEMA, NUM_BUCKETS
+from training.data.presets import convention_of
 from training.data.quarantine import relative_name
 from training.data.readers import files_of, format_of, header_of
 from training.data.sources import PROMISE_IDS, IngestError, Source

@@ -1,30 +1,26 @@
-"""A first sources file for raw files that nobody has described: columns are recognised by their names."""
+"""A first sources file for raw files that nobody has described, and what it would give."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import secrets
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import polars as pl
-
-from training.data.aliases import (
-    ALIASES,
-    EVENT_WORDS,
-    KEY_OF,
-    KIND_WORDS,
-    SHOPIFY_LINE,
-    SHOPIFY_ORDERS,
-    SIGNS,
-)
-from training.data.readers import files_of, format_of, header_of, read_chunks
-from training.data.records import guess_encoding
-from training.data.sources import FIELDS, FORMAT_VERSION, REQUIRED, IngestError, Source, load_sources
+from serving.pseudonym import PseudonymKey
+from training.data.aliases import ALIASES, EVENT_WORDS, plain_name
+from training.data.check import Books, check
+from training.data.detection import Proposal, probe_of, recognise, times_understood
+from training.data.ingest import ingest
+from training.data.presets import preset_of
+from training.data.readers import header_of
+from training.data.sources import FORMAT_VERSION, IngestError, load_sources
 from training.data.tables import EVENT_TYPES
-from training.data.times import parse_times
+from training.workspace import Workspace
 
 # What order lines may say of the person who ordered.
 _PERSON = (
@@ -38,41 +34,56 @@ _TELLS = {
     "messages": ("customers",),
     "reviews": ("customers",),
 }
-_SAMPLE_ROWS = 20_000
 
 
 @dataclass(frozen=True)
-class _Proposal:
-    """What one file seems to be."""
+class _Found:
+    """A file that is recognised: a proposal, or the drafted lines of a preset; what is said of it."""
 
-    path: Path
-    kind: str
-    name: str
-    columns: dict[str, str]
-    unused: list[str]
-    encoding: str | None
-    sample: pl.DataFrame
+    line: str
+    proposal: Proposal | None
+    drafted: list[str]
+    kinds: tuple[str, ...]
 
 
 def validate(files: Sequence[Path], out: Path) -> list[str]:
-    """Write a first sources file for raw files and return a line for each on what was recognised.
+    """Write a first sources file for raw files and return lines on what was recognised and is asked.
 
-    Raises IngestError when no file is recognised, or `out` exists: a file that someone has edited is not
+    A file that is not recognised or cannot be read has its line and does not stop the others. Raises
+    IngestError when no file is recognised, or `out` exists: a file that someone has edited is not
     overwritten.
     """
     if out.exists():
         raise IngestError(f"{out} exists; name another file with --out, or remove it")
-    lines, parts = [], [f"format_version = {FORMAT_VERSION}"]
-    proposals = []
+    lines, found = [], []
     for path in files:
-        proposal, line = _recognise(path)
-        lines.append(line)
-        if proposal is not None:
-            proposals.append(proposal)
-    if not proposals:
+        try:
+            found.append(_look_at(path, out))
+            lines.append(found[-1].line)
+        except (IngestError, OSError) as error:
+            lines.append(str(error) if path.name in str(error) else f"{path.name}: {error}")
+    if not found:
         raise IngestError("none of the files is recognised:\n" + "\n".join(lines))
-    for proposal in proposals:
-        parts += _entries(proposal, proposals, out)
+    kinds = {kind for one in found for kind in one.kinds}
+    parts = [f"format_version = {FORMAT_VERSION}"]
+    for one in found:
+        parts += one.drafted if one.proposal is None else _entries(one.proposal, kinds, out)
+    _write(out, parts)
+    return lines
+
+
+def rehearse(sources_file: Path) -> tuple[Books | None, str]:
+    """Ingest into a workspace that is thrown away; returns its figures, or what ingest asks."""
+    with tempfile.TemporaryDirectory(prefix="shopsight-validate-") as folder:
+        workspace = Workspace(Path(folder))
+        try:
+            ingest(sources_file, workspace, PseudonymKey("rehearsal", secrets.token_bytes(32)))
+        except IngestError as error:
+            return None, str(error)
+        return check(workspace.tables), ""
+
+
+def _write(out: Path, parts: list[str]) -> None:
     staged = out.with_name(f".{out.name}.{os.getpid()}")
     staged.write_text("\n".join(parts) + "\n", encoding="utf-8")
     try:
@@ -80,67 +91,37 @@ def validate(files: Sequence[Path], out: Path) -> list[str]:
         staged.replace(out)
     finally:
         staged.unlink(missing_ok=True)
-    return lines
 
 
-def _recognise(path: Path) -> tuple[_Proposal | None, str]:
-    probe = Source(name=path.name, kind="messages", path=path.name, base=path.resolve().parent)
-    files_of(probe)
-    encoding = None if format_of(probe, path) == "parquet" else guess_encoding(path)
-    if encoding is not None:
-        probe = replace(probe, encoding=encoding)
+def _look_at(path: Path, out: Path) -> _Found:
+    """What a file is; raises IngestError that says what it is not."""
+    probe, encoding = probe_of(path)
     header = header_of(probe, path)
-    plain = {re.sub(r"[^a-z0-9]", "", column.lower()): column for column in reversed(header)}
-    found = {field: [plain[a] for a in aliases if a in plain] for field, aliases in ALIASES.items()}
-    if SHOPIFY_LINE in plain:
-        found = {field: [plain[a]] for field, a in SHOPIFY_ORDERS.items() if a in plain}
-    for kind, needed, excluded in SIGNS:
-        have = {name for name, columns in found.items() if columns}
-        key = KEY_OF.get(kind)
-        if "id" in plain and key and not found.get(key):
-            have.add(key)
-        if set(needed) <= have and not any(name in have for name in excluded):
-            break
-    else:
-        return None, f"{path.name}: not recognised; its columns are {', '.join(header)}"
-    if kind == "messages" and not found.get("text"):
-        found["text"] = found["ticket_text"]
-    columns: dict[str, str] = {}
-    fields = sorted(FIELDS[kind], key=lambda name: name not in (*REQUIRED[kind], *needed, "source_id"))
-    for name in fields:
-        free = [column for column in found[name] if column not in columns.values()] if name in found else []
-        if not free and name == key and "id" in plain:
-            free = [plain["id"]]
-        if free and name != "channel":
-            columns[name] = free[0]
-    missing = [name for name in REQUIRED[kind] if name not in columns]
-    if missing:
-        return None, f"{path.name}: looks like {kind}, but nothing was recognised as {', '.join(missing)}"
-    unused = [column for column in header if column not in columns.values()]
-    sample = _sample(replace(probe, kind=kind, columns=columns), path)
-    words = [w for w in re.split(r"[^a-z0-9]+", path.name.lower().split(".")[0]) if w]
-    name = "_".join(w for w in words if not KIND_WORDS.fullmatch(w)) or "shop"
-    mapped = ", ".join(f"{ours} = {theirs}" for ours, theirs in columns.items())
-    line = f"{path.name}: {kind} of {name}; {mapped}"
-    if "timestamp" in columns:
-        texts = sample["timestamp"].drop_nulls()
-        share = parse_times(texts).is_not_null().mean() if texts.len() else 1.0
-        if isinstance(share, float) and share < 0.9:
-            line += f"; only {share:.0%} of the times were understood: set timestamp_format"
-    if encoding is not None:
-        line += f"; not UTF-8, read as {encoding}"
-    return _Proposal(path, kind, name, columns, unused, encoding, sample), line + (
-        f"; not used: {', '.join(unused)}" if unused else ""
-    )
+    if (preset := preset_of(header)) is not None:
+        more = {} if encoding is None else {"encoding": encoding}
+        drafted = preset.drafted(header, _shown(path, out), more)
+        kinds = tuple(entry["kind"] for entry in preset.entries if not entry.get("derived"))
+        line = f"{path.name}: {preset.name}; columns, statuses and amounts as this system always writes them"
+        return _Found(line, None, drafted, kinds)
+    proposal = recognise(path)
+    return _Found(_told(proposal), proposal, [], (proposal.kind,))
 
 
-def _sample(source: Source, path: Path) -> pl.DataFrame:
-    return next(iter(read_chunks(source, path))).rows.head(_SAMPLE_ROWS)
+def _told(proposal: Proposal) -> str:
+    mapped = ", ".join(f"{ours} = {theirs}" for ours, theirs in proposal.columns.items())
+    line = f"{proposal.path.name}: {proposal.kind} of {proposal.name}; {mapped}"
+    if "timestamp" in proposal.columns and (share := times_understood(proposal.sample["timestamp"])) < 0.9:
+        line += f"; only {share:.0%} of the times were understood: set timestamp_format"
+    if proposal.encoding is not None:
+        line += f"; not UTF-8, read as {proposal.encoding}"
+    if proposal.unused:
+        line += f"; not used: {', '.join(proposal.unused)}"
+    return "\n".join([line, *(f"  asked: {question}" for question in proposal.questions)])
 
 
-def _entries(proposal: _Proposal, all_of_them: list[_Proposal], out: Path) -> list[str]:
+def _entries(proposal: Proposal, kinds: set[str], out: Path) -> list[str]:
     """The [[source]] of a file, and those of the facts that only order lines have."""
-    flags = []
+    flags = list(proposal.flags)
     if "source_id" not in proposal.columns and proposal.kind in ("events", "orders", "exposures"):
         flags.append("anonymous = true")
     if proposal.kind == "orders" and proposal.sample["order_id"].str.contains(r"^C\d").any():
@@ -148,11 +129,13 @@ def _entries(proposal: _Proposal, all_of_them: list[_Proposal], out: Path) -> li
     lines = _entry(proposal, proposal.kind, proposal.columns, flags, out)
     if proposal.kind == "events":
         lines += _event_words(proposal)
-    plain = {re.sub(r"[^a-z0-9]", "", column.lower()): column for column in proposal.unused}
+    for name, words in proposal.values.items():
+        lines += [f"[source.values.{name}]", *(f"{_quoted(k)} = {_quoted(v)}" for k, v in words.items())]
+        lines += [f"# {question}" for question in proposal.questions if f"the {name} " in question]
+    plain = {plain_name(column): column for column in proposal.unused}
     if proposal.columns.get("source_id"):  # a mail address may be the id and a fact about the person
         column = proposal.columns["source_id"]
-        plain.setdefault(re.sub(r"[^a-z0-9]", "", column.lower()), column)
-    kinds = {other.kind for other in all_of_them}
+        plain.setdefault(plain_name(column), column)
     for kind, key, names in (
         ("items", "item_id", ("title", "category_path", "brand")),
         ("customers", "source_id", _PERSON),
@@ -162,21 +145,24 @@ def _entries(proposal: _Proposal, all_of_them: list[_Proposal], out: Path) -> li
         tells = kind in _TELLS.get(proposal.kind, ())
         if tells and extra and kind not in kinds and key in proposal.columns:
             extra = {key: proposal.columns[key], **extra}
-            if kind == "items" and "price" in proposal.columns:
-                extra["price"] = proposal.columns["price"]
+            if kind == "items":
+                extra |= {n: proposal.columns[n] for n in ("price", "currency") if n in proposal.columns}
             lines += _entry(proposal, kind, extra, ["derived = true"], out)
     return lines
 
 
-def _entry(proposal: _Proposal, kind: str, columns: dict[str, str], flags: list[str], out: Path) -> list[str]:
-    path, folder = proposal.path.resolve(), out.resolve().parent
-    shown = path.relative_to(folder) if path.is_relative_to(folder) else path
+def _shown(path: Path, out: Path) -> str:
+    path, folder = path.resolve(), out.resolve().parent
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
+def _entry(proposal: Proposal, kind: str, columns: dict[str, str], flags: list[str], out: Path) -> list[str]:
     head = [
         "",
         "[[source]]",
         f"name = {_quoted(proposal.name)}",
         f'kind = "{kind}"',
-        f"path = {_quoted(str(shown))}",
+        f"path = {_quoted(_shown(proposal.path, out))}",
     ]
     if proposal.encoding is not None:
         flags = [f"encoding = {_quoted(proposal.encoding)}  # by the look of its bytes: check", *flags]
@@ -186,7 +172,7 @@ def _entry(proposal: _Proposal, kind: str, columns: dict[str, str], flags: list[
     return [*head, *flags, "[source.columns]", *mapping]
 
 
-def _event_words(proposal: _Proposal) -> list[str]:
+def _event_words(proposal: Proposal) -> list[str]:
     raw = proposal.sample["event"].drop_nulls().str.strip_chars().unique().sort().head(100)
     lines = []
     for value in raw.to_list():

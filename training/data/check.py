@@ -1,0 +1,110 @@
+"""What a shop's books say too: rows, orders, customers, revenue by currency, period and the median basket."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from training.data.money import NO_CURRENCY, line_total, totals
+from training.data.tables import read_snapshot, scan_table
+
+COMPARE = "hold these against the shop's own books before anything is learned from them"
+
+
+@dataclass(frozen=True)
+class Takings:
+    """Sales in one currency; `returned` is taken off in `net`. median_basket: of orders, after discounts."""
+
+    currency: str | None
+    orders: int
+    sold: float
+    returned: float
+    net: float
+    median_basket: float | None
+
+
+@dataclass(frozen=True)
+class Books:
+    """Figures of a workspace's tables; `read`, `accepted` and `set_aside` are rows of its last ingest."""
+
+    read: int
+    accepted: int
+    set_aside: dict[str, int]
+    events: dict[str, int]
+    orders: int
+    customers: int
+    buyers: int
+    first: datetime | None
+    last: datetime | None
+    takings: tuple[Takings, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures as JSON takes them."""
+        raw = asdict(self)
+        return raw | {name: str(raw[name]) if raw[name] else None for name in ("first", "last")}
+
+    def lines(self) -> list[str]:
+        """The figures for people, a line each."""
+        aside = ", ".join(f"{count:,} {reason}" for reason, count in self.set_aside.items())
+        events = ", ".join(f"{count:,} {event}" for event, count in self.events.items())
+        told = [
+            f"rows       {self.read:,} read, {self.accepted:,} accepted; set aside: {aside or 'none'}",
+            f"events     {events or 'none'}",
+            f"orders     {self.orders:,}",
+            f"customers  {self.customers:,}, of whom {self.buyers:,} bought",
+        ]
+        if self.first and self.last:
+            told.append(f"sales      {self.first:%Y-%m-%d %H:%M} to {self.last:%Y-%m-%d %H:%M} UTC")
+        for one in self.takings:
+            name = one.currency or NO_CURRENCY
+            basket = "" if one.median_basket is None else f", median basket {one.median_basket:,.2f}"
+            told.append(
+                f"revenue    {one.net:,.2f} {name} ({one.sold:,.2f} sold in {one.orders:,} orders, "
+                f"{one.returned:,.2f} returned{basket})"
+            )
+        return [*told, COMPARE]
+
+
+def check(tables: Path) -> Books:
+    """Add up the tables as the shop's books do; raises TablesError where there are none."""
+    report = read_snapshot(tables)["note"].get("report") or {}
+    events = scan_table(tables, "events")
+    counts = dict(events.group_by("event").len().sort("event").collect().iter_rows())
+    bought = events.filter(pl.col("event") == "purchase")
+    orders, buyers, first, last = (
+        bought.select(
+            pl.col("order_id").drop_nulls().n_unique().alias("orders"),
+            pl.col("customer_id").drop_nulls().n_unique().alias("buyers"),
+            pl.col("timestamp").min().alias("first"),
+            pl.col("timestamp").max().alias("last"),
+        )
+        .collect()
+        .row(0)
+    )
+    return Books(
+        read=report.get("read", 0),
+        accepted=report.get("accepted", 0),
+        set_aside=report.get("refused", {}),
+        events=counts,
+        orders=orders,
+        customers=scan_table(tables, "customers").select(pl.len()).collect().item(),
+        buyers=buyers,
+        first=first,
+        last=last,
+        takings=_takings(events),
+    )
+
+
+def _takings(events: pl.LazyFrame) -> tuple[Takings, ...]:
+    orders = events.filter(pl.col("event") == "purchase", pl.col("order_id").is_not_null())
+    orders = orders.filter(pl.col("price").is_not_null())
+    baskets = orders.group_by("currency", "order_id").agg(line_total().sum().alias("basket"))
+    usual = baskets.group_by("currency").agg(pl.len().alias("orders"), pl.col("basket").median())
+    table = totals(events).join(usual.collect(), on="currency", how="left", nulls_equal=True)
+    table = table.sort("num_lines", "currency", descending=[True, False], nulls_last=True)
+    rows = table.select("currency", "orders", "sold", "returned", "net", "basket").iter_rows()
+    return tuple(Takings(name, count or 0, *amounts) for name, count, *amounts in rows)

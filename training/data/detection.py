@@ -1,0 +1,252 @@
+"""What a raw file is: its kind and its columns, by their names in several languages and by their values."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import polars as pl
+
+from training.data.aliases import ALIASES, KEY_OF, KIND_WORDS, SIGNS, plain_name, status_of
+from training.data.amounts import bare_numbers, count_votes, read_numbers
+from training.data.readers import files_of, format_of, header_of, read_chunks
+from training.data.records import guess_encoding
+from training.data.sources import FIELDS, REQUIRED, IngestError, Source
+from training.data.times import parse_times
+
+SAMPLE_ROWS = 20_000
+_LINES = ("orders", "events")
+_FROM_THE_FIRST_LINE = ("source_id", "timestamp", "currency", "status", "cancelled_at")
+_STEEP, _MOST = 0.3, 0.6  # of the slope of log money over log pieces; of the items that agree
+_CLOSE = 0.02  # relative difference of two amounts that are the same but for rounding
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What one file seems to be.
+
+    columns: our field to a column; values: our field to what its raw values mean; flags: further lines of
+    its entry in the sources file; questions: what only the shop can answer.
+    """
+
+    path: Path
+    kind: str
+    name: str
+    columns: dict[str, str]
+    unused: list[str]
+    encoding: str | None
+    sample: pl.DataFrame
+    values: dict[str, dict[str, str]] = field(default_factory=dict)
+    flags: list[str] = field(default_factory=list)
+    questions: list[str] = field(default_factory=list)
+
+
+def probe_of(path: Path) -> tuple[Source, str | None]:
+    """A source that reads the file as it is, and its encoding where that is not UTF-8."""
+    probe = Source(name=path.name, kind="messages", path=path.name, base=path.resolve().parent)
+    files_of(probe)
+    encoding = None if format_of(probe, path) == "parquet" else guess_encoding(path)
+    return (probe if encoding is None else replace(probe, encoding=encoding)), encoding
+
+
+def recognise(path: Path) -> Proposal:
+    """Recognise a file; raises IngestError that names the nearest kind and what is missing for it."""
+    probe, encoding = probe_of(path)
+    header = header_of(probe, path)
+    plain = {plain_name(column): column for column in reversed(header)}
+    found = {name: [plain[a] for a in aliases if a in plain] for name, aliases in ALIASES.items()}
+    kind, needed = _kind(path, header, plain, found)
+    if kind == "messages" and not found.get("text"):
+        found["text"] = found["ticket_text"]
+    columns = _columns(kind, needed, plain, found)
+    missing = [name for name in REQUIRED[kind] if name not in columns]
+    if missing:
+        raise IngestError(
+            f"{path.name}: looks like {kind}, but nothing was recognised as {', '.join(missing)}; "
+            f"its columns are {', '.join(header)}"
+        )
+    sample = sample_of(replace(probe, kind=kind, columns=columns), path)
+    unused = [column for column in header if column not in columns.values()]
+    proposal = Proposal(path, kind, id_space(path), columns, unused, encoding, sample)
+    return _lines_understood(proposal) if kind in _LINES else proposal
+
+
+def id_space(path: Path) -> str:
+    """The name of a file's source: its words without those that say what or when it is."""
+    words = [w for w in re.split(r"[\W_]+", path.name.lower().split(".")[0]) if w]
+    return "_".join(w for w in words if not (KIND_WORDS.fullmatch(w) or w.isdigit())) or "shop"
+
+
+def sample_of(source: Source, path: Path) -> pl.DataFrame:
+    """The first rows of a file as text."""
+    chunk = next(iter(read_chunks(source, path)), None)
+    if chunk is None or not chunk.num_read:
+        raise IngestError(f"{path.name}: a header but no rows; export it again")
+    return chunk.rows.head(SAMPLE_ROWS)
+
+
+def times_understood(texts: pl.Series) -> float:
+    """The share of written times that can be read."""
+    share = parse_times(texts.drop_nulls()).is_not_null().mean() if texts.drop_nulls().len() else 1.0
+    return float(share) if isinstance(share, float) else 1.0
+
+
+def _kind(
+    path: Path, header: list[str], plain: dict[str, str], found: dict[str, list[str]]
+) -> tuple[str, tuple[str, ...]]:
+    have = {name for name, columns in found.items() if columns}
+    if (
+        {"timestamp"} < have
+        and ({"order_id", "amount"} <= have or "total" in plain)
+        and "item_id" not in have
+    ):
+        raise IngestError(
+            f"{path.name}: looks like a list of orders without their items: no column names an item; its "
+            f"columns are {', '.join(header)}. Export the order lines, or write by hand a source of orders "
+            'whose constants are item_id = "order" and quantity = 1, with the total as amount'
+        )
+    nearest: tuple[int, str, list[str]] | None = None
+    for kind, needed, excluded in SIGNS:
+        have = {name for name, columns in found.items() if columns}
+        key = KEY_OF.get(kind)
+        if "id" in plain and key and not found.get(key):
+            have.add(key)
+        if set(needed) <= have and not any(name in have for name in excluded):
+            return kind, needed
+        lacking = [name for name in needed if name not in have]
+        if lacking and len(lacking) < len(needed) and (nearest is None or len(lacking) < nearest[0]):
+            nearest = len(lacking), kind, lacking
+    told = f"; nearest to {nearest[1]}, of which {', '.join(nearest[2])} is missing" if nearest else ""
+    raise IngestError(f"{path.name}: not recognised; its columns are {', '.join(header)}{told}")
+
+
+def _columns(
+    kind: str, needed: tuple[str, ...], plain: dict[str, str], found: dict[str, list[str]]
+) -> dict[str, str]:
+    columns: dict[str, str] = {}
+    for name in sorted(FIELDS[kind], key=lambda n: n not in (*REQUIRED[kind], *needed, "source_id")):
+        free = [column for column in found.get(name, []) if column not in columns.values()]
+        if not free and name == KEY_OF.get(kind) and "id" in plain:
+            free = [plain["id"]]
+        if free and name != "channel":
+            columns[name] = free[0]
+    return columns
+
+
+def _lines_understood(proposal: Proposal) -> Proposal:
+    """Order lines and events by their values: unit price or total, statuses, first lines, duplicates."""
+    columns, sample, flags = dict(proposal.columns), proposal.sample, list(proposal.flags)
+    questions, values = list(proposal.questions), dict(proposal.values)
+    _keep_price_or_amount(columns, sample, questions)
+    if "status" in columns:
+        words = _statuses(sample["status"])
+        if words:
+            values["status"] = words
+            unknown = sorted(v for v in _distinct(sample["status"]) if v not in words)
+            questions += [f"what does the status {value!r} mean?" for value in unknown]
+        else:
+            columns.pop("status")
+    if "cancelled_at" in columns and times_understood(sample["cancelled_at"]) < 1:
+        columns.pop("cancelled_at")
+    carried = _carried(columns, sample)
+    if carried:
+        flags.append(f"carry_down = {carried}".replace("'", '"'))
+    if "line_id" not in columns and proposal.kind in _LINES:
+        again = sample.height - sample.select("hi", "lo").n_unique()
+        if again:
+            flags.append("# keep_duplicates = true  # see the question")
+            questions.append(
+                f"{again:,} of {sample.height:,} rows are the same as another: were they sold again? then "
+                "keep_duplicates = true keeps them, else each counts once"
+            )
+    if {"price", "amount"} & set(columns) and "currency" not in columns:
+        questions.append('no column names a currency: which is it? write currency = "…" under constants')
+    unused = [c for c in (*proposal.columns.values(), *proposal.unused) if c not in columns.values()]
+    return replace(
+        proposal, columns=columns, unused=list(dict.fromkeys(unused)), values=values, flags=flags,
+        questions=questions,
+    )  # fmt: skip
+
+
+def _numbers(columns: dict[str, str], sample: pl.DataFrame) -> dict[str, pl.Series]:
+    """The written numbers of a sample, read as most of them say."""
+    names = [name for name in ("quantity", "price", "amount", "discount") if name in columns]
+    bare = {name: bare_numbers(sample[name]) for name in names}
+    votes = [count_votes(texts) for texts in bare.values()]
+    decimal = "," if sum(v.comma for v in votes) > sum(v.point for v in votes) else "."
+    return {name: read_numbers(texts, decimal) for name, texts in bare.items()}
+
+
+def _keep_price_or_amount(columns: dict[str, str], sample: pl.DataFrame, questions: list[str]) -> None:
+    """Keep the one that is what its name says; a single column is tried by its items' quantities."""
+    if "quantity" not in columns or not {"price", "amount"} & set(columns):
+        return
+    numbers = _numbers(columns, sample)
+    pieces = numbers["quantity"].abs()
+    if {"price", "amount"} <= set(columns):
+        price, amount = numbers["price"], numbers["amount"]
+        many = (pieces > 1) & (price != 0)
+        same = ((price * pieces - amount).abs() <= _CLOSE * amount.abs()).filter(many).mean()
+        # A price that already is the total, or one that the total does not follow from.
+        columns.pop("price" if isinstance(same, float) and same < 0.5 else "amount")
+        return
+    name = "price" if "price" in columns else "amount"
+    kind = _unit_or_total(sample["item_id"] if "item_id" in columns else None, pieces, numbers[name])
+    if kind is not None and kind != name:
+        columns[kind] = columns.pop(name)
+    if kind is None and (pieces > 1).any():
+        meant = "of one piece" if name == "price" else "of the whole line"
+        questions.append(
+            f'"{columns[name]}" is read as {name}, {meant}; if it is not, call it '
+            f"{'amount' if name == 'price' else 'price'}"
+        )
+
+
+def _unit_or_total(items: pl.Series | None, pieces: pl.Series, money: pl.Series) -> str | None:
+    """Whether an item's money stays the same ("price") or grows with its pieces ("amount")."""
+    if items is None:
+        return None
+    frame = pl.DataFrame({"item": items, "q": pieces, "m": money}).filter(
+        (pl.col("q") > 0) & (pl.col("m") > 0)
+    )
+    few = frame.sort("q").group_by("item", maintain_order=True).agg(
+        pl.col("q").first().alias("q0"), pl.col("m").first().alias("m0"),
+        pl.col("q").last().alias("q1"), pl.col("m").last().alias("m1"),
+    ).filter(pl.col("q1") > pl.col("q0"))  # fmt: skip
+    if few.is_empty():
+        return None
+    slope = (pl.col("m1") / pl.col("m0")).log() / (pl.col("q1") / pl.col("q0")).log()
+    shares = few.select((slope.abs() < _STEEP).mean().alias("same"), ((slope - 1).abs() < _STEEP).mean())
+    same, grows = shares.row(0)
+    return "price" if same > _MOST else "amount" if grows > _MOST else None
+
+
+def _distinct(texts: pl.Series) -> list[str]:
+    return [str(value) for value in texts.drop_nulls().str.strip_chars().unique().to_list() if value]
+
+
+def _statuses(texts: pl.Series) -> dict[str, str]:
+    """What the values of a status column mean, if at least half of them are known words for it."""
+    distinct = _distinct(texts)
+    known = {value: status for value in sorted(distinct) if (status := status_of(value))}
+    return known if len(known) * 2 >= len(distinct) > 0 and len(distinct) <= 60 else {}
+
+
+def _share(which: pl.Series) -> float:
+    return int(which.sum()) / max(which.len(), 1)
+
+
+def _carried(columns: dict[str, str], sample: pl.DataFrame) -> list[str]:
+    """Fields that are filled on the first lines of orders and blank on most of their further lines."""
+    if "order_id" not in columns:
+        return []
+    further = sample.select((pl.col("order_id") == pl.col("order_id").shift()).fill_null(False)).to_series()
+    if not further.any():
+        return []
+    carried = []
+    for name in (n for n in _FROM_THE_FIRST_LINE if n in columns):
+        blank = sample[name].is_null() | (sample[name].str.strip_chars() == "")
+        if _share(blank.filter(further)) > 0.5 and _share(blank.filter(~further)) < 0.5:
+            carried.append(name)
+    return carried

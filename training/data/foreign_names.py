@@ -1,0 +1,86 @@
+"""What shops in other languages than English call our fields, without accents and spaces, best first."""
+
+from __future__ import annotations
+
+# German, French, Spanish, Portuguese, Italian, Dutch, Polish, Swedish and Danish, Chinese, Japanese.
+FOREIGN_NAMES: dict[str, str] = {
+    "order_id": "bestellnummer bestellnr bestellungsnummer auftragsnummer belegnummer rechnungsnummer"
+    " numerodecommande ndecommande nodecommande ncommande commande referencecommande numerodepedido"
+    " npedido pedido"
+    " numerodopedido numeroordine ordine bestelnummer ordernummer numerzamowienia"
+    " nrzamowienia zamowienie ordrenummer 订单编号 订单号 主订单编号 注文番号 受注番号",
+    "item_id": "artikelnummer artikelnr artikel produktnummer produktid referenceproduit refproduit"
+    " article referencia codigoproducto sku商品 codigodoproduto produto codicearticolo"
+    " codiceprodotto articolo artikelcode productnummer kodproduktu indeks produkt varenummer"
+    " 商家编码 商品编码 商品id 宝贝id 外部系统编号 商品コード 商品番号",
+    "timestamp": "bestelldatum bestellzeit auftragsdatum rechnungsdatum datum zeitpunkt datedecommande"
+    " datecommande dateachat fechadepedido fechapedido fechadecompra fecha datadopedido"
+    " datadacompra data datadellordine dataordine besteldatum orderdatum datazamowienia"
+    " ordredato 订单创建时间 下单时间 创建时间 付款时间 交易时间 注文日時 注文日 受注日",
+    "quantity": "menge anzahl stuckzahl stuck quantite qte cantidad cant unidades quantidade qtd quantita"
+    " qta aantal ilosc antal 购买数量 数量 商品数量 宝贝总数量 個数",
+    "price": "einzelpreis stuckpreis preis preisprostuck prixunitaire prix preciounitario precio"
+    " precounitario preco prezzounitario prezzo stukprijs prijs cenajednostkowa cena"
+    " styckpris pris 单价 价格 商品单价 単価 価格",
+    "amount": "positionssumme gesamtpreis zeilensumme zwischensumme montant totalligne montantligne"
+    " importe totallinea subtotal valortotal totaledellariga importo regeltotaal wartosc"
+    " radsumma 商品金额 小计 小計 金額",
+    "currency": "wahrung devise monnaie moneda divisa moeda valuta waluta 币种 货币 通貨",
+    "discount": "rabatt nachlass remise reduction descuento desconto sconto korting rabat"
+    " 优惠金额 折扣 割引額 値引",
+    "status": "bestellstatus auftragsstatus zahlstatus zahlungsstatus statut statutcommande etat estado"
+    " estadodelpedido estadopedido statusdopedido situacao stato statoordine bestelstatus"
+    " statuszamowienia 订单状态 交易状态 注文状況 ステータス",
+    "source_id": "kundennummer kundennr kundenid kundenemail kunde numeroclient nclient idclient client"
+    " emailclient idcliente cliente correoelectronico numerocliente codicecliente klantnummer"
+    " klant numerklienta klient kundnummer"
+    " 买家会员名 买家昵称 会员名 买家账号 用户id 客户编号 会員番号 顧客番号",
+    "email": "kundenemail emailadresse mailadresse courriel adressemail adresseemail correo"
+    " correoelectronico emaildocliente indirizzoemail emailadres adresemail epost 邮箱 电子邮件"
+    " 买家支付宝账号 メールアドレス",
+    "phone": "telefon telefonnummer mobil handy telephone portable telefono movil celular cellulare"
+    " telefoon 手机 联系手机 电话 收货人手机 電話番号",
+    "given_name": "vorname prenom nombre primeironome nome voornaam imie fornamn 名",
+    "family_name": "nachname nom apellido apellidos sobrenome cognome achternaam nazwisko efternamn 姓",
+    "full_name": "kundenname nomcomplet nomduclient nombrecompleto nomecompleto nomecliente naam 姓名"
+    " 收货人姓名 客户姓名 氏名 お名前",
+    "street": "strasse adresse direccion endereco indirizzo adres ulica 收货地址 地址 住所",
+    "city": "ort stadt ville ciudad cidade citta plaats miasto stad 城市",
+    "postcode": "postleitzahl codepostal codigopostal cep cap kodpocztowy postnummer 邮编 郵便番号",
+    "country": "land pays pais paese kraj 国家 国",
+    "title": "artikelname artikelbezeichnung bezeichnung produktname produit nomproduit libelle"
+    " producto nombreproducto nomedoproduto prodotto nomeprodotto productnaam nazwaproduktu"
+    " 标题 宝贝标题 商品名称 商品名 商品标题",
+    "category_path": "kategorie warengruppe categorie categoria categoriaprodotto kategoria 类目"
+    " 分类 カテゴリ",
+    "text": "kommentar bewertungstext nachricht commentaire avis comentario mensaje mensagem"
+    " recensione bericht tresc 评论内容 评价内容 レビュー本文",
+    "rating": "bewertung sterne note calificacion avaliacao valutazione beoordeling ocena 评分 評価",
+}  # fmt: skip
+
+# What statuses of orders mean, without accents and spaces.
+STATUS_WORDS: dict[str, str] = {
+    "no sale": "cancelled canceled cancellation void voided pending unpaid failed expired abandoned"
+    " draft declined awaitingpayment paymentpending pendingpayment pendingcancellation onhold"
+    " checkoutdraft rejected denied paymenterror authorized storniert abgebrochen ausstehend"
+    " offen fehlgeschlagen unbezahlt zahlungausstehend wartetaufzahlung annule annulee"
+    " enattente enattentedepaiement echoue echouee impaye refuse cancelado cancelada"
+    " pendiente pendientedepago fallido anulado pendente aguardandopagamento naopago"
+    " annullato annullata inattesa nonpagato fallito geannuleerd inafwachting mislukt"
+    " anulowane anulowano oczekujace nieoplacone avbruten annullerad annulleret 交易关闭 已取消 已关闭"
+    " 待付款 等待买家付款 未付款 订单关闭 キャンセル 未入金",
+    "returned": "refunded fullyrefunded returned chargeback chargedback reversed refund erstattet"
+    " zuruckerstattet ruckerstattet retourniert zuruckgesendet rembourse remboursee retourne"
+    " reembolsado reembolsada devuelto devolvido rimborsato reso terugbetaald geretourneerd"
+    " zwrocone zwrocono aterbetald refunderet 已退款 退款成功 返金済み",
+    "sale": "paid complete completed shipped delivered fulfilled processing closed done success"
+    " successful succeeded active inprogress partiallyrefunded partiallyshipped"
+    " partiallyfulfilled unfulfilled captured paymentaccepted readytoship invoiced approved"
+    " confirmed open received unshipped preparationinprogress abgeschlossen bezahlt versendet"
+    " versandt geliefert inbearbeitung verschickt teilweiseerstattet terminee termine payee"
+    " paye expediee expedie livree livre encours paiementaccepte completado pagado enviado"
+    " entregado enproceso procesando concluido pago entregue completato pagato spedito"
+    " consegnato inlavorazione voltooid betaald verzonden afgerond inbehandeling zrealizowane"
+    " oplacone wyslane dostarczone slutford betald skickad gennemfort betalt 交易成功 已完成 已付款 已发货"
+    " 买家已付款 卖家已发货 等待卖家发货 部分退款 発送済み 完了 入金済み",
+}  # fmt: skip

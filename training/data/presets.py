@@ -1,0 +1,101 @@
+"""Exports of known systems: a header that only one of them writes gives complete entries of a sources file.
+
+Each file of `presets/` is a sources file with `signs`, column names that tell its exporter; columns and
+statuses that a shop's export lacks are left out of the draft.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from training.data.conventions import Convention
+
+_FOLDER = Path(__file__).with_name("presets")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The exporter's name and its entries, as a sources file has them but for path."""
+
+    name: str
+    entries: tuple[dict[str, Any], ...]
+
+    def drafted(self, header: Iterable[str], path: str, more: dict[str, str]) -> list[str]:
+        """Lines of a sources file for a file with this header; `more` are keys for every entry."""
+        spelled = {_key(column): column for column in header}
+        lines = [f"# {self.name}"]
+        for entry in self.entries:
+            columns = {
+                name: there if isinstance(column, list) and len(there) > 1 else there[0]
+                for name, column in entry["columns"].items()
+                if (there := [spelled[_key(c)] for c in _list(column) if _key(c) in spelled])
+            }
+            lines += _entry(entry | {"path": path} | more, columns)
+        return lines
+
+
+def preset_of(header: Iterable[str]) -> Preset | None:
+    """The preset with the most signs that are all in a header, or None."""
+    have = {_key(name) for name in header}
+    fits = [(len(signs), preset) for signs, preset in _presets() if {_key(sign) for sign in signs} <= have]
+    return max(fits, key=lambda fit: fit[0])[1] if fits else None
+
+
+def convention_of(header: Iterable[str]) -> Convention | None:
+    """How the exporter that writes this header writes dates and numbers; None for one that is not known."""
+    preset = preset_of(header)
+    for entry in preset.entries if preset else ():
+        if "date_order" in entry or "decimal" in entry:
+            return Convention(entry.get("date_order") != "month_first", entry.get("decimal", "."))
+    return None
+
+
+@cache
+def _presets() -> tuple[tuple[tuple[str, ...], Preset], ...]:
+    raws = [tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted(_FOLDER.glob("*.toml"))]
+    return tuple(
+        (tuple(signs), Preset(raw["exporter"], tuple(raw["source"])))
+        for raw in raws
+        for signs in raw["signs"]
+    )
+
+
+def _key(column: str) -> str:
+    return column.strip().strip("\ufeff").lower()
+
+
+def _list(column: str | list[str]) -> list[str]:
+    return [column] if isinstance(column, str) else column
+
+
+def _entry(entry: dict[str, Any], columns: dict[str, Any]) -> list[str]:
+    lines = ["", "[[source]]"]
+    for key in ("name", "kind", "path"):
+        lines.append(f"{key} = {_written(entry[key])}")
+    for key, value in entry.items():
+        if key == "carry_down":
+            value = [name for name in value if name in columns]
+        if key in ("name", "kind", "path") or isinstance(value, dict) or value == []:
+            continue
+        lines.append(f"{key} = {_written(value)}")
+    lines += ["[source.columns]", *(f"{name} = {_written(column)}" for name, column in columns.items())]
+    for field, words in entry.get("values", {}).items():
+        if field in columns:
+            lines += [
+                f"[source.values.{field}]",
+                *(f"{_written(k)} = {_written(v)}" for k, v in words.items()),
+            ]
+    constants = entry.get("constants", {})
+    if constants:
+        lines += ["[source.constants]", *(f"{name} = {_written(v)}" for name, v in constants.items())]
+    return lines
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
