@@ -11,7 +11,11 @@ import polars as pl
 import pytest
 
 from serving.pseudonym import PseudonymKey
+from training.data.chunks import Chunk
 from training.data.ingest import IngestReport, ingest
+from training.data.readers import header_of, read_chunks
+from training.data.records import guess_encoding
+from training.data.sources import IngestError, Source
 from training.data.tables import scan_table
 from training.data.validate import validate
 from training.workspace import Workspace
@@ -114,3 +118,70 @@ def test_one_bad_byte_costs_its_own_row(tmp_path: Path) -> None:
     assert report.refused == {"broken_utf8": 1}
     assert dict(table(workspace, "customers").group_by("city").len().iter_rows()) == {"Köln": report.accepted}
     assert report.accepted + 1 == report.read
+
+
+def chunks(case: str, name: str, columns: dict[str, str], **how: str) -> list[Chunk]:
+    path = CASES / case / name
+    source = Source("s", "orders", name, path.parent, columns=columns, **how)  # type: ignore[arg-type]
+    return list(read_chunks(source, path))
+
+
+def test_notes_before_the_header_are_left_out() -> None:
+    columns = {"order_id": "order id", "item_id": "sku", "event": "type"}
+    (chunk,) = chunks("05-amazon-daterange", "2025SepMonthlyTransaction.csv", columns)
+    assert chunk.rows.select("event", "item_id").rows() == [
+        ("Order", "MUG-B"), ("Refund", "MUG-B"), ("Service Fee", ""),
+    ]  # fmt: skip
+    assert chunk.notes == ("header found on line 5, 4 lines before it left out",)
+    probe = Source("s", "messages", "x", CASES)
+    header = header_of(probe, CASES / "05-amazon-daterange" / "2025SepMonthlyTransaction.csv")
+    assert header[:3] == ["date/time", "settlement id", "type"] and len(header) == 22
+
+
+@pytest.mark.parametrize(
+    ("name", "order", "encoding"),
+    [
+        ("bestellungen.csv", "Bestellnummer", "utf-8"),
+        ("orders-2025-04.csv", "Order Number", "cp1252"),
+    ],
+)
+def test_a_german_export_and_its_row_of_totals(name: str, order: str, encoding: str) -> None:
+    assert (guess_encoding(CASES / "07-woo-german" / name) or "utf-8") == encoding
+    (chunk,) = chunks("07-woo-german", name, {"order_id": order}, encoding=encoding)
+    assert chunk.rows["order_id"].to_list() == ["4711", "4711", "4712", "4713", "4714"]
+    assert chunk.refused["reason"].to_list() == ["total_row"] and "Summe" in chunk.refused["raw"][0]
+
+
+def test_quotes_in_a_file_that_quotes_nothing() -> None:
+    columns = {"order_id": "amazon-order-id", "item_id": "product-name"}
+    (chunk,) = chunks("04-amazon-orders-tsv", "1234567890123.txt", columns)
+    assert chunk.rows["item_id"][0] == 'Wool "Alpine" Blanket 5" hem' and chunk.rows.height == 4
+
+
+def test_a_chinese_export_is_recognised() -> None:
+    for name in ("ExportOrderList202506201030.csv", "ExportOrderDetailList202506201030.csv"):
+        assert guess_encoding(CASES / "06-taobao-gbk" / name) == "gb18030"
+    columns = {"order_id": "订单编号", "source_id": "买家会员名", "channel": "收货地址"}
+    (chunk,) = chunks("06-taobao-gbk", "ExportOrderList202506201030.csv", columns, encoding="gb18030")
+    assert (
+        chunk.rows["source_id"].to_list() == ["tb_lan88", "tb_lan88", "wang_q"] and chunk.refused.is_empty()
+    )
+
+
+@pytest.mark.parametrize("name", ["orders_utf16.txt", "orders.xlsx"])
+def test_a_workbook_and_utf_16_are_read(name: str) -> None:
+    if name.endswith("xlsx"):
+        pytest.importorskip("fastexcel")
+    columns = {"order_id": "order_id", "price": "unit_price", "timestamp": "created_at"}
+    (chunk,) = chunks("22-mixed-folder", name, columns)
+    assert chunk.rows.select(list(columns)).rows() == [
+        ("E1", "12.50", "2025-06-01T10:00:00+02:00"), ("E2", "1,250.00", "2025-06-02T11:00:00+02:00"),
+    ]  # fmt: skip
+
+
+def test_a_name_that_stands_twice_matters_only_where_it_is_used() -> None:
+    columns = {"order_id": "order_id", "item_id": "sku"}
+    (chunk,) = chunks("22-mixed-folder", "orders_dup_header.csv", columns)
+    assert chunk.rows.select("order_id", "item_id").rows() == [("F1", "S1")]
+    with pytest.raises(IngestError, match=r'column "name" 2 times .* "name \(1\)" or "name \(2\)"'):
+        chunks("22-mixed-folder", "orders_dup_header.csv", columns | {"channel": "name"})

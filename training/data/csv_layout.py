@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -17,13 +18,14 @@ _SEPARATORS = ",;\t|"
 # Notes before a header are looked for in so many lines.
 _MOST_NOTES = 60
 _SAMPLE_LINES = 200
+_MOST_HEADER_LINES = 8
 # Lines with fewer fields than this share of the usual number are notes, not a header.
 _LEAST_FIELDS = 0.75
 
 
 @dataclass(frozen=True)
 class Layout:
-    """`line` (from 0) is the header, `raw` its bytes, `names` its columns; `notes` say what was guessed."""
+    """`line` (from 0) is where the header ends, `raw` its bytes; `notes` say what was found out."""
 
     line: int
     raw: bytes
@@ -35,7 +37,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class _Header:
+    """The header: its first and last line, of which a quoted name may make two."""
+
     line: int
+    last: int
     separator: str
     names: list[str]
 
@@ -51,7 +56,7 @@ def layout_of(source: Source, raw: RawText) -> Layout:
     lines = [line.rstrip(b"\r") for line in sample.split(b"\n")[:-1]]
     header = _header(source, path, lines)
     _check_columns(source, path, header)
-    body = sample[sum(len(line) + 1 for line in sample.split(b"\n")[: header.line + 1]) :]
+    body = sample[sum(len(line) + 1 for line in sample.split(b"\n")[: header.last + 1]) :]
     found = splitter(body, header.separator, len(header.names), source.quoting)
     notes = []
     before = [line for line in lines[: header.line] if line.strip() and _announced(line) is None]
@@ -61,9 +66,8 @@ def layout_of(source: Source, raw: RawText) -> Layout:
     if found.quoting != "doubled" and source.quoting is None:
         meaning = {"backslash": 'quotes inside fields are written \\"', "none": "quotes are read as text"}
         notes.append(f'{meaning[found.quoting]} (quoting = "{found.quoting}")')
-    return Layout(
-        header.line, lines[header.line], _distinct(header.names), header.separator, found, tuple(notes)
-    )
+    raw_header = b"\n".join(lines[header.line : header.last + 1])
+    return Layout(header.last, raw_header, _distinct(header.names), header.separator, found, tuple(notes))
 
 
 def _header(source: Source, path: Path, lines: list[bytes]) -> _Header:
@@ -80,28 +84,46 @@ def _header(source: Source, path: Path, lines: list[bytes]) -> _Header:
     first = filled[0]
     if source.header_line is None:
         wanted = set(source.columns.values())
-        for i in filled[:_MOST_NOTES]:
-            for separator in separators:
-                names = _names(lines[i].decode("utf-8", errors="replace"), separator)
-                if wanted and wanted <= set(names):
-                    return _Header(i, separator, names)
+        for i in filled[:_MOST_NOTES] if wanted else ():
+            for last in dict.fromkeys((i, _last_line(lines, i))):
+                text = b"\n".join(lines[i : last + 1]).decode("utf-8", errors="replace")
+                for separator in separators:
+                    names = _names(text, separator)
+                    if wanted <= {*names, *_distinct(names)}:
+                        return _Header(i, last, separator, names)
         texts = {i: lines[i].decode("utf-8", errors="replace") for i in filled}
         best = max((_guess(texts, separator) for separator in separators), key=lambda guess: guess[0])
         first, separators = best[1], best[2]
-    text = _decoded(path, lines[first])
+    first, last = next(
+        ((i, end) for i in filled if i <= first <= (end := _last_line(lines, i))), (first, first)
+    )
+    text = _decoded(path, b"\n".join(lines[first : last + 1]))
     separator = max(separators, key=lambda one: len(_names(text, one)))
-    return _Header(first, separator, _names(text, separator))
+    return _Header(first, last, separator, _names(text, separator))
+
+
+def _last_line(lines: list[bytes], first: int) -> int:
+    """The line on which the quotes that the first one opens are closed, if that is soon; else the first."""
+    quotes = 0
+    for i, line in enumerate(lines[first : first + _MOST_HEADER_LINES], start=first):
+        quotes += line.count(b'"')
+        if quotes % 2 == 0:
+            return i
+    return first
 
 
 def _guess(texts: dict[int, str], separator: str) -> tuple[tuple[int, int], int, str]:
     """How well a separator explains the lines (lines with the usual number of fields, that number), and the
     line of the header it gives."""
-    counts = {i: len(_names(text, separator)) for i, text in texts.items()}
-    several = Counter(count for count in counts.values() if count > 1)
+    lines = {i: _names(text, separator) for i, text in texts.items()}
+    several = Counter(len(names) for names in lines.values() if len(names) > 1)
     if not several:
         return (0, 1), min(texts), separator
     usual = max(several, key=lambda count: (several[count], count))
-    header = next(i for i, count in counts.items() if count >= max(2, _LEAST_FIELDS * usual))
+    # Spreadsheets give their notes empty fields too, so the filled ones count.
+    filled = {i: sum(map(bool, names)) for i, names in lines.items()}
+    most = Counter(filled[i] for i, names in lines.items() if len(names) == usual).most_common(1)[0][0]
+    header = next((i for i, count in filled.items() if count >= max(2, _LEAST_FIELDS * most)), min(texts))
     if header > min(texts) + _MOST_NOTES:
         header = min(texts)
     return (several[usual], usual), header, separator
@@ -117,7 +139,8 @@ def _announced(line: bytes) -> str | None:
 
 def _names(text: str, separator: str) -> list[str]:
     try:
-        return [name.strip() for name in next(csv.reader([text], delimiter=separator), [])]
+        names = next(csv.reader(io.StringIO(text), delimiter=separator), [])
+        return [re.sub(r"\s*\n\s*", " ", name.strip()) for name in names]
     except csv.Error:
         return [name.strip() for name in text.split(separator)]
 

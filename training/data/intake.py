@@ -44,6 +44,7 @@ from training.data import (
     scanning,
     times,
     typed_columns,
+    workbook,
 )
 from training.data.cleaning import Cleaner
 from training.data.conventions import Convention, Evidence
@@ -59,7 +60,7 @@ _FRESH_ROWS = 2_000_000
 _MODULES = (
     amounts, chunks, cleaning, csv_layout, csv_reader, digests, fields, furniture, intake_writer,
     json_documents, json_paths, jsonl_reader, order_lines, parquet_reader, quoting, records, scanning, times,
-    typed_columns,
+    typed_columns, workbook,
 )  # fmt: skip
 
 

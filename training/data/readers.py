@@ -10,12 +10,14 @@ from training.data.csv_reader import csv_header, read_csv
 from training.data.jsonl_reader import jsonl_header, read_jsonl
 from training.data.parquet_reader import parquet_header, read_parquet
 from training.data.sources import IngestError, Source
+from training.data.workbook import read_workbook, workbook_header
 
 __all__ = ["REFUSED_SCHEMA", "Chunk", "files_of", "format_of", "header_of", "read_chunks"]
 
 _SUFFIXES = {
     ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
-    ".parquet": "parquet", ".pq": "parquet",
+    ".parquet": "parquet", ".pq": "parquet", ".xlsx": "xlsx", ".xlsm": "xlsx", ".xls": "xlsx",
+    ".xlsb": "xlsx", ".ods": "xlsx",
 }  # fmt: skip
 
 
@@ -23,7 +25,7 @@ def files_of(source: Source) -> list[Path]:
     """The files that a source's path names (file, folder or glob), in order; raises IngestError for none."""
     path = source.base / source.path
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.is_file() and _suffix(p) in _SUFFIXES)
+        found = sorted(p for p in path.rglob("*") if p.is_file() and _suffix(p) in _SUFFIXES and _is_data(p))
     elif path.is_file():
         found = [path]
     else:
@@ -43,25 +45,38 @@ def format_of(source: Source, path: Path) -> str:
     if source.format is not None:
         return source.format
     if (known := _SUFFIXES.get(_suffix(path))) is None:
-        raise IngestError(f'{path}: the suffix tells no format; say format = "csv", "jsonl" or "parquet"')
+        raise IngestError(
+            f'{path}: the suffix tells no format; say format = "csv", "jsonl", "parquet" or "xlsx"'
+        )
     return known
 
 
 def header_of(source: Source, path: Path) -> list[str]:
-    """The names of a file's columns; of JSON Lines, the keys of its first objects."""
+    """The names of a file's columns; of JSON, the keys of its first objects and the paths into them."""
     kind = format_of(source, path)
     if kind == "parquet":
         return parquet_header(path)
     if kind == "csv":
         return csv_header(source, path)
+    if kind == "xlsx":
+        return workbook_header(source, path)
     return jsonl_header(source, path)
 
 
 def read_chunks(source: Source, path: Path) -> Iterator[Chunk]:
     """Read one file chunk by chunk, every field as text; raises IngestError for what is no such file."""
     kind = format_of(source, path)
-    read = {"parquet": read_parquet, "jsonl": read_jsonl, "csv": read_csv}[kind]
-    yield from read(source, path)
+    if kind == "parquet":
+        yield from read_parquet(source, path)
+    elif kind == "xlsx":
+        yield from read_workbook(source, path)
+    else:
+        yield from (read_jsonl if kind == "jsonl" else read_csv)(source, path)
+
+
+def _is_data(path: Path) -> bool:
+    """Not a hidden file, and not the lock that Excel leaves beside an open workbook."""
+    return not path.name.startswith((".", "~$"))
 
 
 def _suffix(path: Path) -> str:

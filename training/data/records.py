@@ -24,8 +24,8 @@ _SIGNATURES = (
     (b"\x89PNG", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
     (b"%PDF", "a PDF document"),
-    (b"PK\x03\x04", "a ZIP archive (an Excel workbook is one); export it as CSV"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook; export it as CSV"),
+    (b"PK\x03\x04", 'a ZIP archive (of a workbook say format = "xlsx", others unpack)'),
+    (b"\xd0\xcf\x11\xe0", 'an old Excel workbook; say format = "xlsx"'),
     (b"SQLite format 3", "an SQLite database"),
     (b"PAR1", "a Parquet file; say format = \"parquet\""),
     (b"ORC", "an ORC file"),
@@ -127,14 +127,14 @@ def empty(path: Path) -> IngestError:
 
 
 def guess_encoding(path: Path) -> str | None:
-    """Which encoding a text file seems to have, None for UTF-8 (also with bad bytes) and for UTF-16.
+    """Which encoding a text file seems to have, None for UTF-8 (also with bad bytes), UTF-16 and no text.
 
     Chinese exports are GB 18030 where it fits and gives Chinese characters, all others Windows-1252.
     """
     sample = b""
     with _open(path) as stream:
         head = stream.read(HEAD_BYTES)
-        if _utf16(head) is not None:
+        if _utf16(head) is not None or head.startswith(tuple(magic for magic, _ in _SIGNATURES)):
             return None
         while head and len(sample) < HEAD_BYTES:
             sample += b"\n".join(line for line in head.split(b"\n") if not line.isascii())

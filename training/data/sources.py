@@ -53,7 +53,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 
 # Rows of these kinds are worth little without a customer, so leaving the id out must be said aloud.
 PROMISE_IDS = ("events", "orders", "customers", "exposures", "consents")
-FORMATS = ("csv", "jsonl", "parquet")
+FORMATS = ("csv", "jsonl", "parquet", "xlsx")
 # How CSV writes quotes inside a quoted field: "", \", or no field is quoted and quotes are text.
 QUOTINGS = ("doubled", "backslash", "none")
 DATE_ORDERS = ("day_first", "month_first")
@@ -68,9 +68,9 @@ ORDER_FIELDS = (
 _MORE = "\n"  # what divides the name of a field and the number of its further columns
 _SOURCE_KEYS = (
     "name", "kind", "path", "format", "channel", "timezone", "timestamp_format", "date_order", "decimal",
-    "country", "separator", "encoding", "quoting", "header_line", "records", "cancelled_order_prefix",
-    "anonymous", "derived", "keep_duplicates", "amount_after_discount", "carry_down", "required", "columns",
-    "values", "constants", "scale",
+    "country", "separator", "encoding", "quoting", "header_line", "records", "sheet",
+    "cancelled_order_prefix", "anonymous", "derived", "keep_duplicates", "amount_after_discount",
+    "carry_down", "required", "columns", "values", "constants", "scale",
 )  # fmt: skip
 
 
@@ -96,7 +96,8 @@ class Source:
     `anonymous` says that rows without any id are meant. `required` names fields that this source promises in
     every row, beyond what its kind needs: a row without one is refused. `quoting` (one of QUOTINGS) and
     `header_line` (the line of the header, from 1) are found in each CSV file where they are not given.
-    `records` names the list in a JSON document that holds the rows ("data.orders").
+    `records` names the list in a JSON document that holds the rows ("data.orders"), `sheet` one of a
+    workbook.
     `keep_duplicates` keeps order lines or events that are the same byte for byte, because a till that has no
     line numbers writes two for two.
     `date_order` and `decimal` say how 03/04/2025 and 1.000 are read; without them the values of all files
@@ -123,6 +124,7 @@ class Source:
     quoting: str | None = None
     header_line: int | None = None
     records: str | None = None
+    sheet: str | None = None
     cancelled_order_prefix: str | None = None
     anonymous: bool = False
     derived: bool = False
