@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-import shutil
-import stat
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from serving.contract import ModelContract, ModelKind, TensorSpec, file_entry
-from training.data.tables import snapshot_sha256
+from training.artifacts.folders import link_tree, replaced_folder
+from training.artifacts.locks import exclusive
 from training.workspace import Workspace
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+@contextmanager
+def models_replaced(workspace: Workspace) -> Iterator[Workspace]:
+    """Yield the workspace with a staged copy of its models, which replaces `models/` when the block ends.
+
+    So the models of one export become visible together or not at all; an exception leaves them as they were.
+    """
+    with changing_models(workspace, "export"), replaced_folder(workspace.models) as staging:
+        if workspace.models.is_dir():
+            link_tree(workspace.models, staging)
+        yield replace(workspace, staged_models=staging)
+
+
+@contextmanager
+def changing_models(workspace: Workspace, work: str) -> Iterator[None]:
+    """Be the one process that changes the models of a workspace for the block; another one is waited for."""
+    with exclusive(workspace.root / ".models.lock", work, wait=True):
+        yield
 
 
 @contextmanager
@@ -25,34 +43,10 @@ def model_folder(workspace: Workspace, name: str) -> Iterator[Path]:
         yield staging
 
 
-@contextmanager
-def replaced_folder(final: Path) -> Iterator[Path]:
-    """Yield a staging folder that replaces `final` when the block ends without an exception.
-
-    The staging folder lies on the same filesystem, so the swap is two renames; an exception leaves the
-    earlier folder untouched and nothing behind.
-    """
-    parent, name = final.parent, final.name
-    parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=parent))
-    try:
-        yield staging
-        staging.chmod(stat.S_IMODE(parent.stat().st_mode))  # who may read the models may read this one
-        if final.exists():
-            replaced = Path(tempfile.mkdtemp(prefix=f".{name}-replaced-", dir=parent)) / name
-            final.rename(replaced)
-            staging.rename(final)
-            shutil.rmtree(replaced.parent)
-        else:
-            staging.rename(final)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
 def write_contract(
     folder: Path,
     *,
-    workspace: Workspace,
+    data_sha256: str,
     name: str,
     kind: ModelKind,
     inputs: Sequence[TensorSpec],
@@ -65,8 +59,8 @@ def write_contract(
 ) -> ModelContract:
     """Write `contract.json` for the files already in `folder` and return it.
 
-    The snapshot of the tables and the commit of the code are taken from where they are; tensors are given
-    without the batch dimension.
+    data_sha256: of the tables that the model was trained on. The commit of the code is that which runs;
+    tensors are given without the batch dimension.
     """
     contract = ModelContract(
         name=name,
@@ -78,7 +72,7 @@ def write_contract(
         calls=tuple(calls),
         preprocessing=dict(preprocessing or {}),
         config=dict(config or {}),
-        data_sha256=snapshot_sha256(workspace.tables),
+        data_sha256=data_sha256,
         commit=commit(),
     )
     contract.write(folder)

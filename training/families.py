@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from training.checkpoints import folder_of
-from training.data.tables import read_snapshot, scan_table
+from training.artifacts.snapshots import on_one_snapshot, read_snapshot
+from training.artifacts.trained_state import folder_of, is_trained, saved_config
+from training.config import ConfigError
+from training.data.tables import scan_table
+from training.export import models_replaced
 from training.insight import export_insight
 from training.recipes import Recipe
+from training.recommend.embedding.config import config_from
 from training.workspace import Workspace
 
 # In the order of training: what the language model reads in messages is measured in profiles, and segments
@@ -59,7 +64,7 @@ def chosen(workspace: Workspace, family: str, progress: Progress) -> list[str]:
         raise UnknownFamily(f"no family of models '{family}'; there are: {', '.join(FAMILIES)}, all")
     tables = read_snapshot(workspace.tables)["tables"]
     ready = []
-    every = [name for name in FAMILIES if name not in ON_REQUEST or folder_of(workspace, name).is_dir()]
+    every = [name for name in FAMILIES if name not in ON_REQUEST or name in ever_trained(workspace)]
     for name in every if family == "all" else (family,):
         lacking = [t for t in REQUIRES[name] if not tables.get(t, {}).get("rows")]
         if not lacking and name == "value" and not _anything_bought(workspace):
@@ -76,6 +81,28 @@ def chosen(workspace: Workspace, family: str, progress: Progress) -> list[str]:
     return ready
 
 
+def ever_trained(workspace: Workspace) -> list[str]:
+    """Return the families that were trained at some time, also where their weights were erased since."""
+    return [name for name in FAMILIES if saved_config(workspace, name) is not None]
+
+
+def as_trained(workspace: Workspace, recipe: Recipe) -> Recipe:
+    """Return the recipe with the settings that each family was last trained with.
+
+    Raises ConfigError where they were saved by another release.
+    """
+    saved = {}
+    for name in ever_trained(workspace):
+        try:
+            saved[name] = config_from(type(getattr(recipe, name)), saved_config(workspace, name) or {})
+        except (KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{folder_of(workspace, name)}: the settings are of another release ({error}); "
+                f"run 'shopsight train {name}'"
+            ) from error
+    return replace(recipe, **saved)
+
+
 def train(workspace: Workspace, recipe: Recipe, family: str, progress: Progress) -> dict[str, Any]:
     """Train one family; returns its figures."""
     return dict(_module(family).train(workspace, getattr(recipe, family), progress))
@@ -86,15 +113,21 @@ def evaluate(workspace: Workspace, recipe: Recipe, family: str) -> dict[str, Any
     return dict(_module(family).evaluate(workspace, getattr(recipe, family)))
 
 
+@on_one_snapshot
 def export(workspace: Workspace, recipe: Recipe, families: Sequence[str]) -> list[Path]:
-    """Export trained families into `workspace.models`, and `insight` over all that lie there."""
+    """Export trained families into `workspace.models`, and `insight` over all that lie there.
+
+    All of it becomes visible in one step. Raises NotTrained when the tables are not those of the training.
+    """
     owners = dict.fromkeys(SERVED_WITH.get(name, name) for name in families)
     for called, caller in CALLED_BY.items():
-        if called in owners and folder_of(workspace, caller).is_dir():
+        if called in owners and is_trained(workspace, caller):
             owners.pop(caller, None)
             owners[caller] = None
-    folders = [p for name in owners for p in _module(name).export(workspace, getattr(recipe, name))]
-    return [*folders, export_insight(workspace)]
+    with models_replaced(workspace) as staged:
+        folders = [p for name in owners for p in _module(name).export(staged, getattr(recipe, name))]
+        folders.append(export_insight(staged))
+    return [workspace.models / folder.name for folder in folders]
 
 
 def _anything_bought(workspace: Workspace) -> bool:

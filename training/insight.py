@@ -30,7 +30,7 @@ def export_insight(workspace: Workspace) -> Path:
         write_goldens(folder, [_golden(workspace, calls)])
         write_contract(
             folder,
-            workspace=workspace,
+            data_sha256=_learned_from(workspace, calls),
             name="insight",
             kind="router",
             inputs=INSIGHT.inputs,
@@ -41,6 +41,12 @@ def export_insight(workspace: Workspace) -> Path:
             preprocessing={"suppressing_intents": _suppressing(workspace, calls)},
         )
     return workspace.models / "insight"
+
+
+def _learned_from(workspace: Workspace, calls: list[str]) -> str:
+    """The hash of the tables that all routers it asks were trained on, "" where they differ."""
+    hashes = {ModelContract.read(workspace.models / name).data_sha256 for name in calls}
+    return hashes.pop() if len(hashes) == 1 else ""
 
 
 def _golden(workspace: Workspace, calls: list[str]) -> Golden:

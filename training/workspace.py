@@ -11,6 +11,7 @@ class Workspace:
     """The folders of one shop's workspace; nothing is created until something is written."""
 
     root: Path
+    staged_models: Path | None = None  # where an export that is under way puts its models
 
     @property
     def tables(self) -> Path:
@@ -35,7 +36,7 @@ class Workspace:
     @property
     def models(self) -> Path:
         """One folder per served model, as serving/contract.py describes, with what training resumes from."""
-        return self.root / "models"
+        return self.staged_models or self.root / "models"
 
     @property
     def checkpoints(self) -> Path:

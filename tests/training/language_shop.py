@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from training.artifacts.trained_state import opened, training
 from training.data.tables import SCHEMAS, write_tables
+from training.language.checkpoint import FAMILY, FORMAT_VERSION, MODEL_FILE
 from training.language.config import LanguageConfig
 from training.workspace import Workspace
 
@@ -75,3 +77,16 @@ def small_shop(root: Path, *, sentiment: bool = True) -> Workspace:
     if sentiment:
         labels += [(m, "sentiment", s, None) for m, _, _, s in rows]
     return write_shop(root, [(m, t) for m, t, _, _ in rows], labels)
+
+
+def weights(workspace: Workspace) -> Path:
+    """The file of the trained model."""
+    with opened(workspace, FAMILY, FORMAT_VERSION) as state:
+        return state.folder / MODEL_FILE
+
+
+def pretend_trained(workspace: Workspace) -> Path:
+    """Leave a trained state whose file is empty, for a test that brings its own reader; returns the file."""
+    with training(workspace, FAMILY) as run, run.saved(FORMAT_VERSION, {}, {}, {}) as folder:
+        (folder / MODEL_FILE).touch()
+    return folder / MODEL_FILE

@@ -17,6 +17,7 @@ import pytest
 from serving.routing.insight import InsightRouter
 from serving.routing.recommend import RecommendRouter
 from serving.routing.rows import Row
+from tests.training.language_shop import pretend_trained
 from tests.training.small_shop import START, event, table, write_shop
 from tests.training.test_recommend import SMALL
 from training import recommend
@@ -77,12 +78,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture
 def reader(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    path = checkpoint.checkpoint_path(workspace)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
+    pretend_trained(workspace)
     monkeypatch.setattr(checkpoint, "load", lambda _: Reader())
     yield
-    shutil.rmtree(path.parent)
+    shutil.rmtree(workspace.checkpoints / "language")
 
 
 def _suppressed(workspace: Workspace, care: Care | None = None) -> dict[str, str]:

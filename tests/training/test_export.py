@@ -16,6 +16,7 @@ from serving.contract import (
     read_goldens,
     write_goldens,
 )
+from training.artifacts.snapshots import snapshot_sha256
 from training.data.tables import SCHEMAS, write_tables
 from training.export import model_folder, write_contract
 from training.workspace import Workspace
@@ -32,7 +33,8 @@ def _export(workspace: Workspace, content: str) -> ModelContract:
     with model_folder(workspace, "ranker") as folder:
         (folder / "model.onnx").write_text(content)
         return write_contract(
-            folder, workspace=workspace, name="ranker", kind="onnx", files=["model.onnx"], max_batch_size=8,
+            folder, name="ranker", kind="onnx", files=["model.onnx"], max_batch_size=8,
+            data_sha256=snapshot_sha256(workspace.tables),
             inputs=[TensorSpec("FEATURE", "FP32", (3,))], outputs=[TensorSpec("SCORE", "FP32", (1,))],
             config={"seed": 1},
         )  # fmt: skip

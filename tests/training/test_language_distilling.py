@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.training.language_shop import SMALL, messages, small_shop, write_shop
+from tests.training.language_shop import SMALL, messages, small_shop, weights, write_shop
 from training import language
-from training.language.checkpoint import checkpoint_path, load
+from training.language.checkpoint import load
 from training.language.corpus import NO_LABEL, OUT_OF_SCOPE, LanguageError, read_corpus
 from training.language.targets import Targets
 from training.workspace import Workspace
@@ -22,7 +22,7 @@ FEW = 24
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workspace = small_shop(tmp_path_factory.mktemp("teacher"))
     language.train(workspace, SMALL, lambda _: None)
-    return checkpoint_path(workspace)
+    return weights(workspace)
 
 
 def barely_labelled(root: Path) -> Workspace:

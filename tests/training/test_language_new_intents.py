@@ -11,11 +11,12 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from tests.training.language_shop import ITEMS, SMALL, messages, small_shop
+from tests.training.language_shop import ITEMS, SMALL, messages, small_shop, weights
 from training import language
+from training.artifacts.trained_state import NotTrained
 from training.cli import app
 from training.data.taught import read_taught, write_taught
-from training.language.checkpoint import checkpoint_path, load
+from training.language.checkpoint import load
 from training.language.corpus import SPLITS, UNSPLIT, LanguageError, read_corpus
 from training.language.new_intents import Examples, learn, read_examples
 from training.workspace import Workspace
@@ -61,11 +62,11 @@ def test_new_messages_are_found_known_ones_too_and_sentiment_stays(shop: Workspa
 
 
 def test_what_would_harm_known_intents_is_refused_and_nothing_changes(shop: Workspace) -> None:
-    before = checkpoint_path(shop).read_bytes()
+    before = weights(shop).read_bytes()
     misleading = [text for _, text, intent, _ in messages(60, seed=2) if intent == "order_status"][:15]
     with pytest.raises(LanguageError, match=r"would fall from .* nothing was changed"):
         learn(shop, Examples(misleading, ["something_else"] * len(misleading)), 0.01, lambda _: None)
-    assert checkpoint_path(shop).read_bytes() == before
+    assert weights(shop).read_bytes() == before
 
 
 def test_a_single_example_is_learned_and_said_to_be_few(shop: Workspace) -> None:
@@ -133,5 +134,5 @@ def test_the_command_says_what_it_did_and_refuses_in_one_line(shop: Workspace, t
     done = CliRunner().invoke(app, ["learn-intents", str(path), "--workspace", str(shop.root), "--json"])
     assert done.exit_code == 0 and '"gift_card"' in done.output
     small_shop(shop.root, sentiment=False)  # other tables now
-    with pytest.raises(LanguageError, match="train language again"):
+    with pytest.raises(NotTrained, match="changed since language was trained; run"):
         learn(shop, _examples(4), 0.01, lambda _: None)

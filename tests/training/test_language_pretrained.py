@@ -18,7 +18,8 @@ from serving.routing.rows import Row
 from serving.routing.understand import UnderstandRouter
 from tests.training.language_shop import SMALL, messages, small_shop
 from training import language
-from training.language.checkpoint import checkpoint_path, load
+from training.artifacts.trained_state import is_trained
+from training.language.checkpoint import load
 from training.language.corpus import LanguageError
 from training.language.pretrained import PretrainedBody, load_pretrained
 
@@ -106,7 +107,7 @@ def test_pickled_weights_and_missing_folders_are_refused_with_the_remedy(
     workspace = small_shop(tmp_path / "shop")
     with pytest.raises(LanguageError):
         language.train(workspace, _config(pickled, "full"), lambda _: None)
-    assert not checkpoint_path(workspace).exists()
+    assert not is_trained(workspace, "language")
 
 
 def test_an_unknown_way_of_tuning_is_refused() -> None:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.language_shop import SMALL, messages, small_shop, write_shop
+from tests.training.language_shop import SMALL, messages, pretend_trained, small_shop, weights, write_shop
 from training import language
+from training.artifacts.trained_state import NotTrained, StateDamaged, is_trained
 from training.language import trainer
-from training.language.checkpoint import checkpoint_path, load
+from training.language.checkpoint import load
 from training.language.corpus import LanguageError
 from training.language.model import Encoder, SmallBody
 from training.workspace import Workspace
@@ -47,21 +48,23 @@ def test_evaluation_sets_the_linear_model_beside(trained: Workspace) -> None:
 
 
 def test_what_was_learned_from_is_never_evaluated_on(trained: Workspace, tmp_path: Path) -> None:
-    with pytest.raises(LanguageError, match="trained on other tables or splits than these"):
+    with pytest.raises(LanguageError, match="trained with other splits than these"):
         language.evaluate(trained, replace(SMALL, seed=1))
     workspace = small_shop(tmp_path)
     language.train(workspace, replace(SMALL, epochs=1), quiet)
     small_shop(tmp_path, sentiment=False)
-    with pytest.raises(LanguageError, match="run 'shopsight train language' again"):
-        language.evaluate(workspace, SMALL)
+    for use in (language.evaluate, language.export):
+        with pytest.raises(NotTrained, match="changed since language was trained; run 'shopsight train"):
+            use(workspace, SMALL)
 
 
 def test_equal_seeds_give_equal_weights_and_others_do_not(trained: Workspace, tmp_path: Path) -> None:
     again = small_shop(tmp_path / "again")
     language.train(again, SMALL, quiet)
-    assert checkpoint_path(again).read_bytes() == checkpoint_path(trained).read_bytes()
+    first = weights(again).read_bytes()
+    assert first == weights(trained).read_bytes()
     language.train(again, replace(SMALL, seed=1, epochs=1), quiet)
-    assert checkpoint_path(again).read_bytes() != checkpoint_path(trained).read_bytes()
+    assert weights(again).read_bytes() != first
 
 
 class Killed(BaseException):
@@ -79,12 +82,13 @@ def test_a_killed_run_goes_on_to_the_same_weights(trained: Workspace, tmp_path: 
 
     with pytest.raises(Killed):
         language.train(workspace, SMALL, until_the_third)
-    assert not checkpoint_path(workspace).exists()
+    assert not is_trained(workspace, "language")
     later: list[str] = []
     language.train(workspace, SMALL, later.append)
     assert any("epoch 3 " in line for line in later) and not any("epoch 2 " in line for line in later)
-    assert checkpoint_path(workspace).read_bytes() == checkpoint_path(trained).read_bytes()
-    assert [p.name for p in checkpoint_path(workspace).parent.iterdir()] == ["model.safetensors"]
+    assert weights(workspace).read_bytes() == weights(trained).read_bytes()
+    folder = weights(workspace).parent
+    assert sorted(p.name for p in folder.parent.iterdir()) == ["state.json", folder.name]
 
 
 def test_a_run_on_other_settings_does_not_go_on_from_a_killed_one(tmp_path: Path) -> None:
@@ -102,7 +106,7 @@ def test_a_run_on_other_settings_does_not_go_on_from_a_killed_one(tmp_path: Path
 
 
 def test_a_failed_run_leaves_the_last_model(trained: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = checkpoint_path(trained).read_bytes()
+    before = weights(trained).read_bytes()
 
     def broken(*_: object) -> float:
         raise Killed
@@ -110,16 +114,19 @@ def test_a_failed_run_leaves_the_last_model(trained: Workspace, monkeypatch: pyt
     monkeypatch.setattr(trainer._Run, "one_epoch", broken)
     with pytest.raises(Killed):
         language.train(trained, replace(SMALL, seed=7), quiet)
-    assert checkpoint_path(trained).read_bytes() == before
+    assert weights(trained).read_bytes() == before
 
 
 def test_a_damaged_checkpoint_is_named_with_the_remedy(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    with pytest.raises(LanguageError, match="no trained language model; run 'shopsight train language'"):
+    with pytest.raises(NotTrained, match="no trained language model; run 'shopsight train language'"):
         load(workspace)
-    checkpoint_path(workspace).parent.mkdir(parents=True)
-    checkpoint_path(workspace).write_bytes(b"cut off")
+    write_shop(tmp_path, [], [])
+    path = pretend_trained(workspace)
     with pytest.raises(LanguageError, match=r"model.safetensors: not a readable checkpoint .* train again"):
+        load(workspace)
+    path.write_bytes(b"changed")
+    with pytest.raises(StateDamaged, match=r"model.safetensors: missing, cut off or changed"):
         load(workspace)
 
 

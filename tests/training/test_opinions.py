@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests.training.language_shop import pretend_trained
 from tests.training.small_shop import START, event, write_shop
 from training.language import checkpoint
 from training.language.checkpoint import Prediction
@@ -58,9 +59,7 @@ class Reader:
 
 @pytest.fixture
 def reader(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Reader:
-    path = checkpoint.checkpoint_path(workspace)
-    path.parent.mkdir(parents=True)
-    path.touch()
+    pretend_trained(workspace)
     made = Reader([])
     monkeypatch.setattr(checkpoint, "load", lambda _: made)
     return made

@@ -13,12 +13,12 @@ import polars as pl
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from serving.contract import ModelContract, read_goldens, read_json
+from serving.contract import ModelContract, read_goldens
 from serving.routing.profile import ProfileRouter
 from serving.routing.rows import Row
 from tests.training.small_shop import event, tastes_shop, write_shop
 from training import profiles
-from training.checkpoints import NotTrained
+from training.artifacts.trained_state import NotTrained, saved_metrics
 from training.goldens import member
 from training.profiles.checkpoint import load
 from training.profiles.choosing import choose_number, comes_back
@@ -145,7 +145,7 @@ def test_evaluate_repeats_the_figures_of_training(trained: tuple[Workspace, dict
     again = profiles.evaluate(workspace, CONFIG)
     assert again["silhouette"] == metrics["silhouette"]
     assert again["silhouette"]["low"] <= again["silhouette"]["value"] <= again["silhouette"]["high"]
-    assert read_json(workspace.checkpoints / "profiles" / "metrics.json")["stability"] == metrics["stability"]
+    assert saved_metrics(workspace, "profiles")["stability"] == metrics["stability"]
 
 
 def test_keys_keep_their_meaning_when_trained_again_on_more(tmp_path: Path) -> None:

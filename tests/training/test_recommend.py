@@ -13,12 +13,12 @@ import polars as pl
 import pytest
 from safetensors.numpy import load_file
 
-from serving.contract import ModelContract, read_goldens, read_json
+from serving.contract import ModelContract, read_goldens
 from serving.routing.recommend import RecommendRouter
 from serving.routing.rows import Row
 from tests.training.small_shop import START, event, tastes_shop, write_shop
 from training import profiles, recommend
-from training.checkpoints import NotTrained
+from training.artifacts.trained_state import NotTrained, saved_metrics
 from training.goldens import member
 from training.recommend.checkpoint import load
 from training.recommend.config import EventWeights, RecommendConfig
@@ -164,10 +164,7 @@ def test_evaluate_repeats_the_figures_of_training(trained: tuple[Workspace, dict
     workspace, metrics = trained
     again = recommend.evaluate(workspace, SMALL)
     assert json.loads(json.dumps(again)) == json.loads(json.dumps(metrics))
-    assert (
-        read_json(workspace.checkpoints / "recommend" / "metrics.json")["recall_at_10"]
-        == again["recall_at_10"]
-    )
+    assert saved_metrics(workspace, "recommend")["recall_at_10"] == again["recall_at_10"]
 
 
 def _router(workspace: Workspace) -> tuple[RecommendRouter, Any]:

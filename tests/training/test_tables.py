@@ -8,15 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from training.data import tables
-from training.data.tables import (
-    SCHEMAS,
-    TablesError,
-    read_snapshot,
-    scan_table,
-    snapshot_sha256,
-    write_tables,
-)
+from training.artifacts import snapshots
+from training.artifacts.snapshots import TablesError, read_snapshot, snapshot_sha256
+from training.data.tables import SCHEMAS, scan_table, write_tables
 
 
 def _labels(*labels: str) -> pl.DataFrame:
@@ -51,14 +45,15 @@ def test_a_kill_before_the_manifest_leaves_the_last_snapshot(
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tables.json, "dump", killed)
+    monkeypatch.setattr(snapshots, "write_text", killed)
     with pytest.raises(KeyboardInterrupt):
         write_tables(tmp_path, {"labels": _labels("half", "written")})
     monkeypatch.undo()
     assert scan_table(tmp_path, "labels").collect()["label"].to_list() == ["good"]
     write_tables(tmp_path, {"labels": _labels("next")})
     assert scan_table(tmp_path, "labels").collect()["label"].to_list() == ["next"]
-    assert len(list((tmp_path / "labels").glob("part-*.parquet"))) == 1
+    left = [pl.read_parquet(path)["label"].to_list() for path in (tmp_path / "labels").glob("*")]
+    assert sorted(left) == [["good"], ["next"]]  # this process has opened the first
 
 
 def test_a_full_disk_leaves_the_last_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

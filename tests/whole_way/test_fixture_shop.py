@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from tests.whole_way.conftest import QUICK, ROOT, Command
-from training.data.tables import read_snapshot
+from training.artifacts.snapshots import read_snapshot
 from training.workspace import Workspace
 
 

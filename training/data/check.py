@@ -9,8 +9,9 @@ from typing import Any
 
 import polars as pl
 
+from training.artifacts.snapshots import read_snapshot
 from training.data.money import NO_CURRENCY, line_total, totals
-from training.data.tables import read_snapshot, scan_table
+from training.data.tables import scan_table
 
 COMPARE = "hold these against the shop's own books before anything is learned from them"
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from kernels import backend
 from serving.forgotten import Forgotten
 from serving.pseudonym import PseudonymKey
+from training.artifacts.snapshots import SNAPSHOT_FILE, read_snapshot, snapshot_sha256, writing
 from training.data.consents import consents_table
 from training.data.contacts import write_contacts
 from training.data.conventions import Convention
@@ -35,14 +36,7 @@ from training.data.quarantine import REASONS, named, relative_name, write_quaran
 from training.data.quarantine import SCHEMA as QUARANTINE
 from training.data.readers import files_of
 from training.data.sources import IngestError, Source, consent_defaults, load_currencies, load_sources
-from training.data.tables import (
-    SCHEMAS,
-    SNAPSHOT_FILE,
-    SnapshotWriter,
-    read_snapshot,
-    scan_table,
-    snapshot_sha256,
-)
+from training.data.tables import SCHEMAS, SnapshotWriter, read_table
 from training.report.linkage import linkage_row, write_linkage_report
 from training.workspace import Workspace
 
@@ -139,11 +133,19 @@ def ingest(
     The same files give the same snapshot, in any order of rows or of adding them; files that were read
     before are not read again, and when nothing changed at all nothing is done. Refused rows go to the
     workspace's quarantine with file, row and reason. A customer known from an earlier run keeps their
-    customer_id. Raises IngestError, with what, where and the remedy, before anything is written.
+    customer_id. Raises IngestError, with what, where and the remedy, before anything is written. Another
+    ingest of the workspace is waited for.
     """
     show = progress or (lambda _: None)
-    clock = _Clock()
     _check_writable(workspace.root)
+    with writing(workspace.tables, "ingest", show):
+        return _ingest(sources_file, workspace, key, show)
+
+
+def _ingest(
+    sources_file: Path, workspace: Workspace, key: PseudonymKey, show: Callable[[str], None]
+) -> IngestReport:
+    clock = _Clock()
     sources = load_sources(sources_file)
     forgotten = Forgotten.read(workspace.root)
     intake = Intake(workspace.intake, Gone(forgotten, key) if forgotten.tombstones else None)
@@ -362,7 +364,7 @@ def _seen_ids(loaded: list[Loaded]) -> pl.DataFrame:
 def _previous_identities(workspace: Workspace) -> pl.DataFrame:
     if not (workspace.tables / SNAPSHOT_FILE).is_file():
         return pl.DataFrame(schema=SCHEMAS["identities"])
-    return scan_table(workspace.tables, "identities").collect()
+    return read_table(workspace.tables, "identities")
 
 
 def _account(loaded: list[Loaded], refused: pl.DataFrame) -> tuple[pl.DataFrame, tuple[FileReport, ...]]:

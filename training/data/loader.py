@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.routing.arrays import map_safetensors
-from training.export import replaced_folder
+from training.artifacts.folders import replaced_folder
 from training.recommend.tensor_file import write_tensors
 
 COLUMNS_FILE = "columns.safetensors"

@@ -9,7 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from training.data.tables import MONEY, PRICE, read_snapshot, scan_table
+from training.artifacts.snapshots import read_snapshot
+from training.data.tables import MONEY, PRICE, scan_table
 
 NO_CURRENCY = "without a currency"
 

@@ -1,14 +1,7 @@
-"""The workspace's tables: Parquet files behind one snapshot manifest that is replaced atomically.
-
-Readers see the whole of one snapshot: files are written under new names first, then `snapshot.json` is
-renamed into place, then files that no snapshot names any more are removed. A kill at any moment leaves the
-last complete snapshot readable.
-"""
+"""The workspace's tables: their columns, and their rows in snapshots (training/artifacts/snapshots.py)."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -17,9 +10,18 @@ import polars as pl
 
 from serving.contract import sha256_of
 from serving.forgotten import Forgotten
-
-FORMAT_VERSION = 1
-SNAPSHOT_FILE = "snapshot.json"
+from training.artifacts.snapshots import (
+    FORMAT_VERSION,
+    SNAPSHOT_FILE,
+    Manifest,
+    TablesError,
+    collect,
+    commit,
+    content_sha256,
+    opened,
+    present,
+    writing,
+)
 
 _UTC = pl.Datetime("us", "UTC")
 MONEY = pl.Decimal(18, 4)
@@ -144,27 +146,22 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 }
 
 
-class TablesError(RuntimeError):
-    """The workspace's tables are missing or do not match their manifest."""
-
-
-def read_snapshot(tables: Path) -> dict[str, Any]:
-    """Return the manifest of the current snapshot; raises TablesError when there is none."""
-    path = tables / SNAPSHOT_FILE
-    if not path.is_file():
-        raise TablesError(f"no tables under {tables}; run 'shopsight ingest SOURCES.toml' first")
-    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise TablesError(f"{path}: format_version {manifest.get('format_version')} is not {FORMAT_VERSION}")
-    return manifest
-
-
 def scan_table(tables: Path, name: str, *, forgotten: bool = False) -> pl.LazyFrame:
-    """Scan one table of the current snapshot; a table without rows has its schema all the same.
+    """Scan one table of the present snapshot; a table without rows has its schema all the same.
 
-    Rows of forgotten customers are left out, unless `forgotten` asks for them: to erase them.
+    The parts stay readable until this process ends, whatever is committed meanwhile, unless rows in them are
+    erased. Rows of forgotten customers are left out, unless `forgotten` asks for them: to erase them.
     """
-    entry = read_snapshot(tables)["tables"].get(name)
+    return _scan(tables, opened(tables), name, forgotten)
+
+
+def read_table(tables: Path, name: str, *, forgotten: bool = False) -> pl.DataFrame:
+    """Read one table of the present snapshot into memory, as `scan_table`; for a writer, inside `writing`."""
+    return _scan(tables, present(tables)[0], name, forgotten).collect()
+
+
+def _scan(tables: Path, manifest: Manifest, name: str, forgotten: bool) -> pl.LazyFrame:
+    entry = manifest["tables"].get(name)
     if entry is None or not entry["files"]:
         return pl.LazyFrame(schema=SCHEMAS[name])
     rows = pl.scan_parquet([tables / f["path"] for f in entry["files"]])
@@ -174,28 +171,19 @@ def scan_table(tables: Path, name: str, *, forgotten: bool = False) -> pl.LazyFr
     return rows
 
 
-def snapshot_sha256(tables: Path) -> str:
-    """Return the hash of the snapshot's content: equal tables give equal hashes."""
-    return _content_sha256(read_snapshot(tables))
-
-
-def _content_sha256(manifest: dict[str, Any]) -> str:
-    content = {n: [f["sha256"] for f in t["files"]] for n, t in manifest["tables"].items()}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 class SnapshotWriter:
     """Writes the next snapshot: parts of tables one after the other, then `commit` in one step.
 
-    Nobody sees a part before `commit`; without it the parts are removed by the next one.
+    Used inside `writing`, which holds the lock. Nobody sees a part before `commit`; without it the parts are
+    removed by the next one.
     """
 
     def __init__(self, tables: Path) -> None:
         tables.mkdir(parents=True, exist_ok=True)
         self._tables = tables
-        self._manifest: dict[str, Any] = {"format_version": FORMAT_VERSION, "tables": {}, "note": {}}
+        self._manifest: Manifest = {"format_version": FORMAT_VERSION, "tables": {}, "note": {}}
         if (tables / SNAPSHOT_FILE).is_file():
-            self._manifest = read_snapshot(tables)
+            self._manifest = present(tables)[0]
         self._named: set[str] = set()
 
     def add(self, name: str, frame: pl.DataFrame) -> None:
@@ -218,7 +206,7 @@ class SnapshotWriter:
 
     def sha256(self) -> str:
         """The hash of the snapshot's content as it would be committed now."""
-        return _content_sha256(self._manifest)
+        return content_sha256(self._manifest)
 
     def paths(self, name: str) -> list[Path]:
         """The files of a table as they would be committed now."""
@@ -231,49 +219,53 @@ class SnapshotWriter:
         """
         if note is not None:
             self._manifest["note"] = note
-        _write_manifest(self._tables, self._manifest)
+        commit(self._tables, self._manifest)
+        collect(self._tables, even_if_read=False)
 
 
 def write_tables(
-    tables: Path, frames: dict[str, pl.DataFrame], *, note: dict[str, Any] | None = None
+    tables: Path,
+    frames: dict[str, pl.DataFrame],
+    *,
+    note: dict[str, Any] | None = None,
+    erase_old: bool = False,
 ) -> None:
-    """Replace the named tables in one step, one part each; as SnapshotWriter otherwise."""
-    writer = SnapshotWriter(tables)
-    for name, frame in frames.items():
-        writer.add(name, frame)
-    writer.commit(note)
+    """Replace the named tables in one step, one part each; as SnapshotWriter otherwise.
+
+    erase_old: what was in them must be nowhere afterwards: earlier snapshots do not wait for their readers.
+    """
+    with writing(tables, "write tables"):
+        writer = SnapshotWriter(tables)
+        for name, frame in frames.items():
+            writer.add(name, frame)
+        writer.commit(note)
+        if erase_old:
+            collect(tables, even_if_read=True)
 
 
 def rewrite_tables(tables: Path, keep: dict[str, pl.Expr]) -> dict[str, int]:
     """Keep the rows of the named tables for which an expression holds; returns rows removed by table.
 
-    Files without a row to remove stay as they are; all tables change in one snapshot.
+    Files without a row to remove stay as they are; all tables change in one snapshot. Every other snapshot is
+    removed at once, also one that a process reads: what is erased is nowhere afterwards.
     """
-    manifest, removed = read_snapshot(tables), {}
-    for name, expression in keep.items():
-        entry = manifest["tables"].get(name, {"files": []})
-        files, count = [], 0
-        for file in entry["files"]:
-            rows = pl.read_parquet(tables / file["path"])
-            left = rows.filter(expression)
-            count += rows.height - left.height
-            files.append(file if left.height == rows.height else _write_part(tables, name, left))
-        if count:
-            manifest["tables"][name] = entry | {"files": files, "rows": entry["rows"] - count}
-            removed[name] = count
-    if removed:
-        _write_manifest(tables, manifest)
+    with writing(tables, "forget"):
+        manifest, removed = present(tables)[0], {}
+        for name, expression in keep.items():
+            entry = manifest["tables"].get(name, {"files": []})
+            files, count = [], 0
+            for file in entry["files"]:
+                rows = pl.read_parquet(tables / file["path"])
+                left = rows.filter(expression)
+                count += rows.height - left.height
+                files.append(file if left.height == rows.height else _write_part(tables, name, left))
+            if count:
+                manifest["tables"][name] = entry | {"files": files, "rows": entry["rows"] - count}
+                removed[name] = count
+        if removed:
+            commit(tables, manifest)
+        collect(tables, even_if_read=True)
     return removed
-
-
-def _write_manifest(tables: Path, manifest: dict[str, Any]) -> None:
-    staged = tables / f".{SNAPSHOT_FILE}.{os.getpid()}"
-    with staged.open("w", encoding="utf-8") as stream:
-        json.dump(manifest, stream, indent=1, sort_keys=True)
-        stream.flush()
-        os.fsync(stream.fileno())
-    staged.replace(tables / SNAPSHOT_FILE)
-    _remove_unnamed(tables, manifest)
 
 
 def _write_part(tables: Path, name: str, frame: pl.DataFrame) -> dict[str, Any]:
@@ -287,10 +279,3 @@ def _write_part(tables: Path, name: str, frame: pl.DataFrame) -> dict[str, Any]:
     final = folder / f"part-{digest[:16]}.parquet"
     staged.replace(final)
     return {"path": str(final.relative_to(tables)), "sha256": digest, "rows": frame.height}
-
-
-def _remove_unnamed(tables: Path, manifest: dict[str, Any]) -> None:
-    named = {f["path"] for t in manifest["tables"].values() for f in t["files"]}
-    for path in tables.glob("*/part-*.parquet"):
-        if str(path.relative_to(tables)) not in named:
-            path.unlink()

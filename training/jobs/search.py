@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from serving.durable import write_text
-from training.checkpoints import search_folder
+from training.artifacts.snapshots import snapshot_sha256
+from training.artifacts.trained_state import search_folder
 from training.config import as_dict
-from training.data.tables import snapshot_sha256
 from training.jobs.cluster import Resources, require_room
 from training.jobs.errors import JobError, explained
 from training.jobs.launch import environment

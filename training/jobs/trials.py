@@ -11,7 +11,7 @@ from typing import Any
 
 from serving.contract import read_json
 from serving.durable import write_text
-from training.checkpoints import search_folder
+from training.artifacts.trained_state import search_folder
 from training.recipes import Recipe
 from training.workspace import Workspace
 
@@ -73,13 +73,13 @@ def _factorization(workspace: Workspace, recipe: Recipe, folder: Path, keep: Rep
 
 
 def _towers(workspace: Workspace, recipe: Recipe, folder: Path, keep: Report) -> None:
-    from training.data.tables import snapshot_sha256
+    from training.artifacts.snapshots import snapshot_sha256
     from training.recommend.embedding import trainer
     from training.recommend.embedding.fitting import fit
 
     config = recipe.embedding
-    trainer._prepare(workspace, config, folder)
-    task = trainer._task(folder, "chosen", config, snapshot_sha256(workspace.tables))
+    trainer.prepare(workspace, config, folder, lambda _: None)
+    task = trainer.task(folder, "chosen", config, snapshot_sha256(workspace.tables))
     fit(task, config.two_tower.loop, folder / "chosen", on_epoch=lambda one: keep(one.epoch, one.metrics))
 
 

@@ -1,7 +1,4 @@
-"""What training leaves behind: one safetensors file with the weights, and all else as JSON in its header.
-
-One file, so that one rename replaces the whole of it and a reader never sees half a model.
-"""
+"""What training leaves behind: one safetensors file with the weights, and all else as JSON in its header."""
 
 from __future__ import annotations
 
@@ -22,6 +19,7 @@ from tokenizers import Tokenizer
 
 from serving.routing.scope import Abstention
 from serving.routing.texts import Texts, read_texts
+from training.artifacts.trained_state import TrainedState, Training, opened
 from training.language.batches import in_order
 from training.language.config import LanguageConfig
 from training.language.corpus import Corpus, LanguageError, read_corpus
@@ -29,7 +27,9 @@ from training.language.model import Encoder, SmallBody
 from training.language.pretrained import PretrainedBody, rebuilt
 from training.workspace import Workspace
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
+FAMILY = "language"
+MODEL_FILE = "model.safetensors"
 INPUTS = ("TOKEN_ID", "LENGTH", "CODE_POINT")
 _PREDICT_TOKENS = 4096
 
@@ -90,8 +90,8 @@ class Prediction:
 class LanguageModel:
     """A trained encoder with its tokeniser, classes, temperatures, and when its intents are withheld.
 
-    data_sha256: of the tables' snapshot that it was trained on. several_threshold: how likely an
-    intent must be to be told as one of several; None: every message that it learned from has one.
+    several_threshold: how likely an intent must be to be told as one of several; None: every message that it
+    learned from has one.
     """
 
     encoder: Encoder
@@ -100,7 +100,6 @@ class LanguageModel:
     temperature: dict[str, float]
     abstention: Abstention | None
     config: LanguageConfig
-    data_sha256: str = ""
     several_threshold: float | None = None
 
     def predict(self, texts: Sequence[str]) -> Prediction:
@@ -124,7 +123,7 @@ class LanguageModel:
         """Return a unit vector of each text, float32 [n, num_features]: near where texts mean alike."""
         return understood(self.encoder, read_texts(self.tokenizer, texts, self.config.max_tokens))[0]
 
-    def save(self, path: Path) -> None:
+    def write(self, path: Path) -> None:
         """Write the model to `path`, replacing an earlier one in one step."""
         about = {
             "format_version": FORMAT_VERSION,
@@ -132,7 +131,6 @@ class LanguageModel:
             "temperature": self.temperature,
             "abstention": self.abstention and self.abstention.as_dict(),
             "config": asdict(self.config),
-            "data_sha256": self.data_sha256,
             "several_threshold": self.several_threshold,
         }
         header = {"about": json.dumps(about), "tokenizer": self.tokenizer.to_str()}
@@ -146,20 +144,29 @@ def corpus_of(workspace: Workspace, model: LanguageModel) -> Corpus:
     return read_corpus(workspace, model.config).numbered_as(model.classes)
 
 
-def checkpoint_path(workspace: Workspace) -> Path:
-    """Return where the trained language model of a workspace lies."""
-    return workspace.root / "checkpoints" / "language" / "model.safetensors"
+def save(run: Training, model: LanguageModel) -> None:
+    """Replace the trained language model in one step; nothing is known yet of how good it is."""
+    with run.saved(FORMAT_VERSION, asdict(model.config), facts={}, metrics={}) as folder:
+        model.write(folder / MODEL_FILE)
 
 
 def load(workspace: Workspace) -> LanguageModel:
-    """Load the workspace's trained model; raises LanguageError naming the file and the remedy."""
-    return load_file(checkpoint_path(workspace))
+    """Read the workspace's trained model; raises NotTrained and StateDamaged with the remedy."""
+    with opened(workspace, FAMILY, FORMAT_VERSION) as state:
+        return load_file(state.folder / MODEL_FILE)
+
+
+def load_current(workspace: Workspace) -> tuple[TrainedState, LanguageModel]:
+    """Read the trained model; raises NotTrained also when the tables changed since the training."""
+    with opened(workspace, FAMILY, FORMAT_VERSION) as state:
+        state.require_present_tables(workspace)
+        return state, load_file(state.folder / MODEL_FILE)
 
 
 def load_file(path: Path) -> LanguageModel:
     """Load a trained model from its file; raises LanguageError naming the file and the remedy."""
     if not path.is_file():
-        raise LanguageError(f"{path}: no trained language model; run 'shopsight train language' first")
+        raise LanguageError(f"{path}: no such file; name a {MODEL_FILE} that a training has written")
     tensors, header = load_tensors(path)
     about = json.loads(header["about"])
     if about["format_version"] != FORMAT_VERSION:
@@ -188,7 +195,6 @@ def load_file(path: Path) -> LanguageModel:
         about["temperature"],
         abstention,
         config,
-        about["data_sha256"],
         about["several_threshold"],
     )
 

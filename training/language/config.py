@@ -20,8 +20,8 @@ class LanguageConfig:
         what of it learns, "full", "lora" (low-rank adapters, merged when it is saved) or "frozen", at
         encoder_learning_rate.
     pretrain_epochs: over all texts outside validation and test, in which hidden tokens are guessed first.
-    teacher: model.safetensors of another run, whose probabilities are teacher_weight of what labelled
-        messages teach, and all that unlabelled ones do.
+    teacher: workspace of another run, or its model.safetensors, whose probabilities are teacher_weight of
+        what labelled messages teach, and all that unlabelled ones do.
     width, layers, heads, conv_widths (in tokens): of the encoder.
     ngram_slots: rows of the table that hashed n-grams share; longest_ngram: in characters.
     dropout, embedding_dropout, head_dropout, word_dropout, ngram_dropout, token_splits (the share of tokens

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from serving.contract import write_json
-from training.data.tables import snapshot_sha256
+from training.artifacts.snapshots import on_one_snapshot
+from training.artifacts.trained_state import write_metrics
 from training.language import abstention
 from training.language.answers import answering
 from training.language.answers import figures as answer_figures
 from training.language.calibration import several
-from training.language.checkpoint import LanguageModel, checkpoint_path, corpus_of, load
+from training.language.checkpoint import LanguageModel, corpus_of, load_current
 from training.language.config import LanguageConfig
 from training.language.corpus import TASKS, Corpus, LanguageError
 from training.language.linear import fit_linear, fit_linear_sets
@@ -33,19 +33,20 @@ PROTOCOL = (
 )
 
 
+@on_one_snapshot
 def evaluate(workspace: Workspace, config: LanguageConfig) -> dict[str, Any]:
     """Measure the trained model on the test split (validation where there is none) and keep the figures.
 
     Per task: accuracy, macro F1, expected calibration error, the pairs confused most, the linear model's
     accuracy. For intents also what abstention does, to messages in scope and out of it, how answers are
-    found, and what moved of late (watch.py). Raises LanguageError when the tables or the splits are not those
-    of the training.
+    found, and what moved of late (watch.py). Raises NotTrained when the tables are not those of the training,
+    LanguageError when the splits are not.
     """
-    model = load(workspace)
-    if model.data_sha256 != snapshot_sha256(workspace.tables) or not _same_splits(model.config, config):
+    state, model = load_current(workspace)
+    if not _same_splits(model.config, config):
         raise LanguageError(
-            f"{checkpoint_path(workspace)}: trained on other tables or splits than these, so that texts it "
-            "has learned from could be held out now; run 'shopsight train language' again"
+            f"{workspace.root}: the language model was trained with other splits than these, so that texts "
+            "it has learned from could be held out now; run 'shopsight train language' again"
         )
     corpus = corpus_of(workspace, model)
     figures: dict[str, Any] = {"protocol": PROTOCOL, "notes": list(corpus.notes)}
@@ -61,7 +62,7 @@ def evaluate(workspace: Workspace, config: LanguageConfig) -> dict[str, Any]:
         figures["answers"] = answer_figures(answers.index, answers.rule, model, corpus)
     if model.abstention is not None:
         figures["watch"] = watch(workspace, model)
-    write_json(checkpoint_path(workspace).with_name("metrics.json"), figures)
+    write_metrics(workspace, state, figures)
     return figures
 
 

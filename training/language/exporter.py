@@ -11,13 +11,14 @@ from typing import Any, cast
 
 from safetensors.numpy import save_file
 
-from serving.contract import METRICS_FILE, Bounds, TensorSpec, read_json, write_goldens, write_json
+from serving.contract import METRICS_FILE, Bounds, TensorSpec, write_goldens, write_json
 from serving.routing.answers import ENTRIES_FILE, INDEX_FILE
 from serving.routing.tensors import UNDERSTAND
+from training.artifacts.snapshots import on_one_snapshot
 from training.export import model_folder, write_contract
 from training.language.answers import answering
 from training.language.calibration import calibrated
-from training.language.checkpoint import INPUTS, LanguageModel, checkpoint_path, corpus_of, load
+from training.language.checkpoint import INPUTS, LanguageModel, corpus_of, load_current
 from training.language.config import LanguageConfig
 from training.language.corpus import Corpus, LanguageError
 from training.language.goldens import GOLDEN_TEXTS, encoder_golden, understand_goldens
@@ -29,19 +30,20 @@ from training.workspace import Workspace
 MAX_BATCH_SIZE = 256
 
 
+@on_one_snapshot
 def export(workspace: Workspace, config: LanguageConfig) -> list[Path]:
     """Write models/intent_encoder and models/understand from the trained model; returns both folders.
 
-    Raises LanguageError when nothing is trained, or when there is no intent head to serve.
+    Raises NotTrained when nothing is trained or the tables changed since, LanguageError when there is no
+    intent head to serve.
     """
-    model = load(workspace)
+    state, model = load_current(workspace)
     if not model.classes.get("intent"):
         raise LanguageError(
-            f"{checkpoint_path(workspace)}: trained without intents, which `understand` answers with; "
-            "ingest messages with intent labels and train again"
+            f"{workspace.root}: the language model was trained without intents, which `understand` answers "
+            "with; ingest messages with intent labels and train again"
         )
-    metrics_path = checkpoint_path(workspace).with_name("metrics.json")
-    metrics = read_json(metrics_path) if metrics_path.is_file() else {}
+    metrics = dict(state.metrics)
     with tempfile.TemporaryDirectory(prefix="shopsight-graph-") as scratch:
         graph = Path(scratch) / "model.onnx"
         write_graph(model, graph)
@@ -49,8 +51,8 @@ def export(workspace: Workspace, config: LanguageConfig) -> list[Path]:
             corpus = corpus_of(workspace, model)
             model, metrics["int8"] = quantised(model, corpus, graph)
         return [
-            _export_encoder(workspace, model, metrics, graph),
-            _export_understand(workspace, model, metrics, config.max_text_bytes),
+            _export_encoder(workspace, state.data_sha256, model, metrics, graph),
+            _export_understand(workspace, state.data_sha256, model, metrics, config.max_text_bytes),
         ]
 
 
@@ -80,7 +82,7 @@ def quantised(model: LanguageModel, corpus: Corpus, graph: Path) -> tuple[Langua
 
 
 def _export_encoder(
-    workspace: Workspace, model: LanguageModel, metrics: Mapping[str, Any], graph: Path
+    workspace: Workspace, data_sha256: str, model: LanguageModel, metrics: Mapping[str, Any], graph: Path
 ) -> Path:
     heads = {task: names for task, names in model.classes.items() if names}
     with model_folder(workspace, "intent_encoder") as folder:
@@ -89,7 +91,7 @@ def _export_encoder(
         write_goldens(folder, [encoder_golden(model, text) for text in GOLDEN_TEXTS])
         write_contract(
             folder,
-            workspace=workspace,
+            data_sha256=data_sha256,
             name="intent_encoder",
             kind="onnx",
             inputs=[
@@ -110,7 +112,11 @@ def _export_encoder(
 
 
 def _export_understand(
-    workspace: Workspace, model: LanguageModel, metrics: Mapping[str, Any], max_text_bytes: int
+    workspace: Workspace,
+    data_sha256: str,
+    model: LanguageModel,
+    metrics: Mapping[str, Any],
+    max_text_bytes: int,
 ) -> Path:
     assert model.abstention is not None  # there are intents
     answers = answering(workspace, model)
@@ -128,7 +134,7 @@ def _export_understand(
         write_goldens(folder, understand_goldens(model, answers))
         write_contract(
             folder,
-            workspace=workspace,
+            data_sha256=data_sha256,
             name="understand",
             kind="router",
             inputs=[replace(spec, bounds=Bounds(max_bytes=max_text_bytes)) for spec in UNDERSTAND.inputs],

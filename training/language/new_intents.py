@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from serving.routing.texts import Texts, read_texts
-from training.data.tables import snapshot_sha256
+from training.artifacts.trained_state import training
 from training.data.taught import read_taught, with_examples, write_taught
 from training.language.calibration import settled
-from training.language.checkpoint import LanguageModel, as_tensors, checkpoint_path, corpus_of, load
+from training.language.checkpoint import FAMILY, LanguageModel, as_tensors, corpus_of, load_current, save
 from training.language.corpus import Corpus, LanguageError
 from training.language.model import Encoder
 from training.workspace import Workspace
@@ -73,13 +73,22 @@ def learn(workspace: Workspace, examples: Examples, most_loss: float, progress: 
     The accuracy on the validation messages of the known intents may fall by most_loss (0.01 is a hundredth)
     and no more: else LanguageError, and the model stays as it was. The examples are kept, masked as
     messages are (training/data/taught.py): every later training learns from them, too. What the new intents
-    reach is told by two halves of their examples, each asked of what the other taught. Raises LanguageError
-    also when the tables are not those of the training, whose messages are read again.
+    reach is told by two halves of their examples, each asked of what the other taught. Raises NotTrained
+    when the tables are not those of the training, whose messages are read again.
     """
+    with training(workspace, FAMILY, "learn-intents") as run:
+        learned, figures = _learned(workspace, examples, most_loss, progress)
+        table = pl.DataFrame({"text": examples.texts, "intent": examples.intents})
+        write_taught(workspace.taught, with_examples(read_taught(workspace.taught), table))
+        save(run, learned)
+        return figures
+
+
+def _learned(
+    workspace: Workspace, examples: Examples, most_loss: float, progress: Progress
+) -> tuple[LanguageModel, dict[str, Any]]:
     began = time.monotonic()
-    model = load(workspace)
-    if model.data_sha256 != snapshot_sha256(workspace.tables):
-        raise LanguageError(f"{checkpoint_path(workspace)}: trained on other tables; train language again")
+    _, model = load_current(workspace)
     corpus = corpus_of(workspace, model)
     figures: dict[str, Any] = {"new_intents": _halves(model, corpus, examples)}
     learned = extended(model, corpus, examples)
@@ -98,10 +107,7 @@ def learn(workspace: Workspace, examples: Examples, most_loss: float, progress: 
             f"the known intents would fall from {before:.4f} to {after:.4f} on validation, more than "
             f"{most_loss:g}; nothing was changed: give clearer examples, or allow it with --most-loss"
         )
-    table = pl.DataFrame({"text": examples.texts, "intent": examples.intents})
-    write_taught(workspace.taught, with_examples(read_taught(workspace.taught), table))
-    learned.save(checkpoint_path(workspace))
-    return figures
+    return learned, figures
 
 
 def taught_again(

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,17 +20,19 @@ from torch.nn import functional
 
 from kernels.threads import num_threads
 from serving.routing.texts import Texts, read_texts
-from training.data.tables import snapshot_sha256
+from training.artifacts.trained_state import training
 from training.data.taught import read_taught
 from training.language.batches import in_order, shuffled
 from training.language.calibration import settled
 from training.language.checkpoint import (
+    FAMILY,
     LanguageModel,
     as_tensors,
-    checkpoint_path,
+    load,
     load_file,
     load_tensors,
     predict_logits,
+    save,
     save_tensors,
 )
 from training.language.config import LanguageConfig
@@ -60,17 +62,17 @@ def train(workspace: Workspace, config: LanguageConfig, progress: Progress) -> d
     """Train one encoder with a head per labelled task on the workspace's messages and save it.
 
     A killed run goes on after its last finished epoch when data and settings are the same. Returns the
-    figures on validation; raises LanguageError when there is nothing to learn from.
+    figures on validation; raises LanguageError when there is nothing to learn from, Busy when another process
+    trains the model.
     """
-    corpus = read_corpus(workspace, config)
-    for note in corpus.notes:
-        progress(note)
-    resume = checkpoint_path(workspace).with_name("resume.safetensors")
-    model, figures = fit(corpus, config, progress, resume)
-    model = taught_again(model, corpus, read_taught(workspace.taught), progress)
-    replace(model, data_sha256=snapshot_sha256(workspace.tables)).save(checkpoint_path(workspace))
-    resume.unlink(missing_ok=True)
-    return figures
+    with training(workspace, FAMILY) as run:
+        corpus = read_corpus(workspace, config)
+        for note in corpus.notes:
+            progress(note)
+        model, figures = fit(corpus, config, progress, run.under_way / "resume.safetensors")
+        model = taught_again(model, corpus, read_taught(workspace.taught), progress)
+        save(run, model)
+        return figures
 
 
 def fit(
@@ -114,7 +116,7 @@ class _Run:
     def __init__(self, corpus: Corpus, config: LanguageConfig, tokenizer: Tokenizer, body: nn.Module) -> None:
         self.corpus, self.config, self.tokenizer = corpus, config, tokenizer
         self.tasks = [task for task in TASKS if corpus.classes[task]]
-        teacher = load_file(Path(config.teacher)) if config.teacher else None
+        teacher = _teacher(Path(config.teacher)) if config.teacher else None
         self.train_rows = _train_rows(corpus, unlabelled=teacher is not None)
         said = taught(teacher, corpus, self.train_rows) if teacher else {}
         self.targets = Targets(corpus, self.train_rows, said, config.teacher_weight)
@@ -244,10 +246,13 @@ class _Run:
         save_tensors(path, tensors, {"fingerprint": self._fingerprint(), "stands": json.dumps(stands)})
 
     def load(self, path: Path | None) -> bool:
-        """Go on from `path` if it was written for the same data and settings; else start anew."""
+        """Go on from `path` if it is whole and of the same data and settings; else start anew."""
         if path is None or not path.is_file():
             return False
-        tensors, header = load_tensors(path)
+        try:
+            tensors, header = load_tensors(path)
+        except LanguageError:
+            return False
         if header.get("fingerprint") != self._fingerprint():
             return False
         part = _parts(tensors)
@@ -261,6 +266,10 @@ class _Run:
         stands = json.loads(header["stands"])
         self.epoch, self.stale, self.best_score = stands["epoch"], stands["stale"], stands["best_score"]
         return True
+
+
+def _teacher(path: Path) -> LanguageModel:
+    return load(Workspace(path)) if path.is_dir() else load_file(path)
 
 
 def _train_rows(corpus: Corpus, *, unlabelled: bool) -> Rows:

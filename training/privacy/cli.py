@@ -67,7 +67,9 @@ def forget_command(
     retrain: Annotated[
         bool, typer.Option("--retrain", help="Then train, export and publish again without the customers.")
     ] = False,
-    recipe: Annotated[str, typer.Option(help="The recipe that --retrain trains by.")] = "default",
+    recipe: Annotated[
+        str, typer.Option(help="The recipe of --retrain, for what was never trained.")
+    ] = "default",
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan or the receipt as JSON.")] = False,
 ) -> None:
     """Erase customers from tables, quarantine, models and every kept release, for good, with a receipt.
@@ -104,7 +106,7 @@ def forget_command(
         where, key, source, list(lines), repositories, say, skip_unknown=skip_unknown, mask=mask_mentions
     )
     if retrain:
-        _retrain(where, recipe, receipt.learned_before, repositories, say)
+        _retrain(where, recipe, repositories, say)
     if as_json:
         typer.echo(json.dumps(asdict(receipt)))
     else:
@@ -209,16 +211,17 @@ def _show_receipt(console: Console, where: Any, receipt: Receipt, *, retrained: 
         say(f"weights of {learned} were learned with them too: 'shopsight train' learns without")
 
 
-def _retrain(where: Any, name: str, trained: tuple[str, ...], repositories: list[Any], say: Any) -> None:
+def _retrain(where: Any, name: str, repositories: list[Any], say: Any) -> None:
     from serving.repository import publish
     from training import families
     from training.recipes import recipe
 
-    chosen = recipe(name)
-    for family in (one for one in families.FAMILIES if one in trained):
+    chosen = families.as_trained(where, recipe(name))
+    trained = families.ever_trained(where)
+    for family in trained:
         families.train(where, chosen, family, say)
         families.evaluate(where, chosen, family)
-    families.export(where, chosen, [one for one in families.FAMILIES if one in trained])
+    families.export(where, chosen, trained)
     for target in repositories:
         publish(where.models, target.path, server=target.server, progress=say)
 

@@ -18,9 +18,11 @@ from serving.pseudonym import PseudonymKey
 from serving.release import releases
 from serving.repository import republish
 from serving.undo import ModelServer
+from training.artifacts.snapshots import snapshot_sha256
+from training.artifacts.trained_state import is_trained
 from training.data.forgetting import word_hash
 from training.data.phrases import Phrase
-from training.data.tables import snapshot_sha256
+from training.families import FAMILIES
 from training.privacy import places
 from training.privacy.artefacts import drop_quotes, erase_people, quotes_messages
 from training.privacy.mentions import Mention, mask_mentions, mentions, names_of, with_initials
@@ -162,7 +164,7 @@ def forget(
             "touched: correct them, or pass over them with skip_unknown where others are known"
         )
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    trained = tuple(sorted(path.name for path in workspace.checkpoints.glob("[!.]*")))
+    trained = tuple(family for family in FAMILIES if is_trained(workspace, family))
     receipt = Receipt(
         forgotten_at=now,
         key_id=key.key_id,

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import polars as pl
 
 from serving.pseudonym import PseudonymKey
+from training.artifacts.snapshots import writing
 from training.data.phrases import Finder, Phrase, phrases_of
 from training.data.quarantine import read_quarantine, write_quarantine
-from training.data.tables import scan_table, write_tables
+from training.data.tables import read_table, scan_table, write_tables
 from training.data.taught import read_taught, write_taught
 from training.privacy.people import Person
 from training.privacy.places import QUARANTINE, TABLES, TAUGHT, contacts_of, is_theirs, taught_by, whose
@@ -70,9 +71,10 @@ def mentions(
 def mask_mentions(workspace: Workspace, phrases: Collection[Phrase]) -> None:
     """Replace the phrases by [name], [mail] and [phone] in every place that `mentions` searches."""
     finder = Finder(phrases)
-    messages = scan_table(workspace.tables, "messages", forgotten=True).collect()
-    if (masked := _masked(messages, "text", finder)) is not None:
-        write_tables(workspace.tables, {"messages": masked})
+    with writing(workspace.tables, "forget"):
+        messages = read_table(workspace.tables, "messages", forgotten=True)
+        if (masked := _masked(messages, "text", finder)) is not None:
+            write_tables(workspace.tables, {"messages": masked}, erase_old=True)
     refused = read_quarantine(workspace.quarantine)
     if (masked := _masked(refused, "raw", finder)) is not None:
         write_quarantine(workspace.quarantine, masked)

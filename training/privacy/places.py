@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -12,15 +11,25 @@ from typing import Any
 import polars as pl
 
 from serving.pseudonym import PseudonymKey
-from training.checkpoints import folder_of, search_folder
+from training.artifacts.folders import remove_leftovers
+from training.artifacts.snapshots import read_snapshot
+from training.artifacts.trained_state import folder_of, search_folder
 from training.data.contacts import CONTACTS_FILE, read_contacts, write_contacts
 from training.data.forgetting import ids_in
-from training.data.loader import COLUMNS_FILE, map_columns
 from training.data.quarantine import read_quarantine, write_quarantine
-from training.data.tables import SCHEMAS, read_snapshot, rewrite_tables, scan_table
+from training.data.tables import SCHEMAS, rewrite_tables, scan_table
 from training.data.taught import read_taught, write_taught
+from training.export import changing_models
 from training.privacy.artefacts import count_people, drop_quotes, erase_people, people_rows
 from training.privacy.people import Person
+from training.privacy.trained import (
+    customer_files,
+    erase_trained,
+    leave_out,
+    num_rows_of,
+    place_of,
+    trained_rows,
+)
 from training.workspace import Workspace
 
 _TELLING_CHARS = 25  # a shorter message may be in a shop's own words, too
@@ -35,7 +44,7 @@ def held_rows(workspace: Workspace, people: Collection[Person], key: PseudonymKe
     }
     counts[TAUGHT] = int(taught_by(workspace, people).sum())
     counts[QUARANTINE] = int(is_theirs(read_quarantine(workspace.quarantine), people, key).sum())
-    counts |= {name: rows for name, (_, rows) in _files(workspace, people).items()}
+    counts |= _learned_counts(workspace, people)
     for folder in _models(workspace):
         counts[f"models/{folder.name}"] = count_in(folder, people)
     return {place: rows for place, rows in counts.items() if rows}
@@ -60,16 +69,13 @@ def erase_rows(workspace: Workspace, people: Collection[Person], key: PseudonymK
         erased[QUARANTINE] = int(named.sum())
     _erase_intake(workspace, people, key)
     shutil.rmtree(search_folder(workspace), ignore_errors=True)
-    for name, (path, rows) in _files(workspace, people).items():
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            _replace(path, pl.read_parquet(path).filter(~_is_of(people)))
-        erased[name] = rows
-    for folder in (folder_of(workspace, "language"), *_models(workspace)):
-        drop_quotes(folder)
-    for folder in _models(workspace):
-        erased[f"models/{folder.name}"] = erase_people(folder, whose(people), _hashes(people))
+    erased |= _erase_learned(workspace, people)
+    drop_quotes(folder_of(workspace, "language"))
+    with changing_models(workspace, "forget"):
+        remove_leftovers(workspace.models)
+        for folder in _models(workspace):
+            drop_quotes(folder)
+            erased[f"models/{folder.name}"] = erase_people(folder, whose(people), _hashes(people))
     return {place: rows for place, rows in erased.items() if rows}
 
 
@@ -106,10 +112,10 @@ def contacts_of(
 def learned_rows(workspace: Workspace, people: Collection[Person]) -> dict[str, list[dict[str, Any]]]:
     """What checkpoints and models hold on these people: their rows by file, and their served features."""
     found = {}
-    for path in _customer_files(workspace):
+    for path in (*customer_files(workspace.checkpoints), *_other_files(workspace)):
         rows = pl.read_parquet(path).filter(_is_of(people))
         if rows.height:
-            found[path.relative_to(workspace.root).as_posix()] = rows.to_dicts()
+            found[place_of(workspace, path)] = rows.to_dicts()
     for folder in _models(workspace):
         if served := people_rows(folder, whose(people)):
             found[f"models/{folder.name}"] = served
@@ -198,22 +204,23 @@ def _rows_of(workspace: Workspace, table: str) -> pl.LazyFrame:
     return scan_table(workspace.tables, table, forgotten=True)
 
 
-def _files(workspace: Workspace, people: Collection[Person]) -> dict[str, tuple[Path, int]]:
-    """Checkpoints that go whole, and Parquet files with rows of these people: by name, how many rows go."""
-    found: dict[str, tuple[Path, int]] = {}
-    if not whose(people):  # nothing was learned from refused rows
-        return found
-    factors = folder_of(workspace, "recommend")
-    if (factors / "customers.parquet").is_file():
-        found["checkpoints/recommend"] = (factors, pl.read_parquet(factors / "customers.parquet").height)
-    for folder in sorted(folder_of(workspace, "embedding").glob("*/")):  # all that customers did, in columns
-        found[folder.relative_to(workspace.root).as_posix()] = (folder, _num_events(folder))
-    whole = [path for path, _ in found.values()]
-    for path in _customer_files(workspace):
-        rows = pl.read_parquet(path, columns=["customer_id"]).filter(_is_of(people)).height
-        if rows and not any(path.is_relative_to(folder) for folder in whole):
-            found[path.relative_to(workspace.root).as_posix()] = (path, rows)
-    return found
+def _learned_counts(workspace: Workspace, people: Collection[Person]) -> dict[str, int]:
+    """Rows of these people in trained states, and in Parquet files of models and reports, by place."""
+    theirs = whose(people)
+    if not theirs:  # nothing was learned from refused rows
+        return {}
+    counts = {place_of(workspace, path): num_rows_of(path, theirs) for path in _other_files(workspace)}
+    return {place: rows for place, rows in (counts | trained_rows(workspace, theirs)).items() if rows}
+
+
+def _erase_learned(workspace: Workspace, people: Collection[Person]) -> dict[str, int]:
+    theirs, counts = whose(people), _learned_counts(workspace, people)
+    if theirs:
+        erase_trained(workspace, theirs)
+        for path in _other_files(workspace):
+            if num_rows_of(path, theirs):
+                leave_out(path, theirs)
+    return counts
 
 
 def _erase_intake(workspace: Workspace, people: Collection[Person], key: PseudonymKey) -> None:
@@ -229,26 +236,9 @@ def _erase_intake(workspace: Workspace, people: Collection[Person], key: Pseudon
         write_contacts(workspace.intake, found[0].filter(~found[1]))
 
 
-def _num_events(folder: Path) -> int:
-    """Events in the columns that a training of embeddings made."""
-    return sum(
-        len(map_columns(columns.parent).get("item", ())) for columns in folder.glob("*/" + COLUMNS_FILE)
-    )
-
-
 def _models(workspace: Workspace) -> list[Path]:
     return [path.parent for path in sorted(workspace.models.glob("*/contract.json"))]
 
 
-def _customer_files(workspace: Workspace) -> list[Path]:
-    folders = (workspace.checkpoints, workspace.models, workspace.reports)
-    files = [path for folder in folders for path in sorted(folder.rglob("*.parquet"))]
-    return [path for path in files if "customer_id" in pl.read_parquet_schema(path)]
-
-
-def _replace(path: Path, rows: pl.DataFrame) -> None:
-    staged = path.with_name(f".{path.name}.new")
-    rows.write_parquet(staged, compression="zstd")
-    with staged.open("rb") as stream:
-        os.fsync(stream.fileno())
-    staged.replace(path)
+def _other_files(workspace: Workspace) -> list[Path]:
+    return [*customer_files(workspace.models), *customer_files(workspace.reports)]

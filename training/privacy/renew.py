@@ -17,8 +17,9 @@ from serving.release import releases
 from serving.repository import republish
 from serving.routing.people import IDENTITIES_FILE
 from serving.undo import ModelServer
+from training.artifacts.snapshots import SNAPSHOT_FILE, writing
 from training.data.identity import renew
-from training.data.tables import SNAPSHOT_FILE, scan_table, write_tables
+from training.data.tables import read_table, write_tables
 from training.lookup import id_matrix
 from training.workspace import Workspace
 
@@ -104,13 +105,14 @@ def _renew_tables(workspace: Workspace, key: PseudonymKey) -> int:
     if not (workspace.tables / SNAPSHOT_FILE).is_file():
         return 0
     renewed, num = {}, 0
-    for name, order in _SORTED_BY.items():
-        old = scan_table(workspace.tables, name).collect()
-        stale = int((old[_KEY_ID] != key.key_id).sum())
-        if stale:
-            renewed[name], num = renew(old, key).sort(order), num + stale
-    if renewed:
-        write_tables(workspace.tables, renewed)
+    with writing(workspace.tables, "renew pseudonyms"):
+        for name, order in _SORTED_BY.items():
+            old = read_table(workspace.tables, name)
+            stale = int((old[_KEY_ID] != key.key_id).sum())
+            if stale:
+                renewed[name], num = renew(old, key).sort(order), num + stale
+        if renewed:
+            write_tables(workspace.tables, renewed, erase_old=True)
     return num
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import polars as pl
 
 from serving.pseudonym import PseudonymKey
+from training.artifacts.snapshots import read_snapshot
 from training.data.quarantine import read_quarantine
-from training.data.tables import SCHEMAS, read_snapshot, scan_table
+from training.data.tables import SCHEMAS, scan_table
 from training.privacy.people import Person, find_people
 from training.privacy.places import contacts_of, is_theirs, learned_rows
 from training.privacy.renew import renew_workspace

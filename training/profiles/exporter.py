@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,12 @@ from serving.contract import METRICS_FILE, TensorSpec, write_goldens, write_json
 from serving.routing.profile import ProfileRouter
 from serving.routing.rows import Row
 from serving.routing.tensors import PROFILE
-from training.checkpoints import NotTrained
-from training.data.tables import snapshot_sha256
+from training.artifacts.snapshots import on_one_snapshot
+from training.artifacts.trained_state import TrainedState
 from training.export import model_folder, write_contract
 from training.goldens import golden, member, session
 from training.lookup import write_people
-from training.profiles.checkpoint import Trained, load, load_features
+from training.profiles.checkpoint import Trained, load_current
 from training.profiles.config import ProfilesConfig
 from training.profiles.features import feature_matrix
 from training.profiles.graph import MAX_BATCH_SIZE, write_segment_graph
@@ -29,24 +28,18 @@ _MODEL = "model.onnx"
 _CLEAR_MARGIN = 1e-3  # between the two nearest centres, so that rounding cannot change a golden answer
 
 
-def export(workspace: Workspace, config: ProfilesConfig) -> list[Path]:
+@on_one_snapshot
+def export(workspace: Workspace, _: ProfilesConfig) -> list[Path]:
     """Write models/segment and models/profile; raises NotTrained when the tables changed since training."""
-    trained = load(workspace)
-    if trained.data_sha256 != snapshot_sha256(workspace.tables):
-        raise NotTrained(
-            f"{workspace.tables} changed since profiles were trained; run 'shopsight train profiles'"
-        )
-    features = load_features(workspace)
-    raw = feature_matrix(features)
+    state, trained = load_current(workspace)
+    customer_ids, raw = trained.features["customer_id"], feature_matrix(trained.features)
     examples = synthetic_rows(trained.model, raw)
     with model_folder(workspace, "segment") as folder:
-        _write_segment(folder, workspace, trained, examples, config)
+        _write_segment(folder, state, trained, examples)
     with model_folder(workspace, "profile") as folder:
-        forecasts = served(workspace, features["customer_id"])
-        key_id = write_people(
-            folder, workspace, features["customer_id"], {"feature": raw, **forecasts.arrays}
-        )
-        _write_profile(folder, workspace, trained, examples, config, key_id, forecasts)
+        forecasts = served(workspace, customer_ids)
+        key_id = write_people(folder, workspace, customer_ids, {"feature": raw, **forecasts.arrays})
+        _write_profile(folder, workspace, state, trained, examples, key_id, forecasts)
     return [workspace.models / "segment", workspace.models / "profile"]
 
 
@@ -65,9 +58,7 @@ def synthetic_rows(model: SegmentModel, raw: Float32) -> Float32:
     return np.concatenate([quantiles[clear], missing])
 
 
-def _write_segment(
-    folder: Path, workspace: Workspace, trained: Trained, examples: Float32, config: ProfilesConfig
-) -> None:
+def _write_segment(folder: Path, state: TrainedState, trained: Trained, examples: Float32) -> None:
     model = trained.model
     write_segment_graph(model, folder / _MODEL)
     opened = session(folder / _MODEL)
@@ -80,7 +71,7 @@ def _write_segment(
     write_json(folder / METRICS_FILE, trained.metrics)
     write_contract(
         folder,
-        workspace=workspace,
+        data_sha256=state.data_sha256,
         name="segment",
         kind="onnx",
         inputs=[TensorSpec("FEATURE", "FP32", (len(model.spec.features),))],
@@ -91,16 +82,16 @@ def _write_segment(
         max_batch_size=MAX_BATCH_SIZE,
         files=[_MODEL],
         preprocessing={"feature_names": model.spec.names},
-        config=asdict(config),
+        config=trained.config,
     )
 
 
 def _write_profile(
     folder: Path,
     workspace: Workspace,
+    state: TrainedState,
     trained: Trained,
     examples: Float32,
-    config: ProfilesConfig,
     key_id: str,
     forecasts: Served,
 ) -> None:
@@ -116,7 +107,7 @@ def _write_profile(
     outputs = [output for output in PROFILE.outputs if output.name not in forecasts.left_out()]
     write_contract(
         folder,
-        workspace=workspace,
+        data_sha256=state.data_sha256,
         name="profile",
         kind="router",
         inputs=PROFILE.inputs,
@@ -132,7 +123,7 @@ def _write_profile(
             "key_id": key_id,
             **forecasts.preprocessing,
         },
-        config=asdict(config),
+        config=trained.config,
     )
     router = ProfileRouter(folder, release="0")
     ask = member(workspace.models / "segment" / _MODEL)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import polars as pl
 
-from training.checkpoints import folder_of
+from training.artifacts.trained_state import is_trained
 from training.privacy.consent import LANGUAGE, PROFILING, forbidden, permitted
 from training.profiles.measures import KEY
 from training.workspace import Workspace
@@ -40,7 +40,7 @@ def read_messages(
     texts = messages.select("message_id", pl.col("text").fill_null("")).unique("message_id").collect()
     if texts.is_empty():
         return None
-    if not folder_of(workspace, "language").is_dir():
+    if not is_trained(workspace, "language"):
         progress("no language model is trained: tone and topics of messages are left out of the features")
         return None
     from training.language.checkpoint import load  # torch takes seconds to import

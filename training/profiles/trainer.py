@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,11 +10,10 @@ import numpy as np
 import polars as pl
 
 from kernels.backend import estimators
-from serving.contract import METRICS_FILE, write_json
+from training.artifacts.snapshots import on_one_snapshot
+from training.artifacts.trained_state import NotTrained, StateDamaged, training, write_metrics
 from training.bootstrap import interval
-from training.checkpoints import NotTrained, folder_of
-from training.data.tables import snapshot_sha256
-from training.profiles.checkpoint import FAMILY, Trained, load, load_features, save
+from training.profiles.checkpoint import FAMILY, Trained, load, load_current, save
 from training.profiles.choosing import RULE
 from training.profiles.clusters import Int64
 from training.profiles.config import ProfilesConfig
@@ -27,6 +26,7 @@ from training.profiles.opinions import read_messages
 from training.profiles.picture import draw
 from training.profiles.scaling import Float32
 from training.profiles.segments import Progress, SegmentModel, fit_segments
+from training.workspace import Workspace
 
 _POINTS = 3_000
 _SILHOUETTE_SAMPLE = 3_000
@@ -37,8 +37,18 @@ PROTOCOL = (
 )
 
 
-def train(workspace: Any, config: ProfilesConfig, progress: Progress) -> dict[str, Any]:
-    """Train on everything in the tables and replace checkpoints/profiles; returns the metrics."""
+def train(workspace: Workspace, config: ProfilesConfig, progress: Progress) -> dict[str, Any]:
+    """Train on everything in the tables and replace the trained profiles; returns the metrics.
+
+    Raises Busy when another process trains them.
+    """
+    with training(workspace, FAMILY) as run:
+        trained = _fitted(workspace, config, progress, run.data_sha256)
+        save(run, trained)
+        return trained.metrics
+
+
+def _fitted(workspace: Workspace, config: ProfilesConfig, progress: Progress, data_sha256: str) -> Trained:
     as_of = end_of_data(workspace)
     tables = Tables.of(workspace, read_messages(workspace, as_of, progress))
     spec = fit_spec(tables, as_of=as_of, config=config)
@@ -46,7 +56,7 @@ def train(workspace: Any, config: ProfilesConfig, progress: Progress) -> dict[st
     raw = feature_matrix(features)
     progress(f"measured {len(spec.names)} features of {len(raw):,} customers as of {as_of:%Y-%m-%d %H:%M}")
     model, tried = fit_segments(raw, spec, config, progress)
-    earlier = _earlier(workspace)
+    earlier = _earlier(workspace, progress)
     match = _matched(earlier, model, features["customer_id"], raw)
     model = model.reordered(np.array(match.order))
     segment, _ = model.assign(raw)
@@ -59,14 +69,15 @@ def train(workspace: Any, config: ProfilesConfig, progress: Progress) -> dict[st
         segments=described,
         assigned=_assigned(features["customer_id"], segment, described),
         points=points,
+        features=features,
         used_keys=_used_keys(earlier, match.keys),
         as_of=as_of,
-        data_sha256=snapshot_sha256(workspace.tables),
         metrics={},
         config=asdict(config),
     )
     known = segment < model.num_clusters
     metrics = _metrics(trained, raw, segment, tried) | {
+        "data_sha256": data_sha256,
         "picture": picture,
         "dense_groups": find_dense_groups(model.project(raw[known]), segment[known], config),
         "migration": {
@@ -74,34 +85,32 @@ def train(workspace: Any, config: ProfilesConfig, progress: Progress) -> dict[st
             "over_time": _over_time(trained, tables, config),
         },
     }
-    save(workspace, Trained(**{**_fields(trained), "metrics": metrics}), features)
-    return metrics
+    return replace(trained, metrics=metrics)
 
 
-def evaluate(workspace: Any, config: ProfilesConfig) -> dict[str, Any]:
-    """Measure the trained segments on the customers they were trained on again and rewrite their metrics.
+@on_one_snapshot
+def evaluate(workspace: Workspace, config: ProfilesConfig) -> dict[str, Any]:
+    """Measure the trained segments on the customers they were trained on again and keep the metrics.
 
     Raises NotTrained when there is no model, or when the tables changed since: a segment's share and
     silhouette are then those of other customers.
     """
-    trained = load(workspace)
-    if trained.data_sha256 != snapshot_sha256(workspace.tables):
-        raise NotTrained(
-            f"{workspace.tables} changed since profiles were trained; run 'shopsight train {FAMILY}'"
-        )
-    raw = feature_matrix(load_features(workspace))
+    state, trained = load_current(workspace)
+    raw = feature_matrix(trained.features)
     segment, _ = trained.model.assign(raw)
-    metrics = dict(trained.metrics) | {
-        "silhouette": _silhouette_interval(trained.model, raw, segment, config.seed)
-    }
-    write_json(folder_of(workspace, FAMILY) / METRICS_FILE, metrics)
+    silhouette = _silhouette_interval(trained.model, raw, segment, config.seed)
+    metrics = trained.metrics | {"silhouette": silhouette}
+    write_metrics(workspace, state, metrics)
     return metrics
 
 
-def _earlier(workspace: Any) -> Trained | None:
+def _earlier(workspace: Workspace, progress: Progress) -> Trained | None:
     try:
         return load(workspace)
     except NotTrained:
+        return None
+    except StateDamaged as error:
+        progress(f"{error}; the segments get new keys")
         return None
 
 
@@ -183,7 +192,6 @@ def _metrics(trained: Trained, raw: Float32, segment: Int64, tried: list[dict[st
     measured = {trained.model.spec.names[i] for i in np.flatnonzero(np.isfinite(raw).any(axis=0))}
     return {
         "protocol": PROTOCOL,
-        "data_sha256": trained.data_sha256,
         "as_of": trained.as_of.isoformat(),
         "library": estimators().library,
         "num_customers": len(raw),
@@ -209,7 +217,3 @@ def _silhouette_interval(model: SegmentModel, raw: Float32, segment: Int64, seed
     if not 1 < len(np.unique(segment[chosen])) < len(chosen):
         return interval(np.zeros(1), seed=seed)
     return interval(silhouette_samples(model.project(raw[chosen]), segment[chosen]), seed=seed)
-
-
-def _fields(trained: Trained) -> dict[str, Any]:
-    return {name: getattr(trained, name) for name in Trained.__dataclass_fields__}

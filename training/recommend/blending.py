@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from training.checkpoints import NotTrained, folder_of
+from training.artifacts.trained_state import NotTrained, TrainedState, is_trained
 from training.recommend.checkpoint import Trained
 from training.recommend.config import BLEND_SOFTNESS, RecommendConfig
 from training.workspace import Workspace
@@ -32,22 +32,28 @@ def read_blend(workspace: Workspace, config: RecommendConfig, trained: Trained) 
     Raises NotTrained where they were trained on other tables, or are not exported: a release must not mix
     what does not belong together.
     """
-    if not config.blend or not (folder_of(workspace, "embedding") / "trained").is_dir():
+    if not config.blend or not is_trained(workspace, "embedding"):
         return None
+    from training.recommend.embedding.trainer import current
+
+    with current(workspace) as state:
+        return _read(workspace, config, trained, state)
+
+
+def _read(workspace: Workspace, config: RecommendConfig, trained: Trained, state: TrainedState) -> Blend:
     from training.recommend.embedding.config import EmbeddingConfig, config_from
     from training.recommend.embedding.examples import Examples
-    from training.recommend.embedding.trainer import load_state
+    from training.recommend.embedding.trainer import ITEMS_FILE
 
-    folder, state = load_state(workspace)
-    items = pl.read_parquet(folder / "items.parquet")["item_id"]
+    items = pl.read_parquet(state.folder / ITEMS_FILE)["item_id"]
     missing = [name for name in MEMBERS if not (workspace.models / name / "model.onnx").is_file()]
     if missing or not items.equals(trained.catalogue.item_ids):
         raise NotTrained(
             f"{workspace.models}: the embedding models are not exported or know other items; run 'shopsight "
             "export embedding', or leave them out with --set recommend.blend=false"
         )
-    features = config_from(EmbeddingConfig, state["config"]).features
-    examples = Examples.open(folder / "examples-final")
+    features = config_from(EmbeddingConfig, state.config).features
+    examples = Examples.open(state.folder / "examples-final")
     indptr, recent = latest(np.asarray(examples.item), np.asarray(examples.end), features.max_history)
     return Blend(
         settings={

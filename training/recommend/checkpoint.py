@@ -7,18 +7,14 @@ from typing import Any
 
 import polars as pl
 
-from serving.contract import METRICS_FILE, read_json, write_json
-from training.checkpoints import NotTrained, folder_of, read_state
-from training.data.tables import snapshot_sha256
-from training.export import replaced_folder
+from training.artifacts.trained_state import TrainedState, Training, opened
 from training.recommend.interactions import Catalogue
 from training.recommend.mf import MatrixFactorization
 from training.workspace import Workspace
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FAMILY = "recommend"
 
-_STATE = "recommend.json"
 _FINAL, _JUDGED = "final", "judged"
 _CUSTOMERS, _ITEMS = "customers.parquet", "items.parquet"
 
@@ -45,44 +41,40 @@ class Trained:
     judged: MatrixFactorization
     choice: Choice
     catalogue: Catalogue
-    data_sha256: str
     metrics: dict[str, Any]
     config: dict[str, Any]
 
 
-def save(workspace: Workspace, trained: Trained) -> None:
-    """Replace `checkpoints/recommend` in one step."""
-    with replaced_folder(folder_of(workspace, FAMILY)) as folder:
+def save(run: Training, trained: Trained) -> None:
+    """Replace the trained recommender in one step."""
+    facts = {"choice": asdict(trained.choice)}
+    with run.saved(FORMAT_VERSION, trained.config, facts, trained.metrics) as folder:
         trained.final.save(folder / _FINAL)
         trained.judged.save(folder / _JUDGED)
         trained.catalogue.customer_ids.to_frame("customer_id").write_parquet(folder / _CUSTOMERS)
         trained.catalogue.item_ids.to_frame("item_id").write_parquet(folder / _ITEMS)
-        write_json(folder / METRICS_FILE, trained.metrics)
-        state = {
-            "format_version": FORMAT_VERSION,
-            "choice": asdict(trained.choice),
-            "data_sha256": trained.data_sha256,
-            "config": trained.config,
-        }
-        write_json(folder / _STATE, state)
 
 
 def load(workspace: Workspace) -> Trained:
-    """Read `checkpoints/recommend`; raises NotTrained when it is missing or older than the tables."""
-    state = read_state(workspace, FAMILY, _STATE, FORMAT_VERSION)
-    folder = folder_of(workspace, FAMILY)
-    if state["data_sha256"] != snapshot_sha256(workspace.tables):
-        raise NotTrained(
-            f"{workspace.tables} changed since the recommender was trained; run 'shopsight train recommend'"
+    """Read the trained recommender as `load_current` does."""
+    return load_current(workspace)[1]
+
+
+def load_current(workspace: Workspace) -> tuple[TrainedState, Trained]:
+    """Read the trained recommender.
+
+    Raises NotTrained when there is none or the tables changed since, StateDamaged naming a damaged file.
+    """
+    with opened(workspace, FAMILY, FORMAT_VERSION) as state:
+        state.require_present_tables(workspace)
+        folder, choice = state.folder, state.facts["choice"]
+        ids = pl.read_parquet(folder / _CUSTOMERS)["customer_id"], pl.read_parquet(folder / _ITEMS)["item_id"]
+        trained = Trained(
+            final=MatrixFactorization.load(folder / _FINAL),
+            judged=MatrixFactorization.load(folder / _JUDGED),
+            choice=Choice(**(choice | {"tried": tuple(choice["tried"])})),
+            catalogue=Catalogue(*ids),
+            metrics=state.metrics,
+            config=state.config,
         )
-    return Trained(
-        final=MatrixFactorization.load(folder / _FINAL),
-        judged=MatrixFactorization.load(folder / _JUDGED),
-        choice=Choice(**(state["choice"] | {"tried": tuple(state["choice"]["tried"])})),
-        catalogue=Catalogue(
-            pl.read_parquet(folder / _CUSTOMERS)["customer_id"], pl.read_parquet(folder / _ITEMS)["item_id"]
-        ),
-        data_sha256=state["data_sha256"],
-        metrics=read_json(folder / METRICS_FILE),
-        config=state["config"],
-    )
+        return state, trained

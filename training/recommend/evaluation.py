@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.contract import METRICS_FILE, write_json
-from training.checkpoints import NotTrained, folder_of
-from training.data.tables import snapshot_sha256
+from training.artifacts.snapshots import on_one_snapshot, snapshot_sha256
+from training.artifacts.trained_state import NotTrained, write_metrics
 from training.profiles.checkpoint import load as load_profiles
 from training.profiles.config import ProfilesConfig
 from training.profiles.features import Tables, compute, feature_matrix, fit_spec
 from training.profiles.segments import TooFewCustomers, fit_segments
-from training.recommend.checkpoint import FAMILY, Choice, load
+from training.recommend.checkpoint import Choice, load_current
 from training.recommend.config import RecommendConfig
 from training.recommend.judging import Judge
 from training.recommend.mf import MatrixFactorization
@@ -32,17 +31,18 @@ PROTOCOL = (
 )
 
 
+@on_one_snapshot
 def evaluate(workspace: Workspace, config: RecommendConfig) -> dict[str, Any]:
-    """Measure the trained recommender again and rewrite checkpoints/recommend/metrics.json.
+    """Measure the trained recommender again and keep its metrics.
 
     The windows are those of the training, whatever `config` says about them; `config` may change k and the
     number of resamples. Raises NotTrained when there is no model or the tables changed since.
     """
-    trained = load(workspace)
+    state, trained = load_current(workspace)
     fixed = {name: trained.config[name] for name in ("test_days", "half_life_days", "max_judged", "seed")}
     shop = Shop(workspace, replace(config, **fixed))
     metrics = measure(shop, trained.judged, trained.choice)
-    write_json(folder_of(workspace, FAMILY) / METRICS_FILE, metrics)
+    write_metrics(workspace, state, metrics)
     return metrics
 
 

@@ -16,14 +16,15 @@ from serving.routing.people import CUSTOMERS_FILE, IDENTITIES_FILE
 from serving.routing.recommend import RecommendRouter
 from serving.routing.rows import RequestError, Row
 from serving.routing.tensors import RECOMMEND
-from training.checkpoints import NotTrained
+from training.artifacts.snapshots import on_one_snapshot
+from training.artifacts.trained_state import NotTrained, TrainedState
 from training.export import model_folder, write_contract
 from training.goldens import golden, member, members_of
 from training.lookup import write_people
 from training.profiles.checkpoint import load as load_profiles
 from training.recommend.blending import MEMBERS, Blend, read_blend
 from training.recommend.care import suppressions
-from training.recommend.checkpoint import Trained, load
+from training.recommend.checkpoint import Trained, load_current
 from training.recommend.cold_items import with_cold_items
 from training.recommend.config import RecommendConfig
 from training.recommend.graph import MAX_BATCH_SIZE, write_retrieval_graph
@@ -41,21 +42,22 @@ _GOLDEN_K = 5
 _ANSWERED = ["ITEM_ID", "SCORE", "REASON_CODE"]
 
 
+@on_one_snapshot
 def export(workspace: Workspace, config: RecommendConfig) -> list[Path]:
     """Write models/mf_retrieval and models/recommend; raises NotTrained when the tables changed since."""
-    trained = load(workspace)
+    state, trained = load_current(workspace)
     shop, blend = Shop(workspace, config), read_blend(workspace, config, trained)
     facts = item_facts(shop)
     factors, cold = with_cold_items(shop, trained.final)
     with model_folder(workspace, "mf_retrieval") as folder:
-        _write_member(folder, workspace, trained, factors, ~facts.sellable)
+        _write_member(folder, state, trained, factors, ~facts.sellable)
     reasons, suppressed = suppressions(shop)
     blended = blend or Blend({}, {})
     with model_folder(workspace, "recommend") as folder:
         arrays = {"suppressed": suppressed, **blended.customers}
         key_id = _write_data(folder, shop, trained, facts, cold, arrays)
         _write_router(
-            folder, workspace, trained, config,
+            folder, workspace, state, trained, config,
             {"key_id": key_id, "suppressed": reasons, "blend": blended.settings or None},
         )  # fmt: skip
     return [workspace.models / "mf_retrieval", workspace.models / "recommend"]
@@ -63,7 +65,7 @@ def export(workspace: Workspace, config: RecommendConfig) -> list[Path]:
 
 def _write_member(
     folder: Path,
-    workspace: Workspace,
+    state: TrainedState,
     trained: Trained,
     factors: NDArray[np.float32],
     blocked: NDArray[np.bool_],
@@ -75,7 +77,7 @@ def _write_member(
     write_json(folder / METRICS_FILE, trained.metrics)
     write_contract(
         folder,
-        workspace=workspace,
+        data_sha256=state.data_sha256,
         name="mf_retrieval",
         kind="onnx",
         inputs=[
@@ -176,6 +178,7 @@ def _write_data(
 def _write_router(
     folder: Path,
     workspace: Workspace,
+    state: TrainedState,
     trained: Trained,
     config: RecommendConfig,
     preprocessing: Mapping[str, Any],
@@ -196,7 +199,7 @@ def _write_router(
     weights |= {"rating": 0.0, "review": 0.0}
     write_contract(
         folder,
-        workspace=workspace,
+        data_sha256=state.data_sha256,
         name="recommend",
         kind="router",
         inputs=RECOMMEND.inputs,

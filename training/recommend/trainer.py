@@ -10,8 +10,8 @@ from typing import Any
 
 from scipy.sparse import csr_matrix
 
-from training.data.tables import snapshot_sha256
-from training.recommend.checkpoint import Choice, Trained, save
+from training.artifacts.trained_state import training
+from training.recommend.checkpoint import FAMILY, Choice, Trained, save
 from training.recommend.config import RecommendConfig
 from training.recommend.evaluation import measure
 from training.recommend.judging import Judge
@@ -23,10 +23,17 @@ Progress = Callable[[str], None]
 
 
 def train(workspace: Workspace, config: RecommendConfig, progress: Progress) -> dict[str, Any]:
-    """Train on everything in the tables and replace checkpoints/recommend; returns the test figures.
+    """Train on everything in the tables and replace the trained recommender; returns the test figures.
 
-    Raises NoInteractions when no event ties a customer to an item.
+    Raises NoInteractions when no event ties a customer to an item, Busy when another process trains it.
     """
+    with training(workspace, FAMILY) as run:
+        trained = _fitted(workspace, config, progress)
+        save(run, trained)
+        return trained.metrics
+
+
+def _fitted(workspace: Workspace, config: RecommendConfig, progress: Progress) -> Trained:
     shop = Shop(workspace, config)
     cut = shop.windows
     choice = choose(shop, progress)
@@ -35,17 +42,14 @@ def train(workspace: Workspace, config: RecommendConfig, progress: Progress) -> 
     metrics = measure(shop, judged, choice)
     final = fit(shop.user_items(cut.end), choice, config, progress)
     progress(f"fitted {final.user_items.nnz:,} interactions of {final.user_items.shape[0]:,} customers")
-    trained = Trained(
+    return Trained(
         final=final,
         judged=judged,
         choice=choice,
         catalogue=shop.known,
-        data_sha256=snapshot_sha256(workspace.tables),
         metrics=metrics,
         config=asdict(config),
     )
-    save(workspace, trained)
-    return metrics
 
 
 def choose(shop: Shop, progress: Progress) -> Choice:

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from serving.contract import METRICS_FILE, read_json
+from training.artifacts.trained_state import is_trained, saved_metrics
 from training.data.money import events_in_main, in_words, is_in, line_total, main_currency, totals
 from training.data.tables import scan_table
 from training.privacy.consent import LANGUAGE, permitted
@@ -107,8 +107,7 @@ _GROUPS = 6
 
 def _watched(workspace: Workspace) -> dict[str, Any]:
     """What `shopsight evaluate language` saw move of late, and groups that no known intent covers."""
-    path = workspace.checkpoints / "language" / METRICS_FILE
-    told = read_json(path).get("watch") if path.is_file() else None
+    told = saved_metrics(workspace, "language").get("watch")
     if not told or len(told["weeks"]) < 2:
         return _UNWATCHED
     weeks = [date.fromisoformat(week["week"]) for week in told["weeks"]]
@@ -135,7 +134,7 @@ def _watched(workspace: Workspace) -> dict[str, Any]:
 def _topics(workspace: Workspace, texts: pl.DataFrame) -> tuple[list[str], list[str], str]:
     if texts.is_empty():
         return [], [], ""
-    if (workspace.checkpoints / "language").is_dir():
+    if is_trained(workspace, "language"):
         from training import language
 
         found = language.load(workspace).predict(texts["text"].fill_null("").to_list())

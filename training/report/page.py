@@ -11,7 +11,8 @@ from typing import Any
 import jinja2
 import polars as pl
 
-from training.data.tables import read_snapshot, scan_table
+from training.artifacts.snapshots import read_snapshot
+from training.data.tables import scan_table
 from training.report.content import customer_cards, messages, sales
 from training.report.segments import segments
 from training.report.value import worth

@@ -15,7 +15,7 @@ from training.workspace import Workspace
 def segments(workspace: Workspace) -> dict[str, Any]:
     """Return the section on segments; an empty list of segments when no profiles were trained."""
     from training import profiles
-    from training.checkpoints import NotTrained
+    from training.artifacts.trained_state import NotTrained
 
     try:
         trained = profiles.load(workspace)

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from training.checkpoints import NotTrained
+from training.artifacts.trained_state import NotTrained
 from training.report import figures
 from training.report.figures import PALETTE, STYLE, svg
 from training.value.checkpoint import Trained

@@ -8,19 +8,16 @@ from typing import Any
 
 import polars as pl
 
-from serving.contract import METRICS_FILE, read_json, write_json
-from training.checkpoints import folder_of, read_state
-from training.export import replaced_folder
+from training.artifacts.trained_state import TrainedState, Training, opened
 from training.value.calibration import Calibration
 from training.value.fitting import Estimate
 from training.value.model import ValueModel
 from training.workspace import Workspace
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FAMILY = "value"
-CUSTOMERS_FILE = "customers.parquet"
 
-_STATE = "value.json"
+_CUSTOMERS = "customers.parquet"
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,6 @@ class Trained:
     currency: str | None
     as_of: datetime
     notes: tuple[str, ...]
-    data_sha256: str
     metrics: dict[str, Any]
     config: dict[str, Any]
 
@@ -47,46 +43,49 @@ class Trained:
         return int(self.config["horizon_days"])
 
 
-def save(workspace: Workspace, trained: Trained) -> None:
-    """Replace `checkpoints/value` in one step."""
+def save(run: Training, trained: Trained) -> None:
+    """Replace the trained value model in one step."""
     model = trained.model
-    with replaced_folder(folder_of(workspace, FAMILY)) as folder:
-        trained.customers.write_parquet(folder / CUSTOMERS_FILE)
-        write_json(folder / METRICS_FILE, trained.metrics)
-        write_json(
-            folder / _STATE,
-            {
-                "format_version": FORMAT_VERSION,
-                "buying": model.buying.as_dict(),
-                "spending": model.spending.as_dict() if model.spending else None,
-                "calibration": asdict(model.calibration),
-                "currency": trained.currency,
-                "as_of": trained.as_of.isoformat(),
-                "notes": list(trained.notes),
-                "data_sha256": trained.data_sha256,
-                "config": trained.config,
-            },
-        )
+    facts = {
+        "buying": model.buying.as_dict(),
+        "spending": model.spending.as_dict() if model.spending else None,
+        "calibration": asdict(model.calibration),
+        "currency": trained.currency,
+        "as_of": trained.as_of.isoformat(),
+        "notes": list(trained.notes),
+    }
+    with run.saved(FORMAT_VERSION, trained.config, facts, trained.metrics) as folder:
+        trained.customers.write_parquet(folder / _CUSTOMERS)
 
 
 def load(workspace: Workspace) -> Trained:
-    """Read `checkpoints/value`; raises NotTrained with the remedy when there is none."""
-    state = read_state(workspace, FAMILY, _STATE, FORMAT_VERSION)
-    folder = folder_of(workspace, FAMILY)
+    """Read the trained value model; raises NotTrained and StateDamaged with the remedy."""
+    with opened(workspace, FAMILY, FORMAT_VERSION) as state:
+        return _read(state)
+
+
+def load_current(workspace: Workspace) -> tuple[TrainedState, Trained]:
+    """Read the trained model; raises NotTrained also when the tables changed since the training."""
+    with opened(workspace, FAMILY, FORMAT_VERSION) as state:
+        state.require_present_tables(workspace)
+        return state, _read(state)
+
+
+def _read(state: TrainedState) -> Trained:
+    facts = state.facts
     model = ValueModel(
-        buying=_estimate(state["buying"]),
-        spending=_estimate(state["spending"]) if state["spending"] else None,
-        calibration=Calibration(**state["calibration"]),
+        buying=_estimate(facts["buying"]),
+        spending=_estimate(facts["spending"]) if facts["spending"] else None,
+        calibration=Calibration(**facts["calibration"]),
     )
     return Trained(
         model=model,
-        customers=pl.read_parquet(folder / CUSTOMERS_FILE),
-        currency=state["currency"],
-        as_of=datetime.fromisoformat(state["as_of"]),
-        notes=tuple(state["notes"]),
-        data_sha256=state["data_sha256"],
-        metrics=read_json(folder / METRICS_FILE),
-        config=state["config"],
+        customers=pl.read_parquet(state.folder / _CUSTOMERS),
+        currency=facts["currency"],
+        as_of=datetime.fromisoformat(facts["as_of"]),
+        notes=tuple(facts["notes"]),
+        metrics=state.metrics,
+        config=state.config,
     )
 
 

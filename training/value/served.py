@@ -10,9 +10,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from serving.routing.tensors import FORECAST, FORECAST_UNITS
-from training.checkpoints import NotTrained, folder_of
-from training.data.tables import snapshot_sha256
-from training.value.checkpoint import FAMILY, load
+from training.artifacts.trained_state import is_trained
+from training.value.checkpoint import FAMILY, load_current
 from training.workspace import Workspace
 
 
@@ -35,11 +34,9 @@ def served(workspace: Workspace, customer_ids: pl.Series) -> Served:
     NaN for who never bought. Raises NotTrained when the tables changed since the model was trained; without
     any model there is nothing to serve.
     """
-    if not folder_of(workspace, FAMILY).is_dir():
+    if not is_trained(workspace, FAMILY):
         return Served()
-    trained = load(workspace)
-    if trained.data_sha256 != snapshot_sha256(workspace.tables):
-        raise NotTrained(f"{workspace.tables} changed since it was trained; run 'shopsight train {FAMILY}'")
+    _, trained = load_current(workspace)
     rows = customer_ids.to_frame("customer_id").join(
         trained.customers, on="customer_id", how="left", maintain_order="left"
     )

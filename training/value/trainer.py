@@ -8,13 +8,12 @@ from typing import Any
 
 import polars as pl
 
-from serving.contract import METRICS_FILE, write_json
-from training.checkpoints import NotTrained, folder_of
+from training.artifacts.snapshots import on_one_snapshot
+from training.artifacts.trained_state import training, write_metrics
 from training.data.money import events_in_main
-from training.data.tables import snapshot_sha256
 from training.privacy.consent import PROFILING, permitted
 from training.profiles.features import end_of_data
-from training.value.checkpoint import FAMILY, Trained, load, save
+from training.value.checkpoint import FAMILY, Trained, load_current, save
 from training.value.config import ValueConfig
 from training.value.holdout import foretell, judged
 from training.value.model import ValueModel, fit
@@ -30,10 +29,18 @@ _COLUMNS = (
 
 
 def train(workspace: Workspace, config: ValueConfig, progress: Progress) -> dict[str, Any]:
-    """Fit to all purchases, judge on a temporal holdout, replace checkpoints/value; returns the metrics.
+    """Fit to all purchases, judge on a temporal holdout, replace the trained model; returns the metrics.
 
-    Customers who forbid profiling are left out, as if they had never bought.
+    Customers who forbid profiling are left out, as if they had never bought. Raises Busy when another process
+    trains the model.
     """
+    with training(workspace, FAMILY) as run:
+        trained = _fitted(workspace, config, progress)
+        save(run, trained)
+        return trained.metrics
+
+
+def _fitted(workspace: Workspace, config: ValueConfig, progress: Progress) -> Trained:
     events = events_in_main(workspace.tables, permitted(workspace, "events", PROFILING))
     known = histories(events, end_of_data(workspace), config.rate_of())
     progress(f"{known.table.height:,} customers bought as of {known.as_of:%Y-%m-%d %H:%M}")
@@ -49,33 +56,30 @@ def train(workspace: Workspace, config: ValueConfig, progress: Progress) -> dict
         currency=known.currency,
         as_of=known.as_of,
         notes=notes,
-        data_sha256=snapshot_sha256(workspace.tables),
         metrics=_metrics(model, known, customers, holdout, notes),
         config=asdict(config),
     )
-    save(workspace, trained)
     if holdout:
         said = holdout["brier"]["value"], holdout["brier_base_rate"]["value"], holdout["auc"]["value"]
         progress("churn on the last {} days: Brier {:.3f} (base rate {:.3f}), AUC {:.3f}".format(
             config.horizon_days, *said
         ))  # fmt: skip
-    return trained.metrics
+    return trained
 
 
+@on_one_snapshot
 def evaluate(workspace: Workspace, config: ValueConfig) -> dict[str, Any]:
-    """Judge on the temporal holdout again, with the settings given, and rewrite the metrics.
+    """Judge on the temporal holdout again, with the settings given, and keep the metrics.
 
     Raises NotTrained when there is no model, or when the tables changed since.
     """
-    trained = load(workspace)
-    if trained.data_sha256 != snapshot_sha256(workspace.tables):
-        raise NotTrained(f"{workspace.tables} changed since it was trained; run 'shopsight train {FAMILY}'")
+    state, trained = load_current(workspace)
     events = events_in_main(workspace.tables, permitted(workspace, "events", PROFILING))
     known = histories(events, trained.as_of, config.rate_of())
     moods = read_moods(workspace, known.as_of, config.mood_days, lambda _: None)
     _, holdout, _ = _calibrated(events, known, trained.model, config, moods)
     metrics = dict(trained.metrics) | ({"holdout": holdout} if holdout else {})
-    write_json(folder_of(workspace, FAMILY) / METRICS_FILE, metrics)
+    write_metrics(workspace, state, metrics)
     return metrics
 
 

@@ -19,7 +19,7 @@ from tests.training.embedding.test_family import CONFIG
 from tests.training.small_shop import tastes_shop
 from tests.training.test_recommend import SMALL
 from training import families, recommend
-from training.checkpoints import NotTrained
+from training.artifacts.trained_state import NotTrained, training
 from training.goldens import members_of
 from training.privacy.artefacts import erase_people, people_rows
 from training.recipes import Recipe
@@ -195,8 +195,8 @@ def test_a_forgotten_customer_leaves_no_history_behind(workspace: Workspace, ask
 def test_embeddings_of_other_tables_are_refused_and_may_be_left_out(tmp_path: Path) -> None:
     shop = tastes_shop(tmp_path, num_customers=24)
     recommend.train(shop, FEW, lambda _: None)
-    stale = shop.checkpoints / "embedding" / "trained"
-    stale.mkdir(parents=True)
+    with training(shop, "embedding") as run, replace(run, data_sha256="").saved(3, {}, {}, {}):
+        pass
     with pytest.raises(NotTrained, match="shopsight train embedding"):
         recommend.export(shop, FEW)
     recommend.export(shop, replace(FEW, blend=False))

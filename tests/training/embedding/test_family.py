@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import polars as pl
 import pytest
 import torch
 
 from serving.contract import ModelContract, read_goldens, read_json, write_json
 from serving.graph import read_graph
-from tests.training.small_shop import event, tastes_shop, write_shop
+from tests.training.small_shop import CATEGORIES, event, table, tastes_shop, write_shop
 from training import families
-from training.checkpoints import NotTrained
-from training.privacy.people import Person
-from training.privacy.places import erase_files
+from training.artifacts.trained_state import NotTrained, saved_metrics
+from training.data.tables import scan_table, write_tables
+from training.privacy.trained import erase_trained, trained_rows
 from training.recipes import Recipe
 from training.recommend import embedding
-from training.recommend.embedding.checkpoint import CheckpointMismatch
 from training.recommend.embedding.config import (
     EmbeddingConfig,
     FeatureConfig,
@@ -35,7 +35,7 @@ from training.recommend.embedding.inputs import Inputs
 from training.recommend.embedding.item_store import restored, stored
 from training.recommend.embedding.measuring import ranker_of, ranker_task, towers_of
 from training.recommend.embedding.retrieval_task import TwoTowerTask
-from training.recommend.embedding.trainer import load_state
+from training.recommend.embedding.trainer import current
 from training.workspace import Workspace
 
 CONFIG = EmbeddingConfig(
@@ -68,6 +68,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return made
 
 
+def _weights(workspace: Workspace) -> Path:
+    with current(workspace) as state:
+        return state.folder
+
+
 def _asked(
     workspace: Workspace, requests: dict[str, Any], model: str = "two_tower_retrieval"
 ) -> dict[str, Any]:
@@ -78,7 +83,7 @@ def _asked(
 
 
 def test_towers_find_the_tastes_that_popularity_does_not(workspace: Workspace) -> None:
-    metrics = read_json(load_state(workspace)[0] / "metrics.json")
+    metrics = saved_metrics(workspace, "embedding")
     assert metrics["times_popularity"]["value"] > 1.3
     assert metrics["leaks"]["passed"]
     by_dtype = metrics["recall_at_10_by_item_dtype"]
@@ -97,7 +102,7 @@ def _some_customers(examples: Examples) -> tuple[Any, Any, Any, Any]:
 
 
 def test_the_ranker_member_scores_as_the_trained_one_does_on_raw_inputs(workspace: Workspace) -> None:
-    folder, _ = load_state(workspace)
+    folder = _weights(workspace)
     ranker, examples = ranker_of(folder, "final", CONFIG)
     users, begin, end, history = _some_customers(examples)
     candidates = np.random.default_rng(0).integers(0, 24, (len(users), 9))
@@ -117,14 +122,14 @@ def test_the_ranker_member_scores_as_the_trained_one_does_on_raw_inputs(workspac
 
 
 def test_the_ranker_puts_a_taste_before_what_is_popular(workspace: Workspace) -> None:
-    metrics = read_json(load_state(workspace)[0] / "metrics.json")
+    metrics = saved_metrics(workspace, "embedding")
     assert metrics["ranker"]["recall_at_10"]["value"] > 1.2 * metrics["popularity"]["recall_at_10"]["value"]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 def test_the_member_ranks_as_the_trained_towers_do_on_raw_inputs(workspace: Workspace, dtype: str) -> None:
     embedding.export(workspace, replace(CONFIG, item_dtype=dtype))
-    folder, _ = load_state(workspace)
+    folder = _weights(workspace)
     towers, examples = towers_of(folder, "final", CONFIG)
     inputs = Inputs(examples, CONFIG.features)
     users, begin, end, history = _some_customers(examples)
@@ -152,7 +157,7 @@ def test_the_member_ranks_as_the_trained_towers_do_on_raw_inputs(workspace: Work
 
 
 def test_histories_of_nothing_and_of_unseen_items_are_answered(workspace: Workspace) -> None:
-    folder, _ = load_state(workspace)
+    folder = _weights(workspace)
     _, examples = towers_of(folder, "final", CONFIG)
     requests = synthetic_requests(examples, np.random.default_rng(1))
     batch = {name: np.stack([request[name] for request in requests]) for name in requests[0]}
@@ -197,13 +202,14 @@ def test_all_leaves_embeddings_out_until_they_were_asked_for(workspace: Workspac
 
 
 def test_a_model_of_the_format_that_read_embeddings_by_place_is_refused(workspace: Workspace) -> None:
-    folder, state = load_state(workspace)
-    write_json(folder / "embedding.json", state | {"format_version": 1})
+    path = workspace.checkpoints / "embedding" / "state.json"
+    state = read_json(path)
+    write_json(path, state | {"version": 1})
     try:
-        with pytest.raises(NotTrained, match=r"order in which the tables were sharded.*train embedding"):
+        with pytest.raises(NotTrained, match=r"format 1\.1 is not 1\.3; run 'shopsight train embedding'"):
             embedding.export(workspace, CONFIG)
     finally:
-        write_json(folder / "embedding.json", state)
+        write_json(path, state)
 
 
 def _cut_training(workspace: Workspace, config: EmbeddingConfig) -> None:
@@ -214,26 +220,43 @@ def _cut_training(workspace: Workspace, config: EmbeddingConfig) -> None:
         embedding.train(workspace, config, lambda _: None, on_checkpoint=cut)
 
 
-def test_a_training_that_was_cut_refuses_other_settings_and_goes_on_with_its_own(tmp_path: Path) -> None:
+def test_a_training_that_was_cut_goes_on_with_its_own_settings_and_starts_anew_with_others(
+    tmp_path: Path,
+) -> None:
     workspace = tastes_shop(tmp_path, num_customers=30)
-    _cut_training(workspace, CONFIG)
-    other = replace(CONFIG, two_tower=replace(CONFIG.two_tower, temperature=0.3))
-    with pytest.raises(CheckpointMismatch, match=r"temperature 0\.1 is now 0\.3"):
-        embedding.train(workspace, other, lambda _: None)
     said: list[str] = []
+    _cut_training(workspace, CONFIG)
     embedding.train(workspace, CONFIG, said.append)
     assert any("goes on after step" in line for line in said)
+    _cut_training(workspace, CONFIG)
+    said.clear()
+    other = replace(CONFIG, two_tower=replace(CONFIG.two_tower, temperature=0.3))
+    embedding.train(workspace, other, said.append)
+    assert any("starting anew" in line for line in said)
+    assert not any("goes on after step" in line for line in said)
 
 
-def test_a_catalogue_that_changed_since_the_cut_is_refused_by_name(tmp_path: Path) -> None:
+def test_what_a_cut_training_left_of_other_tables_makes_room(tmp_path: Path) -> None:
     workspace = tastes_shop(tmp_path, num_customers=30)
     _cut_training(workspace, CONFIG)
-    tastes_shop(tmp_path, num_customers=30, seed=1)
-    with pytest.raises(CheckpointMismatch, match="data_sha256"):
-        embedding.train(workspace, CONFIG, lambda _: None)
-    recipe = Recipe(embedding=CONFIG)
-    with pytest.raises(ValueError, match="no trained embedding model"):
-        families.export(workspace, recipe, ["embedding"])
+    with pytest.raises(NotTrained, match="no trained embedding model"):
+        families.export(workspace, Recipe(embedding=CONFIG), ["embedding"])
+    ready = workspace.checkpoints / "embedding" / "under_way" / "ready.json"
+    assert ready.is_file()
+    event_of_the_next_day = event("c000", "Books-99", "purchase", 101.0)
+    catalogue = [{"item_id": f"{c}-{n}"} for c in CATEGORIES for n in range(100)]
+    rows = scan_table(workspace.tables, "events").collect()
+    write_tables(
+        workspace.tables,
+        {
+            "events": pl.concat([rows, table("events", [event_of_the_next_day])]),
+            "items": table("items", catalogue),
+        },
+    )
+    said: list[str] = []
+    embedding.train(workspace, CONFIG, said.append)
+    assert any("starting anew" in line for line in said)
+    assert not ready.exists()
 
 
 def test_a_shop_without_an_early_purchase_is_told_what_it_lacks(tmp_path: Path) -> None:
@@ -246,7 +269,11 @@ def test_a_shop_without_an_early_purchase_is_told_what_it_lacks(tmp_path: Path) 
 def test_forgetting_leaves_nothing_of_what_customers_did(tmp_path: Path) -> None:
     workspace = tastes_shop(tmp_path, num_customers=30)
     _cut_training(workspace, CONFIG)
-    removed = erase_files(workspace, [Person(("c001",), ())])
-    assert removed["checkpoints/embedding/fits"] > 30
+    assert trained_rows(workspace, ["c001"])["checkpoints/embedding"] > 30
+    erase_trained(workspace, ["c001"])
+    assert not list((workspace.checkpoints / "embedding").rglob("*.safetensors"))
+    embedding.train(workspace, CONFIG, lambda _: None)
+    erase_trained(workspace, ["c002"])
     assert not list((workspace.checkpoints / "embedding").rglob("*.safetensors"))
     assert "embedding" in families.chosen(workspace, "all", lambda _: None)  # and is trained again with all
+    assert families.as_trained(workspace, Recipe()).embedding == CONFIG

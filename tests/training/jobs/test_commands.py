@@ -12,7 +12,7 @@ import pytest
 from tests.training.jobs.cluster_process import BIN, ROOT, RayCluster, command_environment
 from tests.training.small_shop import tastes_shop
 from tests.waiting import HANG_SECONDS
-from training.data.tables import snapshot_sha256
+from training.artifacts.snapshots import snapshot_sha256
 from training.jobs.errors import JobError
 from training.jobs.trainings import reachable
 from training.workspace import Workspace
@@ -41,7 +41,7 @@ def test_a_submitted_job_trains_and_takes_no_environment_along(cluster: RayClust
     done = _submit(cluster, cluster.environment, "python", *train)
     assert done.returncode == 0, done.stdout + done.stderr
     figures = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"profiles"'))
-    state = json.loads((workspace.checkpoints / "profiles" / "profiles.json").read_text())
+    state = json.loads((workspace.checkpoints / "profiles" / "state.json").read_text())
     assert state["data_sha256"] == snapshot_sha256(workspace.tables)
     assert len(figures["profiles"]["segments"]) >= 3
     (package,) = cluster.folder.glob("session_latest/runtime_resources/working_dir_files/_ray_pkg_*/")

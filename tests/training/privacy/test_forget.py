@@ -15,8 +15,9 @@ from serving.pseudonym import PseudonymKey
 from serving.repository import publish, releases, rollback
 from tests.training.privacy.raw_shop import EVENTS, write_raw
 from training import families
+from training.artifacts.snapshots import read_snapshot
 from training.data.ingest import ingest
-from training.data.tables import SCHEMAS, read_snapshot, scan_table, write_tables
+from training.data.tables import SCHEMAS, scan_table, write_tables
 from training.privacy import places
 from training.privacy.forget import NotForgotten, Receipt, Repository, UnknownIdsError, forget, look
 from training.privacy.ids import IdFileError, read_ids

@@ -12,6 +12,7 @@ import pytest
 from scipy.special import expit, logit
 
 from serving.pseudonym import PseudonymKey
+from tests.training.language_shop import pretend_trained
 from tests.training.small_shop import START, event, write_shop
 from training import value
 from training.data.ingest import ingest
@@ -54,8 +55,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 def _trained(shop: Workspace, monkeypatch: pytest.MonkeyPatch, heard: bool) -> dict[str, object]:
-    path = checkpoint.checkpoint_path(shop)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    pretend_trained(shop)
     truth = pl.read_parquet(shop.root.parent / "truth" / "messages.parquet")
     rows = scan_table(shop.tables, "messages").select("message_id", "text").collect()
     rows = rows.with_columns(pl.col("message_id").str.split(":").list.last()).join(truth, on="message_id")

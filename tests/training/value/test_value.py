@@ -19,7 +19,7 @@ from serving.routing.tensors import FORECAST
 from tests.training.small_shop import START, event, table, tastes_shop, write_shop
 from tests.training.value.shoppers import buyers, spending
 from training import families, profiles, value
-from training.checkpoints import NotTrained
+from training.artifacts.trained_state import NotTrained
 from training.data.tables import write_tables
 from training.goldens import member
 from training.privacy.consent import PROFILING

@@ -11,6 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from serving.contract import METRICS_FILE, Golden, TensorSpec, read_json, write_goldens, write_json
+from training.artifacts.snapshots import on_one_snapshot
+from training.artifacts.trained_state import TrainedState
 from training.export import model_folder, write_contract
 from training.goldens import golden, member
 from training.recommend.embedding.config import EmbeddingConfig, config_from
@@ -20,7 +22,7 @@ from training.recommend.embedding.group import ALONE
 from training.recommend.embedding.measuring import ranker_of, shop_of, towers_of
 from training.recommend.embedding.retrieval_task import TwoTowerTask
 from training.recommend.embedding.shop_examples import VALUES_FILE
-from training.recommend.embedding.trainer import load_state
+from training.recommend.embedding.trainer import ITEMS_FILE, current
 from training.recommend.exporter import clear_length
 from training.recommend.graph import MAX_BATCH_SIZE
 from training.workspace import Workspace
@@ -31,15 +33,20 @@ _ITEMS = "items.json"
 _NUM_GOLDENS = 4
 
 
+@on_one_snapshot
 def export(workspace: Workspace, config: EmbeddingConfig) -> list[Path]:
     """Write models/two_tower_retrieval and models/ranker; raises NotTrained when the tables changed since.
 
     Of `config` the storage of item vectors counts; everything else is as it was trained.
     """
-    folder, state = load_state(workspace)
-    trained = config_from(EmbeddingConfig, state["config"])
-    about = state["config"] | {"item_dtype": config.item_dtype}
-    towers, examples = towers_of(folder, "final", trained)
+    with current(workspace) as state:
+        return _exported(workspace, config, state)
+
+
+def _exported(workspace: Workspace, config: EmbeddingConfig, state: TrainedState) -> list[Path]:
+    trained = config_from(EmbeddingConfig, state.config)
+    about = state.config | {"item_dtype": config.item_dtype}
+    towers, examples = towers_of(state.folder, "final", trained)
     task = TwoTowerTask("final", examples, trained.features, trained.two_tower, data_sha256="")
     shop = shop_of(workspace, trained)
     blocked = ~shop.available(shop.windows.end)
@@ -55,24 +62,23 @@ def export(workspace: Workspace, config: EmbeddingConfig) -> list[Path]:
             TensorSpec("K", "INT64", (1,)),
         ]
         outputs = [TensorSpec("ITEM_INDEX", "INT64", (-1,)), TensorSpec("SCORE", "FP32", (-1,))]
-        _finish("two_tower_retrieval", staging, workspace, examples, about, folder, inputs, outputs)
-    ranker, _ = ranker_of(folder, "final", trained)
+        _finish("two_tower_retrieval", staging, state, examples, about, inputs, outputs)
+    ranker, _ = ranker_of(state.folder, "final", trained)
     with model_folder(workspace, "ranker") as staging:
         write_ranker_graph(ranker, examples, trained.features, staging / _MODEL)
         write_goldens(staging, _ranker_goldens(staging / _MODEL, examples))
         inputs = [TensorSpec("CANDIDATE_ITEM", "INT64", (-1,))]
         outputs = [TensorSpec("SCORE", "FP32", (-1,))]
-        _finish("ranker", staging, workspace, examples, about, folder, inputs, outputs)
+        _finish("ranker", staging, state, examples, about, inputs, outputs)
     return [workspace.models / "two_tower_retrieval", workspace.models / "ranker"]
 
 
 def _finish(
     name: str,
     staging: Path,
-    workspace: Workspace,
+    state: TrainedState,
     examples: Examples,
     config: dict[str, Any],
-    folder: Path,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
 ) -> None:
@@ -84,14 +90,14 @@ def _finish(
     values, whose codes count from 1; what is not among them is 0.
     """
     schema = examples.schema
-    values = read_json(folder / "examples-final" / VALUES_FILE)["customer"]
-    ids = pl.read_parquet(folder / "items.parquet")["item_id"].to_list()
+    values = read_json(state.folder / "examples-final" / VALUES_FILE)["customer"]
+    ids = pl.read_parquet(state.folder / ITEMS_FILE)["item_id"].to_list()
     write_json(staging / _ITEMS, {"format_version": 1, "item_id": ids})
-    write_json(staging / METRICS_FILE, read_json(folder / METRICS_FILE))
+    write_json(staging / METRICS_FILE, state.metrics)
     facts = len(schema.customer_features)
     write_contract(
         staging,
-        workspace=workspace,
+        data_sha256=state.data_sha256,
         name=name,
         kind="onnx",
         inputs=[

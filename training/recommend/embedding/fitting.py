@@ -109,7 +109,7 @@ class _Run:
     ) -> None:
         self._task, self._config, self._folder, self._group = task, config, folder, group
         self._progress: Progress = progress if group.is_first else (lambda _: None)
-        self._fingerprint = task.fingerprint | _settings(config)
+        self._fingerprint = task.fingerprint | decisive(config)
         torch.manual_seed(config.seed)
         self._model = sharded(task.build(), config, group.device)
         self._dense, self._state = _optimizer(self._model, config)
@@ -203,7 +203,7 @@ class _Run:
         return checkpoint.save(self._folder, self._state, self.position, self._fingerprint, self._group)
 
 
-def _settings(config: LoopConfig) -> dict[str, Any]:
+def decisive(config: LoopConfig) -> dict[str, Any]:
     """What of the loop a checkpoint must agree with; how long, how often saved and how sharded is free."""
     free = ("epochs", "patience", "checkpoint_steps", "sharding")
     return {name: value for name, value in asdict(config).items() if name not in free}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.data.tables import snapshot_sha256
+from training.artifacts.snapshots import snapshot_sha256
 from training.recommend.config import RecommendConfig
 from training.recommend.embedding.config import ITEM_DTYPES, EmbeddingConfig
 from training.recommend.embedding.examples import Examples
