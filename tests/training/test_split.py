@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from scipy.sparse import csr_matrix
 
 from tests.training.small_shop import START, event, tastes_shop, write_shop
 from training.data.tables import scan_table, write_tables
+from training.recommend.checkpoint import Choice
 from training.recommend.config import RecommendConfig
+from training.recommend.embedding.config import FeatureConfig
+from training.recommend.embedding.examples import Examples
+from training.recommend.embedding.measuring import leaks
+from training.recommend.embedding.shop_examples import write_shop_examples
+from training.recommend.evaluation import measure
+from training.recommend.interactions import user_items
 from training.recommend.shop import Shop
-from training.recommend.split import NoInteractions, Windows, leak_report, target_event, windows
+from training.recommend.split import (
+    NoInteractions,
+    Windows,
+    events_before,
+    leak_report,
+    target_event,
+    windows,
+)
+from training.recommend.trainer import fit
 
 
 def test_windows_follow_each_other_and_end_after_the_last_event(tmp_path: Path) -> None:
@@ -61,14 +78,27 @@ def test_targets_are_what_happened_inside_the_window(tmp_path: Path) -> None:
     assert [shop.known.item_ids[int(i)] for i in found[0].indices] == ["i2", "i3"]
 
 
+def _report(shop: Shop, before: datetime, cut: Windows | None = None, **change: Any) -> dict[str, Any]:
+    """The report on a model that was fitted to everything before a time."""
+    cut = cut or shop.windows
+    events = shop.events.with_columns(**change)
+    past = user_items_of(shop, events_before(events, cut.test), cut.end)
+    return leak_report(events, shop.items, shop.known, cut, shop.user_items(before), past)
+
+
+def user_items_of(shop: Shop, events: pl.LazyFrame, before: datetime) -> csr_matrix:
+    config = shop.config
+    return user_items(events, shop.known, config.event_weights, config.half_life_days, before)
+
+
 def test_the_leak_report_passes_an_honest_split_and_states_its_facts(tmp_path: Path) -> None:
     workspace = write_shop(
         tmp_path,
         [event("a", "old", "view", 0.0), event("a", "old", "view", 9.0), event("b", "new", "view", 9.5)],
     )
     shop = Shop(workspace, RecommendConfig(test_days=1.0))
-    report = leak_report(shop.events, shop.items, shop.known, shop.windows)
-    assert report["passed"]
+    report = _report(shop, shop.windows.test)
+    assert report["passed"] and report["train_cells"] == 1
     assert (report["items_only_in_test"], report["customers_only_in_test"]) == (1, 1)
 
 
@@ -80,11 +110,41 @@ def test_the_leak_report_catches_planted_leaks(tmp_path: Path) -> None:
     )
     shop = Shop(workspace, RecommendConfig())
     cut = Windows(START + timedelta(days=4), START + timedelta(days=8), START + timedelta(days=10))
-    report = leak_report(shop.events, shop.items, shop.known, cut)
-    assert report["train_rows_of_items_not_yet_available"] == 1 and not report["passed"]
-    same = shop.events.with_columns(event_id=pl.lit("one id in both"))
-    report = leak_report(same, shop.items, shop.known, cut)
+    report = _report(shop, cut.test, cut)
+    assert report["train_cells_of_items_not_yet_available"] == 1 and not report["passed"]
+    report = _report(shop, cut.test, cut, event_id=pl.lit("one id in both"))
     assert report["events_in_both"] == 1 and not report["passed"]
+
+
+@pytest.mark.parametrize(
+    "later", ["another", "old"]
+)  # a cell of its own, and weight in a cell that was there
+def test_the_leak_report_looks_at_the_matrix_that_was_trained_on(tmp_path: Path, later: str) -> None:
+    workspace = write_shop(
+        tmp_path,
+        [event("a", "old", "view", 0.0), event("a", later, "purchase", 9.0), event("b", "old", "view", 1.0)],
+    )
+    shop = Shop(workspace, RecommendConfig(test_days=1.0))
+    assert _report(shop, shop.windows.test)["passed"]
+    report = _report(shop, shop.windows.end)
+    assert not report["passed"]
+    assert report["train_cells_without_earlier_event"] == (later == "another")
+    assert report["train_cells_with_later_weight"] == 1  # what is old has faded, or grown
+
+
+def test_a_model_fitted_to_the_test_window_does_not_pass(tmp_path: Path) -> None:
+    shop = Shop(tastes_shop(tmp_path, num_customers=30), RecommendConfig(factors=4, num_bootstraps=2))
+    choice = Choice(0.1, 0.05, True, 0.0, ())
+    for before, passed in ((shop.windows.test, True), (shop.windows.end, False)):
+        model = fit(shop.user_items(before), choice, shop.config)
+        assert measure(shop, model, choice)["leaks"]["passed"] == passed
+
+
+def test_embeddings_fitted_to_the_test_window_do_not_pass(tmp_path: Path) -> None:
+    shop = Shop(tastes_shop(tmp_path / "shop", num_customers=30), RecommendConfig())
+    for name, before, passed in (("honest", shop.windows.test, True), ("leaky", shop.windows.end, False)):
+        write_shop_examples(tmp_path / name, shop, before, FeatureConfig())
+        assert leaks(shop, Examples.open(tmp_path / name))["passed"] == passed
 
 
 def test_what_is_predicted_is_the_best_that_the_data_have() -> None:

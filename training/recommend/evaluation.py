@@ -68,7 +68,9 @@ def measure(shop: Shop, model: MatrixFactorization, choice: Choice) -> dict[str,
         **judge.figures(lists, *draws),
         "popularity": judge.figures(popular, *draws),
         "times_popularity": judge.ratio(lists, popular, *draws),
-        "leaks": leak_report(shop.events, shop.items, shop.known, cut),
+        "leaks": leak_report(
+            shop.events, shop.items, shop.known, cut, model.user_items, shop.user_items_of_the_past(cut.test)
+        ),
         "chosen": {
             "unobserved_weight": choice.unobserved_weight,
             "regularization": choice.regularization,

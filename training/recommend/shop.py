@@ -74,6 +74,13 @@ class Shop:
             self.events, self.known, config.event_weights, config.half_life_days, before
         )
 
+    def user_items_of_the_past(self, before: datetime) -> csr_matrix:
+        """The same matrix, made without looking at any later event; for comparison (split.leak_report)."""
+        config, past = self.config, split.events_before(self.events, before)
+        return interactions.user_items(
+            past, self.known, config.event_weights, config.half_life_days, self.windows.end
+        )
+
     def bought(self, before: datetime) -> csr_matrix:
         """What each customer bought and kept."""
         return interactions.bought(self.events, self.known, before)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from serving.contract import ModelContract, read_goldens
@@ -25,6 +27,7 @@ from training.privacy.artefacts import erase_people, people_rows
 from training.recipes import Recipe
 from training.recommend import embedding
 from training.recommend.config import BlendWeights, Rules
+from training.recommend.embedding.examples import buckets_of
 from training.workspace import Workspace
 
 FEW = replace(SMALL, num_candidates=6, bought_again="yes")
@@ -233,3 +236,29 @@ def test_a_department_gives_way_while_others_are_left(
     category: list[int], most: int, k: int, places: list[int]
 ) -> None:
     assert varied(np.array(category), most, k).tolist() == places
+
+
+class _KnowsNothing:
+    def __init__(self, num_items: int) -> None:
+        self.num_items = num_items
+
+    def __len__(self) -> int:
+        return self.num_items
+
+    def index_of(self, _: bytes) -> None:
+        return None
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_categories=("Cs",))), min_size=1, max_size=20),
+    st.integers(1, 2**31),
+    st.integers(0, 2**31),
+)
+def test_training_and_serving_hash_unseen_items_alike(
+    ids: list[str], num_buckets: int, num_items: int
+) -> None:
+    settings = {"weights": {"towers": 1.0}, "softness": 1, "max_history": 1, "num_facts": 0}
+    settings |= {"num_candidates": 1, "item_buckets": num_buckets}
+    router = Blender(_KnowsNothing(num_items), {}, settings)  # type: ignore[arg-type]
+    expected = num_items + buckets_of(ids, num_buckets)
+    assert [router._index(one.encode()) for one in ids] == expected.tolist()

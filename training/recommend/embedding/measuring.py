@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
+from scipy.sparse import csr_matrix
 
 from training.artifacts.snapshots import snapshot_sha256
 from training.recommend.config import RecommendConfig
@@ -24,7 +26,7 @@ from training.recommend.evaluation import PROTOCOL
 from training.recommend.judging import Judge, Lists
 from training.recommend.metrics import recall_at_k
 from training.recommend.shop import Shop
-from training.recommend.split import leak_report
+from training.recommend.split import events_before, leak_report
 from training.workspace import Workspace
 
 _CHUNK = 256  # customers whose candidates are ranked at a time
@@ -93,9 +95,23 @@ def measure(workspace: Workspace, config: EmbeddingConfig, folder: Path, epochs:
         f"recall_at_{judge.k}_by_item_dtype": {dtype: judge.recall(found) for dtype, found in lists.items()},
         "ranker": judge.figures(_ranked(folder, config, asked, customers, items), *draws)
         | {"num_candidates": config.ranker.num_candidates},
-        "leaks": leak_report(shop.events, shop.items, shop.known, cut),
+        "leaks": leaks(shop, examples),
         "chosen": {"epochs": epochs},
     }
+
+
+def leaks(shop: Shop, examples: Examples) -> dict[str, Any]:
+    """Compare the events that the judged models were fitted to with those before the test window."""
+    cut, known = shop.windows, shop.known
+    past = events_before(shop.events, cut.test).filter(pl.col("event") != "return")
+    cells = known.index(past).select("row", "column").collect()
+    earlier = _counts(cells["row"].to_numpy(), cells["column"].to_numpy(), known.shape)
+    trained = _counts(np.asarray(examples.customer), np.asarray(examples.item), known.shape)
+    return leak_report(shop.events, shop.items, known, cut, trained, earlier)
+
+
+def _counts(row: Any, column: Any, shape: tuple[int, int]) -> csr_matrix:
+    return csr_matrix((np.ones(len(row), dtype=np.float32), (row, column)), shape=shape)
 
 
 def _bought_again(folder: Path, config: EmbeddingConfig) -> bool:
