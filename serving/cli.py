@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -109,40 +109,57 @@ def serve_command(
 ) -> None:
     """Start the Triton at hand on loopback and serve the current release; Ctrl-C ends it.
 
+    A model whose process dies or hangs is loaded again, and a server that dies is started again.
+
     Example: shopsight serve --repository shop/workspace/model_repository --detach
     """
-    from serving.repository import current_release, load_release, recover
+    from serving.repository import current_release, recover
     from serving.server import TritonServer
+    from serving.supervisor import Supervisor, end_in_order
 
     where, console = _repository(workspace, repository), Console(stderr=as_json)
     recover(where, progress=_printer(console))
-    release = current_release(where)
-    if release is None:
+    if current_release(where) is None:
         raise NothingPublishedError(f"{where} holds no release; run 'shopsight publish' first")
-    key_file = key_path() if key_path().exists() else None
-    if key_file is None:
+    if not key_path().exists():
         console.print("no pseudonymisation key: customers can be asked for by CUSTOMER_ID alone")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    server = TritonServer.start(
-        where,
-        http_port=http_port,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
-        key_file=key_file,
-        detached=detach,
-    )
-    keep = False
+    ports = (http_port, grpc_port, metrics_port)
+    if detach:
+        _detached(where, ports, _printer(console))
+        _show_server(TritonServer.attach(where), where, as_json, console)
+        return
+    end_in_order()
+    supervisor = Supervisor(where, ports, _printer(console))
+    server = supervisor.start()
     try:
-        load_release(where, release, server, _printer(console))
         _show_server(server, where, as_json, console)
-        if not detach:
-            server.wait()
-        keep = detach
+        supervisor.run()
     except KeyboardInterrupt:
         console.print("stopping")
     finally:
-        if not keep:
-            server.stop()
+        supervisor.server.stop()
+
+
+def _detached(repository: Path, ports: tuple[int, int, int], say: Any) -> None:
+    """Start a supervisor that outlives this process, and return when the release answers."""
+    from serving.server_errors import ServerError
+    from serving.supervisor import READY
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "serving.supervisor", str(repository.absolute()), *map(str, ports)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    with process.stdout, process.stderr:
+        for line in process.stdout:
+            if line.rstrip("\n") == READY:
+                return
+            say(line.rstrip("\n"))
+        raise ServerError(process.stderr.read().strip() or "the server ended before it was ready")
 
 
 @app.command("stop")
@@ -154,7 +171,7 @@ def stop_command(workspace: WorkspaceOption = DEFAULT_WORKSPACE, repository: Rep
     from serving.server import TritonServer
 
     where = _repository(workspace, repository)
-    TritonServer.attach(where).stop()
+    TritonServer.of(where).stop()
     Console().print(f"stopped the server of {where}", soft_wrap=True)
 
 

@@ -22,7 +22,7 @@ _RELEASE, _REQUEST_ID = "RELEASE", "REQUEST_ID"
 _INSIGHT = "INSIGHT"
 _INSIGHT_VARIES = ("release", "request_id")
 _DTYPES = {"BOOL": np.bool_, "INT32": np.int32, "INT64": np.int64, "FP32": np.float32, "BYTES": np.object_}
-_CHANNEL_ARGUMENTS = [("grpc.enable_http_proxy", 0)]
+CHANNEL_ARGUMENTS = [("grpc.enable_http_proxy", 0)]
 
 
 class GoldenError(RuntimeError):
@@ -37,25 +37,20 @@ def replay(grpc_url: str, repository: Path, release: Release, timeout_seconds: f
     first difference or failed request.
     """
     asked = 0
-    with triton_grpc.InferenceServerClient(grpc_url, channel_args=_CHANNEL_ARGUMENTS) as client:
+    with triton_grpc.InferenceServerClient(grpc_url, channel_args=CHANNEL_ARGUMENTS) as client:
         for level in release.levels():
             for model in level:
-                batched = release.models[model].kind == "onnx"
                 for position, golden in enumerate(read_goldens(release.folder(repository, model))):
-                    _replay_one(client, model, release.number, position, golden, timeout_seconds, batched)
+                    ask(client, model, release, position, golden, timeout_seconds)
                     asked += 1
     return asked
 
 
-def _replay_one(
-    client: Any,
-    model: str,
-    number: int,
-    position: int,
-    golden: Golden,
-    timeout_seconds: float,
-    batched: bool,
+def ask(
+    client: Any, model: str, release: Release, position: int, golden: Golden, timeout_seconds: float
 ) -> None:
+    """Ask one golden request of a model at its release and compare; raises GoldenError."""
+    number, batched = release.number, release.models[model].kind == "onnx"
     where = f"{model} of release {number}, golden request {position}"
     try:
         answer = client.infer(

@@ -47,7 +47,7 @@ def status_table(found: dict[str, Any]) -> Table:
         table.add_row("server", f"process {server['pid']}, since {server['started_at']}")
         table.add_row("HTTP, gRPC", f"{server['http']}, {server['grpc']}")
     for name, model in found["models"].items():
-        table.add_row(name, f"{model['kind']}, {'ready' if model['ready'] else 'not loaded'}")
+        table.add_row(name, f"{model['kind']}, {model['problem'] or 'ready'}")
     return table
 
 

@@ -76,7 +76,7 @@ def publish(
     With a `server`, the release is loaded into it and its goldens are replayed before it becomes current.
     Raises PublishError, GateError or ReleaseError with the reason; the earlier release then serves as before.
     """
-    with _only_publisher(repository):
+    with only_publisher(repository):
         _undo_leftovers(repository, server, progress)
         return _make_current(repository, model_folders(models_dir), server, gate or Gate(), progress)
 
@@ -92,7 +92,7 @@ def rollback(
 
     Raises ReleaseError when that release is not kept any more, otherwise as `publish`.
     """
-    with _only_publisher(repository):
+    with only_publisher(repository):
         _undo_leftovers(repository, server, progress)
         current = current_release(repository)
         number = release if release is not None else current.previous if current else None
@@ -120,7 +120,7 @@ def republish(
     twice. A running server goes from the release that it serves to the last one alone. Returns the new
     releases, none where nothing was published; raises as `publish`, and may then be called again.
     """
-    with _only_publisher(repository):
+    with only_publisher(repository):
         _undo_leftovers(repository, server, progress)
         kept = releases(repository)
         made = []
@@ -142,7 +142,7 @@ def _copies(repository: Path, release: Release, scratch: Path) -> dict[str, Path
 
 def recover(repository: Path, server: ModelServer | None = None, progress: Progress = silent) -> None:
     """Undo what a killed publisher left; with a server, also let it serve the current release again."""
-    with _only_publisher(repository):
+    with only_publisher(repository):
         _undo_leftovers(repository, server, progress)
 
 
@@ -268,7 +268,7 @@ def _is_ours(repository: Path, name: str) -> bool:
 
 
 @contextmanager
-def _only_publisher(repository: Path) -> Iterator[None]:
+def only_publisher(repository: Path) -> Iterator[None]:
     """Hold the repository's lock; the kernel frees it when the process ends, however it ends."""
     try:
         repository_root(repository).mkdir(parents=True, exist_ok=True)

@@ -74,13 +74,15 @@ class TritonServer:
         key_file: Path | None = None,
         detached: bool = False,
         auto_complete: bool = False,
+        supervised: bool = False,
         startup_seconds: float = 60.0,
     ) -> TritonServer:
         """Start a server on loopback, load `models` in order, and note it in the repository's `.server.json`.
 
         Port 0 takes a free one. `key_file` is where routers find the pseudonymisation key. Unless
         `detached`, the server ends when the calling thread does. `auto_complete` lets Triton fill in what
-        configurations leave out; it doubles the time of every load, and ours leave nothing out. Raises
+        configurations leave out; it doubles the time of every load, and ours leave nothing out. `supervised`
+        notes the calling process as the one that starts the server again (serving/supervisor.py). Raises
         TritonMissingError, PortInUseError, ModelLoadError (the server is stopped) or ServerError, each with
         the remedy.
         """
@@ -92,7 +94,7 @@ class TritonServer:
         with only_one_starts(repository):
             clear_leftovers(repository)
             ports = Ports(http_port, grpc_port, metrics_port)
-            options = StartOptions(ports, key_file, detached, auto_complete)
+            options = StartOptions(ports, key_file, detached, auto_complete, supervised)
             server = cls._start_empty(repository, options, startup_seconds)
         try:
             for model in models:
@@ -115,27 +117,41 @@ class TritonServer:
                     return server
                 tail = log_tail(Path(state.log_file))
             except BaseException:
-                server.stop()
+                server.stop(keep_note=options.supervised)
                 raise
-            server.stop()
+            server.stop(keep_note=options.supervised)
             # A free port can be taken between looking and listening; then another one is tried.
             if "in use" not in tail or last_attempt:
                 break
         raise ServerError(f"Triton did not start: {problem}. The end of {state.log_file}:\n{tail}")
 
     @classmethod
-    def attach(cls, repository: Path) -> TritonServer:
-        """Find the running server of a repository; raises ServerNotRunningError with the remedy."""
+    def of(cls, repository: Path) -> TritonServer:
+        """Find the server of a repository that runs, or that its supervisor is about to start again.
+
+        Raises ServerNotRunningError with the remedy.
+        """
         repository = repository.absolute()
         state = ServerState.read(repository)
-        if state is None or not state.process_is_alive:
+        if state is None or not (state.process_is_alive or state.is_supervised):
             raise ServerNotRunningError(
                 f"no server runs for {repository}; start one with 'shopsight serve --repository {repository}'"
             )
-        server = cls(repository, state)
+        return cls(repository, state)
+
+    @classmethod
+    def attach(cls, repository: Path) -> TritonServer:
+        """Find the running server of a repository; raises ServerNotRunningError with the remedy."""
+        server = cls.of(repository)
+        state = server.state
+        if not state.process_is_alive:
+            raise ServerNotRunningError(
+                f"the server of {repository} ended and is being started again; its log is {state.log_file}"
+            )
         if problem := server._wait_until_up(_ATTACH_SECONDS):  # it may be starting just now
             raise ServerNotRunningError(
-                f"process {state.pid} should serve {repository}, but: {problem}; its log is {state.log_file}"
+                f"process {state.pid} should serve {server.repository}, but: {problem}; "
+                f"its log is {state.log_file}"
             )
         return server
 
@@ -196,7 +212,7 @@ class TritonServer:
 
     def is_running(self) -> bool:
         """Whether the process lives and answers under its own server id."""
-        if not self._process_is_alive():
+        if not self.process_is_alive():
             return False
         with self._admin() as client, contextlib.suppress(InferenceServerException):
             return self._is_itself(client)
@@ -204,21 +220,38 @@ class TritonServer:
 
     def wait(self) -> None:
         """Return when the server has ended, for a command that serves in the foreground."""
-        while self._process_is_alive():
+        while self.process_is_alive():
             time.sleep(0.2)
 
-    def stop(self) -> None:
-        """End the server: running requests are answered, then everything that it left is removed."""
-        if self._process_is_alive():
+    def kill(self) -> None:
+        """End a server that does not react, and all of its stubs, at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.state.pid, signal.SIGKILL)
+        while self.process_is_alive():
+            time.sleep(_POLL_SECONDS)
+
+    def stop(self, keep_note: bool = False) -> None:
+        """End the server: running requests are answered, then everything that it left is removed.
+
+        A supervised one is ended through its supervisor, which would start it again. With `keep_note`, other
+        commands still find the supervisor by the note.
+        """
+        if self.state.is_supervised and self.state.supervisor not in (None, os.getpid()):
+            assert self.state.supervisor is not None
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.state.supervisor, signal.SIGTERM)
+            deadline = time.monotonic() + 2 * EXIT_TIMEOUT_SECONDS + 20
+            while self.state.is_supervised and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
+        if self.process_is_alive():
             os.kill(self.state.pid, signal.SIGTERM)
             deadline = time.monotonic() + EXIT_TIMEOUT_SECONDS + 10
-            while self._process_is_alive() and time.monotonic() < deadline:
+            while self.process_is_alive() and time.monotonic() < deadline:
                 time.sleep(_POLL_SECONDS)
-            if self._process_is_alive():
-                os.killpg(self.state.pid, signal.SIGKILL)
-                while self._process_is_alive():
-                    time.sleep(_POLL_SECONDS)
-        remove_state(self.repository, self.state.server_id)
+            if self.process_is_alive():
+                self.kill()
+        if not keep_note:
+            remove_state(self.repository, self.state.server_id)
         remove_runtime(self.state)
 
     def __enter__(self) -> TritonServer:
@@ -248,18 +281,19 @@ class TritonServer:
         while time.monotonic() < deadline:
             if self.is_running():
                 return None
-            if not self._process_is_alive():
+            if not self.process_is_alive():
                 return "it ended at once"
             time.sleep(_POLL_SECONDS)
         return f"no answer within {seconds:g} seconds"
 
-    def _process_is_alive(self) -> bool:
+    def process_is_alive(self) -> bool:
+        """Whether the server's process runs, whether it answers or not."""
         if self._process is not None and self._process.poll() is not None:  # poll also reaps our child
             return False
         return self.state.process_is_alive
 
     def _reason(self, error: InferenceServerException) -> str:
-        if not self._process_is_alive():
+        if not self.process_is_alive():
             return f"the server has ended; its log is {self.state.log_file}"
         return short_reason(str(error.message()))
 

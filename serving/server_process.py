@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from serving.processes import end_stubs
 from serving.pseudonym import KEY_FILE_VARIABLE
 from serving.server_errors import PortInUseError, ServerError
 from serving.server_state import ServerState, process_started, remove_state
@@ -29,6 +31,7 @@ SECRET_HEADER = "shopsight-secret"
 LOG_FILE = ".server.log"
 _LOG_START = "=== server "  # begins the first line that each server has in the log
 _MAX_LOG_BYTES = 64 * 2**20  # a log that is larger when a server starts is put aside as .server.log.1
+_SERVER_ID = re.compile(r"shopsight-[0-9a-f]{12}")
 EXIT_TIMEOUT_SECONDS = 5  # what Triton grants to running requests and idle HTTP connections at its end
 
 
@@ -49,6 +52,7 @@ class StartOptions:
     key_file: Path | None
     detached: bool
     auto_complete: bool
+    supervised: bool
 
 
 def launch(repository: Path, options: StartOptions) -> tuple[ServerState, subprocess.Popen[bytes]]:
@@ -81,6 +85,7 @@ def launch(repository: Path, options: StartOptions) -> tuple[ServerState, subpro
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            umask=0o077,  # what the server and its stubs write is for nobody else
             start_new_session=True,  # a terminal's Ctrl-C reaches us alone: we end the server in order
         )
     state = ServerState(
@@ -95,6 +100,8 @@ def launch(repository: Path, options: StartOptions) -> tuple[ServerState, subpro
         log_file=str(log_file),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         key_file=run.environment.get(KEY_FILE_VARIABLE),
+        supervisor=os.getpid() if options.supervised else None,
+        supervisor_started=process_started(os.getpid()) if options.supervised else None,
     )
     state.write(folder)
     return state, process
@@ -184,7 +191,8 @@ def clear_leftovers(repository: Path) -> None:
             f"a server (process {state.pid}, HTTP port {state.http_port}) already serves {repository}; "
             "stop it first, or use it"
         )
-    remove_state(repository, state.server_id)
+    if state.supervisor != os.getpid():  # else the next note replaces this one
+        remove_state(repository, state.server_id)
     remove_runtime(state)
 
 
@@ -204,8 +212,12 @@ def _runtime_root() -> Path:
 
 
 def remove_runtime(state: ServerState) -> None:
+    """Remove all that an ended server left: its stubs, its private folder, its shared memory."""
+    if not _SERVER_ID.fullmatch(state.server_id):
+        return
+    end_stubs(state.server_id)
     runtime = Path(state.runtime_folder)
-    if runtime.parent == _runtime_root():
+    if runtime.parent == _runtime_root() and runtime.name.startswith("triton-"):
         shutil.rmtree(runtime, ignore_errors=True)
     for region in Path("/dev/shm").glob(f"{state.server_id}*"):
         region.unlink(missing_ok=True)

@@ -31,6 +31,8 @@ class ServerState:
     log_file: str
     started_at: str
     key_file: str | None = None
+    supervisor: int | None = None
+    supervisor_started: int | None = None
     format_version: int = FORMAT_VERSION
 
     def write(self, repository: Path) -> None:
@@ -51,6 +53,11 @@ class ServerState:
         except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
             return None
         return state if state.format_version == FORMAT_VERSION else None
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether the process lives that starts the server again when it ends."""
+        return self.supervisor is not None and process_started(self.supervisor) == self.supervisor_started
 
     @property
     def process_is_alive(self) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from serving.release import current_release
+from serving.health import Health
+from serving.release import Release, current_release
 from serving.server import ServerNotRunningError, TritonServer
 from serving.triton_environment import TritonMissingError, find_triton
 
@@ -17,25 +18,34 @@ def status(repository: Path) -> dict[str, Any]:
         server: TritonServer | None = TritonServer.attach(repository)
     except ServerNotRunningError:
         server = None
-    number = release.number if release else None
     return {
         "repository": str(repository),
-        "release": number,
+        "release": release.number if release else None,
         "created_at": release.created_at if release else None,
         "triton": _triton(),
         "server": None if server is None else _server(server),
-        "models": {
-            name: {"kind": model.kind, "ready": server is not None and server.ready(name, number)}
-            for name, model in sorted(release.models.items())
-        }
-        if release
-        else {},
+        "models": _models(repository, release, server) if release else {},
     }
+
+
+def _models(repository: Path, release: Release, server: TritonServer | None) -> dict[str, Any]:
+    """Ask each model its first golden request; `problem` says why it does not answer."""
+    told = {
+        name: {"kind": model.kind, "ready": False, "problem": "no server runs"}
+        for name, model in sorted(release.models.items())
+    }
+    if server is not None:
+        health = Health(server, repository, release, runs_members_in_stubs=not find_triton().is_native)
+        for name, about in told.items():
+            about["problem"] = health.problem(name)
+            about["ready"] = about["problem"] is None
+    return told
 
 
 def _server(server: TritonServer) -> dict[str, Any]:
     return {
         "pid": server.state.pid,
+        "supervised": server.state.is_supervised,
         "http": server.http_url,
         "grpc": server.grpc_url,
         "metrics": server.metrics_url,

@@ -17,11 +17,16 @@ _STAND_IN = Path(__file__).parent / "backends" / "onnxruntime" / "model.py"
 _NO_BYTECODE = "no-bytecode"  # a folder that is never made
 # What every stub runs first; it ignores PYTHON* variables. From here on no bytecode is read or written beside
 # a source file: a planted .pyc would run in the place of a verified model.py. NumPy, which all of them need,
-# still comes from its installation's bytecode.
+# still comes from its installation's bytecode. The shared memory in which requests reach the stub is closed
+# to others before the first request: Triton makes it readable to all, whatever the umask.
 _STUB_SETTINGS = """
-import sys
+import os, sys
 import numpy
 sys.dont_write_bytecode, sys.pycache_prefix = True, {nowhere!r}
+with open("/proc/self/cmdline", "rb") as arguments:
+    region = arguments.read().split(b"\\0")[2:3]
+if region and region[0].startswith(b"shopsight-"):
+    os.chmod(b"/dev/shm/" + region[0], 0o600)
 """
 # One thread per library call: a server runs many models beside each other on few cores.
 _BOUNDED_THREADS = threads.environment(1)

@@ -28,12 +28,16 @@ def verify_served(repository: Path, release: Release) -> None:
     Beside the versions, a model's folder holds the configuration and the warm-up data that Triton reads; they
     must be those of the release. Raises as `verify_release`.
     """
-    verify_release(repository, release)
-    for name, model in release.models.items():
-        for number in model.versions:
-            if number != release.number:
-                _verify_version(repository, read_release(repository, number), name)
-        _verify_shown(repository, release, name)
+    for name in release.models:
+        verify_model(repository, release, name)
+
+
+def verify_model(repository: Path, release: Release, name: str) -> None:
+    """Verify what a server loads of one model with a release; raises as `verify_release`."""
+    for number in {release.number, *release.models[name].versions}:
+        found = release if number == release.number else read_release(repository, number)
+        _verify_version(repository, found, name)
+    _verify_shown(repository, release, name)
 
 
 def _verify_version(repository: Path, release: Release, name: str) -> None:

@@ -199,7 +199,7 @@ def test_a_figure_below_its_threshold_is_refused(models: Path, repo: Path) -> No
 def test_one_publisher_at_a_time(models: Path, repo: Path) -> None:
     publish(models, repo)
     with (
-        repository._only_publisher(repo),
+        repository.only_publisher(repo),
         pytest.raises(PublishError, match="another publish is at work"),
     ):
         publish(models, repo)
@@ -346,7 +346,7 @@ def test_a_manifest_of_another_format_is_refused(models: Path, repo: Path) -> No
 
 
 def _hold_lock(repo: Path, started: Any) -> None:
-    with repository._only_publisher(repo):
+    with repository.only_publisher(repo):
         started.set()
         os.kill(os.getpid(), 9)
 

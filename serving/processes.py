@@ -1,0 +1,53 @@
+"""The stub processes of a Triton server: each runs one instance of a Python model at one version."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_STUB = b"triton_python_backend_stub"
+_ENDED, _STOPPED = "ZX", "Tt"
+
+
+@dataclass(frozen=True)
+class Stub:
+    """One stub: `is_stopped` when a signal holds it, so that it cannot answer."""
+
+    pid: int
+    model: str
+    version: int
+    is_stopped: bool
+
+
+def stubs(server_id: str) -> list[Stub]:
+    """Return the living stubs of a server, also those that outlived it.
+
+    Triton gives each stub its model's file, and a region of shared memory named after the server's id.
+    """
+    return list(_found(server_id))
+
+
+def end_stubs(server_id: str, model: str | None = None) -> None:
+    """Kill a server's stubs, of one model or all; without their server nobody reads what they answer."""
+    for stub in stubs(server_id):
+        if model in (None, stub.model):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(stub.pid, signal.SIGKILL)
+
+
+def _found(server_id: str) -> Iterator[Stub]:
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (folder / "cmdline").read_bytes().split(b"\0")
+            state = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        if len(arguments) < 3 or not arguments[0].endswith(_STUB) or state in _ENDED:
+            continue
+        file = Path(os.fsdecode(arguments[1]))
+        if arguments[2].startswith(server_id.encode()) and file.parent.name.isdecimal():
+            yield Stub(int(folder.name), file.parent.parent.name, int(file.parent.name), state in _STOPPED)

@@ -1,0 +1,174 @@
+"""Keeps a release answering: a dead or stuck model is loaded again, a dead server is started again.
+
+`shopsight serve --detach` runs `python -m serving.supervisor REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT`.
+Two states: the server runs, and its models are asked one after the other, members before the routers that ask
+them; or it has ended and is started again, after a pause that grows while that fails. While a publisher is at
+work, nothing is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from serving.confined import PathRefusedError
+from serving.golden import GoldenError
+from serving.health import Health
+from serving.processes import end_stubs
+from serving.pseudonym import key_path
+from serving.release import Release, ReleaseError, current_release
+from serving.repository import PublishError, load_release, only_publisher
+from serving.server import TritonServer
+from serving.server_errors import ModelLoadError, ServerError
+from serving.server_process import LOG_FILE
+from serving.triton_environment import find_triton
+from serving.verify import verify_model
+
+READY = "ready"
+_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
+_RELOAD_SECONDS = 30.0
+
+
+class Supervisor:
+    """Serves a repository's current release on the ports that it got at the first start."""
+
+    def __init__(self, repository: Path, ports: tuple[int, int, int], say: Callable[[str], None]) -> None:
+        self.repository, self.ports, self.say = repository, ports, say
+        self._health: Health | None = None
+
+    def start(self) -> TritonServer:
+        """Start a server, load the current release and replay its goldens."""
+        http, grpc, metrics = self.ports
+        key_file = key_path() if key_path().exists() else None
+        self.server = TritonServer.start(
+            self.repository,
+            http_port=http,
+            grpc_port=grpc,
+            metrics_port=metrics,
+            key_file=key_file,
+            supervised=True,
+        )
+        state = self.server.state
+        self.ports = (state.http_port, state.grpc_port, state.metrics_port)
+        try:
+            load_release(self.repository, self._release(), self.server, self.say)
+        except BaseException:
+            self.server.stop(keep_note=True)
+            raise
+        self._health = None
+        return self.server
+
+    def run(self) -> NoReturn:
+        """Watch until the process is told to end.
+
+        Raises ReleaseError or PathRefusedError when the release was altered: a new start would not help.
+        """
+        while True:
+            time.sleep(_PAUSE_SECONDS)
+            try:
+                if self.server.process_is_alive():
+                    self._mend()
+                    continue
+                self.say("the server has ended")
+            except (ServerError, GoldenError) as error:
+                self.say(f"the server is ended: {error}")
+                self.server.kill()
+            self._start_again()
+
+    def _start_again(self) -> None:
+        pause = _PAUSE_SECONDS
+        while True:
+            self.server.stop(keep_note=True)  # it has ended: what it left is removed
+            try:
+                self.start()
+            except (ServerError, GoldenError) as error:
+                self.say(f"it did not start again: {error}; the next attempt is in {pause:g} seconds")
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            else:
+                self.say("the server was started again")
+                return
+
+    def _mend(self) -> None:
+        if not self._silent_models():
+            return
+        try:
+            with only_publisher(self.repository):
+                for name, why in self._silent_models().items():
+                    self.say(f"{name} does not answer ({why}); it is loaded again")
+                    self._load_again(name)
+        except PublishError:  # a publisher changes what is loaded just now
+            return
+
+    def _silent_models(self) -> dict[str, str]:
+        """Return why models do not answer; routers may fail for their members alone, so those come first."""
+        release = self._release()
+        if self._health is None or self._health.release != release:
+            in_stubs = not find_triton().is_native
+            self._health = Health(self.server, self.repository, release, in_stubs)
+        for level in release.levels():
+            if found := {name: why for name in level if (why := self._health.problem(name))}:
+                return found
+        return {}
+
+    def _load_again(self, name: str) -> None:
+        verify_model(self.repository, self._release(), name)
+        end_stubs(self.server.state.server_id, name)  # one that is stopped would never unload
+        self.server.unload(name, _RELOAD_SECONDS)
+        deadline = time.monotonic() + _RELOAD_SECONDS
+        while True:
+            try:
+                self.server.load(name, _RELOAD_SECONDS)
+                return
+            except ModelLoadError:  # Triton refuses while it still unloads
+                if time.monotonic() > deadline or not self.server.process_is_alive():
+                    raise
+                time.sleep(_PAUSE_SECONDS)
+
+    def _release(self) -> Release:
+        release = current_release(self.repository)
+        if release is None:
+            raise ReleaseError(f"{self.repository} holds no release; run 'shopsight publish' first")
+        return release
+
+
+def end_in_order() -> None:
+    """Let SIGTERM end the process as an exit does, so that the server is stopped on the way."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+
+def main() -> None:
+    """Serve detached: tell `READY` when the release answers, then write to the server's log."""
+    repository, *ports = sys.argv[1:]
+    http, grpc, metrics = map(int, ports)
+    supervisor = Supervisor(Path(repository), (http, grpc, metrics), lambda line: print(line, flush=True))
+    end_in_order()
+    try:
+        supervisor.start()
+    except (RuntimeError, ValueError, OSError) as error:
+        sys.exit(f"{error}")
+    try:
+        print(READY, flush=True)
+        _write_to(Path(repository) / LOG_FILE)
+        supervisor.run()
+    except (ReleaseError, PathRefusedError) as error:
+        sys.exit(f"{error}")
+    finally:
+        supervisor.server.stop()
+
+
+def _write_to(log_file: Path) -> None:
+    log = os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.close(log)
+
+
+if __name__ == "__main__":
+    main()
