@@ -137,6 +137,8 @@ def ingest(
 ) -> None:
     """Read raw files into the tables: cleaned, joined across channels, refused rows kept with the reason.
 
+    Exits 1 when one file among several cannot be read; the others are in the tables.
+
     Example: shopsight ingest shop/raw/sources.toml --workspace shop/workspace
     """
     from serving.pseudonym import load_key
@@ -149,6 +151,8 @@ def ingest(
         _print_json(_plain(report))
     else:
         console.print(report.table())
+    if report.unread:
+        raise typer.Exit(1)
 
 
 @app.command()

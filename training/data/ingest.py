@@ -68,7 +68,8 @@ class IngestReport:
 
     flagged: by rule, rows that stay in the tables and are named in the flags table; clocks: of each channel
     its period, and whether its day looks hours off (training/data/clocks.py); notes: how files were read
-    where that was found out and not said, which were read again and why, and what does not add up.
+    where that was found out and not said, which were read again and why, and what does not add up; unread:
+    files among several that could not be read, and why.
     """
 
     files: tuple[FileReport, ...]
@@ -86,6 +87,7 @@ class IngestReport:
     stages: dict[str, float] = field(default_factory=dict)
     unchanged: bool = False
     notes: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON takes it."""
@@ -116,7 +118,8 @@ class IngestReport:
         table.caption = f"refused: {rules or 'nothing'}\nflagged: {flagged or 'nothing'}" + (
             f"\nthe clock looks wrong: {', '.join(late)}; see timezone of the source" if late else ""
         )
-        table.caption = "\n".join([table.caption, *self.notes])
+        unread = [f"not read, nothing of it is in the tables: {problem}" for problem in self.unread]
+        table.caption = "\n".join([table.caption, *self.notes, *unread])
         table.caption_justify = "left"
         return table
 
@@ -133,8 +136,9 @@ def ingest(
     The same files give the same snapshot, in any order of rows or of adding them; files that were read
     before are not read again, and when nothing changed at all nothing is done. Refused rows go to the
     workspace's quarantine with file, row and reason. A customer known from an earlier run keeps their
-    customer_id. Raises IngestError, with what, where and the remedy, before anything is written. Another
-    ingest of the workspace is waited for.
+    customer_id. One file among several that cannot be read is left out, and the report names it. Another
+    ingest of the workspace is waited for. Raises IngestError, with what, where and the remedy, before anything
+    is written.
     """
     show = progress or (lambda _: None)
     _check_writable(workspace.root)
@@ -157,7 +161,7 @@ def _ingest(
         return replace(report, seconds=clock.total(), rows_per_second=0.0, stages={}, unchanged=True)
     found = load_all(sources, intake, _remembered(workspace), show)
     loaded, notes = found.parts, (*intake.read_again, *found.notes)
-    for note in notes:
+    for note in (*notes, *found.unread):
         show(note)
     refuse_duplicates(loaded)
     items = items_table([part for part in loaded if part.source.kind == "items"])
@@ -198,6 +202,7 @@ def _ingest(
         flagged=quality["flagged"],
         clocks=quality["clocks"],
         notes=(*notes, *_notes(loaded, files)),
+        unread=tuple(found.unread),
     )
     for note in report.notes:
         show(note)
@@ -295,7 +300,8 @@ def _unchanged(workspace: Workspace, inputs: str) -> IngestReport | None:
     if report["snapshot_sha256"] != snapshot_sha256(workspace.tables):
         return None
     read = tuple(_file_report(file) for file in report["files"])
-    return IngestReport(**{**report, "files": read, "notes": tuple(report["notes"])})
+    told = {name: tuple(report[name]) for name in ("notes", "unread")}
+    return IngestReport(**{**report, "files": read, **told})
 
 
 def _file_report(raw: dict[str, Any]) -> FileReport:

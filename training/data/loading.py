@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,14 @@ from typing import Any
 import polars as pl
 
 from training.data.chunks import REFUSED_SCHEMA
-from training.data.conventions import Settled, better_guess, first_guess, needs_reading_again, settle
+from training.data.conventions import (
+    Convention,
+    Settled,
+    better_guess,
+    first_guess,
+    needs_reading_again,
+    settle,
+)
 from training.data.fields import is_stored
 from training.data.intake import Entry, Intake
 from training.data.intake_writer import IDS_SCHEMA, NUM_BUCKETS
@@ -110,11 +118,25 @@ class Loaded:
 
 @dataclass
 class LoadedSources:
-    """All sources in order; `notes` says how their values are read, `known` what later runs remember."""
+    """All sources in order; `notes` says how their values are read, `known` what later runs remember.
+
+    `unread` says which files among several could not be read, and why.
+    """
 
     parts: list[Loaded]
     notes: list[str]
     known: dict[str, dict[str, Any]]
+    unread: list[str]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """What sources that share their files have read: the files, the entries by source, what was settled."""
+
+    files: list[Path]
+    entries: list[list[Entry]]
+    settled: Settled
+    unread: list[str]
 
 
 def load_all(
@@ -125,20 +147,23 @@ def load_all(
 ) -> LoadedSources:
     """Read every file of every source, or find it in the intake.
 
-    remembered: `known` of the last run. Raises IngestError for files that are not what a source says, for a
-    channel without ids, and where it cannot be settled how dates and numbers are written.
+    remembered: `known` of the last run. One file among several that is not what its source says is left out
+    and told. Raises IngestError for a source without any readable file, for a channel without ids, and where
+    it cannot be settled how dates and numbers are written.
     """
-    result, read = LoadedSources([], [], {}), {}
+    result = LoadedSources([], [], {}, [])
+    read: dict[str, _Group] = {}
     for source in sources:
         group, where = [s for s in sources if (s.base, s.path) == (source.base, source.path)], source.path
         if where not in read:
-            read[where], settled = _read_group(group, intake, remembered.get(where, {}))
-            result.notes += settled.notes
-            if settled.known:
-                result.known[where] = settled.known
+            read[where] = _read_group(group, intake, remembered.get(where, {}))
+            result.notes += read[where].settled.notes
+            result.unread += read[where].unread
+            if read[where].settled.known:
+                result.known[where] = read[where].settled.known
         first_file = sum(len(part.files) for part in result.parts)
-        entries = read[where][group.index(source)]
-        part = Loaded(source, files_of(source), entries, first_file)
+        entries = read[where].entries[group.index(source)]
+        part = Loaded(source, read[where].files, entries, first_file)
         if not sum(entry.num_read for entry in entries):
             names = ", ".join(str(path) for path in part.files[:3])
             raise IngestError(f"{names}: a header but no rows; export it again or take the source out")
@@ -148,25 +173,33 @@ def load_all(
     return result
 
 
-def _read_group(
-    group: list[Source], intake: Intake, remembered: Mapping[str, Any]
-) -> tuple[list[list[Entry]], Settled]:
+def _read_group(group: list[Source], intake: Intake, remembered: Mapping[str, Any]) -> _Group:
     """Read the files that some sources share under one convention, settled by the values of all of them.
 
-    Files that were read under another one, before all were seen, are read again.
+    Files that were read under another one, before all were seen, are read again. Raises IngestError where no
+    file can be read.
     """
-    files = files_of(group[0])
-    formats = [format_of(group[0], path) for path in files]
-    exporter = None
-    if not remembered and formats[0] == "csv":
-        exporter = convention_of(header_of(group[0], files[0]))
+    exporter = None if remembered else _exporter(group[0])
     guess = first_guess(group, remembered, exporter)
+    files: list[Path] = []
     entries: list[list[Entry]] = [[] for _ in group]
-    for path in files:
-        for source, read in zip(group, entries, strict=True):
-            read.append(intake.entry(source, path, guess))
-            if not remembered:
-                guess = better_guess(guess, read[-1].evidence)
+    errors: list[IngestError] = []
+    for path in files_of(group[0]):
+        try:
+            made = []
+            for source in group:
+                made.append(intake.entry(source, path, guess))
+                if not remembered:
+                    guess = better_guess(guess, made[-1].evidence)
+        except IngestError as error:
+            errors.append(error)
+            continue
+        files.append(path)
+        for read, entry in zip(entries, made, strict=True):
+            read.append(entry)
+    if not files:
+        raise errors[0]
+    formats = [format_of(group[0], path) for path in files]
     seen = [
         (relative_name(source, path), entry.evidence)
         for source, read in zip(group, entries, strict=True)
@@ -177,7 +210,17 @@ def _read_group(
         for i, path in enumerate(files):
             if needs_reading_again(read[i].evidence, read[i].convention, settled.convention):
                 read[i] = intake.entry(source, path, settled.convention)
-    return entries, settled
+    return _Group(files, entries, settled, [str(error) for error in errors])
+
+
+def _exporter(source: Source) -> Convention | None:
+    """How a known exporter writes, by the header of the first file that has one."""
+    for path in files_of(source):
+        if format_of(source, path) != "csv":
+            return None
+        with contextlib.suppress(IngestError):
+            return convention_of(header_of(source, path))
+    return None
 
 
 def refuse_duplicates(loaded: list[Loaded]) -> None:

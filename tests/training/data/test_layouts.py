@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import sys
 import zipfile
 from pathlib import Path
@@ -9,8 +11,11 @@ from typing import Any
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from training.cli import app
 from training.data.chunks import Chunk
+from training.data.quarantine import REASONS
 from training.data.readers import files_of, header_of, read_chunks
 from training.data.records import guess_encoding
 from training.data.sources import IngestError, Source
@@ -236,3 +241,70 @@ def test_what_excel_leaves_beside_an_open_workbook_is_no_data(tmp_path: Path) ->
 def _file(folder: Path, content: bytes) -> Path:
     (folder / "f.csv").write_bytes(content)
     return folder / "f.csv"
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with one good file, its sources file, and a key to ingest it with."""
+    monkeypatch.setenv("SHOPSIGHT_KEY_FILE", str(tmp_path / "key.json"))
+    assert CliRunner().invoke(app, ["key", "create"]).exit_code == 0
+    folder, path = tmp_path, "raw"
+    (folder / "raw").mkdir()
+    (folder / "raw" / "a_good.csv").write_text("o,i,q,p,t\n1,A,1,2.50,2025-06-01\n2,B,1,2.50,2025-06-02\n")
+    (folder / "sources.toml").write_text(
+        f'format_version = 1\n[[source]]\nname = "s"\nkind = "orders"\npath = "{path}"\nanonymous = true\n'
+        '[source.columns]\norder_id = "o"\nitem_id = "i"\nquantity = "q"\nprice = "p"\ntimestamp = "t"\n'
+        f'[[source]]\nname = "s"\nkind = "items"\npath = "{path}"\nderived = true\n'
+        '[source.columns]\nitem_id = "i"\nprice = "p"\n'
+    )
+    return folder / "sources.toml"
+
+
+BAD_FILES = {
+    "empty": (b"", "the file is empty"),
+    "other": (b"x,y\n1,2\n", 'no column "o" (for order_id)'),
+    "image": (b"\x89PNG\r\n\x1a\n", "is not text but a PNG image"),
+    "twice": (b"o,i,q,p,t,t\n", 'the header names column "t" 2 times'),
+}
+
+
+@pytest.mark.parametrize("kind", [*BAD_FILES, "damaged"])
+@pytest.mark.parametrize("place", ["0_first", "z_last"])
+def test_one_bad_file_in_a_folder_is_told_and_does_not_stop_the_others(
+    tmp_path: Path, shop: Path, kind: str, place: str
+) -> None:
+    if kind == "damaged":
+        whole = gzip.compress(b"o,i,q,p,t\n" + b"1,A,1,2.50,2025-06-01\n" * 9)
+        name, content, says = f"{place}.csv.gz", whole[:-9], "damaged gzip"
+    else:
+        name, (content, says) = f"{place}.csv", BAD_FILES[kind]
+    (tmp_path / "raw" / name).write_bytes(content)
+    for _ in range(2):  # the second run finds nothing changed, and the file as bad as before
+        result = CliRunner().invoke(app, ["ingest", str(shop), "--workspace", str(tmp_path / "w"), "--json"])
+        assert result.exit_code == 1
+        report = json.loads(result.stdout)
+        assert [says in problem and name in problem for problem in report["unread"]] == [True]
+        assert report["read"] == report["accepted"] == 2
+    (tmp_path / "raw" / name).unlink()
+    result = CliRunner().invoke(app, ["ingest", str(shop), "--workspace", str(tmp_path / "w")])
+    assert result.exit_code == 0, result.output
+
+
+def test_a_header_alone_beside_good_files_is_no_fault(tmp_path: Path, shop: Path) -> None:
+    (tmp_path / "raw" / "b.csv").write_text("o,i,q,p,t\n")
+    result = CliRunner().invoke(app, ["ingest", str(shop), "--workspace", str(tmp_path / "w"), "--json"])
+    assert result.exit_code == 0, result.output
+    assert [file["read"] for file in json.loads(result.stdout)["files"]] == [2, 0, 2, 0]
+
+
+def test_bad_files_alone_write_nothing(tmp_path: Path, shop: Path) -> None:
+    for name in ("a_good.csv", "b.csv"):
+        (tmp_path / "raw" / name).write_text("")
+    result = CliRunner().invoke(app, ["ingest", str(shop), "--workspace", str(tmp_path / "w")])
+    assert result.exit_code != 0 and not (tmp_path / "w" / "tables").exists()
+
+
+def test_the_reference_names_every_reason() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "sources.md").read_text(encoding="utf-8")
+    for reason, meaning in REASONS.items():
+        assert f"| `{reason}` | {meaning} |" in text
