@@ -144,6 +144,8 @@ def subject_access_command(
 def _show_plan(console: Console, plan: Plan) -> None:
     """List the accounts that would go, what is held of them, and who else names them."""
     say = _plain_printer(console)
+    if not plan.pending:
+        return
     say(f"{plan.accounts.height:,} accounts of {len(plan.pending):,} people would be erased:")
     for account in plan.accounts.head(_MOST_LINES).iter_rows(named=True):
         joined = (
