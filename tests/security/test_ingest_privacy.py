@@ -31,6 +31,13 @@ def test_quarantine_is_readable_by_its_owner_alone(ingested: tuple[Workspace, li
     assert files and all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in files)
 
 
+def test_rows_of_the_tables_are_readable_by_their_owner_alone(ingested: tuple[Workspace, list[str]]) -> None:
+    parts = list(ingested[0].tables.glob("*/*.parquet"))
+    assert len(parts) > 5
+    for path in {*parts, *(path.parent for path in parts), ingested[0].tables}:
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
 def test_no_identifier_of_a_person_is_in_any_table(ingested: tuple[Workspace, list[str]]) -> None:
     accounts = pl.read_csv(FIXTURE / "accounts.csv", infer_schema=False, truncate_ragged_lines=True)
     cards = [

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from training.data.intake_writer import private
+from serving.durable import private
 from training.data.phrases import CONTACT_FIELDS
 
 CONTACTS_FILE = "contacts.arrow"

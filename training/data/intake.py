@@ -24,6 +24,7 @@ import polars as pl
 
 from kernels import backend
 from serving.contract import sha256_of
+from serving.durable import private
 from training.data import (
     amounts,
     chunks,
@@ -50,7 +51,7 @@ from training.data.cleaning import Cleaner
 from training.data.conventions import Convention, Evidence
 from training.data.extent import Extent
 from training.data.forgetting import Gone
-from training.data.intake_writer import NUM_BUCKETS, EntryWriter, Part, private
+from training.data.intake_writer import NUM_BUCKETS, EntryWriter, Part
 from training.data.prefetch import ahead
 from training.data.readers import format_of, read_chunks
 from training.data.sources import Source

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from serving.durable import private
 from training.data.chunks import REFUSED_SCHEMA, Chunk
 from training.data.cleaning import Cleaned
 from training.data.digests import hash_columns, order_by_byte
@@ -182,11 +182,6 @@ class EntryWriter:
     def _write(self, frame: pl.DataFrame, name: str) -> None:
         with private(self.folder / name) as stream:
             frame.write_ipc(stream, compression="uncompressed")
-
-
-def private(path: Path) -> Any:
-    """Open a file for writing that its owner alone can read."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
 
 def _folded(rows: pl.DataFrame) -> pl.DataFrame:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from serving.durable import private
 from training.data.sources import Source
 
 SCHEMA = {
@@ -68,8 +69,7 @@ def write_quarantine(folder: Path, refused: pl.DataFrame) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
     staged = folder / f".refused.{os.getpid()}"
-    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
+    with private(staged) as stream:
         refused.write_parquet(stream, compression="zstd")
         stream.flush()
         os.fsync(stream.fileno())

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from serving.contract import sha256_of
+from serving.durable import private
 from serving.forgotten import Forgotten
 from training.artifacts.snapshots import (
     FORMAT_VERSION,
@@ -179,7 +180,7 @@ class SnapshotWriter:
     """
 
     def __init__(self, tables: Path) -> None:
-        tables.mkdir(parents=True, exist_ok=True)
+        tables.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._tables = tables
         self._manifest: Manifest = {"format_version": FORMAT_VERSION, "tables": {}, "note": {}}
         if (tables / SNAPSHOT_FILE).is_file():
@@ -270,10 +271,11 @@ def rewrite_tables(tables: Path, keep: dict[str, pl.Expr]) -> dict[str, int]:
 
 def _write_part(tables: Path, name: str, frame: pl.DataFrame) -> dict[str, Any]:
     folder = tables / name
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, mode=0o700)
     staged = folder / f".part.{os.getpid()}"
-    frame.write_parquet(staged, compression="zstd", compression_level=1, statistics=True)
-    with staged.open("rb") as stream:
+    with private(staged) as stream:
+        frame.write_parquet(stream, compression="zstd", compression_level=1, statistics=True)
+        stream.flush()
         os.fsync(stream.fileno())
     digest = sha256_of(staged)
     final = folder / f"part-{digest[:16]}.parquet"

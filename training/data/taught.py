@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from training.data.intake_writer import private
+from serving.durable import private
 from training.data.masking import mask_personal_data
 
 SCHEMA: dict[str, Any] = {"text": pl.String, "intent": pl.String}
