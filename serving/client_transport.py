@@ -14,6 +14,7 @@ from tritonclient.http import InferenceServerClient as HttpCodec
 from tritonclient.http import InferInput as HttpInput
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from serving.client_deadline import answered_within, connection_pool
 from serving.client_errors import (
     DeadlineExceededError,
     RequestRefusedError,
@@ -84,7 +85,7 @@ class HttpTransport:
     """Requests over a pool of HTTP connections, in Triton's binary form."""
 
     def __init__(self, url: str) -> None:
-        self._pool = urllib3.connectionpool.connection_from_url(f"http://{url}", maxsize=16, retries=False)
+        self._pool = connection_pool(url)
 
     def infer(self, model: str, inputs: Arrays, request_id: str, seconds: float) -> dict[str, Any]:
         """Ask a model once and return its outputs by name."""
@@ -99,12 +100,13 @@ class HttpTransport:
         )
         if response.status != 200:
             raise _http_error(model, response)
-        size = response.headers.get("Inference-Header-Content-Length")
-        result = HttpCodec.parse_response_body(
-            response.data, header_length=None if size is None else int(size)
-        )
-        names = [output["name"] for output in result.get_response()["outputs"]]
-        return {name: result.as_numpy(name) for name in names}
+        try:
+            return _http_outputs(response)
+        except Exception as error:  # the codec raises whatever it meets in an answer that is none of Triton's
+            raise ServerUnavailableError(
+                f"what {self._pool.host}:{self._pool.port} answers is not Triton's ({type(error).__name__}); "
+                "is this its HTTP address?"
+            ) from error
 
     def is_ready(self, model: str | None, seconds: float) -> bool:
         """Ask once whether the server, or one model of it, takes requests."""
@@ -117,7 +119,8 @@ class HttpTransport:
 
     def _send(self, method: str, path: str, seconds: float, **options: Any) -> Any:
         try:
-            return self._pool.request(method, path, timeout=urllib3.Timeout(total=seconds), **options)
+            with answered_within(seconds):
+                return self._pool.request(method, path, timeout=urllib3.Timeout(total=seconds), **options)
         except urllib3.exceptions.ReadTimeoutError as error:
             raise DeadlineExceededError(f"no answer within {seconds:.3g} seconds") from error
         except urllib3.exceptions.HTTPError as error:
@@ -149,10 +152,17 @@ def _grpc_error(model: str, error: InferenceServerException) -> Exception:
     return _refusal(model, message, not_found=status == "NOT_FOUND")
 
 
+def _http_outputs(response: Any) -> dict[str, Any]:
+    size = response.headers.get("Inference-Header-Content-Length")
+    result = HttpCodec.parse_response_body(response.data, header_length=None if size is None else int(size))
+    names = [output["name"] for output in result.get_response()["outputs"]]
+    return {name: result.as_numpy(name) for name in names}
+
+
 def _http_error(model: str, response: Any) -> Exception:
     try:
         message = str(json.loads(response.data)["error"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         message = f"HTTP status {response.status}"
     if response.status == 503:
         return ServerUnavailableError(message)
