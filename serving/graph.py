@@ -1,15 +1,17 @@
 """The signature of an ONNX graph, read without its weights and without an ONNX library.
 
 Whoever publishes checks contracts against graphs, and has neither use nor room for gigabytes of weights.
-Only these fields of onnx.proto3 are decoded, from a memory map: ModelProto graph 7, opset_import 8;
-GraphProto initializer 5, input 11, output 12; TensorProto name 8, external_data 13.
+Only these fields of onnx.proto3 are decoded, from a memory map: ModelProto graph 7, opset_import 8,
+functions 25; GraphProto node 1, initializer 5, input 11, output 12, sparse_initializer 15; NodeProto op_type
+4, attribute 5, domain 7; AttributeProto t 5, g 6, tensors 10, graphs 11, sparse_tensor 22, sparse_tensors 23;
+SparseTensorProto values 1, indices 2; TensorProto name 8, external_data 13, data_location 14.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -17,6 +19,10 @@ from serving.contract import ContractError
 
 _DATATYPES = {1: "FP32", 6: "INT32", 7: "INT64", 8: "BYTES", 9: "BOOL", 10: "FP16", 11: "FP64"}
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_MAX_VARINT_BYTES = 10
+MAX_GRAPH_BYTES = 2**31 - 1  # of one protobuf message; larger weights lie in files beside it
+MAX_NESTING = 8  # of graphs in the nodes of graphs, as the branches of an If
+DOMAINS = ("", "ai.onnx")  # operators of the standard alone: others need code that a release does not carry
 
 Signature = dict[str, tuple[str, tuple[int, ...]]]
 
@@ -32,11 +38,18 @@ class Graph:
 
 
 def read_graph(path: Path) -> Graph:
-    """Read the signature of an ONNX file; raises ContractError naming the file when it is not one."""
+    """Read the signature of an ONNX file; raises ContractError naming the file when it is not one.
+
+    Refused are also operators beyond the standard's, functions, graphs nested too deep, and weights that lie
+    anywhere but in a file beside the graph: ONNX Runtime would look for code, or read what it was not given.
+    """
     try:
+        if (size := path.stat().st_size) > MAX_GRAPH_BYTES:
+            raise ValueError(f"{size} bytes, at most {MAX_GRAPH_BYTES} are one graph; keep weights beside it")
         return _graph(np.memmap(path, dtype=np.uint8, mode="r").data)
-    except (FileNotFoundError, ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
-        raise ContractError(f"{path}: not an ONNX graph ({type(error).__name__}); export it again") from error
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        reason = str(error) if type(error) is ValueError else type(error).__name__
+        raise ContractError(f"{path}: not an ONNX graph to serve ({reason}); export it again") from error
 
 
 def _graph(model: memoryview) -> Graph:
@@ -48,21 +61,77 @@ def _graph(model: memoryview) -> Graph:
             imported = dict(_fields(_view(value)))
             if not _text(imported.get(1, memoryview(b""))):  # "" is ONNX's own domain
                 opset = _int(imported.get(2, 0))
+        elif field == 25:
+            raise ValueError("it holds functions of its own; export it with functions inlined")
     inputs: Signature = {}
     outputs: Signature = {}
     weights: set[str] = set()
-    files: set[str] = set()
     for field, value in _fields(graph):
         if field in (11, 12):
             (inputs if field == 11 else outputs).update([_tensor(_view(value))])
         elif field == 5:
-            name, locations = _initializer(_view(value))
-            weights.add(name)
-            files |= locations
+            weights.add(_text(dict(_fields(_view(value))).get(8, memoryview(b""))))
     if not outputs:
         raise ValueError("no outputs")
     inputs = {name: spec for name, spec in inputs.items() if name not in weights}
-    return Graph(inputs, outputs, opset, tuple(sorted(files)))
+    return Graph(inputs, outputs, opset, tuple(sorted(set(_external_files(graph, 0)))))
+
+
+def _external_files(graph: memoryview, depth: int) -> Iterator[str]:
+    """Yield the files beside a graph that it or a graph in its nodes uses; checks every node."""
+    if depth > MAX_NESTING:
+        raise ValueError(f"graphs are nested more than {MAX_NESTING} deep")
+    for field, value in _fields(graph):
+        if field == 1:
+            yield from _files_of_node(_view(value), depth)
+        elif field == 5:
+            yield from _locations(_view(value))
+        elif field == 15:
+            yield from _sparse_locations(_view(value))
+
+
+def _files_of_node(node: memoryview, depth: int) -> Iterator[str]:
+    fields = list(_fields(node))
+    named = dict(fields)
+    domain = _text(named.get(7, memoryview(b"")))
+    if domain not in DOMAINS:
+        operator = _text(named.get(4, memoryview(b"")))
+        raise ValueError(f"operator {operator!r:.60} of domain {domain!r:.60} is not one of ONNX's own")
+    for field, attribute in fields:
+        if field != 5:
+            continue
+        for kind, value in _fields(_view(attribute)):
+            if kind in (5, 10):
+                yield from _locations(_view(value))
+            elif kind in (6, 11):
+                yield from _external_files(_view(value), depth + 1)
+            elif kind in (22, 23):
+                yield from _sparse_locations(_view(value))
+
+
+def _sparse_locations(tensor: memoryview) -> Iterator[str]:
+    for field, value in _fields(tensor):
+        if field in (1, 2):
+            yield from _locations(_view(value))
+
+
+def _locations(tensor: memoryview) -> Iterator[str]:
+    """Yield the file of a tensor whose values lie beside the graph; raises ValueError for one elsewhere."""
+    is_external, files = False, []
+    for field, value in _fields(tensor):
+        if field == 14:
+            is_external = _int(value) != 0
+        elif field == 13:
+            entry = dict(_fields(_view(value)))
+            if _text(entry[1]) == "location":
+                files.append(_text(entry[2]))
+    if is_external and len(files) != 1:
+        raise ValueError("weights lie outside the graph, in no file or in several")
+    for file in files:
+        parts = PurePosixPath(file).parts
+        if not parts or parts[0] == "/" or ".." in parts or "\\" in file or not file.isprintable():
+            raise ValueError(f"weights lie in {file!r:.80}, not in a file beside the graph")
+        yield file
 
 
 def _tensor(info: memoryview) -> tuple[str, tuple[str, tuple[int, ...]]]:
@@ -71,18 +140,6 @@ def _tensor(info: memoryview) -> tuple[str, tuple[str, tuple[int, ...]]]:
     dims = [dict(_fields(_view(d))) for f, d in _fields(_view(tensor.get(2, memoryview(b"")))) if f == 1]
     shape = tuple(_int(dim[1]) if 1 in dim else -1 for dim in dims)
     return _text(fields[1]), (_DATATYPES.get(_int(tensor[1]), f"type {tensor[1]!r}"), shape)
-
-
-def _initializer(tensor: memoryview) -> tuple[str, set[str]]:
-    name, locations = "", set()
-    for field, value in _fields(tensor):
-        if field == 8:
-            name = _text(value)
-        elif field == 13:
-            entry = dict(_fields(_view(value)))
-            if _text(entry[1]) == "location":
-                locations.add(_text(entry[2]))
-    return name, locations
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
@@ -108,13 +165,13 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
+    value = 0
+    for place in range(_MAX_VARINT_BYTES):
+        byte = message[at + place]
+        value |= (byte & 0x7F) << (7 * place)
         if byte < 0x80:
-            return value, at
+            return value, at + place + 1
+    raise ValueError("a number of more than 64 bits")
 
 
 def _view(value: int | memoryview) -> memoryview:
