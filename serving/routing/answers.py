@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
+
+from serving.routing.arrays import map_safetensors
 
 ENTRIES_FILE, INDEX_FILE = "answers.json", "answers.safetensors"
 
@@ -69,7 +70,7 @@ class AnswerIndex:
     def read(cls, folder: Path) -> AnswerIndex:
         """Read the index that a release holds."""
         raw = json.loads((folder / ENTRIES_FILE).read_text(encoding="utf-8"))
-        return cls([Entry(**entry) for entry in raw["entries"]], load_file(folder / INDEX_FILE))
+        return cls([Entry(**entry) for entry in raw["entries"]], map_safetensors(folder / INDEX_FILE))
 
     def parts(self, message: Message) -> Float64:
         """Return what words, meaning and intent say of each answer, float64 [3, n], each at most about 1.

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from serving.routing.arrays import ArraysError, map_safetensors
+from serving.routing.arrays import map_safetensors
+from serving.safetensors_layout import TensorFileError
 
 Array = np.ndarray[Any, Any]
 
@@ -37,7 +38,7 @@ class Items:
             self.sellable = arrays.get("sellable", np.ones(num_items, dtype=np.uint8)).astype(np.bool_)
             self.cold = arrays.get("cold", np.zeros(num_items, dtype=np.uint8)).astype(np.bool_)
         except KeyError as error:
-            raise ArraysError(f"{path}: tensor {error} is missing; export recommend again") from error
+            raise TensorFileError(f"{path}: tensor {error} is missing; export recommend again") from error
         self.ids = [joined[a:b] for a, b in pairwise(offsets)]
         self._index = {item_id: index for index, item_id in enumerate(self.ids)}
         # What nobody wanted, or what cannot be sold now, has popularity 0 and is never called popular.

@@ -11,8 +11,9 @@ import numpy as np
 from serving.faults import logged
 from serving.forgotten import ForgottenError, ForgottenWatch
 from serving.pseudonym import KEY_FILE_VARIABLE, PseudonymKey, PseudonymKeyError
-from serving.routing.arrays import ArraysError, map_safetensors
+from serving.routing.arrays import map_safetensors
 from serving.routing.rows import RequestError, Row
+from serving.safetensors_layout import TensorFileError
 
 Array = np.ndarray[Any, Any]
 
@@ -26,7 +27,9 @@ class SortedIds:
 
     def __init__(self, matrix: Array, origin: str) -> None:
         if matrix.ndim != 2 or matrix.dtype != np.uint8:
-            raise ArraysError(f"{origin}: ids are {matrix.dtype} {matrix.shape}, expected uint8 [n, width]")
+            raise TensorFileError(
+                f"{origin}: ids are {matrix.dtype} {matrix.shape}, expected uint8 [n, width]"
+            )
         self.width = matrix.shape[1]
         self._ids = matrix.view(f"S{self.width}").reshape(-1) if matrix.size else np.empty(0, "S1")
 

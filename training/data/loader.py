@@ -39,7 +39,7 @@ def write_columns(folder: Path, columns: Mapping[str, Array]) -> str:
 
 
 def map_columns(folder: Path) -> dict[str, Array]:
-    """Map the columns of a folder, read-only; raises ArraysError naming a file that is missing or cut off."""
+    """Map the columns of a folder, read-only; raises TensorFileError naming a file that is no such one."""
     return map_safetensors(folder / COLUMNS_FILE)
 
 

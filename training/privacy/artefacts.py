@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from serving.contract import CONTRACT_FILE, METRICS_FILE, ModelContract, file_entry, read_json
 from serving.durable import write_text
+from serving.routing.arrays import load_safetensors
 from serving.routing.people import CUSTOMERS_FILE, IDENTITIES_FILE
 
 Array = NDArray[Any]
@@ -65,7 +66,7 @@ def people_rows(folder: Path, customer_ids: Collection[str]) -> list[dict[str, A
     """Return what a router's data file holds on customers, one JSON-ready row each; a list `x_item` as x."""
     if not (folder / CUSTOMERS_FILE).is_file():
         return []
-    arrays = load_file(folder / CUSTOMERS_FILE)
+    arrays = load_safetensors(folder / CUSTOMERS_FILE)
     rows = []
     for row in np.flatnonzero(_named(arrays["customer_id"], customer_ids)):
         fields: dict[str, Any] = {"customer_id": bytes(arrays["customer_id"][row]).rstrip(b"\0").decode()}
@@ -112,7 +113,10 @@ def _kept(
     if not (folder / CUSTOMERS_FILE).is_file():
         nothing = np.zeros(0, dtype=np.bool_)
         return {}, {}, nothing, nothing
-    customers, identities = load_file(folder / CUSTOMERS_FILE), load_file(folder / IDENTITIES_FILE)
+    customers, identities = (
+        load_safetensors(folder / CUSTOMERS_FILE),
+        load_safetensors(folder / IDENTITIES_FILE),
+    )
     kept = ~_named(customers["customer_id"], customer_ids)
     known = ~_named(identities["pseudonym"], pseudonyms)
     rows = identities["customer_row"]

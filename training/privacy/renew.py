@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from serving.contract import CONTRACT_FILE, ModelContract, file_entry
 from serving.forgotten import FORGOTTEN_FILE, Forgotten
 from serving.pseudonym import PseudonymKey
 from serving.release import releases
 from serving.repository import republish
+from serving.routing.arrays import load_safetensors
 from serving.routing.people import IDENTITIES_FILE
 from serving.undo import ModelServer
 from training.artifacts.snapshots import SNAPSHOT_FILE, writing
@@ -67,7 +68,7 @@ def renew_model(folder: Path, key: PseudonymKey) -> int:
     path, made_with = folder / IDENTITIES_FILE, _made_with(folder)
     if made_with in (None, key.key_id):
         return 0
-    arrays = load_file(path)
+    arrays = load_safetensors(path)
     num, width = arrays["pseudonym"].shape
     # A kill between the two files leaves renewed pseudonyms under a contract that does not know it yet.
     if _noted_key(path) != key.key_id:

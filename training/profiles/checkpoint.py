@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
+from serving.routing.arrays import load_safetensors
 from training.artifacts.trained_state import TrainedState, Training, opened
 from training.profiles.scaling import Scaling
 from training.profiles.segments import SegmentModel
@@ -81,7 +82,7 @@ def load_current(workspace: Workspace) -> tuple[TrainedState, Trained]:
 
 def _read(state: TrainedState) -> Trained:
     folder, facts = state.folder, state.facts
-    arrays = load_file(folder / _ARRAYS)
+    arrays = load_safetensors(folder / _ARRAYS)
     scaling = {n.removeprefix("scaling."): a for n, a in arrays.items() if n.startswith("scaling.")}
     model = SegmentModel(
         spec=FeatureSpec.from_dict(facts["spec"]),

@@ -17,6 +17,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from serving.safetensors_layout import TensorFileError, TensorPlace, read_layout
 from training.recommend.factor_store import FactorStore, InFile, InMemory, bytes_of, slabs
 
 Tensors = Mapping[str, "np.ndarray[Any, Any] | FactorStore"]
@@ -59,16 +60,8 @@ def write_tensors(path: Path, tensors: Tensors) -> str:
 
 
 def read_tensors(path: Path) -> dict[str, InFile]:
-    """The file's tensors where they lie; raises ValueError naming the file where it is no safetensors."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        try:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(length, size)))
-            header.pop("__metadata__", None)
-            return {name: _tensor(path, 8 + length, size, entry) for name, entry in header.items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: not a safetensors file ({error}); save the model again") from None
+    """The file's tensors where they lie; raises TensorFileError naming a file that is no such one."""
+    return {name: _tensor(path, name, place) for name, place in read_layout(path).items()}
 
 
 def sha256_of_file(path: Path) -> str:
@@ -85,12 +78,11 @@ def _pieces(header: bytes, stores: list[FactorStore]) -> Iterator[bytes | memory
             yield bytes_of(slab)
 
 
-def _tensor(path: Path, start: int, size: int, entry: dict[str, Any]) -> InFile:
-    dtype, shape = dtype_of(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
-    begin, end = entry["data_offsets"]
-    if end - begin != math.prod(shape) * dtype.itemsize or start + end > size or begin < 0:
-        raise ValueError(f"offsets {begin}..{end} do not hold {dtype} {shape}")
-    return InFile(os.open(path, os.O_RDONLY), start + begin, shape, dtype)
+def _tensor(path: Path, name: str, place: TensorPlace) -> InFile:
+    if place.dtype not in _DTYPES:
+        raise TensorFileError(f"{path}: tensor {name} is {place.dtype}; read are {', '.join(_DTYPES)}")
+    dtype = dtype_of(_DTYPES[place.dtype])
+    return InFile(os.open(path, os.O_RDONLY), place.begin, place.shape, dtype)
 
 
 def dtype_of(name: str) -> np.dtype[np.generic]:

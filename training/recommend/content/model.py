@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from scipy import sparse
 from torch import Tensor, nn
 
 from serving.contract import read_json, write_json
+from serving.routing.arrays import load_safetensors
 
 Float32 = NDArray[np.float32]
 FORMAT_VERSION = 1
@@ -104,12 +105,12 @@ class ContentModel:
         if state["format_version"] != FORMAT_VERSION:
             raise ValueError(f"{folder / _STATE}: format_version is {state['format_version']}")
         config = ContentConfig(**(state["config"] | {"channels": tuple(state["config"]["channels"])}))
-        tensors = load_file(folder / _WEIGHTS)
-        weights = tensors.pop("weights").numpy()
+        tensors = load_safetensors(folder / _WEIGHTS)
+        weights = tensors.pop("weights")
         look = None
         if state["has_look"]:
             look = look_of(config, weights.shape[1])
-            look.load_state_dict({name.removeprefix("look."): value for name, value in tensors.items()})
+            look.load_state_dict({n.removeprefix("look."): torch.from_numpy(v) for n, v in tensors.items()})
         return ContentModel(config, weights, look, state["scale"])
 
 
