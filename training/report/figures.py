@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import unicodedata
+import warnings
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import matplotlib as mpl
@@ -20,7 +24,9 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "shopsight",
     "font.family": "sans-serif",
+    "text.parse_math": False,  # a name with two $ in it is a name and no formula
 }
+_JOINERS = "\u200c\u200d"  # without them Persian, Indic and emoji names read differently
 
 
 def bars(names: Sequence[str], values: Sequence[float], *, unit: str) -> str:
@@ -31,7 +37,7 @@ def bars(names: Sequence[str], values: Sequence[float], *, unit: str) -> str:
         axes.barh(range(len(names)), values, color=PALETTE[0])
         axes.set_yticks(range(len(names)), [shortened(name) for name in names])
         axes.invert_yaxis()
-        axes.set_xlabel(unit)
+        axes.set_xlabel(shortened(unit, 80))
         for row, value in enumerate(values):
             axes.text(value, row, f" {_number(value)}", va="center", fontsize=9)
         axes.set_xlim(0, max(values, default=1.0) * 1.18 or 1.0)
@@ -46,7 +52,7 @@ def line(days: Sequence[object], values: Sequence[float], *, unit: str) -> str:
         axes.plot(np.asarray(days), values, color=PALETTE[0], linewidth=1.8)
         axes.fill_between(np.asarray(days), values, alpha=0.15, color=PALETTE[0])
         axes.set_ylim(bottom=0)
-        axes.set_ylabel(unit)
+        axes.set_ylabel(shortened(unit, 80))
         return svg(figure)
 
 
@@ -55,21 +61,33 @@ def scatter(points: NDArray[np.float32], groups: NDArray[np.int64], names: Seque
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7, 4.6), layout="constrained")
         axes = figure.subplots()
-        for group, name in enumerate(names):
+        for group in range(len(names)):
             chosen = points[groups == group]
             axes.scatter(
                 chosen[:, 0], chosen[:, 1], s=7, alpha=0.55, linewidths=0,
-                color=PALETTE[group % len(PALETTE)], label=name,
+                color=PALETTE[group % len(PALETTE)], label=f"group {group}",
             )  # fmt: skip
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.legend(frameon=False, markerscale=2.5, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        legend = axes.legend(
+            frameon=False, markerscale=2.5, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5)
+        )
+        for text, name in zip(legend.get_texts(), names, strict=True):
+            text.set_text(shortened(name))  # a label that begins with _ would be left out of the legend
         return svg(figure)
 
 
 def shortened(name: str, limit: int = 44) -> str:
-    """Cut a name to what a figure has room for."""
-    return name if len(name) <= limit else name[: limit - 1] + "…"
+    """Return a name in one line without characters that have no shape, cut to what a figure has room for.
+
+    limit: in letters; a Chinese, Japanese or Korean character has the width of two.
+    """
+    shown = "".join(c if c.isprintable() or c in _JOINERS else " " for c in name)
+    shown = " ".join(shown.split())
+    ends = list(accumulate(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in shown))
+    if not ends or ends[-1] <= limit:
+        return shown
+    return shown[: bisect_right(ends, limit - 1)] + "…"
 
 
 def _number(value: float) -> str:
@@ -77,9 +95,11 @@ def _number(value: float) -> str:
 
 
 def svg(figure: Figure) -> str:
-    """The drawn figure as SVG text to put into a page; equal figures give equal text."""
-    """Return a figure as SVG text, the same bytes for the same figure."""
+    """Return a drawn figure as SVG text to put into a page; equal figures give equal text."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    with warnings.catch_warnings():
+        # Letters are drawn by the reader's browser, whose fonts have more of them than those here.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font")
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
