@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from serving.client import DeadlineExceededError, RequestRefusedError, ServerUnavailableError, ShopsightClient
-from serving.client_errors import ClientError
+from serving.client_transport import HttpTransport
 
 Answerer = Callable[[socket.socket, threading.Event], None]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -107,11 +107,10 @@ def test_a_deadline_is_of_the_whole_answer(serve: Callable[[Answerer], str], cas
 def test_what_is_not_tritons_answer_is_an_error_of_the_client(
     serve: Callable[[Answerer], str], content: bytes
 ) -> None:
-    with (
-        ShopsightClient(serve(answers(content)), "http", deadline_seconds=0.3) as client,
-        pytest.raises(ServerUnavailableError, match="is this its HTTP address"),
-    ):
-        client.infer("m", {"X": np.zeros((1, 2), np.float32)})
+    transport = HttpTransport(serve(answers(content)))
+    with pytest.raises(ServerUnavailableError, match="is this its HTTP address"):
+        transport.infer("m", {"X": np.zeros((1, 2), np.float32)}, "id", 60.0)
+    transport.close()
 
 
 def test_an_error_that_is_no_json_is_still_a_refusal(serve: Callable[[Answerer], str]) -> None:
@@ -129,5 +128,7 @@ def test_a_server_that_hangs_up_in_the_middle_is_away(serve: Callable[[Answerer]
     def answer(peer: socket.socket, _: threading.Event) -> None:
         peer.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
 
-    with ShopsightClient(serve(answer), "http", deadline_seconds=0.3) as client, pytest.raises(ClientError):
-        client.understand("hello")
+    transport = HttpTransport(serve(answer))
+    with pytest.raises(ServerUnavailableError, match="no connection"):
+        transport.infer("m", {"X": np.zeros((1, 2), np.float32)}, "id", 60.0)
+    transport.close()
