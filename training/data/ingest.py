@@ -137,8 +137,8 @@ def ingest(
     before are not read again, and when nothing changed at all nothing is done. Refused rows go to the
     workspace's quarantine with file, row and reason. A customer known from an earlier run keeps their
     customer_id. One file among several that cannot be read is left out, and the report names it. Another
-    ingest of the workspace is waited for. Raises IngestError, with what, where and the remedy, before anything
-    is written.
+    ingest of the workspace is waited for. Raises IngestError, with what, where and the remedy, before
+    anything is written.
     """
     show = progress or (lambda _: None)
     _check_writable(workspace.root)
