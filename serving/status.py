@@ -30,7 +30,7 @@ def status(repository: Path) -> dict[str, Any]:
 
 def _models(repository: Path, release: Release, server: TritonServer | None) -> dict[str, Any]:
     """Ask each model its first golden request; `problem` says why it does not answer."""
-    told = {
+    told: dict[str, dict[str, Any]] = {
         name: {"kind": model.kind, "ready": False, "problem": "no server runs"}
         for name, model in sorted(release.models.items())
     }
