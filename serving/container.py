@@ -14,6 +14,7 @@ from pathlib import Path
 from serving.release import ReleaseError, current_release
 from serving.server_process import Ports, server_arguments
 from serving.triton_environment import TritonMissingError, find_triton
+from serving.verify import verify_served
 
 EVERY_ADDRESS = "0.0.0.0"
 PORTS = Ports(http=8000, grpc=8001, metrics=8002)
@@ -23,7 +24,8 @@ def container_command(repository: Path) -> list[str]:
     """Return the command that serves a repository's current release to the network.
 
     Raises TritonMissingError where Triton is not the native one of a current container: the one that pip
-    installs has known vulnerabilities and stays on loopback. Raises ReleaseError when nothing is published.
+    installs has known vulnerabilities and stays on loopback. Raises ReleaseError when nothing is published,
+    or when a file is not what was published.
     """
     triton = find_triton()
     if not triton.is_native:
@@ -33,6 +35,7 @@ def container_command(repository: Path) -> list[str]:
     release = current_release(repository)
     if release is None:
         raise ReleaseError(f"{repository} holds no release; mount one that 'shopsight publish' made")
+    verify_served(repository, release)
     arguments = server_arguments(
         repository.absolute(),
         PORTS,

@@ -15,6 +15,7 @@ from typing import Any
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
+from serving.confined import repository_root
 from serving.golden import replay
 from serving.release import Release
 from serving.server_errors import ModelLoadError, PortInUseError, ServerError, ServerNotRunningError
@@ -86,7 +87,7 @@ class TritonServer:
         TritonMissingError, PortInUseError, ModelLoadError (the server is stopped) or ServerError, each with
         the remedy.
         """
-        repository = repository.absolute()
+        repository = repository_root(repository)
         if not repository.is_dir():
             raise ServerError(f"no model repository at {repository}; 'shopsight publish' makes one")
         if not os.access(repository, os.W_OK):

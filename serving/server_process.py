@@ -9,6 +9,7 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ SECRET_HEADER = "shopsight-secret"
 LOG_FILE = ".server.log"
 _LOG_START = "=== server "  # begins the first line that each server has in the log
 _MAX_LOG_BYTES = 64 * 2**20  # a log that is larger when a server starts is put aside as .server.log.1
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+")
 _SERVER_ID = re.compile(r"shopsight-[0-9a-f]{12}")
 EXIT_TIMEOUT_SECONDS = 5  # what Triton grants to running requests and idle HTTP connections at its end
 
@@ -63,12 +65,14 @@ def launch(repository: Path, options: StartOptions) -> tuple[ServerState, subpro
     folder = Path(tempfile.mkdtemp(prefix="triton-", dir=_runtime_root()))
     try:
         run = prepare_runtime(installation, folder)
+        # Triton hands its stubs' paths to a shell, unquoted: it sees the repository under a plain name.
+        (folder / "repository").symlink_to(repository, target_is_directory=True)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     if options.key_file is not None:
         run.environment[KEY_FILE_VARIABLE] = str(options.key_file.absolute())
-    command = run.arguments + server_arguments(repository, ports, server_id, secret)
+    command = run.arguments + server_arguments(folder / "repository", ports, server_id, secret)
     if not options.auto_complete:
         command.append("--disable-auto-complete-config")
     if not options.detached:
@@ -205,9 +209,20 @@ def _sweep_runtimes() -> None:
 
 
 def _runtime_root() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    root = Path(cache) / "shopsight"
+    """Return the folder of all servers' private folders: in the user's cache where its path is plain."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute()
+    root = cache / "shopsight"
+    if not _PLAIN_PATH.fullmatch(str(root)):
+        root = Path(tempfile.gettempdir()).absolute() / f"shopsight-{os.getuid()}"
+    if not _PLAIN_PATH.fullmatch(str(root)):
+        raise ServerError(
+            f"neither {cache} nor {tempfile.gettempdir()} is a path that Triton can read; "
+            "name a folder of ASCII letters and digits in $XDG_CACHE_HOME or $TMPDIR"
+        )
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = root.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise ServerError(f"{root} is not a folder of your own; remove it")
     return root
 
 

@@ -20,6 +20,7 @@ import pytest
 import tritonclient.grpc as triton_grpc
 
 from serving.client import RequestRefusedError, ShopsightClient, UnknownCustomerError
+from serving.confined import PathRefusedError
 from serving.golden import GoldenError, replay
 from serving.release import current_release
 from serving.repository import PublishError, load_release, publish, recover, rollback
@@ -338,3 +339,33 @@ def test_a_server_that_starts_later_serves_what_was_published_without_one(tmp_pa
         assert load_release(tmp_path / "repo", release, server) == 3
         with ShopsightClient(server.grpc_url, deadline_seconds=HANG_SECONDS) as client:
             assert list(client.recommend(customer_id="c0003").items) == tiny.recommend(3, 10)[0]
+
+
+@pytest.mark.parametrize("name", ["my shop $(touch planted)", "магазин 商店;'é"])
+def test_a_path_may_hold_any_characters_that_can_be_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Of the repository and of the cache; Triton itself passes paths to a shell, unquoted."""
+    (tmp_path / f"cache {name}").mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"cache {name}"))
+    tiny, repository = TinyShop(seed=6), tmp_path / name / "model repository"
+    tiny.write(tmp_path / "models", SLICE)
+    release = publish(tmp_path / "models", repository)
+    with TritonServer.start(repository) as server:
+        assert load_release(repository, release, server) == 3
+        assert publish(tmp_path / "models", repository, server=server).number == 2
+        with ShopsightClient(server.grpc_url, deadline_seconds=30) as client:
+            assert list(client.recommend(customer_id="c0003").items) == tiny.recommend(3, 10)[0]
+        assert not Path(server.state.runtime_folder, "python", "planted").exists()
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1bb", "link"])
+def test_a_link_or_a_line_break_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    models = TinyShop(seed=6).write(tmp_path / "models", SLICE)
+    with pytest.raises(PathRefusedError, match=r"symbolic link|line break"):
+        publish(models, tmp_path / name)
+    with pytest.raises(PathRefusedError, match=r"symbolic link|line break"):
+        TritonServer.start(tmp_path / name)
+    assert list((tmp_path / "real").iterdir()) == []
