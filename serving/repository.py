@@ -207,7 +207,7 @@ def _make_current(
             kept = f"release {previous.number} serves as before" if previous else "nothing was published"
             raise PublishError(f"release {number} was not published: {error}; {kept}") from error
         raise
-    _remove_older(repository, release, previous, server)
+    _remove_older(repository, release, previous, server, progress)
     progress(f"release {number} is current")
     return release
 
@@ -244,14 +244,25 @@ def _show(repository: Path, release: Release) -> None:
 
 
 def _remove_older(
-    repository: Path, release: Release, previous: Release | None, server: ModelServer | None
+    repository: Path,
+    release: Release,
+    previous: Release | None,
+    server: ModelServer | None,
+    progress: Progress,
 ) -> None:
+    """Unload and remove what is not served any more; the release is current, whatever fails here."""
     if server is not None and previous is not None:
-        for name in previous.models.keys() - release.models.keys():
-            server.unload(name)
+        for name in sorted(previous.models.keys() - release.models.keys()):
+            try:
+                server.unload(name)
+            except (ServerError, OSError) as error:
+                progress(f"{name}, which release {release.number} does not have, is still loaded: {error}")
     for number in numbers(repository):
         if number not in (release.number, release.previous):
-            remove_release(repository, number)
+            try:
+                remove_release(repository, number)
+            except (ReleaseError, OSError) as error:
+                progress(f"release {number} is not removed: {error}; the next publish tries again")
 
 
 def _refuse_foreign(repository: Path, sources: Mapping[str, Path], previous: Release | None) -> None:

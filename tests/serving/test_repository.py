@@ -18,7 +18,7 @@ from serving.contract import ModelContract, sha256_of
 from serving.gate import Gate, GateError, Threshold
 from serving.release import Pointer, ReleaseError, read_release
 from serving.repository import PublishError, current_release, publish, recover, releases, rollback
-from serving.server_errors import ModelLoadError
+from serving.server_errors import ModelLoadError, ServerError
 from serving.triton_config import read_config
 from serving.verify import verify_release
 from tests.serving.tiny_models import TinyShop
@@ -307,6 +307,46 @@ def test_the_first_release_that_fails_leaves_an_empty_repository(models: Path, r
         publish(models, repo, server=FailingServer(repo, "segment"))
     assert [p for p in repo.iterdir() if p.is_dir()] == []
     assert releases(repo) == []
+
+
+class StubbornServer(FailingServer):
+    """A server that loads everything and unloads nothing."""
+
+    def __init__(self, repo: Path) -> None:
+        super().__init__(repo, refused="segment")
+        self.refusing = False
+
+    def unload(self, model: str) -> None:
+        raise ServerError(f"{model} is busy")
+
+
+def test_a_release_is_published_although_an_old_model_does_not_unload(models: Path, repo: Path) -> None:
+    publish(models, repo)
+    TinyShop(seed=2).write(models)
+    shutil.rmtree(models / "insight")
+    said: list[str] = []
+    release = publish(models, repo, server=StubbornServer(repo), progress=said.append)
+    assert current_release(repo) == release and release.number == 2
+    assert "insight, which release 2 does not have, is still loaded: insight is busy" in said
+    assert said[-1] == "release 2 is current"
+
+
+def test_a_release_is_published_although_an_old_one_cannot_be_removed(
+    models: Path, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(models, repo)
+    republish(2, models, repo)
+
+    def denied(*_: Any) -> None:
+        raise PermissionError("denied")
+
+    monkeypatch.setattr(repository, "remove_release", denied)
+    said: list[str] = []
+    assert republish(3, models, repo, progress=said.append) == 3
+    assert "release 1 is not removed: denied; the next publish tries again" in said
+    monkeypatch.undo()
+    assert republish(4, models, repo) == 4
+    assert [one.number for one in releases(repo)] == [4, 3]
 
 
 def test_recover_of_a_healthy_repository_changes_nothing(models: Path, repo: Path) -> None:
