@@ -57,13 +57,15 @@ def train(workspace: Workspace, name: str) -> None:
         run.under_way.mkdir(parents=True, exist_ok=True)
         (run.under_way / "epoch").write_text(name)
         with run.saved(VERSION, {"name": name}, {"name": name}, {}) as folder:
-            (folder / "part").mkdir()
-            (folder / "part" / "weights").write_text(name)
+            (folder / "part" / "of the whole").mkdir(parents=True)
+            (folder / "part" / "of the whole" / "weights").write_text(name)
 
 
 def evaluate(workspace: Workspace) -> None:
     with opened(workspace, FAMILY, VERSION) as state:
-        write_metrics(workspace, state, {"of": (state.folder / "part" / "weights").read_text()})
+        write_metrics(
+            workspace, state, {"of": (state.folder / "part" / "of the whole" / "weights").read_text()}
+        )
 
 
 def export(workspace: Workspace, name: str) -> None:
@@ -83,7 +85,7 @@ def _check_tables(workspace: Workspace) -> None:
 
 def _check_state(workspace: Workspace) -> None:
     with opened(workspace, FAMILY, VERSION) as state:
-        name = (state.folder / "part" / "weights").read_text()
+        name = (state.folder / "part" / "of the whole" / "weights").read_text()
         assert name == state.facts["name"] == state.config["name"]
         assert name in ("old", "new")
         assert state.metrics in ({}, {"of": name}), state.metrics
@@ -114,8 +116,8 @@ def _check_erased(workspace: Workspace) -> None:
 
 
 def _replace(folder: Path) -> None:
-    (folder / "part" / "weights").unlink()
-    (folder / "part" / "weights").write_text("new")
+    (folder / "part" / "of the whole" / "weights").unlink()
+    (folder / "part" / "of the whole" / "weights").write_text("new")
 
 
 def _check_rewritten(workspace: Workspace) -> None:

@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL}
+GRACE_SECONDS, _PAUSE_SECONDS = 5.0, 0.1
 _held: dict[str, tuple[int, int]] = {}  # lock file to thread and depth
 
 
@@ -42,12 +44,12 @@ class Holder:
 
 @contextmanager
 def exclusive(
-    path: Path, work: str, *, wait: bool, say: Callable[[str], None] = lambda _: None
+    path: Path, work: str, *, wait: bool = False, say: Callable[[str], None] = lambda _: None
 ) -> Iterator[None]:
     """Hold the lock file `path`; the thread that holds it may enter again.
 
-    wait: tell `say` who holds the lock and wait for it; otherwise raise Busy. work: what the holder does, for
-    others to read.
+    wait: tell `say` who holds the lock and wait for it; otherwise raise Busy after GRACE_SECONDS, in which a
+    process that was killed has gone. work: what the holder does, for others to read.
     """
     key, me = os.path.realpath(path), threading.get_ident()
     thread, depth = _held.get(key, (me, 0))
@@ -125,15 +127,26 @@ def remove_unread(path: Path, remove: Callable[[Path], Any]) -> bool:
 
 
 def _acquire(descriptor: int, path: Path, wait: bool, say: Callable[[str], None]) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if _free(descriptor):
         return
-    except BlockingIOError:
-        holder = _holder(descriptor)
+    holder, deadline = _holder(descriptor), time.monotonic() + GRACE_SECONDS
     if not wait:
+        while time.monotonic() < deadline:
+            time.sleep(_PAUSE_SECONDS)
+            if _free(descriptor):
+                return
         raise Busy(f"{path.parent}: {holder}; wait until it has ended, or end it, and run this again")
     say(f"waiting: {holder}")
     fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _free(descriptor: int) -> bool:
+    """Take the lock if nobody has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _sign(descriptor: int, holder: Holder) -> None:

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from serving.contract import FileEntry, file_entry, read_json
+from serving.contract import read_json, sha256_of
 from serving.durable import flush_folder, write_text
 from serving.forgotten import Forgotten
 from training.artifacts.folders import flush_files, link_tree
@@ -47,6 +47,20 @@ class StateDamaged(ValueError):  # noqa: N818 - reads as what happened
 
 
 @dataclass(frozen=True)
+class StateFile:
+    """One file of the weights: its path below their folder, its hash and its size."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+    @staticmethod
+    def of(folder: Path, path: str) -> StateFile:
+        """Describe a file as it is now."""
+        return StateFile(path, sha256_of(folder / path), (folder / path).stat().st_size)
+
+
+@dataclass(frozen=True)
 class TrainedState:
     """A trained model on disk.
 
@@ -62,7 +76,7 @@ class TrainedState:
     data_sha256: str
     facts: dict[str, Any]
     metrics: dict[str, Any]
-    files: tuple[FileEntry, ...]
+    files: tuple[StateFile, ...]
 
     @property
     def weights_sha256(self) -> str:
@@ -145,7 +159,7 @@ def training(workspace: Workspace, family: str, work: str = "train") -> Iterator
     Raises Busy naming the other process, TablesError without tables.
     """
     lock = workspace.checkpoints / f".{family}.lock"
-    with exclusive(lock, f"{work} {family}", wait=False), one_snapshot(workspace.tables) as data_sha256:
+    with exclusive(lock, f"{work} {family}"), one_snapshot(workspace.tables) as data_sha256:
         yield Training(workspace, family, data_sha256, Forgotten.read(workspace.root).customer_ids)
 
 
@@ -259,25 +273,25 @@ def _held(workspace: Workspace, family: str, version: int) -> tuple[TrainedState
 
 def _state(folder: Path, raw: dict[str, Any]) -> TrainedState:
     kept = {name: raw[name] for name in TrainedState.__dataclass_fields__}
-    files = tuple(FileEntry(**entry) for entry in raw["files"])
+    files = tuple(StateFile(**entry) for entry in raw["files"])
     return TrainedState(**(kept | {"folder": folder / raw["folder"], "files": files}))
 
 
 def _verify(state: TrainedState) -> None:
     for entry in state.files:
         path = state.folder / entry.path
-        if not path.is_file() or file_entry(state.folder, entry.path) != entry:
+        if not path.is_file() or StateFile.of(state.folder, entry.path) != entry:
             raise StateDamaged(
                 f"{path}: missing, cut off or changed since it was trained; "
                 f"restore it, or run 'shopsight train {state.family}' again"
             )
 
 
-def _described(folder: Path) -> tuple[FileEntry, ...]:
+def _described(folder: Path) -> tuple[StateFile, ...]:
     """Flush all files to the disk and describe them."""
     flush_files(folder)
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    return tuple(file_entry(folder, name) for name in names)
+    return tuple(StateFile.of(folder, name) for name in names)
 
 
 def _write(folder: Path, state: TrainedState) -> None:

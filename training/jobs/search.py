@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.durable import write_text
+from training.artifacts.locks import exclusive
 from training.artifacts.snapshots import snapshot_sha256
 from training.artifacts.trained_state import search_folder
 from training.config import as_dict
@@ -55,13 +56,28 @@ def search(
 
     Under `searches/<family>` it leaves the trials as Parquet, JSON and a picture, and the best settings as
     TOML for `--config`; a search that was cut goes on from what its trials had kept. `resources.num_workers`
-    trials run at once. Raises JobError, ConfigError for a setting that there is none of.
+    trials run at once. Raises JobError, ConfigError for a setting that there is none of, Busy when another
+    search of the family is under way.
     """
     if family not in SEARCHED:
         raise JobError(f"no search over '{family}'; there are: {', '.join(SEARCHED)}")
     drawn = draw(space, config.num_trials, config.seed, recipe)
     require_room(ray, Resources(1, resources.cpus_per_worker, resources.use_gpu))
     out = workspace.root.absolute() / "searches" / family
+    with exclusive(out.with_name(f".{family}.lock"), f"tune {family}"):
+        return _search(resources, workspace, recipe, family, drawn, config, out, progress)
+
+
+def _search(
+    resources: Resources,
+    workspace: Workspace,
+    recipe: Recipe,
+    family: str,
+    drawn: list[Settings],
+    config: SearchConfig,
+    out: Path,
+    progress: Progress,
+) -> list[Trial]:
     settings_of_all = as_dict(getattr(recipe, family))
     _same_or_empty(out, {"data_sha256": snapshot_sha256(workspace.tables), "config": settings_of_all})
     progress(f"{family}: {len(drawn)} settings, {resources.num_workers} at a time, in {out}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from kernels.backend import resolve
+from training.artifacts.locks import exclusive
 from training.recommend.factor_store import FactorStore, bytes_of, rows_of_slab
 from training.recommend.memory import plan_memory, readable
 from training.recommend.mf_epochs import ByBlocks, Epochs, Fitted, InCore, Progress, new_store
@@ -31,7 +33,21 @@ def fit_factors(
     checkpoint: Path | None,
     say: Progress,
 ) -> Fitted:
-    """`MatrixFactorization.fit` on canonical matrices: says the memory plan, then runs epochs that fit."""
+    """`MatrixFactorization.fit` on canonical matrices: says the memory plan, then runs epochs that fit.
+
+    Raises Busy when another process fits in the folder `checkpoint`.
+    """
+    with nullcontext() if checkpoint is None else exclusive(checkpoint / ".fit.lock", "a fit"):
+        return _fitted(matrix, config, validation, checkpoint, say)
+
+
+def _fitted(
+    matrix: sparse.csr_matrix,
+    config: MFConfig,
+    validation: sparse.csr_matrix | None,
+    checkpoint: Path | None,
+    say: Progress,
+) -> Fitted:
     backend = resolve(config.backend)
     plan = plan_memory(matrix.shape, matrix.nnz, config, backend, validation is not None)
     say(f"{plan}, on {backend.description}")

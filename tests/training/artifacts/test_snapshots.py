@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from training.artifacts import locks
 from training.artifacts.locks import Busy, exclusive
 from training.artifacts.snapshots import one_snapshot, read_snapshot, snapshot_sha256, writing
 from training.data.tables import SCHEMAS, SnapshotWriter, rewrite_tables, scan_table, write_tables
@@ -138,21 +139,24 @@ def test_two_writers_at_once_take_turns_and_both_end_well(tmp_path: Path) -> Non
 
 
 def _hold(path: Path, ready: Any) -> None:
-    with exclusive(path, "ingest of all", wait=False):
+    with exclusive(path, "ingest of all"):
         ready.set()
         signal.pause()
 
 
-def test_a_second_is_told_who_holds_the_lock_and_a_dead_holder_holds_nothing(tmp_path: Path) -> None:
+def test_a_second_is_told_who_holds_the_lock_and_a_dead_holder_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "GRACE_SECONDS", 0.0)
     spawn = multiprocessing.get_context("spawn")
     ready = spawn.Event()
     holder = spawn.Process(target=_hold, args=(tmp_path / ".lock", ready))
     holder.start()
     assert ready.wait(300)
     with pytest.raises(Busy, match=rf"'ingest of all' is under way \(process {holder.pid} on .*, since 20"):
-        exclusive(tmp_path / ".lock", "train", wait=False).__enter__()
+        exclusive(tmp_path / ".lock", "train").__enter__()
     assert holder.pid is not None
     os.kill(holder.pid, signal.SIGKILL)
     holder.join()
-    with exclusive(tmp_path / ".lock", "train", wait=False):
+    with exclusive(tmp_path / ".lock", "train"):
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ import polars as pl
 import pytest
 
 from serving.forgotten import Forgotten, Tombstone
-from training.artifacts import folders
+from training.artifacts import folders, locks
 from training.artifacts.folders import replaced_folder
 from training.artifacts.locks import Busy
 from training.artifacts.snapshots import snapshot_sha256
@@ -126,9 +127,10 @@ def test_a_lost_folder_is_damage_and_another_version_is_not_trained(workspace: W
         opened(workspace, FAMILY, 1).__enter__()
 
 
-def test_a_second_training_of_a_family_is_told_of_the_first(workspace: Workspace) -> None:
-    import threading
-
+def test_a_second_training_of_a_family_is_told_of_the_first(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "GRACE_SECONDS", 0.0)
     told: list[str] = []
 
     def second() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torchrec.distributed import DistributedModelParallel
 from torchrec.optim.optimizers import in_backward_optimizer_filter
 
+from training.artifacts.locks import exclusive
 from training.data.loader import Int64, Order
 from training.recommend.embedding import checkpoint
 from training.recommend.embedding.checkpoint import Position
@@ -94,9 +96,11 @@ def fit(
 
     Without a process group it makes one of this process alone. A fit that was cut and goes on at the same
     number of workers ends at the same bits. Raises CheckpointMismatch and CheckpointDamaged
-    (checkpoint.py).
+    (checkpoint.py), Busy when another process fits in the folder.
     """
-    with process_group() as group, quiet():
+    with process_group() as group, quiet(), ExitStack() as stack:
+        lock = exclusive(folder / ".fit.lock", "a fit")
+        group.first_alone(lambda: stack.enter_context(lock))
         run = _Run(task, config, folder, group, progress)
         while not run.done:
             run.epoch(on_epoch, on_checkpoint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +38,19 @@ class Group:
         box = [value]
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
+
+    def first_alone(self, work: Callable[[], Any]) -> Any:
+        """Return what the first worker's `work` returns, plain data; what it raises, every worker raises."""
+        result, problem = None, None
+        if self.is_first:
+            try:
+                result = work()
+            except Exception as error:  # the others wait for a word, whatever went wrong
+                problem = error
+        result, problem = self.from_first((result, problem))
+        if problem is not None:
+            raise problem
+        return result
 
     def total(self, values: list[float]) -> list[float]:
         """Add up float64 values over the workers."""

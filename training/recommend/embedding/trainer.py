@@ -24,7 +24,7 @@ from training.recommend.embedding import checkpoint
 from training.recommend.embedding.config import EmbeddingConfig, config_from
 from training.recommend.embedding.examples import Examples
 from training.recommend.embedding.fitting import EpochReport, decisive, fit
-from training.recommend.embedding.group import Group, process_group
+from training.recommend.embedding.group import process_group
 from training.recommend.embedding.measuring import measure, ranker_task, shop_of
 from training.recommend.embedding.retrieval_task import TwoTowerTask
 from training.recommend.embedding.shop_examples import read_asked, write_asked, write_shop_examples
@@ -52,9 +52,9 @@ def train(
     since. Raises NoInteractions when no event ties a customer to an item, Busy when another process trains.
     """
     with process_group() as group, ExitStack() as stack:
-        run = _first_alone(group, lambda: stack.enter_context(training(workspace, FAMILY)))
+        run = group.first_alone(lambda: stack.enter_context(training(workspace, FAMILY)))
         fits, data = run.under_way, run.data_sha256
-        _first_alone(group, lambda: prepare(workspace, config, fits, progress))
+        group.first_alone(lambda: prepare(workspace, config, fits, progress))
         hooks: dict[str, Any] = {"progress": progress, "on_epoch": on_epoch, "on_checkpoint": on_checkpoint}
         chosen = fit(task(fits, "chosen", config, data), config.two_tower.loop, fits / "chosen", **hooks)
         loop = replace(config.two_tower.loop, epochs=chosen.best_epochs, patience=0)
@@ -62,7 +62,7 @@ def train(
             fit(task(fits, name, config, data), loop, fits / name, **hooks)
             ranking = ranker_task(fits, name, config, data)
             fit(ranking, config.ranker.loop, fits / f"ranker-{name}", **hooks)
-        metrics: dict[str, Any] = _first_alone(group, lambda: _finish(run, config, chosen.best_epochs))
+        metrics: dict[str, Any] = group.first_alone(lambda: _finish(run, config, chosen.best_epochs))
         return metrics
 
 
@@ -136,17 +136,3 @@ def _finish(run: Training, config: EmbeddingConfig, epochs: int) -> dict[str, An
     with run.saved(FORMAT_VERSION, asdict(config), {"epochs": epochs}, metrics) as folder:
         link_tree(run.under_way, folder)
     return metrics
-
-
-def _first_alone(group: Group, work: Callable[[], Any]) -> Any:
-    """What the first worker's `work` returns, on every worker; what it raises is raised on every worker."""
-    result, problem = None, None
-    if group.is_first:
-        try:
-            result = work()
-        except Exception as error:  # the others wait for a word, whatever went wrong
-            problem = error
-    result, problem = group.from_first((result, problem))
-    if problem is not None:
-        raise problem
-    return result
