@@ -12,6 +12,7 @@ import pytest
 from serving.pseudonym import PseudonymKey
 from training.data.ingest import IngestReport, ingest
 from training.data.tables import scan_table
+from training.data.validate import validate
 from training.workspace import Workspace
 
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "ingest"
@@ -131,3 +132,38 @@ def test_tickets_are_read_from_lines_and_from_the_answer_of_the_service(tmp_path
     assert messages["text"][0] == "Order 5001 has not arrived.\n\nThanks, Tess"
     assert messages["customer_id"][0] == messages["customer_id"][2] != messages["customer_id"][1]
     assert str(messages["timestamp"][0]) == "2025-05-02 08:30:00+00:00"
+
+
+def drafted(folder: Path, case: str, name: str) -> tuple[IngestReport, Workspace]:
+    """Ingest a file by the sources file that validate drafts."""
+    (folder / name).write_bytes((CASES / case / name).read_bytes())
+    validate([folder / name], folder / "sources.toml")
+    workspace = Workspace(folder / "w")
+    return ingest(folder / "sources.toml", workspace, KEY), workspace
+
+
+def test_an_analytics_export_is_known(tmp_path: Path) -> None:
+    report, workspace = drafted(tmp_path, "11-ga4-json", "events_20250614.json")
+    events = table(workspace, "events")
+    assert set(events["event"]) == {"view", "cart", "purchase", "return", "search"}
+    assert report.refused == {"bad_value": 2}  # session_start and page_view say nothing of an item
+    titles = dict(table(workspace, "items").select("item_id", "title").iter_rows())
+    assert titles["SKU_11"] == "Felt Hat" and len(titles) == 2
+
+
+def test_tracked_calls_are_known(tmp_path: Path) -> None:
+    report, workspace = drafted(tmp_path, "12-segment-json", "segment_events.json")
+    events = table(workspace, "events").sort("timestamp", "item_id")
+    assert events.select("event", "item_id", "order_id").rows() == [
+        ("view", "P1", None), ("cart", "P1", None), ("purchase", "P1", "O-1"), ("purchase", "P2", "O-1"),
+    ]  # fmt: skip
+    assert events["discount"].sum() == 5 and events["currency"].drop_nulls().unique().to_list() == ["GBP"]
+    assert report.refused == {"missing_field": 1}
+
+
+@pytest.mark.parametrize("path", ["tickets_export.json", "tickets_array.json"])
+def test_tickets_are_known(tmp_path: Path, path: str) -> None:
+    report, workspace = drafted(tmp_path, "16-zendesk", path)
+    assert report.accepted == report.read == 3
+    assert table(workspace, "customers").height == 2
+    assert sorted(table(workspace, "messages")["message_id"]) == ["301", "302", "303"]
