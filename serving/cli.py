@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from serving.pseudonym import key_path
 
@@ -281,7 +282,7 @@ def _show_server(server: Any, where: Path, as_json: bool, console: Console) -> N
 
 
 def _printer(console: Console) -> Any:
-    return lambda line: console.print(f"[dim]·[/dim] {line}", highlight=False, soft_wrap=True)
+    return lambda line: console.print(f"[dim]·[/dim] {escape(line)}", highlight=False, soft_wrap=True)
 
 
 def _print_json(content: Any) -> None:

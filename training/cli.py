@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 import serving.cli
 import training.jobs.cli
@@ -377,7 +378,8 @@ def main() -> None:
     except (ValueError, RuntimeError, LookupError, ArithmeticError, OSError) as error:
         if not _is_ours(error):
             raise
-        Console(stderr=True).print(f"[red]error[/red]: {error}", highlight=False, markup=True, soft_wrap=True)
+        told = f"[red]error[/red]: {escape(str(error))}"  # a message may quote what looks like markup
+        Console(stderr=True).print(told, highlight=False, soft_wrap=True)
         sys.exit(1)
 
 
