@@ -20,7 +20,9 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "requests.md"
 def test_contracts_state_the_bounds_of_every_input(model: str, tmp_path: Path) -> None:
     contract = ModelContract.read(TinyShop(seed=1).write(tmp_path, (model,)) / model)
     for read, ours in zip(contract.inputs, ROUTERS[model].inputs, strict=True):
-        assert (read.name, read.bounds) == (ours.name, ours.bounds)
+        assert read.name == ours.name
+        stated, checked = ({} if one.bounds is None else asdict(one.bounds) for one in (read, ours))
+        assert stated == pytest.approx(checked), "whole numbers are read as floating point ones"
         stated_elsewhere = read.name in ("TEXT", "PERSONALISED")
         assert stated_elsewhere or (read.bounds is not None and any(asdict(read.bounds).values()))
 
