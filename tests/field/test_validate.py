@@ -87,6 +87,25 @@ def test_german_woocommerce_with_german_and_with_english_headers(tmp_path: Path)
     assert found.set_aside == {"no_sale": 2, "skipped_hour": 2, "total_row": 2}
 
 
+def test_amazon_s_date_range_report(tmp_path: Path) -> None:
+    found = books(tmp_path, "05-amazon-daterange")
+    (usd,) = found.takings
+    assert (usd.currency, usd.sold, usd.returned) == ("USD", 1272.0, 636.0)
+    assert str(found.first) == "2025-09-04 08:05:07+00:00" and found.set_aside == {"no_sale": 1}
+
+
+def test_taobao_s_two_files_are_joined_on_the_order(tmp_path: Path) -> None:
+    found = books(tmp_path, "06-taobao-gbk")
+    assert net(found) == {"CNY": 178.0 + 59.0} and found.set_aside == {"no_sale": 1}
+    assert str(found.first) == "2025-06-18 15:58:01+00:00" and (found.orders, found.buyers) == (2, 1)
+
+
+def test_olist_s_files_are_one_shop(tmp_path: Path) -> None:
+    found = books(tmp_path, "18-olist")
+    assert net(found) == {"BRL": 137.80} and (found.orders, found.buyers) == (2, 1)
+    assert str(found.first)[:16] == "2018-01-02 12:56"
+
+
 def test_an_order_list_without_items_is_told_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(IngestError, match="list of orders without their items"):
         draft(tmp_path, "08-prestashop")

@@ -98,7 +98,9 @@ def test_the_reference_page_names_every_key_kind_and_field() -> None:
         for row in re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", page, re.M)
         for name in re.findall(r"\w+", row)
     }
-    assert {f.name for f in dataclasses.fields(Source)} - {"base"} == keys - set(FIELDS) - set(REASONS)
+    assert {f.name for f in dataclasses.fields(Source)} - {"base", "overlaid"} == keys - set(FIELDS) - set(
+        REASONS
+    )
     for kind, fields in FIELDS.items():
         (row,) = re.findall(rf"^\| `{kind}` \| (.*) \|$", page, re.M)
         told = [name.strip("*`") for name in row.split(", ")]

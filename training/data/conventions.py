@@ -17,7 +17,7 @@ from training.data.sources import IngestError, Source
 
 # What less of the values than this say against all others is dirt, and refused row by row.
 _DIRT = 0.01
-_MACHINE_FORMATS = ("jsonl", "parquet")  # written by programs that know decimal points alone
+_MACHINE_FORMATS = ("jsonl", "parquet", "xlsx")  # written by programs that know decimal points alone
 
 
 @dataclass(frozen=True)

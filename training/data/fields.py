@@ -22,6 +22,8 @@ TYPES: dict[str, pl.DataType] = {
     "discount": MONEY,
     "order_discount": MONEY,
     "refunded": MONEY,
+    "order_paid": MONEY,
+    "order_postage": MONEY,
     "rating": pl.Float32(),
     "rank": pl.Int32(),
     "propensity": pl.Float64(),
@@ -31,6 +33,8 @@ TYPES: dict[str, pl.DataType] = {
 ORDER_TYPES: dict[str, pl.DataType] = {
     "order_discount": MONEY,
     "refunded": MONEY,
+    "order_paid": MONEY,
+    "order_postage": MONEY,
     "returned_at": UTC,
     "is_returned": pl.Boolean(),
 }
@@ -39,6 +43,12 @@ IDS = (
 )  # fmt: skip
 # What Excel guards with an apostrophe, so that it stays text.
 GUARDED = (*IDS, "phone", "postcode", "loyalty_number", "gov_id")
+
+
+def plain_ids(name: str) -> pl.Expr:
+    """An id as text without what guards it in Excel and the white space around it."""
+    text = pl.col(name).str.replace(r'^="(.*)"$', "$1").str.strip_chars().str.replace(r"^'(\d)", "$1")
+    return pl.when(text != "").then(text).alias(name)
 
 
 def field_type(name: str) -> pl.DataType:

@@ -38,6 +38,7 @@ from training.data import (
     json_documents,
     json_paths,
     jsonl_reader,
+    lookups,
     order_lines,
     parquet_reader,
     quoting,
@@ -52,16 +53,17 @@ from training.data.conventions import Convention, Evidence
 from training.data.extent import Extent
 from training.data.forgetting import Gone
 from training.data.intake_writer import NUM_BUCKETS, EntryWriter, Part
+from training.data.lookups import lookup_files, with_lookups
 from training.data.prefetch import ahead
-from training.data.readers import format_of, read_chunks
+from training.data.readers import files_of, format_of, read_chunks
 from training.data.sources import Source
 
 # Rows of fresh entries that stay in memory, so that a small shop is not read back from disk.
 _FRESH_ROWS = 2_000_000
 _MODULES = (
     amounts, chunks, cleaning, csv_layout, csv_reader, digests, fields, furniture, intake_writer,
-    json_documents, json_paths, jsonl_reader, order_lines, parquet_reader, quoting, records, scanning, times,
-    typed_columns, workbook,
+    json_documents, json_paths, jsonl_reader, lookups, order_lines, parquet_reader, quoting, records,
+    scanning, times, typed_columns, workbook,
 )  # fmt: skip
 
 
@@ -142,6 +144,7 @@ class Intake:
     def _how(self, source: Source, path: Path, convention: Convention) -> dict[str, str]:
         """All that the rows of an entry follow from beside the bytes of its file."""
         raw = asdict(source) | asdict(convention) | {"format": format_of(source, path), "code": self._code}
+        raw |= {"lookup files": [self._hashes.sha256(p) for s in lookup_files(source) for p in files_of(s)]}
         raw |= {"forgotten": self._gone.sha256(source.name)} if self._gone else {}
         return {k: json.dumps(v, sort_keys=True) for k, v in raw.items() if k not in ("base", "path")}
 
@@ -154,7 +157,7 @@ class Intake:
         cleaner = Cleaner(source, self.engine, convention)
         writer = EntryWriter(source, staged, self._gone, self._memory)
         try:
-            for chunk in ahead(read_chunks(source, path)):
+            for chunk in ahead(with_lookups(source, read_chunks(source.own, path))):
                 writer.add(chunk, cleaner.clean(chunk))
             how = self._how(source, path, convention)
             content = writer.finish(

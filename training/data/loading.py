@@ -219,7 +219,7 @@ def _exporter(source: Source) -> Convention | None:
         if format_of(source, path) != "csv":
             return None
         with contextlib.suppress(IngestError):
-            return convention_of(header_of(source, path))
+            return convention_of(header_of(source.own, path))
     return None
 
 

@@ -80,7 +80,7 @@ def rules(source: Source, columns: list[str]) -> list[Rule]:
 
 def amounts(source: Source, columns: list[str]) -> list[pl.Expr]:
     """Amounts without their signs, and the price of one unit where the line's total is known."""
-    unsigned = ("quantity", "discount", "order_discount", "refunded", "price")
+    unsigned = ("quantity", "discount", "order_discount", "refunded", "order_paid", "order_postage", "price")
     found = {name: pl.col(name).abs() for name in unsigned if name in columns}
     if "amount" in columns:
         total = pl.col("amount").abs().cast(pl.Float64)

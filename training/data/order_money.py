@@ -14,6 +14,7 @@ ORDER = ["part", "order_key"]
 # Told apart from the row that it takes back, so that both have an event_id.
 _RETURN_MARK = 0x5BD1E995
 _CENT = 0.005
+_AMOUNTS = ("order_discount", "refunded", "order_paid", "order_postage")  # of a whole order
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,9 @@ def settle_orders(rows: pl.DataFrame, states_currency: list[int]) -> Settled:
 
     rows: lines of some customers, `part` the number of the source, and columns of ORDER_TYPES where a source
     has them; states_currency: parts with a currency column. A line without a currency takes that of its
-    order; a priced line that has none then is refused. An order's discount, and what was refunded of it, are
-    spread over its lines by their money; what was refunded is at most what was paid. Orders whose lines
+    order; a priced line that has none then is refused. An order's discount (stated, or what
+    its lines cost more than was paid without postage), and what was refunded of it, are spread over its lines
+    by their money; what was refunded is at most what was paid. Orders whose lines
     contradict each other are refused.
     """
     told = [name for name in ORDER_TYPES if name in rows.columns and rows[name].null_count() < rows.height]
@@ -41,11 +43,11 @@ def settle_orders(rows: pl.DataFrame, states_currency: list[int]) -> Settled:
     if blanks:
         rows, late = _with_currency(rows, states_currency)
         refused.append(late)
-    for name in ("order_discount", "refunded"):
+    for name in _AMOUNTS:
         if name in told:
             rows, late = _one_value_an_order(rows, name)
             refused.append(late)
-    if "order_discount" in told:
+    if not {"order_discount", "order_paid"}.isdisjoint(told):
         rows = _with_order_discount(rows)
     if not {"refunded", "is_returned"}.isdisjoint(told):
         rows = pl.concat([rows, _returns(rows)])
@@ -104,7 +106,13 @@ def _with_order_discount(rows: pl.DataFrame) -> pl.DataFrame:
         pl.when(pl.col("event") == "purchase").then(_net()).otherwise(0.0).alias("net")
     )
     whole = pl.col("net").sum().over(ORDER)
-    most = pl.min_horizontal(pl.col("order_discount").cast(pl.Float64).fill_null(0.0), whole)
+    stated = {
+        name: pl.col(name).cast(pl.Float64).fill_null(0.0) if name in rows.columns else pl.lit(0.0)
+        for name in _AMOUNTS
+    }
+    goods = stated["order_paid"] - stated["order_postage"]
+    unpaid = pl.when(stated["order_paid"] > 0).then(whole - goods).otherwise(0.0).clip(lower_bound=0.0)
+    most = pl.min_horizontal(pl.max_horizontal(stated["order_discount"], unpaid), whole)
     upto = pl.col("net").cum_sum().over(ORDER)
     rows = rows.with_columns((most * upto / pl.when(whole > 0).then(whole)).round(4).alias("upto"))
     share = pl.col("upto") - pl.col("upto").shift().over(ORDER).fill_null(0.0)

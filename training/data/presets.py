@@ -15,8 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from training.data.conventions import Convention
+from training.data.sources import IngestError
 
 _FOLDER = Path(__file__).with_name("presets")
+
+
+@dataclass(frozen=True)
+class Other:
+    """A file that lies beside: its path for the sources file, its header, and keys for how it is read."""
+
+    path: str
+    header: list[str]
+    more: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -25,9 +35,16 @@ class Preset:
 
     name: str
     entries: tuple[dict[str, Any], ...]
+    partners: dict[str, list[str]]
 
-    def drafted(self, header: Iterable[str], path: str, more: dict[str, str]) -> list[str]:
-        """Lines of a sources file for a file with this header; `more` are keys for every entry."""
+    def drafted(
+        self, header: Iterable[str], path: str, more: dict[str, str], others: list[Other]
+    ) -> list[str]:
+        """Lines of a sources file for a file with this header; `more` are keys for every entry.
+
+        others: the files beside it, among which its partners are looked for; raises IngestError for one that
+        is not there.
+        """
         spelled = {_key(column): column for column in header}
         lines = [f"# {self.name}"]
         for entry in self.entries:
@@ -37,7 +54,25 @@ class Preset:
                 if (there := [spelled[_key(c)] for c in _list(column) if _key(c) in spelled])
             }
             lines += _entry(entry | {"path": path} | more, columns)
+            lines += [line for raw in entry.get("lookup", []) for line in self._lookup(raw, others)]
         return lines
+
+    def _lookup(self, raw: dict[str, Any], others: list[Other]) -> list[str]:
+        signs = self.partners[raw["partner"]]
+        for other in others:
+            if {_key(sign) for sign in signs} <= {_key(column) for column in other.header}:
+                have = {_key(column) for column in other.header}
+                columns = {n: c for n, c in raw["columns"].items() if _key(c) in have}
+                told = {"path": other.path, "on": raw["on"], "key": raw["key"]} | other.more
+                return [
+                    "[[source.lookup]]",
+                    *(f"{key} = {_written(value)}" for key, value in told.items()),
+                    "[source.lookup.columns]",
+                    *(f"{name} = {_written(column)}" for name, column in columns.items()),
+                ]
+        raise IngestError(
+            f"{self.name}: needs the file with the columns {', '.join(signs)} beside it; name both files"
+        )
 
 
 def preset_of(header: Iterable[str]) -> Preset | None:
@@ -60,7 +95,7 @@ def convention_of(header: Iterable[str]) -> Convention | None:
 def _presets() -> tuple[tuple[tuple[str, ...], Preset], ...]:
     raws = [tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted(_FOLDER.glob("*.toml"))]
     return tuple(
-        (tuple(signs), Preset(raw["exporter"], tuple(raw["source"])))
+        (tuple(signs), Preset(raw["exporter"], tuple(raw["source"]), raw.get("partners", {})))
         for raw in raws
         for signs in raw["signs"]
     )
@@ -81,12 +116,12 @@ def _entry(entry: dict[str, Any], columns: dict[str, Any]) -> list[str]:
     for key, value in entry.items():
         if key == "carry_down":
             value = [name for name in value if name in columns]
-        if key in ("name", "kind", "path") or isinstance(value, dict) or value == []:
+        if key in ("name", "kind", "path", "lookup") or isinstance(value, dict) or value == []:
             continue
         lines.append(f"{key} = {_written(value)}")
     lines += ["[source.columns]", *(f"{name} = {_written(column)}" for name, column in columns.items())]
     for field, words in entry.get("values", {}).items():
-        if field in columns:
+        if field in columns or any(field in lookup["columns"] for lookup in entry.get("lookup", [])):
             lines += [
                 f"[source.values.{field}]",
                 *(f"{_written(k)} = {_written(v)}" for k, v in words.items()),

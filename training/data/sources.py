@@ -6,7 +6,7 @@ import difflib
 import re
 import tomllib
 import zoneinfo
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,11 @@ FIELDS: dict[str, tuple[str, ...]] = {
     kind: tuple(names.split())
     for kind, names in {
         "events": "source_id item_id event channel timestamp session_id order_id line_id quantity price"
-        " amount currency discount order_discount status cancelled_at refunded returned_at rating request_id",
+        " amount currency discount order_discount status order_paid order_postage cancelled_at refunded"
+        " returned_at rating request_id",
         "orders": "source_id order_id line_id item_id event channel timestamp session_id quantity price"
-        " amount currency discount order_discount status cancelled_at refunded returned_at request_id",
+        " amount currency discount order_discount status order_paid order_postage cancelled_at refunded"
+        " returned_at request_id",
         "customers": "source_id given_name family_name full_name email phone loyalty_number birth_date"
         " street city postcode country state gov_id registered_at",
         "items": "item_id title category_path brand price currency cost attributes image_path available_from"
@@ -70,7 +72,7 @@ _SOURCE_KEYS = (
     "name", "kind", "path", "format", "channel", "timezone", "timestamp_format", "date_order", "decimal",
     "country", "separator", "encoding", "quoting", "header_line", "records", "sheet",
     "cancelled_order_prefix", "anonymous", "derived", "keep_duplicates", "amount_after_discount",
-    "carry_down", "required", "columns", "values", "constants", "scale",
+    "carry_down", "required", "columns", "values", "constants", "scale", "lookup",
 )  # fmt: skip
 
 
@@ -84,6 +86,17 @@ CURRENCY_SIGNS = {
 
 class IngestError(ValueError):
     """Raw data or its sources file cannot be read; the message says what, where, and the remedy."""
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Fields that another file has: its `columns` of the row whose column `key` is our field `on`."""
+
+    path: str
+    on: str
+    key: str
+    columns: dict[str, str]
+    encoding: str = "utf-8"
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,7 @@ class Source:
     `amount_after_discount` says so. `carry_down` names fields that only the first line of an order has.
     A field of several columns, as date and time, has the further ones in `columns` under `more_columns`:
     times, names, streets and texts are joined, of other fields the first column that is filled is taken.
+    What `lookup` brings from other files is in `columns` as well; `own` is the source without it.
     """
 
     name: str
@@ -136,6 +150,14 @@ class Source:
     values: dict[str, dict[str, str]] = field(default_factory=dict)
     constants: dict[str, str] = field(default_factory=dict)
     scale: dict[str, float] = field(default_factory=dict)
+    lookup: tuple[Lookup, ...] = ()
+    overlaid: tuple[str, ...] = ()  # fields of an own column that a lookup puts something in place of
+
+    @property
+    def own(self) -> Source:
+        """The source with the columns of its own files alone."""
+        found = {name for lookup in self.lookup for name in lookup.columns if name not in self.overlaid}
+        return replace(self, columns={n: c for n, c in self.columns.items() if n not in found})
 
     @property
     def label(self) -> str:
@@ -247,12 +269,40 @@ def _parse(raw: Any, path: Path, number: int) -> Source:
     if raw.get("quoting") is not None:
         _one_of(raw["quoting"], QUOTINGS, f"{where}: quoting")
     lists = {name: tuple(raw.get(name, ())) for name in ("required", "carry_down")}
-    source = Source(base=path.parent, **{**raw, **lists, "columns": _flat_columns(raw)})
+    lookups = _lookups(raw.get("lookup", []), FIELDS[raw["kind"]], where)
+    columns = _flat_columns(raw)
+    found = {name: column for lookup in lookups for name, column in lookup.columns.items()}
+    both = {**found, **columns}
+    overlaid = tuple(name for name in found if name in columns)
+    source = Source(
+        base=path.parent,
+        **{**raw, **lists, "columns": both, "lookup": lookups, "overlaid": overlaid},
+    )
     _check_fields(source, where)
     _check_meaning(source, where)
     if "currency" in source.constants:
         source.constants["currency"] = currency_code(source.constants["currency"])
     return source
+
+
+def _lookups(raws: Any, allowed: tuple[str, ...], where: str) -> tuple[Lookup, ...]:
+    lookups = []
+    for number, raw in enumerate(raws, start=1):
+        here = f"{where}: lookup {number}"
+        if not isinstance(raw, dict):
+            raise IngestError(f"{here} is not a table; write [[source.lookup]]")
+        _known(raw, ("path", "on", "key", "columns", "encoding"), here)
+        for key in ("path", "on", "key"):
+            if not isinstance(raw.get(key), str) or not raw[key]:
+                raise IngestError(
+                    f"{here}: {key} is missing or not a text; it needs path, on, key and columns"
+                )
+        columns = raw.get("columns")
+        if not isinstance(columns, dict) or not all(isinstance(c, str) for c in columns.values()):
+            raise IngestError(f"{here}: columns is {columns!r}, expected a table of fields and columns")
+        _known({**columns, raw["on"]: ""}, allowed, here, what="field")
+        lookups.append(Lookup(**raw))
+    return tuple(lookups)
 
 
 def _flat_columns(raw: dict[str, Any]) -> dict[str, str]:
@@ -272,6 +322,7 @@ def _check_types(raw: dict[str, Any], where: str) -> None:
         "required": list,
         "header_line": int,
         "carry_down": list,
+        "lookup": list,
     }
     expected |= dict.fromkeys(("columns", "values", "constants", "scale"), dict)
     for key, value in raw.items():

@@ -29,7 +29,8 @@ _WRITTEN = (
                      "%m %d, %Y", "%a %b %d %Y")
         for clock in _CLOCKS
     ),
-    "%a, %d %b %Y %H:%M:%S %z", "%a %b %d %H:%M:%S %z %Y", "%d/%b/%Y:%H:%M:%S %z",
+    "%b %d, %Y %I:%M:%S %p %z", "%d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S %z",
+    "%a %b %d %H:%M:%S %z %Y", "%d/%b/%Y:%H:%M:%S %z",
 )  # fmt: skip
 _DAY_FIRST = tuple(
     date + clock for date in ("%d/%m/%Y", "%d/%m/%y", "%d-%m-%Y", "%d-%m-%y") for clock in _CLOCKS
@@ -37,6 +38,13 @@ _DAY_FIRST = tuple(
 _MONTH_FIRST = tuple(
     f.replace("%d", "%~").replace("%m", "%d").replace("%~", "%m") for f in _DAY_FIRST
 )  # fmt: skip
+# Names of offsets that mean one thing; CST, IST and the like are of several places.
+_ZONES = {
+    "PST": "-0800", "PDT": "-0700", "MST": "-0700", "MDT": "-0600", "CDT": "-0500", "EST": "-0500",
+    "EDT": "-0400", "UTC": "+0000", "GMT": "+0000", "CET": "+0100", "CEST": "+0200", "EET": "+0200",
+    "EEST": "+0300", "JST": "+0900", "AEST": "+1000", "AEDT": "+1100",
+}  # fmt: skip
+_NAMED_ZONE = rf"\d(?: [AP]M)? ({'|'.join(_ZONES)})$"
 _FIRST_YEAR = 1000
 _FIRST_CLOCK_YEAR, _LAST_CLOCK_YEAR = 1990, 2099  # of which it is told where local times repeat
 _SAMPLE = 500
@@ -85,6 +93,7 @@ def parse_times(
     parsed = pl.Series(texts.name, [None], dtype=UTC).new_from_index(0, texts.len())
     if fmt:
         return _parsed(texts, fmt, timezone)
+    texts = _with_offsets(texts)
     digits = texts.str.contains(_DIGITS).fill_null(False)
     if digits.any():
         parsed = parsed.scatter(digits.arg_true(), _from_digits(texts.filter(digits), timezone))
@@ -97,6 +106,17 @@ def parse_times(
         part = _parsed(texts.filter(left), candidate, timezone)
         parsed = part if left.all() else parsed.scatter(left.arg_true(), part)
     return parsed
+
+
+def _with_offsets(texts: pl.Series) -> pl.Series:
+    """Times that end in the name of an offset, as in 10:00 PDT, with the offset itself."""
+    names = texts.str.extract(_NAMED_ZONE)
+    if names.null_count() == names.len():
+        return texts
+    bare = pl.col("t").str.replace(r" [A-Z]+$", " ") + pl.col("zone").replace(_ZONES)
+    frame = pl.DataFrame({"t": texts, "zone": names})
+    chosen = frame.select(pl.when(pl.col("zone").is_null()).then("t").otherwise(bare).alias(texts.name))
+    return chosen.to_series()
 
 
 def formats(texts: pl.Series, day_first: bool) -> list[str]:

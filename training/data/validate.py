@@ -16,7 +16,7 @@ from training.data.aliases import ALIASES, EVENT_WORDS, plain_name
 from training.data.check import Books, check
 from training.data.detection import Proposal, probe_of, recognise, times_understood
 from training.data.ingest import ingest
-from training.data.presets import preset_of
+from training.data.presets import Other, preset_of
 from training.data.readers import header_of
 from training.data.sources import FORMAT_VERSION, IngestError, load_sources
 from training.data.tables import EVENT_TYPES
@@ -55,10 +55,10 @@ def validate(files: Sequence[Path], out: Path) -> list[str]:
     """
     if out.exists():
         raise IngestError(f"{out} exists; name another file with --out, or remove it")
-    lines, found = [], []
+    lines, found, others = [], [], _headers(files, out)
     for path in files:
         try:
-            found.append(_look_at(path, out))
+            found.append(_look_at(path, out, others))
             lines.append(found[-1].line)
         except (IngestError, OSError) as error:
             lines.append(str(error) if path.name in str(error) else f"{path.name}: {error}")
@@ -93,13 +93,26 @@ def _write(out: Path, parts: list[str]) -> None:
         staged.unlink(missing_ok=True)
 
 
-def _look_at(path: Path, out: Path) -> _Found:
+def _headers(files: Sequence[Path], out: Path) -> list[Other]:
+    """The headers of the files that have one."""
+    others = []
+    for path in files:
+        try:
+            probe, encoding = probe_of(path)
+            more = {} if encoding is None else {"encoding": encoding}
+            others.append(Other(_shown(path, out), header_of(probe, path), more))
+        except (IngestError, OSError):
+            continue
+    return others
+
+
+def _look_at(path: Path, out: Path, others: list[Other]) -> _Found:
     """What a file is; raises IngestError that says what it is not."""
     probe, encoding = probe_of(path)
     header = header_of(probe, path)
     if (preset := preset_of(header)) is not None:
         more = {} if encoding is None else {"encoding": encoding}
-        drafted = preset.drafted(header, _shown(path, out), more)
+        drafted = preset.drafted(header, _shown(path, out), more, others)
         kinds = tuple(entry["kind"] for entry in preset.entries if not entry.get("derived"))
         line = f"{path.name}: {preset.name}; columns, statuses and amounts as this system always writes them"
         return _Found(line, None, drafted, kinds)
