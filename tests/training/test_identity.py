@@ -16,7 +16,7 @@ from training.data.intake import Intake
 from training.data.linkage import curve, link, pairwise_quality
 from training.data.linkage.clusters import cluster
 from training.data.linkage.normalise import normalise
-from training.data.loading import load
+from training.data.loading import load_all
 from training.data.shop import ShopSpec, make_shop
 from training.data.sources import IngestError, load_sources
 from training.data.tables import SCHEMAS
@@ -206,7 +206,8 @@ def test_the_shop_s_people_are_found_across_channels(tmp_path: Path) -> None:
     make_shop(ShopSpec(num_customers=1000, seed=3), tmp_path / "raw", tmp_path / "truth")
     sources = [s for s in load_sources(tmp_path / "raw" / "sources.toml") if s.kind == "customers"]
     intake = Intake(tmp_path / "intake")
-    parts = [load(s, intake).rows.with_columns(pl.lit(s.name).alias("source")) for s in sources]
+    loaded = load_all(sources, intake, {}, lambda _: None).parts
+    parts = [part.rows.with_columns(pl.lit(part.source.name).alias("source")) for part in loaded]
     records = pl.concat(parts, how="diagonal")
     found = resolve(records, NO_SEEN, NOTHING, KEY)
     truth = pl.read_parquet(tmp_path / "truth" / "identities.parquet")

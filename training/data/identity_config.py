@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.data.linkage import LinkageConfig
+from training.data.linkage import METHODS, LinkageConfig
 from training.data.sources import IngestError, nearest
 from training.data.survivorship import DEFAULT_RULES, RULES, Survivorship
 
-_KEYS = ("threshold", "min_precision", "trust", "survivorship")
+_KEYS = ("method", "threshold", "min_precision", "trust", "survivorship")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ def load_identity_config(sources_file: Path) -> IdentityConfig:
     """Read the optional [identity] table; raises IngestError naming file, key and what is allowed.
 
     [identity]
-    min_precision = 0.9999           # what the chosen threshold keeps to, or: threshold = 0.99
+    method = "likeness"              # or "keys": by equal numbers, mails and phones alone; or "off"
+    min_precision = 0.99             # what the chosen threshold keeps to, or: threshold = 0.99
     trust = ["store", "web"]         # for most_trusted, the most trusted source first
     [identity.survivorship]
     city = "most_trusted"            # facts that are not named keep their default rule
@@ -41,8 +42,13 @@ def load_identity_config(sources_file: Path) -> IdentityConfig:
     trust = raw.get("trust", [])
     if not isinstance(trust, list) or not all(isinstance(name, str) for name in trust):
         raise IngestError(f'{where}: trust is {trust!r}, expected names of sources: ["store", "web"]')
+    method = raw.get("method", "likeness")
+    if method not in METHODS:
+        raise IngestError(f'{where}: method = "{method}"{nearest(str(method), METHODS)}')
     linkage = LinkageConfig(
-        threshold=_share(raw, "threshold", where), min_precision=_share(raw, "min_precision", where) or 0.9999
+        threshold=_share(raw, "threshold", where),
+        min_precision=_share(raw, "min_precision", where) or LinkageConfig.min_precision,
+        method=method,
     )
     return IdentityConfig(linkage, Survivorship(_rules(raw.get("survivorship", {}), where), tuple(trust)))
 

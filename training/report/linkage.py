@@ -44,14 +44,20 @@ def linkage_row(linkage: Linkage) -> dict[str, Any]:
     """The chosen point, why, what is expected of it and what it joined: a row of the data-quality output."""
     choice = linkage.choice
     at = min(choice.curve.to_dicts(), key=lambda row: abs(row["threshold"] - choice.threshold))
+    ignored: dict[str, int] = {}
+    for one in linkage.ignored:
+        ignored[one.field] = ignored.get(one.field, 0) + one.num_records
     return {
         "threshold": choice.threshold,
         "reason": choice.reason,
-        "expected_precision": at["precision"],
+        "expected_precision": linkage.precision.value,
+        "expected_precision_low": linkage.precision.low,
+        "expected_precision_high": linkage.precision.high,
         "expected_recall": at["recall"],
         "num_accounts": int(linkage.clusters.size),
         "num_people": int(linkage.clusters.max()) + 1 if linkage.clusters.size else 0,
         "num_pairs_joined": int((linkage.probability >= choice.threshold).sum()),
+        "ignored_values": ignored,
     }
 
 

@@ -47,14 +47,13 @@ from serving.pseudonym import PseudonymKey
 from training.data.events import directory, events_table, exposures_table
 from training.data.intake import Intake
 from training.data.clocks import hourly
-from training.data.loading import load
+from training.data.loading import load_all
 from training.data.outliers import outliers
 from training.data.returns import matched_returns
 from training.data.sources import load_sources
 
-intake, loaded = Intake(Path(tempfile.mkdtemp())), []
-for source in load_sources(Path(sys.argv[1])):
-    loaded.append(load(source, intake, sum(len(part.files) for part in loaded)))
+intake = Intake(Path(tempfile.mkdtemp()))
+loaded = load_all(load_sources(Path(sys.argv[1])), intake, {}, print).parts
 ids = pl.concat([part.ids() for part in loaded]).select("source", "source_id").unique()
 people = directory(loaded, ids.with_columns(pl.col("source_id").alias("customer_id")))
 known, key = pl.Series("item_id", ["A101"]), PseudonymKey("test", b"k" * 32)

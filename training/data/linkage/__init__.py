@@ -1,14 +1,16 @@
 """Which records are the same person: blocking, comparisons, Fellegi-Sunter with EM, and clusters."""
 
-from training.data.linkage.link import Linkage, LinkageConfig, link
+from training.data.linkage.link import METHODS, Linkage, LinkageConfig, Said, link
 from training.data.linkage.quality import LinkageQuality, curve, pairwise_quality
 from training.data.linkage.threshold import Choice, choose_threshold, estimated_curve
 
 __all__ = [
+    "METHODS",
     "Choice",
     "Linkage",
     "LinkageConfig",
     "LinkageQuality",
+    "Said",
     "choose_threshold",
     "curve",
     "estimated_curve",

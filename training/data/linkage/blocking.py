@@ -47,16 +47,24 @@ class Candidates:
     left: Rows
     right: Rows
     skipped_blocks: dict[str, int]
+    height: int
+
+    def places(self, pairs: Rows) -> Rows:
+        """Where these pairs [k, 2] of records stand among the candidates; all of them must."""
+        wanted = pairs.min(axis=1) * self.height + pairs.max(axis=1)
+        places: Rows = np.searchsorted(self.left * self.height + self.right, wanted)
+        return places
 
 
-def candidate_pairs(encoded: Encoded, max_block: int) -> Candidates:
-    """Pair the records that share a key; blocks above `max_block` are skipped (other rules are finer).
+def candidate_pairs(encoded: Encoded, max_block: int, extra: Rows) -> Candidates:
+    """Pair the records that share a key, and those of `extra` [k, 2]; blocks above `max_block` are skipped
+    (other rules are finer).
 
     A rule that would give more than MAX_PAIRS_A_RECORD skips its largest blocks too, so that the pairs grow
     with the records and not with their square.
     """
     keys = _keys(encoded)
-    found: list[Rows] = [np.zeros(0, np.int64)]
+    found: list[Rows] = [extra.min(axis=1) * encoded.height + extra.max(axis=1)]
     skipped: dict[str, int] = {}
     for rule in (*((key,) for key in _PERSONAL), *_RULES):
         rows, hashed = _hashed([keys[name] for name in rule])
@@ -66,7 +74,8 @@ def candidate_pairs(encoded: Encoded, max_block: int) -> Candidates:
             skipped["+".join(rule)] = num_skipped
     packed = np.sort(np.concatenate(found))
     packed = packed[np.concatenate(([True], packed[1:] != packed[:-1]))] if packed.size else packed
-    return Candidates(packed // max(encoded.height, 1), packed % max(encoded.height, 1), skipped)
+    height = max(encoded.height, 1)
+    return Candidates(packed // height, packed % height, skipped, height)
 
 
 def _keys(encoded: Encoded) -> dict[str, Codes]:

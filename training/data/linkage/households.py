@@ -1,82 +1,99 @@
-"""Members of one household agree in nearly everything: what tells them apart, where it is reliable."""
+"""Members of one household agree in nearly everything: what tells them apart, always."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from training.data.linkage.comparisons import (
-    CLOSE,
+    AGREEING,
     DIFFERENT,
     EXACT,
-    FUZZY,
-    SHORT_FORM,
-    SWAPPED,
+    OTHER_BIRTH,
     Encoded,
     levels_of,
 )
+from training.data.linkage.names import FUZZY
+from training.data.linkage.placeholders import is_shared_mailbox
 
 Mask = NDArray[np.bool_]
 Pattern = NDArray[np.int64]
 
-# A field is reliable if few of many pairs with an own key in common differ in it.
+SHAREABLE = ("email", "phone", "loyalty")
+# Records contradict themselves too often to tell people apart if this share of that many known pairs do.
 _MAX_UNRELIABLE, _MIN_EVIDENCE = 0.03, 50
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """apart: pairs that cannot be one person; unsupported: pairs in which nothing personal agrees."""
+    """apart: pairs that cannot be one person; unsupported: pairs in which nothing personal agrees;
+    is_told: whether names and dates of birth are good enough to tell people apart at all.
+    """
 
     apart: Mask
     unsupported: Mask
+    is_told: bool = True
 
 
 def judge(pattern: Pattern) -> Verdicts:
-    """Judge pairs that the model alone would join because a household shares address, landline and name.
+    """Judge pairs that the model alone would join because a household or a firm shares what it reads.
 
-    Twins, namesakes of two generations and couples with one mailbox are told apart by given name and birth
-    date, and by each having a mail or phone of their own. Where pairs with an own key in common show that
-    names or birth dates are often wrong, or there are too few such pairs to know, they decide nothing.
+    Another given name (no slip, no short form), another date of birth and another generation speak against a
+    pair whatever else agrees and however little data there is: couples, siblings, twins, namesakes of two
+    generations, flatmates, colleagues. Only a government number outweighs them, and an own mail address or
+    loyalty number outweighs another date of birth within a generation. They lose their say only where the
+    records are proved to be garbled: by government numbers, or in a file without any key of a person.
     """
+    if _are_garbled(pattern):
+        nothing = np.zeros(pattern.size, dtype=bool)
+        return Verdicts(nothing, nothing, is_told=False)
     given, family, birth = (levels_of(pattern, name) for name in ("given", "family", "birth"))
-    email, phone = levels_of(pattern, "email"), levels_of(pattern, "phone")
-    own_number = (levels_of(pattern, "loyalty") == EXACT) | (levels_of(pattern, "gov_id") == EXACT)
-    own_key = own_number | (email == EXACT)
-    other_name, other_birth = given == DIFFERENT["given"], birth == DIFFERENT["birth"]
+    is_state_number = levels_of(pattern, "gov_id") == EXACT
+    own_key = is_state_number | (levels_of(pattern, "loyalty") == EXACT)
+    own_key |= levels_of(pattern, "email") == EXACT
+    other_name, other_birth = given == DIFFERENT["given"], birth >= OTHER_BIRTH
+    agrees = np.isin(given, AGREEING)
+    apart = other_name | (birth == DIFFERENT["birth"]) | (other_birth & ~(own_key & agrees))
+    apart &= ~is_state_number
+    own_reach = own_key | (levels_of(pattern, "phone") == EXACT)
     same_birth = birth == EXACT
-    other_reach = (email == DIFFERENT["email"]) | (phone == DIFFERENT["phone"])
-    apart, unsupported = np.zeros(pattern.size, dtype=bool), np.zeros(pattern.size, dtype=bool)
-    names_tell = _is_reliable(other_name[own_key & (given > 0)])
-    births_tell = _is_reliable(other_birth[own_key & (birth > 0)])
-    if births_tell:
-        apart |= other_birth & ~own_key
-    if births_tell and names_tell:
-        apart |= (birth > EXACT) & other_name & ~own_number
-    if names_tell:
-        unlike = other_name | (given == FUZZY)
-        apart |= other_name & (~same_birth | other_reach) & ~own_key
-        apart |= unlike & ~same_birth & other_reach & ~own_key
-        agrees = np.isin(given, (EXACT, CLOSE, SHORT_FORM, SWAPPED)) & (family != DIFFERENT["family"])
-        unsupported |= ~agrees & ~same_birth & ~own_key & (phone != EXACT)
-        unsupported |= other_name & ~same_birth & ~own_number
-    return Verdicts(apart, unsupported)
+    unsupported = ~(agrees & (family != DIFFERENT["family"])) & ~same_birth & ~own_reach
+    unsupported |= (given == FUZZY) & ~same_birth & ~own_key
+    return Verdicts(apart, unsupported & ~apart)
+
+
+def _are_garbled(pattern: Pattern) -> bool:
+    """Whether names are often replaced in records that are known to be of one person.
+
+    Relatives share mailboxes, phones and cards, so that these prove nothing. Without any of them a family
+    name that differs beside the same given name, birth and street is counted: relatives would keep it.
+    """
+    state_number = levels_of(pattern, "gov_id") == EXACT
+    if state_number.sum() >= _MIN_EVIDENCE:
+        return _often(levels_of(pattern, "given")[state_number])
+    if any(levels_of(pattern, name).any() for name in SHAREABLE):
+        return False
+    exact = [levels_of(pattern, name) == EXACT for name in ("given", "birth", "street")]
+    return _often(levels_of(pattern, "family")[np.logical_and.reduce(exact)])
+
+
+def _often(names: NDArray[np.uint8]) -> bool:
+    stated = names[names > 0]
+    return stated.size >= _MIN_EVIDENCE and float((stated == DIFFERENT["given"]).mean()) >= _MAX_UNRELIABLE
 
 
 def used_by_several(encoded: Encoded, pattern: Pattern, left: NDArray[np.int64], name: str) -> Mask:
-    """Which values of a key (by code) two different people use: a family's mailbox, a landline."""
-    codes = encoded.codes[name]
-    other_name = levels_of(pattern, "given") == DIFFERENT["given"]
-    birth = levels_of(pattern, "birth")
-    mail_differs = levels_of(pattern, "email") == DIFFERENT["email"]
-    two_people = other_name & ((birth == DIFFERENT["birth"]) | ((birth == 0) & mail_differs))
+    """Which values of a key (by code) two different people use, or look like it: a mailbox, a landline."""
+    given, birth = levels_of(pattern, "given"), levels_of(pattern, "birth")
+    two_people = (given == DIFFERENT["given"]) | (birth == DIFFERENT["birth"])
     if name == "phone":
-        two_people |= (birth == DIFFERENT["birth"]) & mail_differs
+        two_people |= (birth >= OTHER_BIRTH) & (levels_of(pattern, "email") == DIFFERENT["email"])
+    codes = encoded.codes[name]
     flags = np.zeros(max(len(encoded.texts[name]), 1), dtype=bool)
     flags[codes[left[two_people & (levels_of(pattern, name) == EXACT)]]] = True
+    if name == "email" and encoded.texts[name]:
+        flags |= is_shared_mailbox(pl.Series(encoded.texts[name], dtype=pl.String)).to_numpy()
     return flags
-
-
-def _is_reliable(differs: Mask) -> bool:
-    return differs.size >= _MIN_EVIDENCE and float(differs.mean()) < _MAX_UNRELIABLE

@@ -39,6 +39,7 @@ heinrich heinz heiner
 henry harry hank
 isabel isabella bella izzy isa
 jacob jake
+jan johannes
 jacqueline jackie
 james jim jimmy jamie
 jennifer jen jenny
@@ -57,6 +58,10 @@ margarete margarethe grete gretel greta
 maria mia mitzi
 maria mary molly polly
 matthew matt
+matthias matze matt hias
+magdalena lena magda leni
+helena helene lena ella
+sofia sophia sofie sophie
 maximilian max maxi
 michael mike mick micky michi michel mickey
 nathaniel nathan nate
@@ -85,6 +90,29 @@ walter walt
 wilhelm willi willy helmut
 william bill billy will willie liam
 zachary zach zack
+abigail abby abbie
+aleksandr sasha
+agnieszka aga
+dmitri dmitry dima
+dolores lola
+eduardo edu
+ekaterina katya katia
+fernando nando
+giuseppe peppe beppe pino
+guillermo memo
+ibrahim ibo
+ignacio nacho
+johanna hanna hanne
+katarzyna kasia
+malgorzata gosia
+manuel manolo manu
+maria masha
+maxime max
+mehmet memo
+mikhail misha
+nathalie natalie nath
+vladimir vova volodya
+yekaterina katya
 """
 
 
@@ -97,6 +125,7 @@ def _members() -> dict[str, frozenset[int]]:
 
 
 _MEMBERS = _members()
+KNOWN = frozenset(_MEMBERS)
 
 
 def same_nickname(first: list[str], second: list[str]) -> NDArray[np.bool_]:
