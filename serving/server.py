@@ -76,6 +76,7 @@ class TritonServer:
         detached: bool = False,
         auto_complete: bool = False,
         supervised: bool = False,
+        replica_address: str | None = None,
         startup_seconds: float = 60.0,
     ) -> TritonServer:
         """Start a server on loopback, load `models` in order, and note it in the repository's `.server.json`.
@@ -83,19 +84,20 @@ class TritonServer:
         Port 0 takes a free one. `key_file` is where routers find the pseudonymisation key. Unless
         `detached`, the server ends when the calling thread does. `auto_complete` lets Triton fill in what
         configurations leave out; it doubles the time of every load, and ours leave nothing out. `supervised`
-        notes the calling process as the one that starts the server again (serving/supervisor.py). Raises
+        notes the calling process as the one that starts the server again (serving/supervisor.py). A replica
+        listens on `replica_address` and writes nothing into the repository, neither note nor log. Raises
         TritonMissingError, PortInUseError, ModelLoadError (the server is stopped) or ServerError, each with
         the remedy.
         """
         repository = repository_root(repository)
         if not repository.is_dir():
             raise ServerError(f"no model repository at {repository}; 'shopsight publish' makes one")
-        if not os.access(repository, os.W_OK):
+        if replica_address is None and not os.access(repository, os.W_OK):
             raise ServerError(f"{repository} is not writable; the server's note and log go there")
         with only_one_starts(repository):
             clear_leftovers(repository)
             ports = Ports(http_port, grpc_port, metrics_port)
-            options = StartOptions(ports, key_file, detached, auto_complete, supervised)
+            options = StartOptions(ports, key_file, detached, auto_complete, supervised, replica_address)
             server = cls._start_empty(repository, options, startup_seconds)
         try:
             for model in models:
@@ -112,7 +114,8 @@ class TritonServer:
             state, process = launch(repository, options)
             server = cls(repository, state, process)
             try:
-                state.write(repository)
+                if options.replica_address is None:
+                    state.write(repository)
                 if (problem := server._wait_until_up(startup_seconds)) is None:
                     hide_from_process_list(state.pid, state.secret)
                     return server

@@ -55,6 +55,7 @@ class StartOptions:
     detached: bool
     auto_complete: bool
     supervised: bool
+    replica_address: str | None = None
 
 
 def launch(repository: Path, options: StartOptions) -> tuple[ServerState, subprocess.Popen[bytes]]:
@@ -72,13 +73,15 @@ def launch(repository: Path, options: StartOptions) -> tuple[ServerState, subpro
         raise
     if options.key_file is not None:
         run.environment[KEY_FILE_VARIABLE] = str(options.key_file.absolute())
-    command = run.arguments + server_arguments(folder / "repository", ports, server_id, secret)
+    command = run.arguments + server_arguments(
+        folder / "repository", ports, server_id, secret, options.replica_address or LOOPBACK
+    )
     if not options.auto_complete:
         command.append("--disable-auto-complete-config")
     if not options.detached:
         parent = Path(__file__).with_name("end_with_parent.py")
         command = [sys.executable, "-I", str(parent), str(os.getpid()), *command]
-    log_file = repository / LOG_FILE
+    log_file = repository / LOG_FILE if options.replica_address is None else folder / LOG_FILE
     with _opened_log(log_file) as log:
         log.write(f"{_LOG_START}{server_id} at {datetime.now(UTC).isoformat(timespec='seconds')}\n".encode())
         log.flush()
@@ -87,8 +90,8 @@ def launch(repository: Path, options: StartOptions) -> tuple[ServerState, subpro
             cwd=run.working_folder,
             env=run.environment,
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
+            stdout=log if options.replica_address is None else None,  # a container's log is its output
+            stderr=subprocess.STDOUT if options.replica_address is None else None,
             umask=0o077,  # what the server and its stubs write is for nobody else
             start_new_session=True,  # a terminal's Ctrl-C reaches us alone: we end the server in order
         )

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NoReturn
 
@@ -38,9 +39,18 @@ _RELOAD_SECONDS = 30.0
 class Supervisor:
     """Serves a repository's current release on the ports that it got at the first start."""
 
-    def __init__(self, repository: Path, ports: tuple[int, int, int], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        repository: Path,
+        ports: tuple[int, int, int],
+        say: Callable[[str], None],
+        replica_address: str | None = None,
+    ) -> None:
+        """`replica_address`: serve the release that is current now, from a repository that is only read."""
         self.repository, self.ports, self.say = repository, ports, say
+        self._replica_address = replica_address
         self._health: Health | None = None
+        self._pinned: Release | None = None  # a replica's release
 
     def start(self) -> TritonServer:
         """Start a server, load the current release and replay its goldens."""
@@ -53,11 +63,15 @@ class Supervisor:
             metrics_port=metrics,
             key_file=key_file,
             supervised=True,
+            replica_address=self._replica_address,
         )
         state = self.server.state
         self.ports = (state.http_port, state.grpc_port, state.metrics_port)
         try:
-            load_release(self.repository, self._release(), self.server, self.say)
+            self._pinned = None
+            release = self._release()
+            load_release(self.repository, release, self.server, self.say)
+            self._pinned = release if self._replica_address is not None else None
         except BaseException:
             self.server.stop(keep_note=True)
             raise
@@ -73,7 +87,7 @@ class Supervisor:
             time.sleep(_PAUSE_SECONDS)
             try:
                 if self.server.process_is_alive():
-                    self._mend()
+                    self.mend()
                     continue
                 self.say("the server has ended")
             except (ServerError, GoldenError) as error:
@@ -95,16 +109,21 @@ class Supervisor:
                 self.say("the server was started again")
                 return
 
-    def _mend(self) -> None:
+    def mend(self) -> None:
+        """Ask every model, and load again those that do not answer."""
         if not self._silent_models():
             return
         try:
-            with only_publisher(self.repository):
+            with self._undisturbed():
                 for name, why in self._silent_models().items():
                     self.say(f"{name} does not answer ({why}); it is loaded again")
                     self._load_again(name)
         except PublishError:  # a publisher changes what is loaded just now
             return
+
+    def _undisturbed(self) -> AbstractContextManager[None]:
+        """Keep publishers out; none loads anything into a replica."""
+        return only_publisher(self.repository) if self._replica_address is None else nullcontext()
 
     def _silent_models(self) -> dict[str, str]:
         """Return why models do not answer; routers may fail for their members alone, so those come first."""
@@ -132,6 +151,8 @@ class Supervisor:
                 time.sleep(_PAUSE_SECONDS)
 
     def _release(self) -> Release:
+        if self._pinned is not None:
+            return self._pinned
         release = current_release(self.repository)
         if release is None:
             raise ReleaseError(f"{self.repository} holds no release; run 'shopsight publish' first")

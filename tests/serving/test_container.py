@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
 
-from serving.container import container_command
+from serving.client import ShopsightClient
+from serving.container import EVERY_ADDRESS, replica
+from serving.processes import stubs
 from serving.release import Pointer, Release, ReleasedModel, ReleaseError, write_release
+from serving.repository import publish
+from serving.server_process import Ports, server_arguments
+from serving.supervisor import Supervisor
 from serving.triton_environment import TritonMissingError
+from tests.serving.tiny_models import TinyShop
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile.gpu").read_text(encoding="utf-8")
@@ -111,24 +119,42 @@ def released(tmp_path: Path) -> Path:
     return repository
 
 
-def test_the_container_serves_the_current_release_to_the_network_without_control(
-    native: Path, released: Path
-) -> None:
-    command = container_command(released)
-    assert command[0] == str(native)
-    loaded = [argument for argument in command if argument.startswith("--load-model=")]
-    assert loaded == ["--load-model=mf_retrieval", "--load-model=recommend"]
-    assert "--model-control-mode=explicit" in command
-    assert {a for a in command if "-address=" in a} == {
+def test_the_container_faces_the_network_with_its_control_closed(native: Path, released: Path) -> None:
+    supervisor = replica(released)
+    assert native.exists()
+    assert supervisor.ports == (8000, 8001, 8002)
+    arguments = server_arguments(released, Ports(*supervisor.ports), "id", "secret", EVERY_ADDRESS)
+    assert "--model-control-mode=explicit" in arguments
+    assert {a for a in arguments if "-address=" in a} == {
         "--http-address=0.0.0.0",
         "--grpc-address=0.0.0.0",
         "--metrics-address=0.0.0.0",
     }
     for flag in ("--http-restricted-api=", "--grpc-restricted-protocol="):
-        (first,) = (a for a in command if a.startswith(flag))
-        (second,) = (a for a in container_command(released) if a.startswith(flag))
-        assert "model-repository" in first
-        assert first != second, "the secret must be new each time"
+        (restricted,) = (a for a in arguments if a.startswith(flag))
+        assert "model-repository" in restricted
+
+
+@pytest.mark.triton
+def test_a_replica_is_mended_and_writes_nothing_into_its_repository(tmp_path: Path) -> None:
+    """On loopback, with the server at hand: a container of ours starts the same supervisor."""
+    repository = tmp_path / "repository"
+    publish(TinyShop(seed=1).write(tmp_path / "models", ("mf_retrieval", "recommend")), repository)
+    before = sorted(p.relative_to(repository) for p in repository.rglob("*"))
+    supervisor = Supervisor(repository, (0, 0, 0), lambda _: None, replica_address="127.0.0.1")
+    server = supervisor.start()
+    try:
+        for model in ("mf_retrieval", "recommend"):
+            (stub,) = (s for s in stubs(server.state.server_id) if s.model == model)
+            os.kill(stub.pid, signal.SIGKILL)
+            supervisor.mend()
+            (mended,) = (s for s in stubs(server.state.server_id) if s.model == model)
+            assert mended.pid != stub.pid
+        with ShopsightClient(server.grpc_url, deadline_seconds=30) as client:
+            assert client.recommend(customer_id="c0003").release == "1"
+        assert sorted(p.relative_to(repository) for p in repository.rglob("*")) == before
+    finally:
+        supervisor.server.stop()
 
 
 def test_the_server_that_pip_installs_is_kept_off_the_network(
@@ -141,10 +167,10 @@ def test_the_server_that_pip_installs_is_kept_off_the_network(
     binary.touch()
     monkeypatch.setenv("SHOPSIGHT_TRITON_ENV", str(environment))
     with pytest.raises(TritonMissingError, match="must not face a network"):
-        container_command(released)
+        replica(released)
 
 
 def test_a_repository_without_a_release_is_named(native: Path, tmp_path: Path) -> None:
     assert native.exists()
     with pytest.raises(ReleaseError, match="no release"):
-        container_command(tmp_path)
+        replica(tmp_path)
