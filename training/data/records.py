@@ -177,11 +177,14 @@ def pieces_of(raw: RawText, piece_bytes: int) -> Iterator[tuple[bytes, bool]]:
             if decoder is None:
                 _check_text(path, piece)
                 piece = piece.removeprefix(codecs.BOM_UTF8)
+            old_ends = None  # whether lines end with a carriage return alone
             while True:
                 following = stream.read(piece_bytes) if piece else b""
                 if decoder is not None:
                     text = decoder.decode(piece, final=not following)
                     piece = text.encode("utf-8", errors=errors)
+                old_ends = b"\r" in piece and b"\n" not in piece if old_ends is None else old_ends
+                piece = piece.replace(b"\r", b"\n") if old_ends else piece
                 yield piece, not following
                 if not following:
                     return

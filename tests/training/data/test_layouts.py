@@ -61,6 +61,14 @@ def test_the_header_is_found_behind_what_stands_before_it(
     assert bool(chunks[0].notes) != before.lower().strip('"').startswith("sep=")
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_any_line_end_ends_a_line(tmp_path: Path, end: str, encoding: str) -> None:
+    content = text().replace("\n", end).encode(encoding)
+    rows, chunks = read(tmp_path, "f.csv", content)
+    assert rows == ROWS and all(chunk.refused.is_empty() for chunk in chunks)
+
+
 def test_header_line_says_where_the_header_is(tmp_path: Path) -> None:
     content = ("a,b,c,d\n" * 3 + text()).encode()
     assert header_of(source(tmp_path, "f.csv", columns={}, header_line=4), _file(tmp_path, content)) == HEADER
