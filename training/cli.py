@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import serving.cli
+import training.data.identity_cli
 import training.jobs.cli
 import training.privacy.cli
 import training.privacy.key_cli
@@ -28,6 +29,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="The synthetic shop, and adapters for public data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(training.privacy.key_cli.app, name="key")
+app.add_typer(training.data.identity_cli.app, name="identity")
 app.add_typer(serving.cli.app)
 app.add_typer(training.privacy.cli.app)
 app.add_typer(training.jobs.cli.app)

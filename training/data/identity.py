@@ -11,6 +11,7 @@ import polars as pl
 from serving.pseudonym import KEY_FILE_VARIABLE, PseudonymKey, PseudonymKeyError
 from training.data.customer_ids import log_identities, name_clusters
 from training.data.identity_config import IdentityConfig
+from training.data.identity_review import RULES, joins_of, said_of
 from training.data.linkage import Linkage, link
 from training.data.linkage.normalise import PERSON_FIELDS
 from training.data.sources import IngestError
@@ -28,7 +29,8 @@ class Resolution:
     """The identities table, who each raw id is, what is known of them, and the linkage behind it.
 
     identities, facts: as SCHEMAS has them; customers: (source, source_id as raw text, customer_id), for joins
-    while rows are still raw; accounts: one record an account, in the order of `linkage`.
+    while rows are still raw; accounts: one record an account, in the order of `linkage`; joins: the joined
+    pairs, the least certain first (identity_review.py).
     """
 
     identities: pl.DataFrame
@@ -36,6 +38,7 @@ class Resolution:
     customers: pl.DataFrame
     accounts: pl.DataFrame
     linkage: Linkage
+    joins: pl.DataFrame
     num_customers: int
     num_merged: int
     num_split: int
@@ -48,6 +51,7 @@ def resolve(
     key: PseudonymKey,
     config: IdentityConfig | None = None,
     retired: Collection[str] = (),
+    rules: pl.DataFrame | None = None,
 ) -> Resolution:
     """Join accounts that are one person and give every customer an id.
 
@@ -55,9 +59,10 @@ def resolve(
     first_seen) of every id in any file. An id without an account is a customer of its own. `previous` is the
     identities table of the last run, or an empty one: an account's customer keeps the oldest id that it
     had, merges and splits close the old row (valid_to, merged_into) and open a new one. An id is given out
-    once, and those of `retired` (the forgotten, whose rows are gone) never again. Pseudonyms that an earlier
-    key made are renewed. Raises IngestError when `previous` was made with a key that this one did
-    not come from by rotation, because no known customer could be found again.
+    once, and those of `retired` (the forgotten, whose rows are gone) never again. `rules` are what people
+    said of pairs (identity_review.py). Pseudonyms that an earlier key made are renewed. Raises IngestError
+    when `previous` was made with a key that this one did not come from by rotation, because no known
+    customer could be found again.
     """
     config = config or IdentityConfig()
     previous = renew(previous, key)
@@ -68,7 +73,8 @@ def resolve(
     ids = _all_ids(accounts, seen, key)
     known = ids.join(accounts.select(*_KEY), on=_KEY, how="semi").sort("source", "pseudonym")
     accounts = known.select(*_KEY).join(accounts, on=_KEY, how="left", maintain_order="left")
-    linkage = link(accounts, config.linkage)
+    said = said_of(pl.DataFrame(schema=RULES) if rules is None else rules, known)
+    linkage = link(accounts, config.linkage, said)
     clustered = known.with_columns(
         pl.Series("cluster", linkage.clusters, dtype=pl.Int64),
         pl.Series("rule", linkage.rule.tolist(), dtype=pl.String),
@@ -84,10 +90,20 @@ def resolve(
     named = name_clusters(pl.concat([clustered, lone]), previous, as_of, retired)
     identities, merged, split = log_identities(named, previous, key, as_of)
     customers = named.select("source", "source_id", "customer_id")
+    ours = known.join(customers, on=_KEY, how="left", maintain_order="left")
+    joins = joins_of(linkage, ours.with_columns(pl.lit(key.key_id).alias("key_id")))
     owned = accounts.join(named.select(*_KEY, "pseudonym", "customer_id"), on=_KEY)
     facts = surviving_facts(owned.with_columns(pl.lit(key.key_id).alias("key_id")), config.survivorship)
     return Resolution(
-        identities, facts, customers, accounts, linkage, customers["customer_id"].n_unique(), merged, split
+        identities,
+        facts,
+        customers,
+        accounts,
+        linkage,
+        joins,
+        customers["customer_id"].n_unique(),
+        merged,
+        split,
     )
 
 

@@ -26,6 +26,7 @@ from training.data.extent import Extent
 from training.data.forgetting import Gone
 from training.data.identity import Resolution, resolve
 from training.data.identity_config import IdentityConfig, load_identity_config
+from training.data.identity_review import JOINS_FILE, read_rules, write_private
 from training.data.intake import Intake
 from training.data.items import items_table, refuse_unknown_items
 from training.data.loading import REFUSED, Loaded, load_all, mode, refuse_duplicates
@@ -155,7 +156,8 @@ def _ingest(
     intake = Intake(workspace.intake, Gone(forgotten, key) if forgotten.tombstones else None)
     config, defaults = load_identity_config(sources_file), consent_defaults(sources_file)
     currencies = load_currencies(sources_file)
-    inputs = _inputs(sources, intake, config, defaults, currencies, key)
+    rules = read_rules(workspace.root, key)
+    inputs = _inputs(sources, intake, config, defaults, currencies, key, rules.to_dicts())
     if (report := _unchanged(workspace, inputs)) is not None:
         show(f"nothing changed in {len(report.files)} files since the last run")
         return replace(report, seconds=clock.total(), rows_per_second=0.0, stages={}, unchanged=True)
@@ -173,8 +175,11 @@ def _ingest(
     prepare_messages(loaded, key)
     clock.lap("read")
     records, previous = _account_records(loaded), _previous_identities(workspace)
-    people = resolve(records, _seen_ids(loaded), previous, key, config, forgotten.customer_ids)
+    people = resolve(records, _seen_ids(loaded), previous, key, config, forgotten.customer_ids, rules)
     show(f"joined {people.customers.height:,} ids into {people.num_customers:,} customers")
+    if people.num_merged or people.num_split:
+        changed = f"{people.num_merged:,} known customers were merged, {people.num_split:,} split"
+        show(f"{changed}; {rules.height:,} rules of a review hold")
     clock.lap("identity")
     writer = SnapshotWriter(workspace.tables)
     refused, quality = _write(writer, loaded, items, known_items, people, key, intake.engine, defaults)
@@ -220,6 +225,7 @@ def _ingest(
             "linkage": linkage_row(people.linkage),
         }
     )
+    write_private(workspace.root / JOINS_FILE, people.joins)
     write_linkage_report(workspace.reports, people.linkage)
     write_quality(
         workspace.reports,
@@ -279,12 +285,16 @@ def _inputs(
     defaults: dict[str, bool],
     currencies: Currencies,
     key: PseudonymKey,
+    rules: list[dict[str, Any]],
 ) -> str:
-    """A hash of all that the tables follow from: files, how they are read, who is forgotten, key, code."""
+    """A hash of all that the tables follow from: files and how they are read, people, reviews, key, code."""
     usual = Convention()
     files = [[relative_name(s, path), intake.key(s, path, usual)] for s in sources for path in files_of(s)]
     code = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py"))]
-    parts = [json.dumps([files, asdict(config), defaults, currencies.as_dict(), key.key_id]).encode(), *code]
+    parts = [
+        json.dumps([files, asdict(config), defaults, currencies.as_dict(), key.key_id, rules]).encode(),
+        *code,
+    ]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 

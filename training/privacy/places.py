@@ -16,6 +16,7 @@ from training.artifacts.snapshots import read_snapshot
 from training.artifacts.trained_state import folder_of, search_folder
 from training.data.contacts import CONTACTS_FILE, read_contacts, write_contacts
 from training.data.forgetting import ids_in
+from training.data.identity_review import erase_rules
 from training.data.quarantine import read_quarantine, write_quarantine
 from training.data.tables import SCHEMAS, rewrite_tables, scan_table
 from training.data.taught import read_taught, write_taught
@@ -56,7 +57,8 @@ def erase_rows(workspace: Workspace, people: Collection[Person], key: PseudonymK
     Tables lose theirs in one snapshot, the quarantine what is_theirs finds, the examples of learn-intents
     what they wrote. The recommenders' checkpoints go whole: they are one row of factors a customer, or what
     all customers did, and of no use once the tables changed. So do the intake, a cache of the raw files, but
-    for what other accounts are called, and what a search was at work on; neither is counted.
+    for what other accounts are called, what a search was at work on, and what a review said of them;
+    none is counted.
     """
     gone = _gone_from_tables(workspace, people)
     erased = _erase_taught(workspace, people)
@@ -67,6 +69,8 @@ def erase_rows(workspace: Workspace, people: Collection[Person], key: PseudonymK
     if named.any():
         write_quarantine(workspace.quarantine, refused.filter(~named))
         erased[QUARANTINE] = int(named.sum())
+    theirs = {pair for person in people for pair in person.pseudonyms}
+    erase_rules(workspace.root, theirs, key)
     _erase_intake(workspace, people, key)
     shutil.rmtree(search_folder(workspace), ignore_errors=True)
     erased |= _erase_learned(workspace, people)
