@@ -30,10 +30,11 @@ def train(
 ) -> tuple[Factors, Factors]:
     """Passes over all interactions (CSR [users, items]: int64, int32, strictly ascending within a row).
 
-    Each interaction is one step against an item drawn from those that its user has never seen; a user who
-    has seen every item is passed over. Factors are of a type in STORAGES, [users, f] and [items, f]; the
-    answer too. `after_epoch(epoch, share)`, the share of interactions above their negative before their
-    step, stops on a true answer. Equal seeds give equal bits on the CPU, whatever the number of threads; on
+    Each interaction is one step against an item drawn from those that its user has never seen (on the CPU
+    from a part of at least 64 of the items, dealt anew for every pass); a user who has seen every item is
+    passed over. Factors are of a type in STORAGES, [users, f] and [items, f]; the answer too.
+    `after_epoch(epoch, share)`, the share of interactions above their negative before their step, stops on a
+    true answer. Equal seeds give equal bits on the CPU, whatever the number of threads; on
     a GPU groups of lanes race.
 
     Raises: TypeError or ValueError naming argument, value and rule; DivergenceError naming the epoch;

@@ -8,33 +8,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def interval(values: NDArray[Any], *, seed: int, num_resamples: int = 500) -> dict[str, float]:
+def interval(values: NDArray[Any], *, seed: int, num_resamples: int = 500) -> dict[str, Any]:
     """Return {value, low, high}: the mean of `values` [n] with its 95 % percentile bootstrap interval.
 
-    The resampled unit is an entry: give one value a customer. Efron (1979). An empty input gives zeros.
+    The resampled unit is an entry: give one value a customer. Efron (1979). Entries that are NaN, figures
+    over nothing, do not count; without any other the figure is `undefined`.
     """
-    means = resampled_means(values[:, None], seed=seed, num_resamples=num_resamples)[:, 0]
-    return _summary(float(values.mean()) if len(values) else 0.0, means)
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return undefined("there is nobody to judge")
+    means = resampled_means(defined[:, None], seed=seed, num_resamples=num_resamples)[:, 0]
+    return _summary(float(defined.mean()), means)
 
 
 def ratio_interval(
     values: NDArray[Any], others: NDArray[Any], *, seed: int, num_resamples: int = 500
-) -> dict[str, float]:
-    """Return {value, low, high} of mean(values) / mean(others), both resampled by the same entries."""
+) -> dict[str, Any]:
+    """Return {value, low, high} of mean(values) / mean(others), both resampled by the same entries.
+
+    `undefined` where there is no entry or `others` are all 0. A resample in which they are counts as
+    infinity, which `high` shows as None where it reaches so far.
+    """
     both = np.stack([values, others], axis=1)
+    both = both[~np.isnan(both).any(axis=1)]
+    if not len(both):
+        return undefined("there is nobody to judge")
+    value, base = both.mean(axis=0)
+    if not base > 0:
+        return undefined("what it is compared with is 0")
     means = resampled_means(both, seed=seed, num_resamples=num_resamples)
-    base = float(others.mean()) if len(others) else 0.0
-    point = float(values.mean()) / base if base else 0.0
-    drawn = np.divide(means[:, 0], means[:, 1], out=np.zeros(len(means)), where=means[:, 1] > 0)
-    return _summary(point, drawn)
+    drawn = np.divide(means[:, 0], means[:, 1], out=np.full(len(means), np.inf), where=means[:, 1] > 0)
+    return _summary(float(value / base), drawn)
+
+
+def undefined(reason: str) -> dict[str, Any]:
+    """A figure over nothing: no value, no interval, and the reason."""
+    return {"value": None, "low": None, "high": None, "reason": reason}
 
 
 def resampled_means(values: NDArray[Any], *, seed: int, num_resamples: int) -> NDArray[np.float64]:
-    """Return the column means of `values` [n, c] over resamples with replacement, float64 [resamples, c]."""
+    """Return the column means of `values` [n, c] over resamples with replacement, float64 [resamples, c].
+
+    Raises ValueError without any row.
+    """
     rng = np.random.default_rng(seed)
     n = len(values)
     if n == 0:
-        return np.zeros((num_resamples, values.shape[1]))
+        raise ValueError("there is nothing to resample")
     means = np.empty((num_resamples, values.shape[1]))
     for draw in range(num_resamples):
         counts = np.bincount(rng.integers(0, n, n), minlength=n)
@@ -42,6 +62,6 @@ def resampled_means(values: NDArray[Any], *, seed: int, num_resamples: int) -> N
     return means
 
 
-def _summary(value: float, draws: NDArray[np.float64]) -> dict[str, float]:
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return {"value": value, "low": float(low), "high": float(high)}
+def _summary(value: float, draws: NDArray[np.float64]) -> dict[str, Any]:
+    low, high = np.quantile(draws, [0.025, 0.975], method="nearest" if np.isinf(draws).any() else "linear")
+    return {"value": value, "low": float(low), "high": float(high) if np.isfinite(high) else None}

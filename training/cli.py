@@ -371,12 +371,23 @@ def bench(
     raise typer.Exit(subprocess.run(command, cwd=PROJECT_ROOT, check=False).returncode)
 
 
+_STOPPED = {130: "interrupted", 143: "terminated"}  # 128 and the signal
+_AFTER_STOP = (
+    "what was complete before stays as it was; the same command starts again, a training that keeps "
+    "checkpoints from its last one"
+)
+
+
 def main() -> None:
     """Run the command; what a user can mend is told in one line, anything else keeps its traceback."""
     os.umask(0o077)  # rows of customers are for who runs this, whatever verb writes them
     threads.hold()
     try:
         app(standalone_mode=True)
+    except SystemExit as ended:
+        if ended.code in _STOPPED:
+            Console(stderr=True).print(f"{_STOPPED[ended.code]}: {_AFTER_STOP}", soft_wrap=True)
+        raise
     except (ValueError, RuntimeError, LookupError, ArithmeticError, OSError) as error:
         if not _is_ours(error):
             raise

@@ -9,7 +9,7 @@ from numba import njit
 
 from kernels.cpu.descent import FlatFactors, run_phases
 from kernels.cpu.vector import FAST, dot, step_apart
-from kernels.reference.bpr import NUM_TRIES, mix
+from kernels.reference.bpr import LEAST_POOL, NUM_TRIES, mix
 from kernels.reference.passes import deal
 from kernels.rows import Factors, Int32, Int64
 
@@ -27,7 +27,7 @@ class BprTraining:
 
     def run_pass(self, rate: float, regularization: float, seed: int, epoch: int) -> None:
         """One step for every interaction, against an item that its user has not seen."""
-        dealt = deal(self._users.num_rows, self._items.num_rows, seed, epoch)
+        dealt = deal(self._users.num_rows, self._items.num_rows, seed, epoch, LEAST_POOL)
         start = np.uint64(mix((seed * 0x9E3779B97F4A7C15 + epoch) & _MASK))
         state = (self._users.flat, self._items.flat, self._users.size)
         rates = (np.float32(rate), np.float32(1 - rate * regularization))

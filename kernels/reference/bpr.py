@@ -10,6 +10,7 @@ from kernels.reference.passes import Deal, deal, visits
 
 Array = np.ndarray[Any, Any]
 NUM_TRIES = 64
+LEAST_POOL = 64  # items of a group, from which the negatives of its interactions are drawn
 _MASK = (1 << 64) - 1
 
 
@@ -42,7 +43,7 @@ def run_pass(
 ) -> tuple[tuple[Array, Array], int]:
     """User and item factors after one pass, and how many interactions beat their negative before it."""
     x, y = (np.array(part, dtype=np.float64) for part in factors)
-    dealt = deal(len(x), len(y), seed, epoch)
+    dealt = deal(len(x), len(y), seed, epoch, LEAST_POOL)
     keep, correct = 1 - rate * regularization, 0
     start = mix((seed * 0x9E3779B97F4A7C15 + epoch) & _MASK)
     for user, position, group in visits(dealt, indptr, indices):

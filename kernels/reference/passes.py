@@ -26,16 +26,20 @@ class Deal(NamedTuple):
     item_group: Array
 
 
-def deal(num_users: int, num_items: int, seed: int, epoch: int) -> Deal:
-    """The groups of one pass, drawn from seed and epoch alone."""
+def deal(num_users: int, num_items: int, seed: int, epoch: int, least_items: int = 0) -> Deal:
+    """The groups of one pass, drawn from seed and epoch alone.
+
+    With `least_items` a group of items has as many at least, or all of them: the last groups may be empty.
+    """
     random = np.random.default_rng([seed, epoch])
     runs = random.permutation(-(-num_users // _RUN))
     users = (runs[:, None] * _RUN + np.arange(_RUN)).ravel()
     users = users[users < num_users].astype(np.int32)
     items = random.permutation(num_items).astype(np.int32)
-    user_begin, item_begin = (
-        (np.arange(NUM_GROUPS + 1) * n // NUM_GROUPS).astype(np.int64) for n in (num_users, num_items)
-    )
+    num_filled = NUM_GROUPS if not least_items else min(NUM_GROUPS, max(1, num_items // least_items))
+    groups = np.arange(NUM_GROUPS + 1)
+    user_begin = (groups * num_users // NUM_GROUPS).astype(np.int64)
+    item_begin = (np.minimum(groups, num_filled) * num_items // num_filled).astype(np.int64)
     item_group = np.empty(num_items, np.int8)
     for group in range(NUM_GROUPS):
         item_group[items[item_begin[group] : item_begin[group + 1]]] = group

@@ -156,6 +156,25 @@ def test_a_negative_is_never_a_seen_item_and_every_unseen_one_has_its_turn():
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("num_items", [2, 6, 8, 12, 40])
+def test_bpr_learns_in_a_small_catalogue(backend, num_items):
+    random, num_users, half = np.random.default_rng(6), 300, num_items // 2
+    liked = [
+        np.sort(random.choice(np.arange(half) + half * (user % 2), max(1, half - 1), replace=False))
+        for user in range(num_users)
+    ]
+    indptr = np.concatenate([[0], np.cumsum([len(row) for row in liked])]).astype(np.int64)
+    indices = np.concatenate(liked).astype(np.int32)
+    x, y = ((random.standard_normal((n, 8)) * 0.1).astype(np.float32) for n in (num_users, num_items))
+    users, items = bpr.train(indptr, indices, x, y, num_epochs=60, regularization=0.002, backend=backend)
+    scores = users @ items.T
+    taste = (np.arange(num_items)[None, :] >= half) == (np.arange(num_users)[:, None] % 2 == 1)
+    own, other = (np.where(part, scores, np.nan)[:, :, None] for part in (taste, ~taste))
+    above = own > np.swapaxes(other, 1, 2)
+    assert above.sum() > 0.85 * num_users * half * half
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("storage", STORAGES)
 def test_sgd_learns_ratings_that_factors_explain(backend, storage):
     random = np.random.default_rng(4)

@@ -55,6 +55,7 @@ def write_shop(
         "messages": table("messages", tables.pop("messages", [])),
         "exposures": table("exposures", tables.pop("exposures", [])),
     }
+    frames |= {name: table(name, rows) for name, rows in tables.items()}
     write_tables(workspace.tables, frames)
     return workspace
 

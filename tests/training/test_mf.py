@@ -11,7 +11,7 @@ from scipy import sparse
 from kernels.als import DivergenceError
 from kernels.fold_in import FoldIn
 from tests.training.tastes import CONFIG, tastes
-from training.recommend import mf_fitting, standing_items
+from training.recommend import mf_fitting, standing_side
 from training.recommend.factor_store import InMemory
 from training.recommend.mf import MatrixFactorization, MFConfig
 from training.recommend.mf_epochs import Fitted
@@ -227,7 +227,7 @@ def test_folding_in_takes_the_items_to_the_backend_once(shop, monkeypatch):
             made.append(1)
             super().__init__(*arguments, **options)
 
-    monkeypatch.setattr(standing_items, "FoldIn", Counted)
+    monkeypatch.setattr(standing_side, "FoldIn", Counted)
     for user in range(5):
         model.fold_in(shop[0][user])
         model.partial_fit(shop[0][user], [user])

@@ -220,7 +220,9 @@ def config(gib):
         num_factors=64, num_epochs=1, storage=storage, backend="cpu", memory_limit_gib=gib, validation_k=5
     )
 few = matrix[:400, :400].tocsr()
-MatrixFactorization(config(0)).fit(few, validation=few)
+unseen = int(np.flatnonzero(few[[0]].toarray()[0] == 0)[0])
+held = sparse.csr_matrix((np.ones(1, np.float32), ([0], [unseen])), few.shape)
+MatrixFactorization(config(0)).fit(few, validation=held)
 gc.collect()
 with open("/proc/self/clear_refs", "w") as file:
     file.write("5")

@@ -36,7 +36,7 @@ def test_bad_input_is_refused_by_name(shop, fitted):
         fitted.recommend([400])
     with pytest.raises(ValueError, match=r"k=121"):
         fitted.recommend([0], k=121)
-    with pytest.raises(ValueError, match=r"columns must be 120 items"):
+    with pytest.raises(ValueError, match=r"columns must be the 120 that were fitted"):
         fitted.fold_in(shop[0][:, :5])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -98,15 +99,17 @@ def _ask(
 
 def test_the_graph_recommends_what_the_model_recommends(tmp_path: Path, fitted: MatrixFactorization) -> None:
     session = _graph(tmp_path, fitted)
-    seen = [fitted.user_items[u].indices.tolist() for u in range(40)]
+    users = np.flatnonzero(fitted.user_factors.any(axis=1))  # the router answers for the others
+    num, factors = len(users), fitted.user_factors[users]
+    seen = [fitted.user_items[u].indices.tolist() for u in users]
     width = max(map(len, seen))
     padded = [row + [-1] * (width - len(row)) for row in seen]
-    index, score = _ask(session, fitted.user_factors, padded, [[-1]] * 40, [6] * 40)
-    expected, expected_score = fitted.recommend(np.arange(40), k=6, filter_viewed=True)
+    index, score = _ask(session, factors, padded, [[-1]] * num, [6] * num)
+    expected, expected_score = fitted.recommend(users, k=6, filter_viewed=True)
     np.testing.assert_array_equal(index, expected)
     np.testing.assert_allclose(score, expected_score, atol=1e-6)
-    index, score = _ask(session, fitted.user_factors, [[]] * 40, [[]] * 40, [6] * 40)
-    np.testing.assert_array_equal(index, fitted.recommend(np.arange(40), k=6, filter_viewed=False)[0])
+    index, score = _ask(session, factors, [[]] * num, [[]] * num, [6] * num)
+    np.testing.assert_array_equal(index, fitted.recommend(users, k=6, filter_viewed=False)[0])
 
 
 def test_the_graph_obeys_exclusion_allowance_and_what_cannot_be_sold(
@@ -325,8 +328,13 @@ def test_export_refuses_factors_of_other_tables(tmp_path: Path) -> None:
 def test_the_smallest_shops_are_trained_and_served(tmp_path: Path, events: list[dict[str, Any]]) -> None:
     items = [{"item_id": "never bought"}]
     workspace = write_shop(tmp_path, events, items, customers=["silent"])
-    recommend.train(workspace, SMALL, _silent)
-    recommend.export(workspace, SMALL)
+    config = replace(SMALL, test_days=0.0)
+    metrics = recommend.train(workspace, config, _silent)
+    k = min(10, metrics["num_items"])
+    assert metrics["num_customers"] == 0 and metrics[f"recall_at_{k}"]["value"] is None
+    assert metrics["times_popularity"]["reason"] == "there is nobody to judge"
+    assert metrics["coverage"] is None and metrics["chosen"][f"validation_recall_at_{k}"] is None
+    recommend.export(workspace, config)
     for customer in ("silent", events[0]["customer_id"]):
         found = _answer(workspace, CUSTOMER_ID=_texts(customer), K=np.array([50], np.int32))
         assert len(set(found["ITEM_ID"].tolist())) == len(found["ITEM_ID"])

@@ -12,6 +12,7 @@ import polars as pl
 FAR = timedelta(days=365)
 _BULK = 0.995  # of all events lie in the period that others are compared with
 _MIN_EVENTS = 2_000
+_LEAST_COMPARED = 20  # events, of which one may be far from the others
 _MIN_CORRELATION = 0.9
 _MIN_GAIN = 0.5
 
@@ -47,11 +48,12 @@ def implausible(counts: pl.DataFrame) -> pl.Expr:
     flags.
     """
     by_hour = counts.group_by("hour").agg(pl.col("n").sum()).sort("hour")
-    if by_hour.is_empty():
+    total = int(by_hour["n"].sum())
+    if total < _LEAST_COMPARED:
         return pl.lit(False)
-    share = by_hour["n"].cum_sum() / by_hour["n"].sum()
-    first = by_hour["hour"].filter(share >= 1 - _BULK)[0]
-    last = by_hour["hour"].filter(share >= _BULK)[0]
+    so_far, apart = by_hour["n"].cum_sum(), max(1, total * (1 - _BULK))  # one event is no bulk
+    first = by_hour["hour"].filter(so_far > apart)[0]
+    last = by_hour["hour"].filter(so_far >= total - apart)[0]
     return ~pl.col("timestamp").is_between(pl.lit(first) - FAR, pl.lit(last) + FAR)
 
 

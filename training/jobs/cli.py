@@ -75,12 +75,12 @@ def plan(
     Example: shopsight plan --customers 1e9 --items 1e8 --dim 128 --workers 64
     """
     from training.jobs.plan_page import print_plan
-    from training.jobs.sizing import Sizing
+    from training.jobs.sizing import Sizing, whole_number
     from training.jobs.sizing import plan as run
 
     sizing = Sizing(
-        customers=int(customers),
-        items=int(items),
+        customers=whole_number(customers, "customers"),
+        items=whole_number(items, "items"),
         dim=dim,
         workers=workers,
         gpus_per_node=gpus_per_node,

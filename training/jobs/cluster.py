@@ -6,7 +6,11 @@ import importlib.util
 import logging
 import os
 import secrets
+import signal
 import socket
+import sys
+import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +20,7 @@ from typing import Any
 from training.jobs.errors import JobError
 
 LOCAL = "local"
+TERMINATED = 128 + signal.SIGTERM  # the exit code of what SIGTERM ended, as a shell tells it
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 _MODE, _TOKEN, _TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 _PROBE_SECONDS = 5.0  # Ray itself keeps trying an address where nobody listens for many minutes
@@ -50,10 +55,12 @@ class Resources:
 def connected(address: str | None = None) -> Iterator[Any]:
     """Yield the `ray` module, connected; disconnects, and ends a cluster of its own, at the block's end.
 
-    Raises JobError where Ray is not installed, nobody listens at the address, or there is no token.
+    Raises JobError where Ray is not installed, nobody listens at the address, or there is no token. SIGTERM
+    ends the block as Ctrl-C does, with everything that the block has to tidy up.
     """
     if importlib.util.find_spec("ray") is None:
         raise JobError("ray is not installed; remedy: pip install 'shopsight[distributed]'")
+    source = "--address" if address else ADDRESS_VARIABLE
     address = address or os.environ.get(ADDRESS_VARIABLE) or LOCAL
     os.environ.setdefault(*_HEALTH_CHECK)
     options: dict[str, Any] = {"address": address}
@@ -66,7 +73,7 @@ def connected(address: str | None = None) -> Iterator[Any]:
             "include_dashboard": False,
         }
     else:
-        _probe(address)
+        _probe(address, source)
         _authenticate(address)
     import ray
 
@@ -78,9 +85,27 @@ def connected(address: str | None = None) -> Iterator[Any]:
             f"the token that it was started with, and see that it runs Ray {ray.__version__}"
         ) from error
     try:
-        yield ray
+        with _ended_by_sigterm():
+            yield ray
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Exit with TERMINATED on SIGTERM, in the place of Ray's handler, which prints a stack of C++ calls."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: Any) -> None:
+        sys.exit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def require_room(ray: Any, resources: Resources) -> None:
@@ -116,19 +141,24 @@ def _authenticate(address: str) -> None:
         )
 
 
-def _probe(address: str) -> None:
+def _probe(address: str, source: str) -> None:
+    """Raise JobError, which says where the address came from, unless somebody listens there."""
+    remedy = f"start one with 'ray start --head', or leave {source} away to use this machine alone"
+    head = address
     if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
-    if "://" in address or not host or not port.isdigit():
+        file = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+        head = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+        if not head:
+            raise JobError(f"address 'auto' (from {source}): no Ray cluster runs on this machine; {remedy}")
+    host, _, port = head.rpartition(":")
+    if "://" in head or not host or not port.isdigit():
         raise JobError(
-            f"address {address!r} is not host:port of a cluster's head, 'auto' or 'local'; the dashboard's "
-            "http address belongs to 'ray job submit --address'"
+            f"address {address!r} (from {source}) is not host:port of a cluster's head, 'auto' or 'local'; "
+            "the dashboard's http address belongs to 'ray job submit --address'"
         )
     try:
         socket.create_connection((host, int(port)), timeout=_PROBE_SECONDS).close()
     except OSError as error:
         raise JobError(
-            f"no Ray cluster answers at {address} ({error}); start one with 'ray start --head', or leave "
-            "--address away to use this machine alone"
+            f"no Ray cluster answers at {head} ({error}), the address {address!r} from {source}; {remedy}"
         ) from error

@@ -20,9 +20,10 @@ from training.jobs.cluster import Resources, require_room
 from training.jobs.errors import JobError, explained
 from training.jobs.launch import environment
 from training.jobs.lines import Progress, heard
-from training.jobs.space import Settings, Space, applied, as_toml, draw, name_of
+from training.jobs.space import Settings, Space, applied, as_toml, check_space, draw, name_of
 from training.jobs.trials import SEARCHED, epochs_of, run_trial
 from training.jobs.trials_table import Trial, read_trials, write_trials
+from training.plain_settings import take_plain_values
 from training.recipes import Recipe
 from training.workspace import Workspace
 
@@ -40,6 +41,9 @@ class SearchConfig:
     reduction: int = 3
     grace_epochs: int = 1
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        take_plain_values(self)
 
 
 def search(
@@ -61,6 +65,7 @@ def search(
     """
     if family not in SEARCHED:
         raise JobError(f"no search over '{family}'; there are: {', '.join(SEARCHED)}")
+    check_space(space, family)
     drawn = draw(space, config.num_trials, config.seed, recipe)
     require_room(ray, Resources(1, resources.cpus_per_worker, resources.use_gpu))
     out = workspace.root.absolute() / "searches" / family

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,17 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 MOST_WORKERS = 4096
+MOST_ROWS = 10**12  # of a table: a hundred times as many as there are people
+MOST_SIZE = 10**7  # of anything else that is counted
 DTYPES = {"float32": 4, "float16": 2}
 _HIDDEN = (512, 256)  # of a dense tower, as wide as ours are
+
+
+def whole_number(value: float, name: str) -> int:
+    """A count that may be written as 1e9; raises JobError for one that is not finite or not whole."""
+    if not math.isfinite(value) or value != int(value):
+        raise JobError(f"{name} is {value:g}; it must be a whole number, such as 1e9")
+    return int(value)
 
 
 class DoesNotFit(JobError):  # noqa: N818 - reads as what is the case
@@ -51,8 +60,13 @@ class Sizing:
 
     def __post_init__(self) -> None:
         for name in ("customers", "items", "dim", "workers", "gpus_per_node", "batch_size", "history_length"):
-            if getattr(self, name) < 1:
-                raise JobError(f"{name} is {getattr(self, name)}; it must be 1 or above")
+            value, most = getattr(self, name), MOST_ROWS if name in ("customers", "items") else MOST_SIZE
+            if not 1 <= value <= most:
+                raise JobError(f"{name} is {value:g}; it must lie between 1 and {most:,}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise JobError(f"{field.name} is {value}; it must be a finite number")
         if self.dim % 4:
             raise JobError(f"dim is {self.dim}; the kernels take multiples of 4")
         if self.optimizer not in OPTIMIZERS or self.dtype not in DTYPES:

@@ -36,6 +36,62 @@ SPACES: dict[str, Space] = {
 }
 
 
+# What a trial reads of its recipe. What decides on whom and by what a trial is judged is not: trials of
+# different measures cannot be compared.
+READ: dict[str, tuple[str, ...]] = {
+    "recommend": tuple(
+        f"recommend.{name}"
+        for name in (
+            "event_weights",
+            "half_life_days",
+            "factors",
+            "iterations",
+            "regularization_exponent",
+            "unobserved_weights",
+            "regularizations",
+            "bought_again",
+        )
+    ),
+    "embedding": ("embedding.features", "embedding.two_tower"),
+}
+MEASURE = {
+    "recommend.k",
+    "recommend.test_days",
+    "recommend.max_judged",
+    "recommend.seed",
+    "embedding.k",
+    "embedding.test_days",
+    "embedding.max_judged",
+    "embedding.two_tower.loop.seed",
+}
+# A trial takes one value of each, the first.
+_ONE_VALUE = ("recommend.unobserved_weights", "recommend.regularizations")
+
+
+def check_space(space: Space, family: str) -> None:
+    """Refuse settings that a trial of the family does not read, or that change what it is judged by.
+
+    Raises ConfigError naming the setting.
+    """
+    if not space:
+        raise ConfigError("the search space names no setting; nothing would be searched")
+    for key, given in space.items():
+        if key in MEASURE:
+            raise ConfigError(
+                f"search space, '{key}': it changes what trials are judged by; they could not be compared; "
+                f"fix it with --set {key}=..."
+            )
+        if not any(key == name or key.startswith(f"{name}.") for name in READ[family]):
+            raise ConfigError(
+                f"search space, '{key}': a trial of {family} does not read it, and all would be the same; it "
+                f"reads {', '.join(READ[family])}"
+            )
+        if key in _ONE_VALUE and isinstance(given, list) and any(_num_values(one) != 1 for one in given):
+            raise ConfigError(
+                f"search space, '{key}': a trial takes one value; write [[0.01], [0.1]] to try both"
+            )
+
+
 def read_space(path: Path) -> Space:
     """Read a TOML file of `"dotted.key" = [choices]` or `{low, high, log, integer}`; raises ConfigError."""
     try:
@@ -79,6 +135,10 @@ def as_toml(settings: Settings, comment: str) -> str:
         sections.setdefault(section, []).append(f"{name} = {json.dumps(value)}")
     body = "\n\n".join(f"[{section}]\n" + "\n".join(lines) for section, lines in sections.items())
     return f"# {comment}\n{body}\n"
+
+
+def _num_values(choice: Any) -> int:
+    return len(choice) if isinstance(choice, list) else 1
 
 
 def _one(key: str, given: Any, rng: np.random.Generator) -> Any:

@@ -18,6 +18,16 @@ from training.workspace import Workspace
 Report = Callable[[int, dict[str, float]], None]  # epochs done, and figures: the decisive one first
 
 
+_NOBODY = (
+    "no customer has both a past before and a target in the validation window, {:%Y-%m-%d} to {:%Y-%m-%d}; "
+    "set test_days, or ingest more events"
+)
+
+
+class NobodyToJudge(ValueError):  # noqa: N818 - reads as what happened
+    """The validation window has no customer on whom trials could be compared."""
+
+
 def run_trial(
     workspace: Workspace, recipe: Recipe, family: str, name: str, record: Path, report: Report
 ) -> None:
@@ -64,11 +74,13 @@ def _factorization(workspace: Workspace, recipe: Recipe, folder: Path, keep: Rep
     cut = shop.windows
     past = shop.user_items(cut.validation)
     judge = Judge.of(shop, past, cut.validation, cut.test)
+    if not len(judge.users):
+        raise NobodyToJudge(_NOBODY.format(cut.validation, cut.test))
     choice = Choice(config.unobserved_weights[0], config.regularizations[0], False, 0.0, ())
     again = {"auto": (False, True), "yes": (True,), "no": (False,)}[config.bought_again]
     for epoch in range(1, config.iterations + 1):
         model = fit(past, choice, replace(config, iterations=epoch), checkpoint=folder)
-        recall = max(judge.recall(judge.by_factors(model, bought_again)) for bought_again in again)
+        recall = max(judge.recall(judge.by_factors(model, one)) or 0.0 for one in again)
         keep(epoch, {f"recall_at_{judge.k}": recall})
 
 
@@ -76,10 +88,14 @@ def _towers(workspace: Workspace, recipe: Recipe, folder: Path, keep: Report) ->
     from training.artifacts.snapshots import snapshot_sha256
     from training.recommend.embedding import trainer
     from training.recommend.embedding.fitting import fit
+    from training.recommend.embedding.measuring import shop_of
 
     config = recipe.embedding
     trainer.prepare(workspace, config, folder, lambda _: None)
     task = trainer.task(folder, "chosen", config, snapshot_sha256(workspace.tables))
+    if not task.is_judged:
+        cut = shop_of(workspace, config).windows
+        raise NobodyToJudge(_NOBODY.format(cut.validation, cut.test))
     fit(task, config.two_tower.loop, folder / "chosen", on_epoch=lambda one: keep(one.epoch, one.metrics))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from training.plain_settings import take_plain_values
+
 TUNINGS = ("full", "lora", "frozen")
 PRECISIONS = ("float32", "int8")
 
@@ -84,6 +86,7 @@ class LanguageConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        take_plain_values(self)
         if not (0 < self.validation_share < 1 and 0 <= self.test_share < 1):
             raise ValueError("validation_share must lie between 0 and 1, and test_share must not reach 1")
         if self.validation_share + self.test_share >= 1:

@@ -16,6 +16,7 @@ from sklearn.cluster import HDBSCAN
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from training.data.period import period
 from training.language.checkpoint import LanguageModel
 from training.language.corpus import author_codes
 from training.language.metrics import accuracy
@@ -42,8 +43,9 @@ class Read:
     @property
     def is_recent(self) -> pl.Expr:
         """Whether a message is of the last four weeks."""
-        end = self.frame["timestamp"].max()
-        return pl.col("timestamp") > pl.lit(end) - RECENT
+        found = period(self.frame.lazy())
+        assert found is not None
+        return pl.col("timestamp") > pl.lit(found[1]) - RECENT
 
 
 def read(workspace: Workspace, model: LanguageModel) -> Read:
@@ -51,6 +53,9 @@ def read(workspace: Workspace, model: LanguageModel) -> Read:
     written = permitted(workspace, "messages", LANGUAGE).filter(
         pl.col("rating").is_null(), pl.col("text").str.strip_chars() != "", pl.col("timestamp").is_not_null()
     )
+    days = period(written)
+    if days is not None:  # a wrong clock's messages are of no week
+        written = written.filter(pl.col("timestamp").is_between(*days))
     columns = ["message_id", "timestamp", "text", "customer_id"]
     frame = written.select(columns).collect().sort("timestamp", "message_id")
     said = model.predict(frame["text"].to_list())

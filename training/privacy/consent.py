@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from training.data.period import dated_events
 from training.data.tables import PURPOSES, scan_table
 from training.workspace import Workspace
 
@@ -35,8 +36,11 @@ def forbidden(workspace: Workspace, purpose: str) -> list[str]:
 
 
 def permitted(workspace: Workspace, table: str, purpose: str) -> pl.LazyFrame:
-    """Scan a table with a customer_id without the rows of who forbids the purpose; nameless rows stay."""
-    rows = scan_table(workspace.tables, table)
+    """Scan a table with a customer_id without the rows of who forbids the purpose; nameless rows stay.
+
+    Events with a time that cannot be right are left out.
+    """
+    rows = dated_events(workspace.tables) if table == "events" else scan_table(workspace.tables, table)
     denied = forbidden(workspace, purpose)
     if not denied:
         return rows

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from zoneinfo import available_timezones
 
+from training.plain_settings import take_plain_values
+
 
 @dataclass(frozen=True)
 class ProfilesConfig:
@@ -50,6 +52,7 @@ class ProfilesConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        take_plain_values(self)
         if not self.half_lives_days or min(self.half_lives_days) <= 0:
             raise ValueError(f"half_lives_days is {self.half_lives_days}; give at least one, all above 0")
         if len(set(self.half_lives_days)) < len(self.half_lives_days):

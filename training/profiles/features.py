@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 import polars as pl
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kernels.backend import polars_engine
 from training.data.money import events_in_main
+from training.data.period import after, dated_events, period
 from training.data.tables import scan_table
 from training.privacy.consent import PROFILING, permitted
 from training.profiles import measures, rhythm
@@ -118,14 +119,12 @@ def feature_matrix(features: pl.DataFrame) -> NDArray[np.float32]:
 def end_of_data(workspace: Workspace) -> datetime:
     """Return the first instant after the last event: features as of then see everything.
 
-    Raises NoEvents when there is none.
+    An event far from all others, a wrong clock's, does not count (`period`). Raises NoEvents without any.
     """
-    last: datetime | None = (
-        scan_table(workspace.tables, "events").select(pl.col("timestamp").max()).collect().item()
-    )
-    if last is None:
+    found = period(dated_events(workspace.tables))
+    if found is None:
         raise NoEvents(f"{workspace.tables}: the events table has no rows; ingest a source of events first")
-    return last + timedelta(microseconds=1)
+    return after(found[1])
 
 
 def _measured(tables: Tables, spec: FeatureSpec, as_of: datetime) -> list[pl.LazyFrame]:

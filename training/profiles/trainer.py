@@ -12,7 +12,7 @@ import polars as pl
 from kernels.backend import estimators
 from training.artifacts.snapshots import on_one_snapshot
 from training.artifacts.trained_state import NotTrained, StateDamaged, training, write_metrics
-from training.bootstrap import interval
+from training.bootstrap import interval, undefined
 from training.profiles.checkpoint import FAMILY, Trained, load, load_current, save
 from training.profiles.choosing import RULE
 from training.profiles.clusters import Int64
@@ -209,11 +209,11 @@ def _metrics(trained: Trained, raw: Float32, segment: Int64, tried: list[dict[st
     }
 
 
-def _silhouette_interval(model: SegmentModel, raw: Float32, segment: Int64, seed: int) -> dict[str, float]:
+def _silhouette_interval(model: SegmentModel, raw: Float32, segment: Int64, seed: int) -> dict[str, Any]:
     from sklearn.metrics import silhouette_samples
 
     known = np.flatnonzero(segment < model.num_clusters)
     chosen = np.random.default_rng(seed).permutation(known)[:_SILHOUETTE_SAMPLE]
     if not 1 < len(np.unique(segment[chosen])) < len(chosen):
-        return interval(np.zeros(1), seed=seed)
+        return undefined("fewer than two segments have customers to compare")
     return interval(silhouette_samples(model.project(raw[chosen]), segment[chosen]), seed=seed)

@@ -21,12 +21,12 @@ _CUSTOMERS, _ITEMS = "customers.parquet", "items.parquet"
 
 @dataclass(frozen=True)
 class Choice:
-    """Settings chosen on the validation window, their recall there, and all that were tried."""
+    """Settings chosen on the validation window, their recall there (None: nobody to ask), and all tried."""
 
     unobserved_weight: float
     regularization: float
     bought_again: bool
-    recall: float
+    recall: float | None
     tried: tuple[dict[str, Any], ...]
 
 

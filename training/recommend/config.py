@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from training.plain_settings import take_plain_values
+
 
 @dataclass(frozen=True)
 class EventWeights:
@@ -20,6 +22,7 @@ class EventWeights:
     review: float = 0.0  # the rating of a review arrives as its own value; the text alone says nothing
 
     def __post_init__(self) -> None:
+        take_plain_values(self)
         if min(self.view, self.cart, self.purchase, self.rating, self.review) < 0:
             raise ValueError(f"event weights must be 0 or above, not {self}")
 
@@ -40,6 +43,7 @@ class Rules:
     max_per_category: int = 0
 
     def __post_init__(self) -> None:
+        take_plain_values(self)
         if min(self.least_price, self.most_price, self.max_per_category) < 0:
             raise ValueError(f"least_price, most_price and max_per_category must be 0 or above, not {self}")
         if self.most_price and self.most_price < self.least_price:
@@ -63,6 +67,7 @@ class BlendWeights:
     ranker: float = 0.5
 
     def __post_init__(self) -> None:
+        take_plain_values(self)
         if min(self.factorised, self.towers, self.popular, self.ranker) < 0:
             raise ValueError(f"blend_weights must be 0 or above, not {self}")
 
@@ -80,6 +85,7 @@ class Care:
     days: float = 7.0
 
     def __post_init__(self) -> None:
+        take_plain_values(self)
         if self.days < 0:
             raise ValueError(f"care.days is {self.days}; it must be 0 or above")
         if len(self.events) + len(self.intents) > 255:
@@ -128,6 +134,7 @@ class RecommendConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        take_plain_values(self)
         for name in (
             "half_life_days",
             "factors",

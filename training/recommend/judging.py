@@ -86,7 +86,7 @@ class Judge:
             "coverage": coverage(lists, sellable),
         }
 
-    def ratio(self, lists: Lists, others: Lists, seed: int, num_bootstraps: int) -> dict[str, float]:
+    def ratio(self, lists: Lists, others: Lists, seed: int, num_bootstraps: int) -> dict[str, Any]:
         """Return the ratio of two lists' recall with its interval, resampled by the same customers."""
         return ratio_interval(
             recall_at_k(lists, self.relevant),
@@ -95,9 +95,9 @@ class Judge:
             num_resamples=num_bootstraps,
         )
 
-    def recall(self, lists: Lists) -> float:
-        """Return the mean recall, 0 where there is nobody to ask."""
-        return float(recall_at_k(lists, self.relevant).mean()) if len(self.users) else 0.0
+    def recall(self, lists: Lists) -> float | None:
+        """Return the mean recall, None where there is nobody to ask."""
+        return float(recall_at_k(lists, self.relevant).mean()) if len(self.users) else None
 
     def _mask(self) -> dict[str, Any]:
         return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
@@ -13,7 +15,8 @@ Float64 = NDArray[np.float64]
 def hits(recommended: Int, relevant: csr_matrix) -> NDArray[np.bool_]:
     """Tell which places of ranked lists are relevant: recommended int [users, k], -1 where a slot is empty.
 
-    relevant: CSR [users, items], its pattern counts. Returns bool [users, k].
+    relevant: CSR [users, items], its pattern counts. An item that a list names again is no second hit.
+    Returns bool [users, k].
     """
     width = relevant.shape[1] + 1
     rows = np.repeat(np.arange(relevant.shape[0]), np.diff(relevant.indptr))
@@ -23,33 +26,57 @@ def hits(recommended: Int, relevant: csr_matrix) -> NDArray[np.bool_]:
     found = np.zeros(asked.shape, dtype=bool)
     inside = at < len(wanted)
     found[inside] = wanted[at[inside]] == asked[inside]
-    return found
+    return found & ~_named_before(recommended)
 
 
 def recall_at_k(recommended: Int, relevant: csr_matrix) -> Float64:
-    """Return hits / min(k, relevant items) of each user, float64 [users]; 0 for a user with none relevant.
+    """Return hits / min(k, relevant items) of each user, float64 [users]; NaN for a user with none relevant.
 
     The denominator is what a perfect list of length k reaches (Liang et al., 2018).
     """
-    num_relevant: NDArray[np.int64] = np.diff(relevant.indptr)
-    reachable = np.minimum(recommended.shape[1], num_relevant)
-    return np.asarray(hits(recommended, relevant).sum(axis=1) / np.maximum(reachable, 1), dtype=np.float64)
+    relevant = _distinct(relevant)
+    reachable = np.minimum(recommended.shape[1], np.diff(relevant.indptr))
+    return _shares(hits(recommended, relevant).sum(axis=1), reachable)
 
 
 def ndcg_at_k(recommended: Int, relevant: csr_matrix) -> Float64:
     """Return the normalised discounted cumulative gain of each user (Järvelin, Kekäläinen, 2002).
 
-    Binary relevance, discount 1 / log2(rank + 1), float64 [users]; 0 for a user with none relevant.
+    Binary relevance, discount 1 / log2(rank + 1), float64 [users]; NaN for a user with none relevant.
     """
-    k = recommended.shape[1]
+    relevant, k = _distinct(relevant), recommended.shape[1]
     discount = 1.0 / np.log2(np.arange(2, k + 2))
     ideal = np.concatenate([[0.0], np.cumsum(discount)])
     reachable = np.minimum(k, np.diff(relevant.indptr))
-    gain = hits(recommended, relevant) @ discount
-    return np.asarray(gain / np.maximum(ideal[reachable], discount[-1]), dtype=np.float64)
+    return _shares(hits(recommended, relevant) @ discount, ideal[reachable])
 
 
-def coverage(recommended: Int, num_items: int) -> float:
-    """Return the share of the items that appear in anybody's list."""
-    shown = np.unique(recommended[recommended >= 0])
-    return len(shown) / max(num_items, 1)
+def coverage(recommended: Int, num_items: int) -> float | None:
+    """Return the share of the items that appear in anybody's list; None where there is no item or no list."""
+    if not num_items or not len(recommended):
+        return None
+    return len(np.unique(recommended[recommended >= 0])) / num_items
+
+
+def _distinct(relevant: csr_matrix) -> csr_matrix:
+    """Each relevant item once, though the matrix may name it twice."""
+    if relevant.has_canonical_format:
+        return relevant
+    relevant = relevant.copy()
+    relevant.sum_duplicates()
+    return relevant
+
+
+def _named_before(recommended: Int) -> NDArray[np.bool_]:
+    """Tell which places repeat an item that stands before them in the same list, bool [users, k]."""
+    order = np.argsort(recommended, axis=1, kind="stable")
+    ascending = np.take_along_axis(recommended, order, axis=1)
+    again = np.zeros(recommended.shape, dtype=bool)
+    np.put_along_axis(again, order[:, 1:], ascending[:, 1:] == ascending[:, :-1], axis=1)
+    return again
+
+
+def _shares(part: NDArray[Any], whole: NDArray[Any]) -> Float64:
+    undefined = np.full(len(part), np.nan)
+    np.divide(part, whole, out=undefined, where=whole > 0)
+    return undefined

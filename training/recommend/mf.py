@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from kernels.als import DivergenceError
@@ -21,7 +21,7 @@ from training.recommend.mf_rows import new_row_numbers, with_interactions, with_
 from training.recommend.objective import MFConfig
 from training.recommend.retrieval import best_items, directions, item_blocks
 from training.recommend.staleness import Staleness, item_error
-from training.recommend.standing_items import StandingItems
+from training.recommend.standing_side import StandingSide
 
 _MATRIX = {"data": np.float32, "indices": np.int32, "indptr": np.int64}
 
@@ -43,7 +43,7 @@ class MatrixFactorization:
     mean: float
     history: list[dict[str, float]]
     user_items: sparse.csr_matrix
-    _standing: StandingItems
+    _standing: StandingSide
     _num_new: int
     _error: float | None
 
@@ -88,7 +88,8 @@ class MatrixFactorization:
         """The best k items of each user: (item indices int32 [n, k], scores float32 [n, k]), descending.
 
         `users` are row numbers of the fitted matrix. Seen items are left out unless `filter_viewed` is
-        false. Slots without an item have index -1 and score -inf.
+        false. A user of whom nothing is known, whose factors are zero, gets what most users have, at score 0,
+        unless ratings are explicit. Slots without an item have index -1 and score -inf.
         """
         rows = row_numbers(users, len(self.user_factors), "users")
         num_items = len(self.item_factors)
@@ -104,6 +105,8 @@ class MatrixFactorization:
             seen=self.user_items[rows] if filter_viewed else None,
             exclude_items=banned,
         )
+        if self.config.objective != "explicit":
+            self._fill_with_popular(ids, scores, rows, banned, filter_viewed)
         return ids, scores + np.float32(self.mean) + self.user_bias[rows, None]
 
     def retrieval_factors(self) -> tuple[Factors, Factors]:
@@ -112,18 +115,27 @@ class MatrixFactorization:
         return extended(self.user_factors, self.config), items
 
     def similar_items(self, items: ArrayLike, k: int = 10) -> tuple[Int32, Float32]:
-        """The k items nearest to each by cosine, without itself: (indices [n, k], cosines [n, k])."""
+        """The k items nearest to each by cosine, without itself: (indices [n, k], cosines [n, k]).
+
+        An item whose factors are zero has no direction: it is near to none, and none to it. Slots without an
+        item have index -1 and cosine -inf.
+        """
         num_items = len(self.item_factors)
         wanted = row_numbers(items, num_items, "items")
         pattern = (np.ones(len(wanted), np.float32), wanted, np.arange(len(wanted) + 1))
-        return best_items(
+        without_direction = np.flatnonzero(~self.item_factors.any(axis=1)).astype(np.int32)
+        ids, cosines = best_items(
             directions(self.item_factors[wanted]),
             item_blocks(InMemory(self.item_factors), self.config, turn=directions),
             num_items,
             k,
             self.config.backend,
             seen=sparse.csr_matrix(pattern, shape=(len(wanted), num_items)),
+            exclude_items=without_direction if len(without_direction) else None,
         )
+        lost = np.isin(wanted, without_direction)
+        ids[lost], cosines[lost] = -1, -np.inf
+        return ids, cosines
 
     def explain(self, user: int, item: int, num_reasons: int = 10) -> tuple[float, list[tuple[int, float]]]:
         """A score and what each seen item adds to it, largest first (Hu et al. 2008, section 5).
@@ -140,27 +152,69 @@ class MatrixFactorization:
     def fold_in(self, user_items: sparse.csr_matrix) -> Factors:
         """Factors [rows, f] of users not seen in training, from their interactions (CSR [rows, items]).
 
-        The first call takes the item factors to the device, where they stay for the next ones.
+        The first call takes the item factors to the device, where they stay for the next ones. With explicit
+        ratings a user has a bias beside them: `fold_in_with_bias` has both, `predict_new` the ratings.
         """
-        factors, _ = self._standing.fold_in(checked_matrix(user_items))
-        return factors
+        return self.fold_in_with_bias(user_items)[0]
+
+    def fold_in_with_bias(self, user_items: sparse.csr_matrix) -> tuple[Factors, Float32]:
+        """Factors [rows, f] and bias float32 [rows] of new users; zeros unless ratings are explicit."""
+        return self._standing.fold_in(checked_matrix(user_items))
+
+    def predict(self, users: ArrayLike) -> Float32:
+        """The scores of all items for fitted users, float32 [n, items]: mean + both biases + x·y."""
+        rows = row_numbers(users, len(self.user_factors), "users")
+        return self._scores(self.user_factors[rows], self.user_bias[rows])
+
+    def predict_new(self, user_items: sparse.csr_matrix) -> Float32:
+        """The scores of all items for users not seen in training, float32 [rows, items], as `predict`."""
+        return self._scores(*self.fold_in_with_bias(user_items))
 
     def partial_fit(self, user_items: sparse.csr_matrix, users: ArrayLike) -> MatrixFactorization:
         """Refit these users to their new rows, by the exact half step against the items as they stand.
 
         `user_items` has one row for each of `users`; numbers beyond the last user add users, and must
-        follow it without a gap. Items move only in `fit`: `staleness` says when that is due. Returns self.
+        follow it without a gap. Items move only in `fit` and `partial_fit_items`: `staleness` says when a fit
+        is due. Returns self.
         """
         fresh = checked_matrix(user_items)
-        rows, num_users = new_row_numbers(users, len(self.user_factors))
+        rows, num_users = new_row_numbers(users, len(self.user_factors), "users")
         if fresh.shape != (len(rows), len(self.item_factors)):
-            raise ValueError(f"user_items: shape {fresh.shape} must be {(len(rows), len(self.item_factors))}")
+            raise ValueError(
+                f"user_items: shape {fresh.shape} must be {(len(rows), len(self.item_factors))}; "
+                "partial_fit_items adds items"
+            )
         self._error_of_fit()  # while it can still be measured
         factors, bias = self._standing.fold_in(fresh)
         self.user_factors = with_rows(self.user_factors, rows, factors, num_users)
         self.user_bias = with_rows(self.user_bias, rows, bias, num_users)
         self.user_items, num_new = with_interactions(self.user_items, rows, fresh, num_users)
         self._num_new += num_new
+        return self
+
+    def partial_fit_items(self, item_users: sparse.csr_matrix, items: ArrayLike) -> MatrixFactorization:
+        """Refit these items to their new rows, by the exact half step against the users as they stand.
+
+        `item_users` (CSR [items, users]) has one row for each of `items`; numbers beyond the last item add
+        items, and must follow it without a gap. Give users what they are of the new items by `partial_fit`
+        afterwards, with all their interactions. Returns self.
+        """
+        fresh = checked_matrix(item_users, "item_users")
+        rows, num_items = new_row_numbers(items, len(self.item_factors), "items")
+        if fresh.shape != (len(rows), len(self.user_factors)):
+            raise ValueError(
+                f"item_users: shape {fresh.shape} must be {(len(rows), len(self.user_factors))}; "
+                "partial_fit adds users"
+            )
+        self._error_of_fit()  # while it can still be measured
+        users = StandingSide(self.user_factors, self.user_bias, self.mean, self.config)
+        factors, bias = users.fold_in(fresh)
+        self.item_factors = with_rows(self.item_factors, rows, factors, num_items)
+        self.item_bias = with_rows(self.item_bias, rows, bias, num_items)
+        item_users, num_new = with_interactions(self.user_items.T.tocsr(), rows, fresh, num_items)
+        self.user_items = item_users.T.tocsr()
+        self._num_new += num_new
+        self._standing = StandingSide(self.item_factors, self.item_bias, self.mean, self.config)
         return self
 
     def staleness(self) -> Staleness:
@@ -205,8 +259,35 @@ class MatrixFactorization:
         self.user_factors, self.item_factors = fitted.user_factors.array(), fitted.item_factors.array()
         self.user_bias, self.item_bias = fitted.user_bias, fitted.item_bias
         self.mean, self.history, self.user_items = fitted.mean, fitted.history, matrix
-        self._standing = StandingItems(self.item_factors, self.item_bias, self.mean, self.config)
+        self._standing = StandingSide(self.item_factors, self.item_bias, self.mean, self.config)
         self._num_new, self._error = 0, None
+
+    def _fill_with_popular(
+        self,
+        ids: Int32,
+        scores: Float32,
+        rows: NDArray[np.int64],
+        banned: Int32 | None,
+        filter_viewed: bool,
+    ) -> None:
+        """Put what most users have in the place of lists whose scores are all 0."""
+        places = np.flatnonzero(~self.user_factors[rows].any(axis=1))
+        if not len(places):
+            return
+        counts = np.bincount(self.user_items.indices, minlength=len(self.item_factors))
+        order = np.argsort(-counts, kind="stable").astype(np.int32)
+        if banned is not None:
+            order = order[~np.isin(order, banned)]
+        for place in places:
+            seen = self.user_items[rows[place]].indices if filter_viewed else ()
+            shown = order[~np.isin(order, seen)][: ids.shape[1]]
+            ids[place], scores[place] = -1, -np.inf
+            ids[place, : len(shown)], scores[place, : len(shown)] = shown, 0
+
+    def _scores(self, users: Factors, bias: Float32) -> Float32:
+        products = users.astype(np.float32, copy=False) @ self.item_factors.astype(np.float32, copy=False).T
+        scores: Float32 = products + np.float32(self.mean) + bias[:, None] + self.item_bias
+        return scores
 
     def _error_of_fit(self) -> float:
         if self._error is None:

@@ -23,7 +23,23 @@ def checked_input(
         raise ValueError(f"validation: shape {held_out.shape} must be user_items' {matrix.shape}")
     if held_out.nnz == 0:
         raise ValueError("validation: holds no interaction; leave it out or hold some back")
+    _check_apart(matrix, held_out)
     return matrix, held_out
+
+
+def _check_apart(matrix: sparse.csr_matrix, held_out: sparse.csr_matrix) -> None:
+    """Refuse held-out entries that are fitted to: they are masked as seen, so that none could be found."""
+    fitted, held = (
+        sparse.csr_matrix((np.ones(part.nnz, np.int8), part.indices, part.indptr), shape=part.shape)
+        for part in (matrix, held_out)
+    )
+    shared = fitted.multiply(held).tocoo()
+    if shared.nnz:
+        raise ValueError(
+            f"validation: {shared.nnz:,} of its {held_out.nnz:,} interactions are in user_items too, the "
+            f"first in row {shared.row[0]}, column {shared.col[0]}; what is fitted to cannot be held out: "
+            "take them out of one of the two"
+        )
 
 
 def checked_matrix(matrix: sparse.csr_matrix, name: str = "user_items") -> sparse.csr_matrix:

@@ -1,4 +1,4 @@
-"""Rows of a fitted factorisation replaced or added, as `partial_fit` does."""
+"""Rows of a fitted factorisation replaced or added, as `partial_fit` and `partial_fit_items` do."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from training.recommend.mf_input import row_numbers
 Array = np.ndarray[Any, Any]
 
 
-def new_row_numbers(users: ArrayLike, num_users: int) -> tuple[NDArray[np.int64], int]:
-    """Distinct rows, those beyond `num_users` without a gap; and how many users there are then."""
-    rows = row_numbers(users, 2**31, "users")
+def new_row_numbers(numbers: ArrayLike, num_rows: int, name: str) -> tuple[NDArray[np.int64], int]:
+    """Distinct rows, those beyond `num_rows` without a gap; and how many rows there are then."""
+    rows = row_numbers(numbers, 2**31, name)
     if len(np.unique(rows)) != len(rows):
-        raise ValueError("users: must be distinct row numbers")
-    total = max(num_users, int(rows.max(initial=-1)) + 1)
-    if total - num_users != np.count_nonzero(rows >= num_users):
-        raise ValueError(f"users: new users must follow {num_users - 1} without a gap")
+        raise ValueError(f"{name}: must be distinct row numbers")
+    total = max(num_rows, int(rows.max(initial=-1)) + 1)
+    if total - num_rows != np.count_nonzero(rows >= num_rows):
+        raise ValueError(f"{name}: new {name} must follow {num_rows - 1} without a gap")
     return rows, total
 
 

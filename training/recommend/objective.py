@@ -11,6 +11,7 @@ from scipy import sparse
 
 from kernels.als import SOLVERS
 from kernels.rows import STORAGES, Float32, Rows
+from training.plain_settings import take_plain_values
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class MFConfig:
     memory_limit_gib: float = 0.0
 
     def __post_init__(self) -> None:
+        take_plain_values(self)
         for name in ("num_factors", "num_epochs", "num_cg_steps", "validation_k", "check_every", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")

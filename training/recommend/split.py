@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from training.data.period import after, period
 from training.recommend.interactions import Catalogue, to_csr
 
 _MOST_DAYS = 28.0
@@ -32,18 +33,29 @@ class NoInteractions(ValueError):  # noqa: N818 - reads as what happened
     """No event ties a known customer to an item, so there is nothing to learn."""
 
 
+class NoWindow(ValueError):  # noqa: N818 - reads as what happened
+    """The windows that were asked for do not fit into the data."""
+
+
 def windows(events: pl.LazyFrame, test_days: float) -> Windows:
     """Return the cuts for windows of `test_days` days, 0: a tenth of the span of the data, at most 28 days.
 
-    Raises NoInteractions when no event has a customer and an item.
+    The span is that of `period`: no single event decides where a window begins or ends. Raises NoInteractions
+    when no event has a customer and an item, NoWindow when `test_days` leaves nothing to train on.
     """
     tied = events.filter(pl.col("customer_id").is_not_null(), pl.col("item_id").is_not_null())
-    span = tied.select(first=pl.col("timestamp").min(), last=pl.col("timestamp").max()).collect()
-    first, last = span.row(0)
-    if first is None:
+    found = period(tied)
+    if found is None:
         raise NoInteractions("no event has both a customer and an item; ingest events that do")
-    days = test_days or min(_MOST_DAYS, (last - first) / timedelta(days=1) * _SHARE_OF_SPAN)
-    end = last + timedelta(microseconds=1)
+    first, end = found[0], after(found[1])
+    span = (end - first) / timedelta(days=1)
+    days = test_days or min(_MOST_DAYS, span * _SHARE_OF_SPAN)
+    if test_days and span <= 2 * test_days:
+        raise NoWindow(
+            f"test_days={test_days:g}: the events span {span:.1f} days, {first:%Y-%m-%d} to {end:%Y-%m-%d}; "
+            "a validation and a test window of this length leave nothing to train on, take less than "
+            f"{span / 2:.1f}"
+        )
     test = end - timedelta(days=days)
     return Windows(validation=test - timedelta(days=days), test=test, end=end)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -63,26 +63,22 @@ def choose(shop: Shop, progress: Progress) -> Choice:
     judge = Judge.of(shop, past, cut.validation, cut.test)
     again = {"auto": (False, True), "yes": (True,), "no": (False,)}[config.bought_again]
     combinations = list(product(config.unobserved_weights, config.regularizations))
-    best = Choice(*combinations[0], bought_again=again[0], recall=-1.0, tried=())
+    best = Choice(*combinations[0], bought_again=again[0], recall=None, tried=())
     tried: list[dict[str, Any]] = []
     for unobserved_weight, regularization in combinations if len(judge.users) else ():
         model = fit(past, Choice(unobserved_weight, regularization, again[0], 0.0, ()), config)
         for bought_again in again:
-            recall = judge.recall(judge.by_factors(model, bought_again))
+            recall = judge.recall(judge.by_factors(model, bought_again)) or 0.0
             option = Choice(unobserved_weight, regularization, bought_again, recall, ())
             tried.append({name: value for name, value in asdict(option).items() if name != "tried"})
-            best = option if recall > best.recall else best
+            best = option if best.recall is None or recall > best.recall else best
         progress(
             f"unobserved weight {unobserved_weight:g}, regularization {regularization:g}: "
             f"validation recall@{judge.k} {max(row['recall'] for row in tried[-len(again) :]):.4f}"
         )
-    return Choice(
-        best.unobserved_weight,
-        best.regularization,
-        best.bought_again,
-        max(best.recall, 0.0),
-        tuple(tried),
-    )
+    if not tried:
+        progress("nobody to choose on in the validation window: the first settings are taken")
+    return replace(best, tried=tuple(tried))
 
 
 def fit(

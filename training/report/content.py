@@ -10,6 +10,7 @@ import polars as pl
 
 from training.artifacts.trained_state import is_trained, saved_metrics
 from training.data.money import events_in_main, in_words, is_in, line_total, main_currency, totals
+from training.data.period import period
 from training.data.tables import scan_table
 from training.privacy.consent import LANGUAGE, permitted
 from training.report import figures
@@ -48,6 +49,9 @@ def customer_cards(workspace: Workspace) -> list[dict[str, str]]:
 def sales(workspace: Workspace) -> dict[str, Any]:
     """Return revenue over time and per category, and the best sellers, in the currency of most sales."""
     sold = events_in_main(workspace.tables).filter(pl.col("event").is_in(["purchase", "return"]))
+    days = period(sold)
+    if days is None:
+        return {"revenue_plot": "", "category_plot": "", "best_sellers": []}
     main = main_currency(sold)
     sign = pl.when(pl.col("event") == "return").then(-1.0).otherwise(1.0)
     pieces = pl.col("quantity").cast(pl.Float64).fill_null(1.0).abs()
@@ -56,7 +60,8 @@ def sales(workspace: Workspace) -> dict[str, Any]:
         (sign * pieces).alias("sold"),
     )
     weeks = (
-        signed.group_by(pl.col("timestamp").dt.truncate("1w").dt.date().alias("week"))
+        signed.filter(pl.col("timestamp").is_between(*days))
+        .group_by(pl.col("timestamp").dt.truncate("1w").dt.date().alias("week"))
         .agg(pl.col("revenue").sum())
         .sort("week")
         .collect()

@@ -12,6 +12,7 @@ import jinja2
 import polars as pl
 
 from training.artifacts.snapshots import read_snapshot
+from training.data.period import period
 from training.data.tables import scan_table
 from training.report.content import customer_cards, messages, sales
 from training.report.segments import segments
@@ -53,12 +54,15 @@ def _content(workspace: Workspace) -> dict[str, Any]:
 
 
 def _period(events: pl.LazyFrame) -> str:
-    first, last, rows = events.select(
-        pl.col("timestamp").min().alias("first"), pl.col("timestamp").max().alias("last"), pl.len()
-    ).collect().row(0)  # fmt: skip
-    if not rows:
+    found = period(events)
+    if found is None:
         return "No events yet: this page tells about messages alone."
-    return f"{rows:,} events from {first:%-d %B %Y} to {last:%-d %B %Y}."
+    first, last = found
+    rows, outside = (
+        events.select(pl.len(), (~pl.col("timestamp").is_between(first, last)).sum()).collect().row(0)
+    )
+    told = f"{rows:,} events from {first:%-d %B %Y} to {last:%-d %B %Y}."
+    return f"{told} {outside:,} of them are dated outside these days." if outside else told
 
 
 def _refused(note: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from training.plain_settings import take_plain_values
+
 
 @dataclass(frozen=True)
 class ValueConfig:
@@ -29,6 +31,7 @@ class ValueConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        take_plain_values(self)
         if self.horizon_days < 1:
             raise ValueError(f"horizon_days is {self.horizon_days}; it must be at least 1")
         if not 0 < self.interval < 1:

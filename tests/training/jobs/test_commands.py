@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +14,9 @@ import pytest
 
 from tests.training.jobs.cluster_process import BIN, ROOT, RayCluster, command_environment
 from tests.training.small_shop import tastes_shop
-from tests.waiting import HANG_SECONDS
+from tests.waiting import HANG_SECONDS, wait_until
 from training.artifacts.snapshots import snapshot_sha256
+from training.jobs.cluster import connected
 from training.jobs.errors import JobError
 from training.jobs.trainings import reachable
 from training.workspace import Workspace
@@ -86,6 +90,77 @@ def test_an_address_without_a_cluster_is_named_before_ray_tries_it(
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("left_behind", [None, "127.0.0.1:1"])
+@pytest.mark.parametrize("source", ["--address", "RAY_ADDRESS"])
+def test_auto_without_a_cluster_is_told_as_such_and_blames_no_token(
+    left_behind: str | None, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "abc")
+    if source == "RAY_ADDRESS":
+        monkeypatch.setenv("RAY_ADDRESS", "auto")
+    else:
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if left_behind:  # by a cluster that was killed
+        (tmp_path / "ray").mkdir()
+        (tmp_path / "ray" / "ray_current_cluster").write_text(left_behind)
+    words = rf"no Ray cluster (runs on this machine|answers at 127).*{source}.*ray start --head"
+    with (
+        pytest.raises(JobError, match=words) as refused,
+        connected("auto" if source == "--address" else None),
+    ):
+        pass
+    assert "token" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")]
+)
+def test_a_training_that_is_stopped_says_so_and_leaves_nothing_running(
+    number: signal.Signals, words: str, tmp_path: Path
+) -> None:
+    shop = tastes_shop(tmp_path / "shop", num_customers=40)
+    endless = [
+        "--set",
+        "embedding.two_tower.loop.epochs=100000",
+        "--set",
+        "embedding.two_tower.loop.patience=0",
+    ]
+    command = [sys.executable, "-m", "training", "train", "embedding", "--num-workers", "1", *endless]
+    process = subprocess.Popen(
+        [*command, "--workspace", str(shop.root)],
+        cwd=ROOT, env=command_environment() | {"RAY_TMPDIR": str(tmp_path)}, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    said = []
+    try:
+        for line in process.stdout:
+            said.append(line)
+            if "chosen epoch 2" in line:
+                break
+        process.send_signal(number)
+        rest, _ = process.communicate(timeout=HANG_SECONDS)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 128 + number, "".join(said) + rest
+    assert f"{words}: what was complete before stays" in rest.replace("\n", " ")
+    assert "logging.cc" not in rest and "Traceback" not in rest
+    assert list((shop.checkpoints / "embedding" / "fits" / "chosen").glob("step-*"))
+    wait_until(lambda: not _alive_in_session(process.pid), "the cluster's processes ended")
+
+
+def _alive_in_session(session: int) -> list[str]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            after_name = stat.read_text().rpartition(")")[2].split()
+            if int(after_name[3]) == session and after_name[0] != "Z":
+                found.append(stat.parent.name)
+    return found
 
 
 def test_a_missing_token_is_named(cluster: RayCluster, tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ import pytest
 
 from serving.contract import read_json
 from tests.training.jobs.cluster_process import ROOT, RayCluster
-from tests.training.small_shop import tastes_shop
+from tests.training.small_shop import event, tastes_shop, write_shop
 from tests.waiting import HANG_SECONDS
 from training.config import ConfigError, overridden
-from training.jobs.space import SPACES, applied, as_toml, draw
-from training.recipes import recipe
+from training.jobs.space import SPACES, applied, as_toml, check_space, draw
+from training.jobs.trials import NobodyToJudge, run_trial
+from training.recipes import Recipe, recipe
 from training.workspace import Workspace
 
 DEFAULT = recipe("default")
@@ -58,6 +59,47 @@ def test_ranges_are_kept_and_logarithmic_where_asked() -> None:
 def test_a_space_that_cannot_be_is_refused_before_anything_runs(space: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         draw(space, 2, 0, DEFAULT)
+
+
+@pytest.mark.parametrize(
+    ("family", "space", "words"),
+    [
+        ("recommend", {"recommend.k": [1, 10]}, "changes what trials are judged by"),
+        ("recommend", {"recommend.test_days": [7.0, 30.0]}, "changes what trials are judged by"),
+        ("recommend", {"recommend.max_judged": [10, 1000]}, "changes what trials are judged by"),
+        ("recommend", {"recommend.seed": [0, 1]}, "changes what trials are judged by"),
+        ("embedding", {"embedding.k": [1, 10]}, "changes what trials are judged by"),
+        ("embedding", {"embedding.two_tower.loop.seed": [0, 1]}, "changes what trials are judged by"),
+        ("recommend", {"embedding.two_tower.dim": [16, 32]}, "a trial of recommend does not read it"),
+        ("embedding", {"recommend.factors": [16, 32]}, "a trial of embedding does not read it"),
+        ("embedding", {"embedding.ranker.dim": [16, 32]}, "a trial of embedding does not read it"),
+        ("recommend", {"recommend.num_bootstraps": [16, 32]}, "a trial of recommend does not read it"),
+        ("recommend", {"recommend.blend": [True, False]}, "a trial of recommend does not read it"),
+        ("recommend", {"recommend.regularizations": [[0.1], [0.1, 0.2]]}, "a trial takes one value"),
+        ("recommend", {}, "names no setting"),
+    ],
+)
+def test_a_space_whose_trials_cannot_be_compared_is_refused(
+    family: str, space: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        check_space(space, family)
+
+
+@pytest.mark.parametrize("family", sorted(SPACES))
+def test_our_own_spaces_hold_to_the_rules(family: str) -> None:
+    check_space(SPACES[family], family)
+
+
+@pytest.mark.parametrize("family", ["recommend", "embedding"])
+def test_nobody_in_the_validation_window_is_said_before_anything_is_fitted(
+    tmp_path: Path, family: str
+) -> None:
+    # Everybody bought on the first days and once on the last: nobody did in the window between.
+    events = [event(f"c{n}", f"i{n % 3}", "purchase", day) for n in range(6) for day in (0.0, 1.0, 99.0)]
+    workspace = write_shop(tmp_path, events, [{"item_id": f"i{n}"} for n in range(3)])
+    with pytest.raises(NobodyToJudge, match="in the validation window"):
+        run_trial(workspace, Recipe(), family, "t", tmp_path / "t.json", lambda *_: None)
 
 
 def test_best_settings_are_a_file_that_a_training_takes(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import resource
 
 import pytest
@@ -106,11 +107,37 @@ def test_host_memory_takes_what_the_gpus_do_not() -> None:
         ({"workers": 12}, "12 workers do not fill nodes of 8"),
         ({"optimizer": "lion"}, "'lion' must be one of"),
         ({"customers": 0}, "customers is 0"),
+        ({"customers": 10**30}, r"customers is 1e\+30; it must lie between 1 and 1,000,000,000,000"),
+        ({"batch_size": 10**9}, "batch_size is 1e"),
+        ({"gpu_memory_gib": math.nan}, "gpu_memory_gib is nan"),
+        ({"inter_node_gbs": math.inf}, "inter_node_gbs is inf"),
+        ({"reserve": math.nan}, "reserve is nan"),
     ],
 )
 def test_bad_input_is_named(changes: dict[str, object], words: str) -> None:
     with pytest.raises(JobError, match=words):
         Sizing(**{"customers": 10, "items": 10, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        (option, value)
+        for option in ("--customers", "--items")
+        for value in ("inf", "1e30", "2.5", "nan", "-inf")
+    ]
+    + [
+        ("--gpu-memory", "nan"),
+        ("--host-memory", "inf"),
+        ("--intra-node", "nan"),
+        ("--workers", "1000000000"),
+    ],
+)
+def test_odd_numbers_of_a_spreadsheet_are_told_in_one_line(option: str, value: str) -> None:
+    asked = {"--customers": "1e6", "--items": "1e5", option: value}
+    answer = CliRunner().invoke(app, ["plan", *(word for pair in asked.items() for word in pair)])
+    assert answer.exit_code != 0
+    assert isinstance(answer.exception, JobError | SystemExit), answer.exception
 
 
 def test_the_command_prints_one_json_object_and_takes_no_memory() -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from serving.contract import read_json, write_json
 from serving.routing.arrays import load_safetensors
+from training.plain_settings import take_plain_values
 
 Float32 = NDArray[np.float32]
 FORMAT_VERSION = 1
@@ -40,6 +41,9 @@ class ContentConfig:
     batch_size: int = 64
     learning_rate: float = 3e-3
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        take_plain_values(self)
 
 
 class ContentModel:

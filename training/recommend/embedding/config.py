@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
+from training.plain_settings import take_plain_values
+
 Config = TypeVar("Config")
 
 SHARDINGS = ("table_wise", "row_wise", "column_wise")
@@ -35,6 +37,7 @@ class LoopConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        take_plain_values(self)
         for name in ("epochs", "batch_size", "learning_rate", "embedding_learning_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
@@ -75,6 +78,7 @@ class FeatureConfig:
     gap_hours: float = 24.0
 
     def __post_init__(self) -> None:
+        take_plain_values(self)
         for name in ("max_history", "num_recent", "item_buckets"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or above")
@@ -101,6 +105,7 @@ class TwoTowerConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
 
     def __post_init__(self) -> None:
+        take_plain_values(self)
         if self.dim < 4 or self.dim % 4:
             raise ValueError(f"dim is {self.dim}; it must be a multiple of 4, as the tables' kernels ask")
         if self.temperature <= 0 or self.num_negatives < 0:
@@ -123,6 +128,7 @@ class RankerConfig:
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=2, batch_size=512, patience=0))
 
     def __post_init__(self) -> None:
+        take_plain_values(self)
         if self.dim < 4 or self.dim % 4:
             raise ValueError(f"dim is {self.dim}; it must be a multiple of 4, as the tables' kernels ask")
         for name in ("num_negatives", "num_candidates"):
@@ -148,6 +154,7 @@ class EmbeddingConfig:
     item_dtype: str = "float32"
 
     def __post_init__(self) -> None:
+        take_plain_values(self)
         if self.item_dtype not in ITEM_DTYPES:
             raise ValueError(f"item_dtype is {self.item_dtype!r}; it must be one of {', '.join(ITEM_DTYPES)}")
 

@@ -126,6 +126,11 @@ class TwoTowerTask:
             / len(events)
         )
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether there is anybody to validate on."""
+        return self._asked is not None and len(self._asked.customer) > 0
+
     def validate(self, model: nn.Module, group: Group) -> dict[str, float]:
         """NDCG and recall of the customers asked about, over all items; each worker asks for its share."""
         asked = self._asked

@@ -1,4 +1,4 @@
-"""Items as they stand after a fit: users are folded in against them, and scores explained by them."""
+"""One side as it stands after a fit: rows of the other are folded in against it, scores explained by it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from training.recommend.memory import plan_memory
 from training.recommend.objective import MFConfig
 
 
-class StandingItems:
-    """Item factors with what folding in needs of them again and again: Gramian and, on the device, all.
+class StandingSide:
+    """Factors of one side with what folding in needs again and again: Gramian and, on the device, all.
 
     The first fold-in takes the factors to the device, where they stay; where they do not fit, each fold-in
     goes by blocks.
@@ -35,10 +35,10 @@ class StandingItems:
         self._factors, self._bias, self._mean, self._config = factors, bias, mean, config
 
     def fold_in(self, matrix: sparse.csr_matrix) -> tuple[Factors, Float32]:
-        """Factors and bias of the rows of `matrix` (canonical, [rows, items]), by the exact half step."""
+        """Factors and bias of the rows of `matrix` (canonical, [rows, standing]), by the exact half step."""
         config = self._config
         if matrix.shape[1] != len(self._factors):
-            raise ValueError(f"user_items: {matrix.shape[1]} columns must be {len(self._factors)} items")
+            raise ValueError(f"{matrix.shape[1]} columns must be the {len(self._factors)} that were fitted")
         plan = plan_memory(matrix.shape, matrix.nnz, config, resolve(config.backend))
         if plan.home == "device":
             return separated(self._session.solve(observations(matrix, config, self._fixed)), config)

@@ -1,0 +1,58 @@
+"""From when to when a shop's rows are dated, whatever a few wrong clocks say."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from training.data.tables import scan_table
+
+_SHARE = 0.001  # of the rows at each end, and one row at least, do not decide where the period ends
+_REACH = 10  # as many times that share is what the pace near the end is read from
+_LEAST_COMPARED = 50  # rows; of fewer none is far from the others
+_UTC = pl.Datetime("us", "UTC")
+
+
+def dated_events(tables: Path) -> pl.LazyFrame:
+    """Scan the events table without the events whose time the cleaning rules flagged as implausible."""
+    events = scan_table(tables, "events")
+    flags = scan_table(tables, "flags").filter(
+        pl.col("table") == "events", pl.col("rule") == "implausible_time"
+    )
+    flagged = flags.select("id").collect()["id"]
+    return events.filter(~pl.col("event_id").is_in(flagged.to_list())) if len(flagged) else events
+
+
+def period(rows: pl.LazyFrame) -> tuple[datetime, datetime] | None:
+    """The first and the last time of rows with a `timestamp`, those far from all others apart.
+
+    A time counts as long as it lies no further beyond all but a thousandth of the rows (one row at least)
+    than the next nine thousandths took before it: a row dated 2099, or next month, does not move the end.
+    Below 50 rows all times count. None without a time.
+    """
+    times = rows.select(pl.col("timestamp").cast(_UTC).cast(pl.Int64)).drop_nulls().collect().to_series()
+    if times.is_empty():
+        return None
+    microseconds = times.to_numpy()
+    first, last = pl.Series([-_last(-microseconds), _last(microseconds)]).cast(_UTC)
+    return first, last
+
+
+def after(last: datetime) -> datetime:
+    """The first instant after a time: what lies before it holds the time itself."""
+    return last + timedelta(microseconds=1)
+
+
+def _last(times: NDArray[np.int64]) -> int:
+    count = len(times)
+    if count < _LEAST_COMPARED:
+        return int(times.max())
+    apart = max(1, int(count * _SHARE))
+    bulk, before = count - 1 - apart, max(0, count - 1 - apart * _REACH)
+    ranked = np.partition(times, sorted({before, bulk}))
+    reach = ranked[bulk] + (ranked[bulk] - ranked[before])
+    return int(times[times <= reach].max())

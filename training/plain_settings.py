@@ -1,0 +1,38 @@
+"""Settings drawn with NumPy become Python's own values, so that a fitted model can be written down."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, get_type_hints
+
+import numpy as np
+
+
+def take_plain_values(config: Any) -> None:
+    """Replace the NumPy values among a frozen dataclass's fields; call it first in `__post_init__`.
+
+    NumPy scalars and arrays without a dimension become int, float, bool or str, other arrays and lists
+    tuples. A field declared int takes a whole float as an int. Raises ValueError naming one that is not.
+    """
+    hints = get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        given = getattr(config, field.name)
+        value = _plain(given)
+        if hints[field.name] is int and isinstance(value, float):
+            if not value.is_integer():
+                raise ValueError(f"{field.name}={value}: must be a whole number")
+            value = int(value)
+        if value is not given:
+            object.__setattr__(config, field.name, value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple):
+        plain = tuple(_plain(one) for one in value)
+        same = isinstance(value, tuple) and all(a is b for a, b in zip(plain, value, strict=True))
+        return value if same else plain
+    return value
