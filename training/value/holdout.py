@@ -45,6 +45,16 @@ class Foretold:
         """Return a column as float64 [n]."""
         return self.table[name].cast(pl.Float64).to_numpy()
 
+    @property
+    def gains_from_calibration(self) -> bool:
+        """Whether the calibration of an earlier window brought `churn` nearer to what happened."""
+        calibrated, plain = self.column("churn"), self.column("churn_uncalibrated")
+        return bool(((calibrated - self.churned) ** 2).mean() < ((plain - self.churned) ** 2).mean())
+
+    def without_calibration(self) -> Foretold:
+        """Return the same forecasts with the model's own probability of churn."""
+        return replace(self, table=self.table.with_columns(churn="churn_uncalibrated"))
+
     def calibration(self) -> Calibration:
         """Return what makes the forecast of churn mean what happened."""
         mood = self.column(MOOD) if MOOD in self.table.columns else None

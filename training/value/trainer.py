@@ -94,13 +94,19 @@ def _calibrated(
             f"the shop's purchases span less than two horizons of {config.horizon_days} days: churn is the "
             "model's own probability, not calibrated; a smaller value.horizon_days would be",
         )  # fmt: skip
-    model = replace(model, calibration=last.calibration())
     if earlier is None:
         return model, None, (
             f"the shop's purchases span less than three horizons of {config.horizon_days} days: nothing is "
-            "left to judge on; a smaller value.horizon_days would leave some",
+            "left to judge on, so that churn is the model's own probability, not calibrated; a smaller "
+            "value.horizon_days would leave some",
         )  # fmt: skip
-    return model, judged(last, earlier, config), ()
+    if not last.gains_from_calibration:
+        plain = last.without_calibration()
+        return model, judged(plain, earlier, config), (
+            "a calibration learned in the window before made the last one worse: churn is the model's own "
+            "probability, not calibrated",
+        )  # fmt: skip
+    return replace(model, calibration=last.calibration()), judged(last, earlier, config), ()
 
 
 def _metrics(
