@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,13 +107,13 @@ def test_auto_without_a_cluster_is_told_as_such_and_blames_no_token(
     if left_behind:  # by a cluster that was killed
         (tmp_path / "ray").mkdir()
         (tmp_path / "ray" / "ray_current_cluster").write_text(left_behind)
-    words = rf"no Ray cluster (runs on this machine|answers at 127).*{source}.*ray start --head"
+    words = "no Ray cluster (runs on this machine|answers at 127)"
     with (
         pytest.raises(JobError, match=words) as refused,
         connected("auto" if source == "--address" else None),
     ):
         pass
-    assert "token" not in str(refused.value)
+    assert "token" not in str(refused.value) and source in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -129,9 +130,10 @@ def test_a_training_that_is_stopped_says_so_and_leaves_nothing_running(
         "embedding.two_tower.loop.patience=0",
     ]
     command = [sys.executable, "-m", "training", "train", "embedding", "--num-workers", "1", *endless]
+    ray_folder = tempfile.mkdtemp(prefix="ray-")  # the path of a socket must be short
     process = subprocess.Popen(
         [*command, "--workspace", str(shop.root)],
-        cwd=ROOT, env=command_environment() | {"RAY_TMPDIR": str(tmp_path)}, start_new_session=True,
+        cwd=ROOT, env=command_environment() | {"RAY_TMPDIR": ray_folder}, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert process.stdout is not None
@@ -146,6 +148,7 @@ def test_a_training_that_is_stopped_says_so_and_leaves_nothing_running(
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
+        shutil.rmtree(ray_folder, ignore_errors=True)
     assert process.returncode == 128 + number, "".join(said) + rest
     assert f"{words}: what was complete before stays" in rest.replace("\n", " ")
     assert "logging.cc" not in rest and "Traceback" not in rest
