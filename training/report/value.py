@@ -16,6 +16,7 @@ from training.value.checkpoint import Trained
 from training.workspace import Workspace
 
 _TENTHS = 10
+_LARGEST_MISS = 0.2  # of the money in the backtest
 
 
 def worth(workspace: Workspace) -> dict[str, Any]:
@@ -51,8 +52,25 @@ def _sentence(trained: Trained, currency: str, priced: bool) -> str:
     if priced:
         total = float(rows["value"].sum())
         best = float(rows["value"].top_k(max(1, rows.height // _TENTHS)).sum()) / max(total, 1e-9)
-        said += f" They are worth {total:,.0f} {currency}, the best tenth of them {best:.0%} of it."
+        said += (
+            f" They are expected to spend {total:,.0f} {currency}, the best tenth of them {best:.0%} of it."
+        )
+        said += doubt(trained.metrics.get("holdout"), total, currency)
     return said
+
+
+def doubt(holdout: dict[str, Any] | None, total: float, currency: str) -> str:
+    """Say how far the total may be off, where the backtest missed the money by more than a fifth."""
+    spend = (holdout or {}).get("spend")
+    if spend is None:
+        return " No backtest could be made of this money: take it for a guess."
+    miss = abs(spend["expected"] - spend["happened"]) / max(spend["happened"], 1e-9)
+    if miss <= _LARGEST_MISS:
+        return ""
+    return (
+        f" Uncertain: the same forecast was {miss:.0%} off in the backtest, so that this money may well lie "
+        f"between {total * max(0.0, 1 - miss):,.0f} and {total * (1 + miss):,.0f} {currency}."
+    )
 
 
 def _tenths(trained: Trained, currency: str) -> str:
