@@ -153,7 +153,7 @@ def test_a_training_that_is_stopped_says_so_and_leaves_nothing_running(
     assert process.returncode == 128 + number, "".join(said) + rest
     assert f"{words}: what was complete before stays" in rest.replace("\n", " ")
     assert "logging.cc" not in rest and "Traceback" not in rest
-    assert list((shop.checkpoints / "embedding" / "fits" / "chosen").glob("step-*"))
+    assert list((shop.checkpoints / "embedding" / "under_way" / "chosen").glob("step-*"))
     wait_until(lambda: not _alive_in_session(process.pid), "the cluster's processes ended")
 
 
