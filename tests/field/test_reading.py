@@ -70,6 +70,21 @@ def reasons(workspace: Workspace) -> dict[str, str]:
     return {raw.split(",")[0]: reason for raw, reason in rows}
 
 
+def test_a_review_of_two_lines_is_read_and_the_shop_s_reply_is_not(tmp_path: Path) -> None:
+    raw = tmp_path / "judgeme_reviews.csv"
+    shutil.copy(CASES / "15-judgeme" / raw.name, raw)
+    validate([raw], tmp_path / "s.toml")
+    workspace = Workspace(tmp_path / "w")
+    report = ingest(tmp_path / "s.toml", workspace, KEY)
+    assert (report.read, report.refused) == (4, {})
+    messages = scan_table(workspace.tables, "messages").collect().sort("timestamp")
+    assert messages["text"].to_list() == [
+        "Warm and light.\nWould buy again, 10/10", "Zu klein ausgefallen", "buy followers www.spam.example",
+        "Fast delivery",
+    ]  # fmt: skip
+    assert messages["rating"].to_list() == [5, 2, 5, 5]
+
+
 def test_quotes_as_spark_writes_them(tmp_path: Path) -> None:
     expected = json.loads((CASES / "14b-spark-backslash" / "expected.json").read_text())
     report, workspace = read(tmp_path, "14b-spark-backslash", ORDERS.format(path="part-00000.csv"))

@@ -160,6 +160,12 @@ def _lines_understood(proposal: Proposal) -> Proposal:
                 f"{again:,} of {sample.height:,} rows are the same as another: were they sold again? then "
                 "keep_duplicates = true keeps them, else each counts once"
             )
+    if (again := _repeated_lines(sample)) > 0:
+        flags.append("# orders_repeat = true  # see the question")
+        questions.append(
+            f"{again:,} of {sample.height:,} rows tell a line of an order once more, at a later time: is it "
+            "the same order, as of a page that was loaded again? then orders_repeat = true counts it once"
+        )
     if {"price", "amount"} & set(columns) and "currency" not in columns:
         questions.append('no column names a currency: which is it? write currency = "…" under constants')
     unused = [c for c in (*proposal.columns.values(), *proposal.unused) if c not in columns.values()]
@@ -167,6 +173,17 @@ def _lines_understood(proposal: Proposal) -> Proposal:
         proposal, columns=columns, unused=list(dict.fromkeys(unused)), values=values, flags=flags,
         questions=questions,
     )  # fmt: skip
+
+
+def _repeated_lines(sample: pl.DataFrame) -> int:
+    """How many rows have the order, item, quantity and price of an earlier row, at another time."""
+    if not {"order_id", "item_id", "timestamp"} <= set(sample.columns):
+        return 0
+    line = ["source_id", "order_id", "line_id", "item_id", "event", "quantity", "price", "amount"]
+    key = [name for name in line if name in sample.columns]
+    told = [pl.col(name).str.strip_chars() != "" for name in ("order_id", "timestamp")]
+    lines = sample.filter(told).group_by(key)
+    return int((lines.agg(pl.col("timestamp").n_unique())["timestamp"] - 1).sum())
 
 
 def _numbers(columns: dict[str, str], sample: pl.DataFrame) -> dict[str, pl.Series]:

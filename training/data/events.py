@@ -17,7 +17,7 @@ from training.data.digests import Digests, keyed_ids
 from training.data.fields import ORDER_TYPES, field_type
 from training.data.intake_writer import IDS_SCHEMA, NUM_BUCKETS
 from training.data.loading import FILE, STREAMED, Loaded, refusals
-from training.data.order_money import settle_orders
+from training.data.order_money import settle_orders, told_before
 from training.data.tables import SCHEMAS
 
 ROWS_PER_PART = 500_000
@@ -115,6 +115,10 @@ def _buckets(
         return
     wanted = _columns(table, [part.scan().collect_schema().names() for part in parts], gathered)
     states_currency = [i for i, part in enumerate(parts) if "currency" in part.source.columns]
+    names = [part.source.name for part in parts]
+    repeating = {
+        i: names.index(part.source.name) for i, part in enumerate(parts) if part.source.orders_repeat
+    }
     width = NUM_BUCKETS // num
     for first in range(0, NUM_BUCKETS, width):
         here = pl.col("bucket").is_between(first, first + width - 1)
@@ -132,7 +136,7 @@ def _buckets(
         rows = pl.concat(_uniform(frame, wanted) for frame in frames)
         rows = rows.sort(_ORDER[table], nulls_last=True, maintain_order=True)
         rows = rows.with_columns(*_faults(known_items))
-        yield _bucket(table, rows.collect(engine=engine), people, key, states_currency)
+        yield _bucket(table, rows.collect(engine=engine), people, key, states_currency, repeating)
 
 
 def _numbered(part: int) -> pl.Expr:
@@ -150,7 +154,12 @@ def _faults(known_items: pl.Series | None) -> tuple[pl.Expr, pl.Expr]:
 
 
 def _bucket(
-    table: str, rows: pl.DataFrame, people: Directory, key: PseudonymKey, states_currency: list[int]
+    table: str,
+    rows: pl.DataFrame,
+    people: Directory,
+    key: PseudonymKey,
+    states_currency: list[int],
+    repeating: dict[int, int],
 ) -> Bucket:
     refused = []
     if rows["again"].any() or rows["unknown"].any():
@@ -161,6 +170,10 @@ def _bucket(
         ]
         rows = rows.filter(~(pl.col("again") | pl.col("unknown")))
     if table == "events":
+        if repeating:
+            repeated = told_before(rows, repeating)
+            refused.append(refusals(rows.filter(repeated), "order_id", "repeated_order"))
+            rows = rows.filter(~repeated)
         num_lines = rows.height
         settled = settle_orders(rows.drop("again", "unknown"), states_currency)
         rows, refused = settled.rows, [*refused, *settled.refused]

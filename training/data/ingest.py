@@ -264,7 +264,7 @@ def _refuse_empty_sources(loaded: list[Loaded], files: tuple[FileReport, ...], r
             continue
         names = [file.file for file in reports]
         theirs = refused.filter(pl.col("source") == part.source.name, pl.col("file").is_in(names))
-        theirs = theirs.filter(pl.col("reason") != "duplicate")
+        theirs = theirs.filter(~pl.col("reason").is_in(["duplicate", "repeated_order"]))
         if theirs.is_empty():
             continue
         counts = theirs.group_by("reason", "field").len().sort("len", "reason", descending=[True, False])

@@ -1,4 +1,4 @@
-"""What takes a whole order: its currency, its discount and its refunds brought to its lines."""
+"""What takes a whole order: its repetitions, and its currency, discount and refunds for its lines."""
 
 from __future__ import annotations
 
@@ -23,6 +23,20 @@ class Settled:
 
     rows: pl.DataFrame
     refused: list[pl.DataFrame]
+
+
+def told_before(rows: pl.DataFrame, repeating: dict[int, int]) -> pl.Series:
+    """Mark lines of an order that an earlier event of the same customer told (boolean, [rows]).
+
+    rows: lines sorted by time within a customer; repeating: of the parts whose logs may repeat an order, the
+    number that parts of one name share. Lines of one time are one event, so equal lines within it stay.
+    """
+    line = ["order_id", "item_id", "line_id", "quantity", "price", "customer_row"]
+    shop = pl.col("part").cast(pl.Int64).replace_strict(repeating, default=None, return_dtype=pl.Int64)
+    key: list[pl.Expr] = [shop.alias("shop"), *(pl.col(name) for name in line if name in rows.columns)]
+    asked = (pl.col("event") == "purchase") & pl.col("order_id").is_not_null() & shop.is_not_null()
+    first = pl.when(asked).then("timestamp").min().over(*key)
+    return rows.select((asked & (pl.col("timestamp") > first)).fill_null(False).alias("repeated")).to_series()
 
 
 def settle_orders(rows: pl.DataFrame, states_currency: list[int]) -> Settled:

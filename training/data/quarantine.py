@@ -41,6 +41,7 @@ REASONS = {
     "order_contradicts_itself": "lines of one order that name different discounts or refunds of it",
     "unusable_id": "an id too long or with control characters",
     "duplicate": "the same record as an earlier one",
+    "repeated_order": "a line of an order that an earlier event of the same customer told",
     "unknown_item": "an item that no items source lists",
     "forgotten": "of a customer who was forgotten",
 }

@@ -100,7 +100,7 @@ def splitter(sample: bytes, separator: str, num_fields: int, quoting: str | None
         ends, _forms = found.split(sample, True)
         num, usual, seen = _learnt(found, sample, ends)
         if num < max(_LEAST_LEARNT, lines.size // 10):
-            _, usual, seen = _learnt(found, sample, lines)
+            _, usual, seen = _learnt(found, sample, lines, strictly=True)
         found = replace(found, usual=usual)
         if quoting is None:
             found = replace(found, quoting=QUOTINGS[int(seen[_BACKSLASH] > seen[_DOUBLED])])
@@ -110,10 +110,16 @@ def splitter(sample: bytes, separator: str, num_fields: int, quoting: str | None
     return replace(found, quoting="none") if saved > good else found
 
 
-def _learnt(found: Splitter, sample: bytes, ends: Positions) -> tuple[int, Masks, Positions]:
+def _learnt(
+    found: Splitter, sample: bytes, ends: Positions, strictly: bool = False
+) -> tuple[int, Masks, Positions]:
+    """How many records of one line there are, the classes of their columns, how they write quotes.
+
+    `strictly` leaves out lines with a quote in a field that is not quoted: the end of a text may look so.
+    """
     counts, seen = np.zeros((found.num_fields, 32), dtype=np.int64), np.zeros(2, dtype=np.int64)
     buffer = np.frombuffer(sample, dtype=np.uint8)
-    num = int(_learn(buffer, ends, found.separator, found.num_fields, counts, seen))
+    num = int(_learn(buffer, ends, found.separator, found.num_fields, strictly, counts, seen))
     bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
     usual = np.where(counts * _USUAL_ONE_IN >= max(num, 1), bits, np.uint32(0))
     return num, np.bitwise_or.reduce(usual, axis=1).astype(np.uint32), seen
@@ -227,18 +233,22 @@ def _looks_whole(data, start, stop, sep, n, usual, masks):  # type: ignore[no-un
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _looks_whole_but(data, start, stop, sep, n, usual, masks, at, is_last):  # type: ignore[no-untyped-def]
-    """Whether a line, its quotes taken as text, has all columns, those beside column `at` as they look."""
+    """Whether a line, its quotes taken as text, has all columns, those after column `at` as they look.
+
+    Of the last line of a record it is those up to `at`.
+    """
     fields, _, _, _, _ = _walk(data, start, stop, sep, _LITERAL, False, masks)
     extra = fields - n
     if extra < 0 or fields > masks.size:
         return False
-    misses, compared = 0, n - 1 - at
+    misses = 0
     if is_last:
-        # What the line has before the stray quote counts too, and how its field begins.
-        compared += at + 1
+        # Behind the quote the line is the same whether it ends a record or is one: what is before it tells.
         for f in range(at):
             misses += (masks[f] & ~usual[f]) != 0
         misses += (masks[at] & ~usual[at] & (_FIRST_BITS | _EMPTY)) != 0
+        return misses <= at // 3
+    compared = n - 1 - at
     for f in range(at + 1, n):
         misses += (masks[f + extra] & ~usual[f]) != 0
     return misses <= (compared - 1) // 3
@@ -312,7 +322,7 @@ def _split(data, ends, sep, n, escaped, usual, most, is_last, last, forms):  # t
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _learn(data, ends, sep, n, counts, seen):  # type: ignore[no-untyped-def]
+def _learn(data, ends, sep, n, strictly, counts, seen):  # type: ignore[no-untyped-def]
     """Count by column the classes of bytes in the lines that are records.
 
     `seen` int64 [2]: lines with doubled quotes, and lines that only backslashes explain.
@@ -325,8 +335,10 @@ def _learn(data, ends, sep, n, counts, seen):  # type: ignore[no-untyped-def]
             one_line &= data[k] != 10
         if not one_line:
             continue
-        fields, state, _, doubled, _ = _walk(data, start, stop, sep, _DOUBLED, False, masks)
+        fields, state, odd, doubled, _ = _walk(data, start, stop, sep, _DOUBLED, False, masks)
         if state == _DONE and fields == n:
+            if strictly and odd:
+                continue
             seen[_DOUBLED] += doubled > 0
         else:
             fields, state, _, _, _ = _walk(data, start, stop, sep, _BACKSLASH, False, masks)

@@ -72,7 +72,7 @@ _SOURCE_KEYS = (
     "name", "kind", "path", "format", "channel", "timezone", "timestamp_format", "date_order", "decimal",
     "country", "separator", "encoding", "quoting", "header_line", "records", "sheet",
     "cancelled_order_prefix", "anonymous", "derived", "keep_duplicates", "amount_after_discount",
-    "carry_down", "required", "columns", "values", "constants", "scale", "lookup",
+    "orders_repeat", "carry_down", "required", "columns", "values", "constants", "scale", "lookup",
 )  # fmt: skip
 
 
@@ -112,7 +112,8 @@ class Source:
     `records` names the list in a JSON document that holds the rows ("data.orders"), `sheet` one of a
     workbook.
     `keep_duplicates` keeps order lines or events that are the same byte for byte, because a till that has no
-    line numbers writes two for two.
+    line numbers writes two for two. `orders_repeat` says that a log may hold an order in several events, as
+    of a page that is loaded again: each of its lines counts once.
     `date_order` and `decimal` say how 03/04/2025 and 1.000 are read; without them the values of all files
     decide, then `country` (ISO 3166, of the shop), then the convention of a known exporter
     (training/data/conventions.py). `amount` is the total of a line before its `discount`, or after it where
@@ -143,6 +144,7 @@ class Source:
     anonymous: bool = False
     derived: bool = False
     keep_duplicates: bool = False
+    orders_repeat: bool = False
     amount_after_discount: bool = False
     carry_down: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
@@ -318,6 +320,7 @@ def _check_types(raw: dict[str, Any], where: str) -> None:
         "anonymous": bool,
         "derived": bool,
         "keep_duplicates": bool,
+        "orders_repeat": bool,
         "amount_after_discount": bool,
         "required": list,
         "header_line": int,
@@ -371,6 +374,8 @@ def _check_fields(source: Source, where: str) -> None:
         )
     if source.keep_duplicates and (source.derived or source.kind not in ("events", "orders")):
         raise IngestError(f"{where}: keep_duplicates is for events and orders; take it out")
+    if source.orders_repeat and (source.derived or not {"order_id", "item_id"} <= set(source.columns)):
+        raise IngestError(f"{where}: orders_repeat needs columns for order_id and item_id; map them")
     try:
         zoneinfo.ZoneInfo(source.timezone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import random
 from pathlib import Path
 
@@ -151,6 +153,39 @@ def test_two_stray_quotes_take_no_line_between_them(
     assert dict(bad.group_by("reason").len().iter_rows()) == refused
     clean = [line for line in lines if line in CLEAN]
     assert [",".join(row) for row in found.drop("row").iter_rows() if ",".join(row) in CLEAN] == clean
+
+
+BODIES = [
+    "Fine", "Warm.\nAgain, 10/10", "Soft\nGood, and warm, and light", "a, b\n\nc,d, e",
+    'He said: "no"\nx, "y"',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("filled", [0, 2, 9])
+@pytest.mark.parametrize("at", range(3))
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_a_text_of_several_lines_is_read_in_a_file_of_few_rows(
+    tmp_path: Path, body: str, filled: int, at: int, quoting: int
+) -> None:
+    """The first row has what no other has, so few rows do not tell what its columns look like."""
+    names = ("title", "body", "rating", "at", "reply", "replied", "place", "a", "b", "c")
+    names = (*names[2 : 2 + at], *names[:2], *names[2 + at :])
+    first = {"title": "Great!", "body": body, "rating": "5", "at": "2025-05-02 08:30:00 UTC"}
+    first |= {"reply": "Thanks, Ivo!", "replied": "2025-05-03", "place": "Oslo"}
+    others = [
+        {"title": title, "body": f"Number {i}", "rating": "4", "at": "2025-05-02 10:30:00 UTC"}
+        for i, title in zip(range(filled), ["", "Spam", "Store review"] * 3, strict=False)
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, quoting=quoting, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows([*others[:1], first, *others[1:]])
+    columns = ("title", "body", "rating", "at", "reply")
+    found, bad, _ = read(tmp_path, text.getvalue().encode(), columns=columns)
+    assert bad.is_empty() and found.height == filled + 1
+    read_first = found.rows()[min(filled, 1)][1:]
+    assert tuple(value or "" for value in read_first) == tuple(first[name] for name in columns)
 
 
 def test_a_file_that_quotes_nothing_keeps_its_quotes(tmp_path: Path) -> None:
