@@ -93,3 +93,14 @@ def test_access_has_her_refused_row_and_only_hers(shop: Workspace) -> None:
     held = subject_access(shop, load_key(), "web", "W1 ")
     assert [row["raw"][:5] for row in held.refused if row["source"] == "web"] == ["O6,1,"]
     assert {"O1", "O2", "O90"} <= {row["order_id"] for row in held.tables["events"]}
+
+
+def test_her_contact_of_the_support_desk_is_hers_although_the_household_shares_the_mail(
+    shop: Workspace,
+) -> None:
+    held = subject_access(shop, load_key(), "web", "W1")
+    assert {"m1"} <= {row["message_id"] for row in held.tables["messages"]}
+    ask(shop, "-", "--yes", stdin="W1\n")
+    left = scan_table(shop.tables, "messages").collect()
+    assert "m1" not in left["message_id"].to_list()
+    assert "O5" in scan_table(shop.tables, "events").collect()["order_id"].to_list()

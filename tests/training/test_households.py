@@ -93,6 +93,11 @@ TWO_PEOPLE: dict[str, tuple[Row, ...]] = {
         row("Eva", "Brink", phone="000-0000"),
         row("Eva", "Brink", phone="000-0000"),
     ),
+    "father and a namesake without a birth in one mailbox with the son": (
+        row("Otto", "Reiss", OLD, email="reiss@x.example", **HOME),
+        row("Otto", "Reiss", email="reiss@x.example"),
+        row("Otto", "Reiss", YOUNG, email="reiss@x.example", **HOME),
+    ),
     "a default date of birth": (
         row("Eva", "Brink", date(1970, 1, 1), city="Jena"),
         row("Eva", "Brink", date(1970, 1, 1), city="Jena"),
@@ -112,6 +117,11 @@ ONE_PERSON: dict[str, tuple[Row, ...]] = {
         row("Liz", "NAVRATILOVA", email="Eliska+shop@x.example"),
     ),
     "another spelling": (row("Jon", "Smyth", email="j@x.example"), row("John", "Smyth", email="j@x.example")),
+    "a contact of somebody whose mailbox the household shares": (
+        row("Petra", "Holm", OLD, email="holm@x.example", **HOME),
+        row("Petra", "Holm", email="holm@x.example"),
+        row("Nils", "Holm", YOUNG, email="holm@x.example", **HOME),
+    ),
     "a surname changed": (
         row("Eva", "Brink", OLD, email="eva@x.example"),
         row("Eva", "Castellano", OLD, email="eva@x.example"),

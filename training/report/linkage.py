@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from serving.durable import write_text
 from training.data.linkage import Linkage, curve
-from training.data.linkage.comparisons import DIFFERENT, EXACT, FIELDS
+from training.data.linkage.comparisons import DIFFERENT, EXACT, FIELDS, levels_of
 from training.report.figures import PALETTE, STYLE, svg
 
 FORMAT_VERSION = 1
@@ -84,7 +84,7 @@ def _weights(linkage: Linkage) -> list[dict[str, Any]]:
     rows = []
     for name in FIELDS:
         bits = np.log2(np.maximum(model.m[name], 1e-9)) - np.log2(np.maximum(model.u[name], 1e-12))
-        if np.ptp(model.m[name][1:]) > 1e-9:
+        if levels_of(linkage.pattern, name).any():
             rows.append(
                 {"field": name, "same": float(bits[EXACT]), "different": float(bits[DIFFERENT[name]])}
             )

@@ -49,6 +49,7 @@ SAID = "review"  # the rule of a pair that people decided
 _SURE = 0.9999  # of pairs with a key in common
 _SHOWN = 1e-3  # pairs less likely than this are not kept
 _MAX_CHAINS, _LARGEST_PERSON = 5, 60
+_HOUSEHOLD = 6  # records; more behind one mail address may be a desk's or a firm's
 
 
 Method = Literal["likeness", "keys", "off"]
@@ -236,9 +237,25 @@ def _with_shared(
     encoded: Encoded, pattern: Pattern, left: Rows, shared: dict[str, NDArray[np.bool_]]
 ) -> Pattern:
     for name, flags in shared.items():
-        both = levels_of(pattern, name) == EXACT
-        pattern = with_level(pattern, name, SHARED, both & flags[encoded.codes[name][left]])
+        both = (levels_of(pattern, name) == EXACT) & flags[encoded.codes[name][left]]
+        if name == "email":
+            both &= ~_is_named_in_household(encoded, pattern, left)
+        pattern = with_level(pattern, name, SHARED, both)
     return pattern
+
+
+def _is_named_in_household(encoded: Encoded, pattern: Pattern, left: Rows) -> NDArray[np.bool_]:
+    """Pairs with one household's mail address and one whole name, which nobody else there bears."""
+    codes = encoded.codes["email"]
+    namesakes = np.logical_and.reduce(
+        [levels_of(pattern, name) == EXACT for name in ("given", "family", "email")]
+    )
+    other_birth = levels_of(pattern, "birth") >= OTHER_BIRTH
+    size = max(len(encoded.texts["email"]), 1)
+    is_household = np.bincount(codes[codes >= 0], minlength=size) <= _HOUSEHOLD
+    is_household[codes[left[namesakes & other_birth]]] = False  # father and son of one name
+    found: NDArray[np.bool_] = namesakes & ~other_birth & is_household[codes[left]]
+    return found
 
 
 def _obey(
