@@ -150,6 +150,8 @@ def test_an_analytics_export_is_known(tmp_path: Path) -> None:
     assert report.refused == {"bad_value": 2, "repeated_order": 2}
     sold = events.filter(pl.col("event") == "purchase")
     assert (sold["quantity"] * sold["price"]).sum() == Decimal(81)
+    of_session = events.filter(pl.col("event") != "search")
+    assert of_session["customer_id"].n_unique() == 1 and events["customer_id"].n_unique() == 2
     titles = dict(table(workspace, "items").select("item_id", "title").iter_rows())
     assert titles["SKU_11"] == "Felt Hat" and len(titles) == 2
 
@@ -162,6 +164,7 @@ def test_tracked_calls_are_known(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert events["discount"].sum() == 5 and events["currency"].drop_nulls().unique().to_list() == ["GBP"]
     assert report.refused == {"missing_field": 1}
+    assert events["customer_id"].n_unique() == 1  # the visitor and the login
 
 
 @pytest.mark.parametrize("path", ["tickets_export.json", "tickets_array.json"])

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from serving.pseudonym import KEY_FILE_VARIABLE, PseudonymKey, PseudonymKeyError
+from training.data.also_ids import joined_by_links
 from training.data.customer_ids import log_identities, name_clusters
 from training.data.identity_config import IdentityConfig
 from training.data.identity_review import RULES, joins_of, said_of
@@ -52,6 +53,7 @@ def resolve(
     config: IdentityConfig | None = None,
     retired: Collection[str] = (),
     rules: pl.DataFrame | None = None,
+    links: pl.DataFrame | None = None,
 ) -> Resolution:
     """Join accounts that are one person and give every customer an id.
 
@@ -60,9 +62,9 @@ def resolve(
     identities table of the last run, or an empty one: an account's customer keeps the oldest id that it
     had, merges and splits close the old row (valid_to, merged_into) and open a new one. An id is given out
     once, and those of `retired` (the forgotten, whose rows are gone) never again. `rules` are what people
-    said of pairs (identity_review.py). Pseudonyms that an earlier key made are renewed. Raises IngestError
-    when `previous` was made with a key that this one did not come from by rotation, because no known
-    customer could be found again.
+    said of pairs (identity_review.py), `links` what sources say of further ids (also_ids.py). Pseudonyms
+    that an earlier key made are renewed. Raises IngestError when `previous` was made with a key that this
+    one did not come from by rotation, because no known customer could be found again.
     """
     config = config or IdentityConfig()
     previous = renew(previous, key)
@@ -87,7 +89,11 @@ def resolve(
         pl.lit("events").alias("rule"),
         pl.lit(1.0).alias("score"),
     )
-    named = name_clusters(pl.concat([clustered, lone]), previous, as_of, retired)
+    everyone = pl.concat([clustered, lone])
+    if links is not None and config.linkage.method != "off":
+        left, right = (linkage.clusters[side] for side in linkage.apart)
+        everyone = joined_by_links(everyone, links, (left, right))
+    named = name_clusters(everyone, previous, as_of, retired)
     identities, merged, split = log_identities(named, previous, key, as_of)
     customers = named.select("source", "source_id", "customer_id")
     ours = known.join(customers, on=_KEY, how="left", maintain_order="left")

@@ -17,6 +17,7 @@ from kernels import backend
 from serving.forgotten import Forgotten
 from serving.pseudonym import PseudonymKey
 from training.artifacts.snapshots import SNAPSHOT_FILE, read_snapshot, snapshot_sha256, writing
+from training.data.also_ids import ALSO_ID, stated_links
 from training.data.consents import consents_table
 from training.data.contacts import write_contacts
 from training.data.conventions import Convention
@@ -175,7 +176,8 @@ def _ingest(
     prepare_messages(loaded, key)
     clock.lap("read")
     records, previous = _account_records(loaded), _previous_identities(workspace)
-    people = resolve(records, _seen_ids(loaded), previous, key, config, forgotten.customer_ids, rules)
+    links, doubts = stated_links(loaded)
+    people = resolve(records, _seen_ids(loaded), previous, key, config, forgotten.customer_ids, rules, links)
     show(f"joined {people.customers.height:,} ids into {people.num_customers:,} customers")
     if people.num_merged or people.num_split:
         changed = f"{people.num_merged:,} known customers were merged, {people.num_split:,} split"
@@ -206,7 +208,7 @@ def _ingest(
         snapshot_sha256=writer.sha256(),
         flagged=quality["flagged"],
         clocks=quality["clocks"],
-        notes=(*notes, *_notes(loaded, files)),
+        notes=(*notes, *doubts, *_notes(loaded, files)),
         unread=tuple(found.unread),
     )
     for note in report.notes:
@@ -361,7 +363,7 @@ def _account_records(loaded: list[Loaded]) -> pl.DataFrame:
         rows = part.rows.filter(pl.col("source_id").is_not_null())
         if part.source.derived:
             folded = rows.select(pl.col("source_id").unique())
-            for name in (n for n in part.source.fields if n != "source_id"):
+            for name in (n for n in part.source.fields if n not in ("source_id", ALSO_ID)):
                 folded = folded.join(mode(rows, "source_id", name), on="source_id", how="left")
             rows = folded
         else:

@@ -25,8 +25,8 @@ FIELDS: dict[str, tuple[str, ...]] = {
         "orders": "source_id order_id line_id item_id event channel timestamp session_id quantity price"
         " amount currency discount order_discount status order_paid order_postage cancelled_at refunded"
         " returned_at request_id",
-        "customers": "source_id given_name family_name full_name email phone loyalty_number birth_date"
-        " street city postcode country state gov_id registered_at",
+        "customers": "source_id also_id given_name family_name full_name email phone loyalty_number"
+        " birth_date street city postcode country state gov_id registered_at",
         "items": "item_id title category_path brand price currency cost attributes image_path available_from"
         " available_to",
         "reviews": "source_id message_id item_id rating text timestamp channel language intent sentiment"
