@@ -87,6 +87,14 @@ def test_german_woocommerce_with_german_and_with_english_headers(tmp_path: Path)
     assert found.set_aside == {"no_sale": 2, "skipped_hour": 2, "total_row": 2}
 
 
+def test_the_same_orders_in_two_files_are_asked_about(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(CASES / "07-woo-german", raw)
+    lines = validate([raw / "bestellungen.csv", raw / "orders-2025-04.csv"], raw / "s.toml")
+    asked = "asked: bestellungen.csv and orders-2025-04.csv have 4 of 4 order ids in common, as '4711'"
+    assert [line[: len(asked)] for line in lines[2:]] == [asked]
+
+
 def test_amazon_s_date_range_report(tmp_path: Path) -> None:
     found = books(tmp_path, "05-amazon-daterange")
     (usd,) = found.takings

@@ -16,6 +16,7 @@ from training.data.aliases import ALIASES, EVENT_WORDS, plain_name
 from training.data.check import Books, check
 from training.data.detection import Proposal, probe_of, recognise, times_understood
 from training.data.ingest import ingest
+from training.data.overlaps import shared_orders
 from training.data.presets import Other, preset_of
 from training.data.readers import header_of
 from training.data.sources import FORMAT_VERSION, IngestError, load_sources
@@ -51,7 +52,7 @@ def validate(files: Sequence[Path], out: Path) -> list[str]:
 
     A file that is not recognised or cannot be read has its line and does not stop the others. Raises
     IngestError when no file is recognised, or `out` exists: a file that someone has edited is not
-    overwritten.
+    overwritten. Files that tell the same orders are asked about.
     """
     if out.exists():
         raise IngestError(f"{out} exists; name another file with --out, or remove it")
@@ -69,7 +70,7 @@ def validate(files: Sequence[Path], out: Path) -> list[str]:
     for one in found:
         parts += one.drafted if one.proposal is None else _entries(one.proposal, kinds, out)
     _write(out, parts)
-    return lines
+    return [*lines, *shared_orders(out)]
 
 
 def rehearse(sources_file: Path) -> tuple[Books | None, str]:

@@ -137,3 +137,26 @@ def test_a_preset_is_its_exporter_s_header_and_how_it_writes_dates() -> None:
     convention = convention_of([f" {name.lower()}" for name in etsy])
     assert convention is not None and not convention.day_first
     assert preset_of(etsy[1:]) is None and convention_of(["a", "b"]) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "asked"),
+    [
+        (["A1", "A2"], ["A1", "A2", "A3"], True),
+        (["A1", "A2", "A3", "A4", "A5"], ["A5", "A6", "A7", "A8"], False),  # an order over midnight
+        (["A1"], ["B1"], False),
+    ],
+)
+def test_two_files_of_the_same_orders_are_asked_about(
+    tmp_path: Path, first: list[str], second: list[str], asked: bool
+) -> None:
+    english = "order_id,order_date,customer_id,sku,quantity,unit_price,currency"
+    for name, header, ids in (("shop.csv", english, first), ("till.csv", HEADERS["German"], second)):
+        sign = "," if header == english else ";"
+        rows = [sign.join((no, "2025-04-13", "c1", "s1", "1", "10.00", "EUR", "paid")) for no in ids]
+        if header == english:
+            rows = [row.removesuffix(",paid") for row in rows]
+        (tmp_path / name).write_text("\n".join([header, *rows]))
+    lines = validate([tmp_path / "shop.csv", tmp_path / "till.csv"], tmp_path / "s.toml")
+    told = "asked: shop.csv and till.csv have 2 of 2 order ids in common, as 'A1'"
+    assert [line[: len(told)] for line in lines[2:]] == ([told] if asked else [])
