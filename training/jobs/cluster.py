@@ -20,7 +20,8 @@ from typing import Any
 from training.jobs.errors import JobError
 
 LOCAL = "local"
-TERMINATED = 128 + signal.SIGTERM  # the exit code of what SIGTERM ended, as a shell tells it
+# The exit codes of what a signal ended, as a shell tells them.
+TERMINATED, INTERRUPTED = 128 + signal.SIGTERM, 128 + signal.SIGINT
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 _MODE, _TOKEN, _TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 _PROBE_SECONDS = 5.0  # Ray itself keeps trying an address where nobody listens for many minutes
@@ -85,25 +86,33 @@ def connected(address: str | None = None) -> Iterator[Any]:
             f"the token that it was started with, and see that it runs Ray {ray.__version__}"
         ) from error
     try:
-        with _ended_by_sigterm():
+        with _ended_by_signals():
             yield ray
     finally:
         ray.shutdown()
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Exit with TERMINATED on SIGTERM, in the place of Ray's handler, which prints a stack of C++ calls."""
+def _ended_by_signals() -> Iterator[None]:
+    """Exit with TERMINATED on SIGTERM and INTERRUPTED on SIGINT, whatever Ray makes of them.
+
+    Ray's handler of SIGTERM prints a stack of C++ calls, its handler of SIGINT exits as if all were well, and
+    its calls turn the code of any exit into 1.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    terminated = threading.Event()
 
     def end(*_: Any) -> None:
+        terminated.set()
         sys.exit(TERMINATED)
 
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
+    except SystemExit:
+        sys.exit(TERMINATED if terminated.is_set() else INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
