@@ -11,7 +11,7 @@ from training.data.linkage import METHODS, LinkageConfig
 from training.data.sources import IngestError, nearest
 from training.data.survivorship import DEFAULT_RULES, RULES, Survivorship
 
-_KEYS = ("method", "threshold", "min_precision", "trust", "survivorship")
+KEYS = ("method", "threshold", "min_precision", "trust", "survivorship")
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ def load_identity_config(sources_file: Path) -> IdentityConfig:
     if not isinstance(raw, dict):
         raise IngestError(f"{where} is not a table")
     for key in raw:
-        if key not in _KEYS:
-            raise IngestError(f'{where}: unknown key "{key}"{nearest(key, _KEYS)}')
+        if key not in KEYS:
+            raise IngestError(f'{where}: unknown key "{key}"{nearest(key, KEYS)}')
     trust = raw.get("trust", [])
     if not isinstance(trust, list) or not all(isinstance(name, str) for name in trust):
         raise IngestError(f'{where}: trust is {trust!r}, expected names of sources: ["store", "web"]')

@@ -157,8 +157,8 @@ def _show_plan(console: Console, plan: Plan) -> None:
         say(f"  and {plan.accounts.height - _MOST_LINES:,} more; --json lists all")
     if plan.accounts["customer_id"].is_duplicated().any():
         say(
-            "  if these are not one person, part them first: a higher min_precision under [identity] of the "
-            "sources file, then 'shopsight ingest' again"
+            "  if these are not one person, part them first: 'shopsight identity review' lists the pairs, "
+            "'shopsight identity apart' parts them, then 'shopsight ingest' again"
         )
     for place, rows in plan.rows.items():
         say(f"{rows:>8,} rows in {place}")
