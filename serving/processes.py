@@ -40,13 +40,17 @@ def end_stubs(server_id: str, model: str | None = None) -> None:
 
 
 def _found(server_id: str) -> Iterator[Stub]:
-    for folder in Path("/proc").glob("[0-9]*"):
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdecimal():
+            continue
         try:
             arguments = (folder / "cmdline").read_bytes().split(b"\0")
+            if len(arguments) < 3 or not arguments[0].endswith(_STUB):
+                continue
             state = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
-        if len(arguments) < 3 or not arguments[0].endswith(_STUB) or state in _ENDED:
+        if state in _ENDED:
             continue
         file = Path(os.fsdecode(arguments[1]))
         if arguments[2].startswith(server_id.encode()) and file.parent.name.isdecimal():

@@ -31,7 +31,7 @@ from serving.triton_environment import find_triton
 from serving.verify import verify_model
 
 READY = "ready"
-_PAUSE_SECONDS = 0.5
+_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
 _RELOAD_SECONDS = 30.0
 
