@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ from serving.contract import sha256_of
 from serving.release import current_release
 from serving.repository import publish, recover, rollback
 from serving.verify import verify_served
+from tests.reliability.dying import die_before, is_killed_in_child
 
 _CHANGES = ("rename", "replace", "link", "mkdir", "unlink", "rmdir", "open")
-_KILLED = 9
 
 
 def kill_publishers(folder: Path, verb: str, stride: int) -> list[dict[str, Any]]:
@@ -29,7 +28,9 @@ def kill_publishers(folder: Path, verb: str, stride: int) -> list[dict[str, Any]
     for step in itertools.count(step=stride):
         repository = folder / f"killed-{step}"
         shutil.copytree(folder / "repository", repository)
-        killed = _in_child(lambda where=repository, at=step: _publish_and_die(folder, where, verb, at))
+        killed = is_killed_in_child(
+            lambda where=repository, at=step: _publish_and_die(folder, where, verb, at)
+        )
         recover(repository)
         current = current_release(repository)
         assert current is not None
@@ -45,32 +46,11 @@ def kill_publishers(folder: Path, verb: str, stride: int) -> list[dict[str, Any]
 
 
 def _publish_and_die(folder: Path, repository: Path, verb: str, step: int) -> None:
-    left = iter(range(step))
-
-    def watched(change: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*arguments: Any, **options: Any) -> Any:
-            if next(left, None) is None:
-                os._exit(_KILLED)
-            return change(*arguments, **options)
-
-        return run
-
-    for name in _CHANGES:
-        setattr(os, name, watched(getattr(os, name)))
+    die_before(step, _CHANGES)
     if verb == "publish":
         publish(folder / "models", repository)
     else:
         rollback(repository)
-
-
-def _in_child(work: Callable[[], None]) -> bool:
-    child = os.fork()
-    if child == 0:
-        work()
-        os._exit(0)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in (0, _KILLED), f"the publisher ended with {code}"
-    return code == _KILLED
 
 
 def _problems(repository: Path, number: int) -> list[str]:

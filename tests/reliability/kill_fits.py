@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from tests.reliability.dying import die_before, is_killed_in_child
 from training.recommend import memory
 from training.recommend.mf import MatrixFactorization, MFConfig
 
 _CHANGES = ("replace", "unlink", "fsync", "open")
-_KILLED = 9
 BASE = MFConfig(num_factors=6, num_epochs=3, regularization=0.05, validation_k=5, patience=9, backend="cpu")
 
 
@@ -47,7 +47,7 @@ def kill_fits(folder: Path, config: MFConfig) -> list[dict[str, Any]]:
     results = []
     for step in itertools.count():
         checkpoint = folder / f"killed-{step}"
-        killed = _in_child(lambda where=checkpoint, at=step: _fit_and_die(fit, where, at))
+        killed = is_killed_in_child(lambda where=checkpoint, at=step: _fit_and_die(fit, where, at))
         lines: list[str] = []
         same = fit(checkpoint, lines.append) == whole
         resumed = next((line for line in lines if line.startswith("resuming after epoch")), "")
@@ -64,29 +64,8 @@ def _data(seed: int) -> sparse.csr_matrix:
 
 
 def _fit_and_die(fit: Callable[[Path], str], checkpoint: Path, step: int) -> None:
-    left = iter(range(step))
-
-    def watched(change: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*arguments: Any, **options: Any) -> Any:
-            if next(left, None) is None:
-                os._exit(_KILLED)
-            return change(*arguments, **options)
-
-        return run
-
-    for name in _CHANGES:
-        setattr(os, name, watched(getattr(os, name)))
+    die_before(step, _CHANGES)
     fit(checkpoint)
-
-
-def _in_child(work: Callable[[], None]) -> bool:
-    child = os.fork()
-    if child == 0:
-        work()
-        os._exit(0)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in (0, _KILLED), f"the fit ended with {code}"
-    return code == _KILLED
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 
 import polars as pl
 
+from tests.reliability.dying import KILLED, die_before
 from training.artifacts import folders
 from training.artifacts.snapshots import read_snapshot
 from training.artifacts.trained_state import NotTrained, erase, opened, rewrite, training, write_metrics
@@ -28,7 +29,6 @@ from training.workspace import Workspace
 
 FAMILY, VERSION = "value", 1
 _CHANGES = ("rename", "replace", "link", "mkdir", "unlink", "rmdir", "open", "fsync")
-_KILLED = 9
 
 
 @dataclass(frozen=True)
@@ -175,18 +175,7 @@ def kill_at_every_step(base: Path, verb: Verb) -> list[dict[str, Any]]:
 
 
 def _die_at(step: int, workspace: Workspace, verb: Verb) -> None:
-    left = iter(range(step))
-
-    def watched(change: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*arguments: Any, **options: Any) -> Any:
-            if next(left, None) is None:
-                os._exit(_KILLED)
-            return change(*arguments, **options)
-
-        return run
-
-    for name in _CHANGES:
-        setattr(os, name, watched(getattr(os, name)))
+    watched = die_before(step, _CHANGES)
     folders._exchange = watched(folders._exchange)
     verb.work(workspace)
 
@@ -202,7 +191,7 @@ def _in_child(work: Callable[[], Any], told: Path) -> str:
             os._exit(1)
         os._exit(0)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return {0: "", _KILLED: "killed", 1: told.read_text() if told.is_file() else ""}[code]
+    return {0: "", KILLED: "killed", 1: told.read_text() if told.is_file() else ""}[code]
 
 
 if __name__ == "__main__":
