@@ -35,9 +35,10 @@ def _again(
 
 
 def test_the_last_two_are_kept_and_hold_safetensors_alone(fitted: Path) -> None:
-    steps = sorted(path.name for path in (fitted / "fit").iterdir())
+    lock, *steps = sorted(path.name for path in (fitted / "fit").iterdir())
+    assert lock == ".fit.lock"
     assert len(steps) == 2 and all(name.startswith("step-") for name in steps)
-    kinds = {path.suffix for path in (fitted / "fit").rglob("*") if path.is_file()}
+    kinds = {path.suffix for path in (fitted / "fit").glob("step-*/**/*") if path.is_file()}
     assert kinds == {".safetensors", ".json"}
 
 
@@ -118,4 +119,4 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(fitted: Path, monkeypatch: 
         _again(fitted, ways(CONFIG, "table_wise", epochs=2))
     monkeypatch.undo()
     assert last_good(fitted / "fit", None, print) == before
-    assert not list((fitted / "fit").glob(".*"))
+    assert [path.name for path in (fitted / "fit").glob(".*")] == [".fit.lock"]
