@@ -78,7 +78,7 @@ def test_the_graph_and_the_file_tell_the_same(model: LanguageModel, tmp_path: Pa
     padded = texts.padded(range(len(ASKED)))
     (told,) = session.run(["FAMILIARITY"], {name: padded[name] for name in INPUTS})
     np.testing.assert_allclose(told[:, 0], model.predict(ASKED).familiarity, atol=1e-5)  # type: ignore[arg-type]
-    model.save(tmp_path / "model.safetensors")
+    model.write(tmp_path / "model.safetensors")
     again = load_file(tmp_path / "model.safetensors")
     np.testing.assert_array_equal(again.predict(ASKED).familiarity, model.predict(ASKED).familiarity)  # type: ignore[arg-type]
 

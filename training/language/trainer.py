@@ -269,6 +269,11 @@ class _Run:
 
 
 def _teacher(path: Path) -> LanguageModel:
+    if not path.exists():
+        raise LanguageError(
+            f"language.teacher: no trained language model at {path}; name the workspace of another training, "
+            "or its model.safetensors"
+        )
     return load(Workspace(path)) if path.is_dir() else load_file(path)
 
 
