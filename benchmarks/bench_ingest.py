@@ -20,7 +20,7 @@ from training.data.events import directory, events_table
 from training.data.ingest import ingest
 from training.data.intake import Intake
 from training.data.items import items_table
-from training.data.loading import load
+from training.data.loading import Loaded, load_all
 from training.data.shop import ShopSpec, make_shop
 from training.data.sources import Source, load_sources
 from training.data.tables import SnapshotWriter
@@ -51,7 +51,7 @@ def compare(report: Report, raw: Path, folder: Path) -> None:
     sources = {(s.kind, s.path): s for s in load_sources(raw / "sources.toml")}
     events, items = sources["events", "web_events.csv"], sources["items", "items.csv"]
     customers = _customers(sources["customers", "web_accounts.csv"], folder)
-    catalogue = items_table([load(items, Intake(folder / "catalogue"))])["item_id"]
+    catalogue = items_table([_load(items, Intake(folder / "catalogue"))])["item_id"]
     people, known = customers.to_pandas(), catalogue.to_list()
     out = folder / "by_hand.parquet"
     variants: dict[str, Callable[[], Any]] = {
@@ -111,9 +111,13 @@ def whole_shop(report: Report, raw: Path, folder: Path) -> None:
     )
 
 
+def _load(source: Source, intake: Intake) -> Loaded:
+    return load_all([source], intake, {}, lambda _: None).parts[0]
+
+
 def _customers(source: Source, folder: Path) -> pl.DataFrame:
     """Who each id is; here every account is a customer."""
-    ids = load(source, Intake(folder / "accounts")).rows["source_id"].unique(maintain_order=True)
+    ids = _load(source, Intake(folder / "accounts")).rows["source_id"].unique(maintain_order=True)
     return pl.DataFrame({"source": ["web"] * ids.len(), "source_id": ids, "customer_id": ids})
 
 
@@ -121,7 +125,7 @@ def _ours(events: Source, known: pl.Series, customers: pl.DataFrame, folder: Pat
     """A first run: nothing is in the intake yet."""
     shutil.rmtree(folder, ignore_errors=True)
     intake, writer = Intake(folder / "intake"), SnapshotWriter(folder / "tables")
-    loaded = [load(events, intake)]
+    loaded = [_load(events, intake)]
     people = directory(loaded, customers)
     for bucket in events_table(loaded, people, known, KEY, intake.engine):
         writer.add("events", bucket.table)
