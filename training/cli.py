@@ -161,27 +161,35 @@ def ingest(
 @app.command()
 def validate(
     files: Annotated[
-        list[Path], typer.Argument(help="Raw files that nobody has described yet.", exists=True)
+        list[Path],
+        typer.Argument(help="Raw files or folders of them; or one sources file.", exists=True),
     ],
     out: Annotated[Path, typer.Option("--out", help="The sources file to write.")] = Path("sources.toml"),
 ) -> None:
     """Look at raw files, write a first sources file, and add up what it would give.
 
-    Exits 1 where something has to be answered in the sources file before it can be ingested.
+    Given a sources file, checks it and adds up the same. Exits 1 where a file is not recognised or something
+    has to be answered in the sources file.
 
     Example: shopsight validate exports/*.csv --out sources.toml
     """
-    from training.data.validate import rehearse
+    from training.data.validate import check_sources, rehearse
     from training.data.validate import validate as run_validate
 
     console = Console(markup=False, highlight=False, soft_wrap=True)
-    for line in run_validate(files, out):
+    is_written = not (len(files) == 1 and files[0].suffix == ".toml")
+    sources = out if is_written else files[0]
+    draft = run_validate(files, out) if is_written else check_sources(sources)
+    for line in draft.lines:
         console.print(line)
-    books, question = rehearse(out)
-    for line in books.lines() if books else [f"to be answered in {out}: {question}"]:
+    books, question = rehearse(sources)
+    for line in books.lines() if books else [f"to be answered in {sources}: {question}"]:
         console.print(line)
-    console.print(f"wrote {out}; read it over, then: shopsight ingest {out}")
-    raise typer.Exit(0 if books else 1)
+    if is_written:
+        console.print(f"wrote {out}; read it over, then: shopsight validate {out}")
+    else:
+        console.print(f"nothing was written; the tables are made by: shopsight ingest {sources}")
+    raise typer.Exit(0 if books and not books.unread and not draft.is_open else 1)
 
 
 @app.command()

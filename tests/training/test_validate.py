@@ -32,7 +32,7 @@ def test_common_exports_are_recognised_and_ingested(tmp_path: Path) -> None:
         tmp_path / "users.parquet"
     )
     out = tmp_path / "sources.toml"
-    lines = validate([p for p in sorted(tmp_path.iterdir()) if p != out], out)
+    lines = validate([p for p in sorted(tmp_path.iterdir()) if p != out], out).lines
     kinds = {(s.path, s.kind) for s in load_sources(out)}
     assert kinds == {
         ("retail.csv", "orders"),

@@ -34,6 +34,9 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "amount": "linetotal lineamount itemtotal rowtotal linesubtotal orderlinetotal"
         " orderlinesubtotal itemsubtotal extendedprice extendedamount lineitemtotal totalprice productsales"
         " grosssales salesvalue salesamount netsales amount",
+        # The whole of an order, where no column names an item.
+        "order_total": "total ordertotal grandtotal totalamount totalpaid amountpaid ordervalue ordersum"
+        " invoicetotal totalpaidtaxincl totalttc",
         "order_discount": "orderdiscount orderdiscountamount cartdiscount cartdiscountamount coupondiscount"
         " discountcodeamount",
         "refunded": "refundedamount amountrefunded orderrefundamount refundamount totalrefunded",

@@ -30,7 +30,10 @@ class Takings:
 
 @dataclass(frozen=True)
 class Books:
-    """Figures of a workspace's tables; `read`, `accepted` and `set_aside` are rows of its last ingest."""
+    """Figures of a workspace's tables; `read`, `accepted` and `set_aside` are rows of its last ingest.
+
+    notes: how its files were read where that was found out; unread: files that could not be read, and why.
+    """
 
     read: int
     accepted: int
@@ -42,6 +45,8 @@ class Books:
     first: datetime | None
     last: datetime | None
     takings: tuple[Takings, ...]
+    notes: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The figures as JSON takes them."""
@@ -53,6 +58,8 @@ class Books:
         aside = ", ".join(f"{count:,} {reason}" for reason, count in self.set_aside.items())
         events = ", ".join(f"{count:,} {event}" for event, count in self.events.items())
         told = [
+            *(f"note       {note}" for note in self.notes),
+            *(f"not read   {problem}" for problem in self.unread),
             f"rows       {self.read:,} read, {self.accepted:,} accepted; set aside: {aside or 'none'}",
             f"events     {events or 'none'}",
             f"orders     {self.orders:,}",
@@ -97,6 +104,8 @@ def check(tables: Path) -> Books:
         first=first,
         last=last,
         takings=_takings(events),
+        notes=tuple(report.get("notes", ())),
+        unread=tuple(report.get("unread", ())),
     )
 
 

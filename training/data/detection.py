@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import polars as pl
 
-from training.data.aliases import ALIASES, KEY_OF, KIND_WORDS, SIGNS, plain_name, status_of
+from training.data.aliases import KEY_OF, KIND_WORDS, SIGNS, status_of
 from training.data.amounts import bare_numbers, count_votes, read_numbers
-from training.data.readers import files_of, format_of, header_of, read_chunks
-from training.data.records import guess_encoding
+from training.data.column_names import Names, currency_in, names_of
+from training.data.joins import Joined, joined_with
+from training.data.readers import read_chunks
+from training.data.series import Series
 from training.data.sources import FIELDS, REQUIRED, IngestError, Source
 from training.data.times import parse_times
 
@@ -20,70 +22,88 @@ _LINES = ("orders", "events")
 _FROM_THE_FIRST_LINE = ("source_id", "timestamp", "currency", "status", "cancelled_at")
 _STEEP, _MOST = 0.3, 0.6  # of the slope of log money over log pieces; of the items that agree
 _CLOSE = 0.02  # relative difference of two amounts that are the same but for rounding
+_ONE_ORDER = {"item_id": "order", "quantity": "1"}  # the line of an order whose items are not known
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """What one file seems to be.
+    """What the files of a series seem to be.
 
-    columns: our field to a column; values: our field to what its raw values mean; flags: further lines of
-    its entry in the sources file; questions: what only the shop can answer.
+    columns: our field to a column; constants: our field to a value; values: our field to what its raw values
+    mean; flags: further lines of its entry in the sources file; joined: fields that another file has;
+    questions: what only the shop can answer.
     """
 
-    path: Path
+    series: Series
     kind: str
     name: str
     columns: dict[str, str]
     unused: list[str]
-    encoding: str | None
     sample: pl.DataFrame
+    constants: dict[str, str] = field(default_factory=dict)
     values: dict[str, dict[str, str]] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
+    joined: Joined | None = None
     questions: list[str] = field(default_factory=list)
 
 
-def probe_of(path: Path) -> tuple[Source, str | None]:
-    """A source that reads the file as it is, and its encoding where that is not UTF-8."""
-    probe = Source(name=path.name, kind="messages", path=path.name, base=path.resolve().parent)
-    files_of(probe)
-    encoding = None if format_of(probe, path) == "parquet" else guess_encoding(path)
-    return (probe if encoding is None else replace(probe, encoding=encoding)), encoding
+def recognise(series: Series, others: Sequence[Series] = ()) -> Proposal:
+    """Recognise files, with the help of those that lie beside them.
 
-
-def recognise(path: Path) -> Proposal:
-    """Recognise a file; raises IngestError that names the nearest kind and what is missing for it."""
-    probe, encoding = probe_of(path)
-    header = header_of(probe, path)
-    plain = {plain_name(column): column for column in reversed(header)}
-    found = {name: [plain[a] for a in aliases if a in plain] for name, aliases in ALIASES.items()}
-    kind, needed = _kind(path, header, plain, found)
-    if kind == "messages" and not found.get("text"):
-        found["text"] = found["ticket_text"]
-    columns = _columns(kind, needed, plain, found)
-    missing = [name for name in REQUIRED[kind] if name not in columns]
+    Raises IngestError that names the nearest kind and what is missing for it.
+    """
+    names = names_of(series.header)
+    joined = joined_with(series, names, others)
+    needed: tuple[str, ...]
+    constants: dict[str, str] = {}
+    if joined is not None:
+        kind, needed = "orders", ("order_id", "item_id")
+        constants = {} if names.found.get("quantity") else {"quantity": "1"}
+    elif _lists_orders_alone(names):
+        kind, needed, constants = "orders", ("order_id", "timestamp"), dict(_ONE_ORDER)
+        names.found["amount"] = names.found["order_total"] or names.found["amount"]
+        names.found["order_id"] = names.found["order_id"] or [names.plain["id"]]
+    else:
+        kind, needed = _kind(series, names)
+    if kind == "messages" and not names.found.get("text"):
+        names.found["text"] = names.found["ticket_text"]
+    columns = _columns(kind, needed, names)
+    for name in constants:
+        columns.pop(name, None)
+    told = {*columns, *constants, *(joined.columns if joined else ())}
+    missing = [name for name in REQUIRED[kind] if name not in told]
     if missing:
         raise IngestError(
-            f"{path.name}: looks like {kind}, but nothing was recognised as {', '.join(missing)}; "
-            f"its columns are {', '.join(header)}"
+            f"{series.name}: looks like {kind}, but nothing was recognised as {', '.join(missing)}; "
+            f"its columns are {', '.join(series.header)}"
         )
-    sample = sample_of(replace(probe, kind=kind, columns=columns), path)
-    unused = [column for column in header if column not in columns.values()]
-    proposal = Proposal(path, kind, id_space(path), columns, unused, encoding, sample)
+    sample = samples_of(series, Source("", kind, "", series.path, columns=columns))
+    unused = [column for column in series.header if column not in columns.values()]
+    proposal = Proposal(series, kind, id_space(series), columns, unused, sample, constants, joined=joined)
     return _lines_understood(proposal) if kind in _LINES else proposal
 
 
-def id_space(path: Path) -> str:
-    """The name of a file's source: its words without those that say what or when it is."""
-    words = [w for w in re.split(r"[\W_]+", path.name.lower().split(".")[0]) if w]
+def id_space(series: Series) -> str:
+    """The name of a source: the words of its files' names without those that say what or when they are."""
+    each = [
+        [w for w in re.split(r"[\W_]+", file.path.name.lower().split(".")[0]) if w] for file in series.files
+    ]
+    words = [w for w in each[0] if all(w in others for others in each)]
     return "_".join(w for w in words if not (KIND_WORDS.fullmatch(w) or w.isdigit())) or "shop"
 
 
-def sample_of(source: Source, path: Path) -> pl.DataFrame:
-    """The first rows of a file as text."""
-    chunk = next(iter(read_chunks(source, path)), None)
-    if chunk is None or not chunk.num_read:
-        raise IngestError(f"{path.name}: a header but no rows; export it again")
-    return chunk.rows.head(SAMPLE_ROWS)
+def samples_of(series: Series, source: Source) -> pl.DataFrame:
+    """The first rows of files as text, by the columns of a source; raises IngestError for no rows."""
+    parts: list[pl.DataFrame] = []
+    for file in series.files:
+        if sum(part.height for part in parts) >= SAMPLE_ROWS:
+            break
+        chunk = next(iter(read_chunks(replace(file.probe, columns=source.columns), file.path)), None)
+        if chunk is not None and chunk.num_read:
+            parts.append(chunk.rows.head(SAMPLE_ROWS))
+    if not parts:
+        raise IngestError(f"{series.name}: a header but no rows; export it again")
+    return pl.concat(parts).head(SAMPLE_ROWS)
 
 
 def times_understood(texts: pl.Series) -> float:
@@ -92,43 +112,41 @@ def times_understood(texts: pl.Series) -> float:
     return float(share) if isinstance(share, float) else 1.0
 
 
-def _kind(
-    path: Path, header: list[str], plain: dict[str, str], found: dict[str, list[str]]
-) -> tuple[str, tuple[str, ...]]:
-    have = {name for name, columns in found.items() if columns}
-    if (
-        {"timestamp"} < have
-        and ({"order_id", "amount"} <= have or "total" in plain)
-        and "item_id" not in have
-    ):
-        raise IngestError(
-            f"{path.name}: looks like a list of orders without their items: no column names an item; its "
-            f"columns are {', '.join(header)}. Export the order lines, or write by hand a source of orders "
-            'whose constants are item_id = "order" and quantity = 1, with the total as amount'
-        )
-    nearest: tuple[int, str, list[str]] | None = None
+def _lists_orders_alone(names: Names) -> bool:
+    """Whether rows are orders with their totals, and nothing names an item."""
+    have = names.have
+    is_order = "order_id" in have or ("id" in names.plain and "source_id" in have)
+    has_total = "order_total" in have or {"order_id", "amount"} <= have
+    return is_order and has_total and "timestamp" in have and not have & {"item_id", "event"}
+
+
+def _kind(series: Series, names: Names) -> tuple[str, tuple[str, ...]]:
+    nearest: tuple[float, str, list[str]] | None = None
     for kind, needed, excluded in SIGNS:
-        have = {name for name, columns in found.items() if columns}
+        have = names.have
         key = KEY_OF.get(kind)
-        if "id" in plain and key and not found.get(key):
+        if "id" in names.plain and key and not names.found.get(key):
             have.add(key)
         if set(needed) <= have and not any(name in have for name in excluded):
             return kind, needed
         lacking = [name for name in needed if name not in have]
-        if lacking and len(lacking) < len(needed) and (nearest is None or len(lacking) < nearest[0]):
-            nearest = len(lacking), kind, lacking
+        likeness = 1 - len(lacking) / len(needed)
+        if likeness > (nearest[0] if nearest else 0) and lacking:
+            nearest = likeness, kind, lacking
     told = f"; nearest to {nearest[1]}, of which {', '.join(nearest[2])} is missing" if nearest else ""
-    raise IngestError(f"{path.name}: not recognised; its columns are {', '.join(header)}{told}")
+    if nearest and nearest[1] == "orders" and nearest[2] == ["timestamp"]:
+        told += (
+            "; name the file that says when each order was placed as well: both are joined by the order id"
+        )
+    raise IngestError(f"{series.name}: not recognised; its columns are {', '.join(series.header)}{told}")
 
 
-def _columns(
-    kind: str, needed: tuple[str, ...], plain: dict[str, str], found: dict[str, list[str]]
-) -> dict[str, str]:
+def _columns(kind: str, needed: tuple[str, ...], names: Names) -> dict[str, str]:
     columns: dict[str, str] = {}
     for name in sorted(FIELDS[kind], key=lambda n: n not in (*REQUIRED[kind], *needed, "source_id")):
-        free = [column for column in found.get(name, []) if column not in columns.values()]
-        if not free and name == KEY_OF.get(kind) and "id" in plain:
-            free = [plain["id"]]
+        free = [column for column in names.found.get(name, []) if column not in columns.values()]
+        if not free and name == KEY_OF.get(kind) and "id" in names.plain:
+            free = [names.plain["id"]]
         if free and name != "channel":
             columns[name] = free[0]
     return columns
@@ -166,13 +184,47 @@ def _lines_understood(proposal: Proposal) -> Proposal:
             f"{again:,} of {sample.height:,} rows tell a line of an order once more, at a later time: is it "
             "the same order, as of a page that was loaded again? then orders_repeat = true counts it once"
         )
-    if {"price", "amount"} & set(columns) and "currency" not in columns:
-        questions.append('no column names a currency: which is it? write currency = "…" under constants')
+    if proposal.constants.get("item_id"):
+        questions.append(
+            'no column names an item, so each order is one line of the item "order": its money is right, but '
+            "nothing can be recommended; export the order lines for that"
+        )
+    joined = proposal.joined
+    if joined is not None and "status" in joined.columns:
+        words = _statuses(joined.sample["status"])
+        if words:
+            values["status"] = words
+            unknown = sorted(v for v in _distinct(joined.sample["status"]) if v not in words)
+            questions += [f"what does the status {value!r} mean?" for value in unknown]
+        else:
+            joined.columns.pop("status")
+    constants = dict(proposal.constants)
+    if {"price", "amount"} & set(columns) and not (
+        "currency" in columns or (joined is not None and "currency" in joined.columns)
+    ):
+        _currency_asked(columns, sample, constants, questions)
     unused = [c for c in (*proposal.columns.values(), *proposal.unused) if c not in columns.values()]
     return replace(
-        proposal, columns=columns, unused=list(dict.fromkeys(unused)), values=values, flags=flags,
-        questions=questions,
+        proposal, columns=columns, constants=constants, unused=list(dict.fromkeys(unused)), values=values,
+        flags=flags, questions=questions,
     )  # fmt: skip
+
+
+def _currency_asked(
+    columns: dict[str, str], sample: pl.DataFrame, constants: dict[str, str], questions: list[str]
+) -> None:
+    """The one currency that the amounts or the names of their columns say; else it is asked."""
+    money = [name for name in ("price", "amount") if name in columns]
+    said = sorted({code for name in money for code in currency_in(columns[name], sample[name])})
+    if len(said) == 1 and len(said[0]) == 3:
+        constants["currency"] = said[0]
+    elif len(said) > 1:
+        questions.append(
+            f"amounts are written in {' and '.join(said)}, and no column names a currency: give each "
+            "a file and a source of its own, or their amounts are added up as one"
+        )
+    else:
+        questions.append('no column names a currency: which is it? write currency = "…" under constants')
 
 
 def _repeated_lines(sample: pl.DataFrame) -> int:

@@ -25,6 +25,9 @@ FOREIGN_NAMES: dict[str, str] = {
     "amount": "positionssumme gesamtpreis zeilensumme zwischensumme montant totalligne montantligne"
     " importe totallinea subtotal valortotal totaledellariga importo regeltotaal wartosc"
     " radsumma 商品金额 小计 小計 金額",
+    "order_total": "gesamtbetrag gesamtsumme bestellsumme rechnungsbetrag gesamt endbetrag montanttotal"
+    " totalcommande totalpedido importetotal totaldelpedido totale totaleordine totaal totaalbedrag"
+    " totalsumma 订单金额 实付金额 买家实际支付金额 总金额 合計金額",
     "currency": "wahrung devise monnaie moneda divisa moeda valuta waluta 币种 货币 通貨",
     "discount": "rabatt nachlass remise reduction descuento desconto sconto korting rabat"
     " 优惠金额 折扣 割引額 値引",

@@ -36,14 +36,21 @@ class Preset:
     name: str
     entries: tuple[dict[str, Any], ...]
     partners: dict[str, list[str]]
+    lists_payments: bool  # of orders, which another system has with their items
 
     def drafted(
-        self, header: Iterable[str], path: str, more: dict[str, str], others: list[Other]
+        self,
+        header: Iterable[str],
+        path: str,
+        more: dict[str, str],
+        others: list[Other],
+        *,
+        sold_elsewhere: bool,
     ) -> list[str]:
         """Lines of a sources file for a file with this header; `more` are keys for every entry.
 
         others: the files beside it, among which its partners are looked for; raises IngestError for one that
-        is not there.
+        is not there. sold_elsewhere: another file has the purchases, so these are no sales.
         """
         spelled = {_key(column): column for column in header}
         lines = [f"# {self.name}"]
@@ -53,6 +60,8 @@ class Preset:
                 for name, column in entry["columns"].items()
                 if (there := [spelled[_key(c)] for c in _list(column) if _key(c) in spelled])
             }
+            if sold_elsewhere and entry["kind"] == "events" and not entry.get("derived"):
+                entry = entry | {"values": _without_sales(entry.get("values", {}))}
             lines += _entry(entry | {"path": path} | more, columns)
             lines += [line for raw in entry.get("lookup", []) for line in self._lookup(raw, others)]
         return lines
@@ -94,11 +103,19 @@ def convention_of(header: Iterable[str]) -> Convention | None:
 @cache
 def _presets() -> tuple[tuple[tuple[str, ...], Preset], ...]:
     raws = [tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted(_FOLDER.glob("*.toml"))]
-    return tuple(
-        (tuple(signs), Preset(raw["exporter"], tuple(raw["source"]), raw.get("partners", {})))
-        for raw in raws
-        for signs in raw["signs"]
+    return tuple((tuple(signs), _preset(raw)) for raw in raws for signs in raw["signs"])
+
+
+def _preset(raw: dict[str, Any]) -> Preset:
+    return Preset(
+        raw["exporter"], tuple(raw["source"]), raw.get("partners", {}), raw.get("lists_payments", False)
     )
+
+
+def _without_sales(values: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    events = {**values.get("event", {}), "purchase": "purchase", "return": "return"}
+    sold = ("purchase", "return")
+    return values | {"event": {k: "no sale" if v in sold else v for k, v in events.items()}}
 
 
 def _key(column: str) -> str:
@@ -113,6 +130,8 @@ def _entry(entry: dict[str, Any], columns: dict[str, Any]) -> list[str]:
     lines = ["", "[[source]]"]
     for key in ("name", "kind", "path"):
         lines.append(f"{key} = {_written(entry[key])}")
+    if entry["kind"] in ("events", "orders") and "timezone" not in entry:
+        lines.append('timezone = "UTC"  # of times without an offset: check')
     for key, value in entry.items():
         if key == "carry_down":
             value = [name for name in value if name in columns]

@@ -12,7 +12,7 @@ from training.data.parquet_reader import parquet_header, read_parquet
 from training.data.sources import IngestError, Source
 from training.data.workbook import read_workbook, workbook_header
 
-__all__ = ["REFUSED_SCHEMA", "Chunk", "files_of", "format_of", "header_of", "read_chunks"]
+__all__ = ["REFUSED_SCHEMA", "Chunk", "data_files", "files_of", "format_of", "header_of", "read_chunks"]
 
 _SUFFIXES = {
     ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
@@ -25,7 +25,7 @@ def files_of(source: Source) -> list[Path]:
     """The files that a source's path names (file, folder or glob), in order; raises IngestError for none."""
     path = source.base / source.path
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.is_file() and _suffix(p) in _SUFFIXES and _is_data(p))
+        found = data_files(path)
     elif path.is_file():
         found = [path]
     else:
@@ -38,6 +38,11 @@ def files_of(source: Source) -> list[Path]:
     if not found:
         raise IngestError(f"{source.label}: no file at {path}; the path is relative to the sources file")
     return found
+
+
+def data_files(folder: Path) -> list[Path]:
+    """The files of a folder and those below it whose suffix tells a format, in order."""
+    return sorted(p for p in folder.rglob("*") if p.is_file() and _suffix(p) in _SUFFIXES and _is_data(p))
 
 
 def format_of(source: Source, path: Path) -> str:

@@ -2,75 +2,83 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from serving.pseudonym import PseudonymKey
-from training.data.aliases import ALIASES, EVENT_WORDS, plain_name
 from training.data.check import Books, check
-from training.data.detection import Proposal, probe_of, recognise, times_understood
+from training.data.detection import Proposal, recognise
+from training.data.drafting import entries, people_of, shown, told
 from training.data.ingest import ingest
-from training.data.overlaps import shared_orders
-from training.data.presets import Other, preset_of
-from training.data.readers import header_of
+from training.data.overlaps import Overlap, shared_orders
+from training.data.presets import Other, Preset, preset_of
+from training.data.readers import data_files, files_of
+from training.data.series import RawFile, Series, in_series, open_raw
 from training.data.sources import FORMAT_VERSION, IngestError, load_sources
-from training.data.tables import EVENT_TYPES
 from training.workspace import Workspace
 
-# What order lines may say of the person who ordered.
-_PERSON = (
-    "given_name", "family_name", "full_name", "email", "phone", "street", "city", "postcode", "country",
-    "state",
-)  # fmt: skip
-# Rows of one kind that tell facts about things of another.
-_TELLS = {
-    "orders": ("items", "customers"),
-    "events": ("items",),
-    "messages": ("customers",),
-    "reviews": ("customers",),
-}
+
+@dataclass(frozen=True)
+class Draft:
+    """What is said of the files, a line or more each; `is_open`: a file or a question is left to a person."""
+
+    lines: list[str]
+    is_open: bool
 
 
 @dataclass(frozen=True)
 class _Found:
-    """A file that is recognised: a proposal, or the drafted lines of a preset; what is said of it."""
+    """Files that are recognised: by a proposal or a preset, or as the orders that others are joined with."""
 
+    series: Series
     line: str
-    proposal: Proposal | None
-    drafted: list[str]
     kinds: tuple[str, ...]
+    proposal: Proposal | None = None
+    preset: Preset | None = None
+
+    @property
+    def is_log(self) -> bool:
+        """Whether sales are one of the things that the files tell."""
+        return "events" in self.kinds
 
 
-def validate(files: Sequence[Path], out: Path) -> list[str]:
-    """Write a first sources file for raw files and return lines on what was recognised and is asked.
+def validate(paths: Sequence[Path], out: Path) -> Draft:
+    """Write a first sources file for raw files or folders of them; what it cannot know is asked.
 
-    A file that is not recognised or cannot be read has its line and does not stop the others. Raises
-    IngestError when no file is recognised, or `out` exists: a file that someone has edited is not
-    overwritten. Files that tell the same orders are asked about.
+    A file that is not recognised or cannot be read has its line and does not stop the others. Of files that
+    tell the same orders one is left out, as comments. Raises IngestError when no file is recognised, or `out`
+    exists: a file that someone has edited is not overwritten.
     """
     if out.exists():
         raise IngestError(f"{out} exists; name another file with --out, or remove it")
-    lines, found, others = [], [], _headers(files, out)
-    for path in files:
-        try:
-            found.append(_look_at(path, out, others))
-            lines.append(found[-1].line)
-        except (IngestError, OSError) as error:
-            lines.append(str(error) if path.name in str(error) else f"{path.name}: {error}")
+    said: dict[Path, str] = {}
+    files = _open_all(paths, said)
+    found = _look_at_all(in_series(files, ()), out, said)
+    overlaps = _overlaps(found, out)
+    if apart := _two_exports(found, overlaps):
+        found = _look_at_all(in_series(files, apart), out, said)
+        overlaps = _overlaps(found, out)
+    lines = [line for _, line in sorted(said.items(), key=lambda pair: _place(pair[0], paths))]
     if not found:
         raise IngestError("none of the files is recognised:\n" + "\n".join(lines))
-    kinds = {kind for one in found for kind in one.kinds}
-    parts = [f"format_version = {FORMAT_VERSION}"]
-    for one in found:
-        parts += one.drafted if one.proposal is None else _entries(one.proposal, kinds, out)
+    asked, parts = _parts(found, overlaps, out)
     _write(out, parts)
-    return [*lines, *shared_orders(out)]
+    is_open = bool(asked) or len(said) > len(found)
+    return Draft([*lines, *asked], is_open)
+
+
+def check_sources(sources_file: Path) -> Draft:
+    """Read a sources file that a person has written; returns a line for each source. Raises IngestError."""
+    sources, lines = load_sources(sources_file), []
+    for source in sources:
+        files = files_of(source)
+        named = files[0].name if len(files) == 1 else f"{len(files)} files"
+        lines.append(f"{source.label}: {named}; {', '.join(source.fields)}")
+    return Draft([*lines, *(f"{o.question} their money counts twice" for o in shared_orders(sources))], False)
 
 
 def rehearse(sources_file: Path) -> tuple[Books | None, str]:
@@ -84,120 +92,160 @@ def rehearse(sources_file: Path) -> tuple[Books | None, str]:
         return check(workspace.tables), ""
 
 
+def _open_all(paths: Sequence[Path], said: dict[Path, str]) -> list[RawFile]:
+    """The files that can be opened; of the others `said` gets a line."""
+    files = []
+    named = [file for path in paths for file in (data_files(path) if path.is_dir() else [path])]
+    for path in dict.fromkeys(named):
+        if path.suffix == ".toml":
+            said[path] = f"{path.name}: a sources file; 'shopsight validate {path}' alone checks it"
+            continue
+        try:
+            files.append(open_raw(path))
+        except (IngestError, OSError) as error:
+            said[path] = _problem(path.name, error)
+    return files
+
+
+def _problem(name: str, error: Exception) -> str:
+    return str(error) if name in str(error) else f"{name}: {error}"
+
+
+def _place(path: Path, paths: Sequence[Path]) -> tuple[int, str]:
+    first = next(i for i, named in enumerate(paths) if path == named or path.is_relative_to(named))
+    return first, str(path)
+
+
+def _look_at_all(series: list[Series], out: Path, said: dict[Path, str]) -> list[_Found]:
+    """What each series is; `said` gets a line for each."""
+    found = []
+    for one in series:
+        path = one.files[0].path
+        try:
+            found.append(_look_at(one, series, out))
+            said[path] = found[-1].line
+        except (IngestError, OSError) as error:
+            said[path] = _problem(one.name, error)
+    # A file of orders that lines are joined with is no source of sales itself.
+    for lines in [one for one in found if one.proposal is not None and one.proposal.joined is not None]:
+        joined = lines.proposal.joined.orders  # type: ignore[union-attr]
+        line = f"{joined.name}: orders, read with {lines.series.name}"
+        said[joined.files[0].path] = line
+        found = [one for one in found if one.series is not joined]
+        found.append(_Found(joined, line, ()))
+    return found
+
+
+def _look_at(series: Series, others: Sequence[Series], out: Path) -> _Found:
+    """What files are; raises IngestError that says what they are not."""
+    preset = preset_of(series.header)
+    if preset is None:
+        proposal = recognise(series, others)
+        return _Found(series, told(proposal), (proposal.kind,), proposal=proposal)
+    _drafted(preset, series, others, out, sold_elsewhere=False)
+    kinds = tuple(entry["kind"] for entry in preset.entries if not entry.get("derived"))
+    line = f"{series.name}: {preset.name}; columns, statuses and amounts as this system always writes them"
+    return _Found(series, line, kinds, preset=preset)
+
+
+def _drafted(
+    preset: Preset, series: Series, others: Sequence[Series], out: Path, *, sold_elsewhere: bool
+) -> list[str]:
+    beside = [Other(shown(one.path, out), one.header, _encoding(one)) for one in others]
+    path = shown(series.path, out)
+    return preset.drafted(series.header, path, _encoding(series), beside, sold_elsewhere=sold_elsewhere)
+
+
+def _encoding(series: Series) -> dict[str, str]:
+    return {} if series.encoding is None else {"encoding": series.encoding}
+
+
+def _text(one: _Found, found: Sequence[_Found], out: Path, *, sold_elsewhere: bool = False) -> list[str]:
+    """The entries of some files."""
+    others = [other.series for other in found]
+    if one.preset is not None:
+        return _drafted(one.preset, one.series, others, out, sold_elsewhere=sold_elsewhere)
+    kinds = {kind for other in found for kind in other.kinds}
+    if one.proposal is not None:
+        return entries(one.proposal, kinds, out, sold_elsewhere=sold_elsewhere)
+    for other in found:
+        joined = other.proposal.joined if other.proposal is not None else None
+        if joined is not None and joined.orders is one.series and "customers" not in kinds:
+            return people_of(joined, other.proposal.name, out)  # type: ignore[union-attr]
+    return []
+
+
+def _overlaps(found: Sequence[_Found], out: Path) -> list[Overlap]:
+    if not found:
+        return []
+    staged = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        _stage(staged, [line for one in found for line in _text(one, found, out)])
+        return shared_orders(load_sources(staged))
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def _two_exports(found: Sequence[_Found], overlaps: Sequence[Overlap]) -> set[Path]:
+    """The files of each series of which two tell the same orders."""
+    apart: set[Path] = set()
+    for one in found:
+        paths = {file.path.resolve() for file in one.series.files}
+        if any({o.more.resolve(), o.fewer.resolve()} <= paths for o in overlaps):
+            apart |= {file.path for file in one.series.files}
+    return apart
+
+
+def _parts(found: Sequence[_Found], overlaps: Sequence[Overlap], out: Path) -> tuple[list[str], list[str]]:
+    """What is asked of several files, and the lines of the draft, in which no order is sold twice."""
+    of_file = {file.path.resolve(): one for one in found for file in one.series.files}
+    asked: list[str] = []
+    left_out: list[_Found] = []
+    no_sales: list[_Found] = []
+    for overlap in overlaps:
+        more, fewer = of_file[overlap.more.resolve()], of_file[overlap.fewer.resolve()]
+        log = fewer if fewer.is_log else more if more.is_log else None
+        if any(one in left_out or one in no_sales for one in (more, fewer)):
+            continue
+        if log is not None:
+            no_sales.append(log)
+            asked.append(
+                f"{overlap.question} The purchases of {log.series.name} are left out as no sales; if they "
+                f"are others, take that out of its values in {out.name}"
+            )
+        else:
+            left_out.append(fewer)
+            asked.append(
+                f"{overlap.question} {fewer.series.name} is left out; if its orders are others, take the "
+                f"# off its entries in {out.name}"
+            )
+    sold = [one for one in found if "orders" in one.kinds and not _pays(one) and one not in left_out]
+    for one in [one for one in found if _pays(one) and sold]:
+        left_out.append(one)
+        asked.append(
+            f"asked: {one.series.name} lists payments: are they of the orders in {sold[0].series.name}? They "
+            f"are left out; if they are of other orders, take the # off their entries in {out.name}"
+        )
+    parts = []
+    for one in found:
+        lines = _text(one, found, out, sold_elsewhere=one in no_sales)
+        parts += [f"# {line}".rstrip() for line in lines] if one in left_out else lines
+    return asked, parts
+
+
+def _pays(one: _Found) -> bool:
+    return one.preset is not None and one.preset.lists_payments
+
+
 def _write(out: Path, parts: list[str]) -> None:
     staged = out.with_name(f".{out.name}.{os.getpid()}")
-    staged.write_text("\n".join(parts) + "\n", encoding="utf-8")
     try:
+        _stage(staged, parts)
         load_sources(staged)
         staged.replace(out)
     finally:
         staged.unlink(missing_ok=True)
 
 
-def _headers(files: Sequence[Path], out: Path) -> list[Other]:
-    """The headers of the files that have one."""
-    others = []
-    for path in files:
-        try:
-            probe, encoding = probe_of(path)
-            more = {} if encoding is None else {"encoding": encoding}
-            others.append(Other(_shown(path, out), header_of(probe, path), more))
-        except (IngestError, OSError):
-            continue
-    return others
-
-
-def _look_at(path: Path, out: Path, others: list[Other]) -> _Found:
-    """What a file is; raises IngestError that says what it is not."""
-    probe, encoding = probe_of(path)
-    header = header_of(probe, path)
-    if (preset := preset_of(header)) is not None:
-        more = {} if encoding is None else {"encoding": encoding}
-        drafted = preset.drafted(header, _shown(path, out), more, others)
-        kinds = tuple(entry["kind"] for entry in preset.entries if not entry.get("derived"))
-        line = f"{path.name}: {preset.name}; columns, statuses and amounts as this system always writes them"
-        return _Found(line, None, drafted, kinds)
-    proposal = recognise(path)
-    return _Found(_told(proposal), proposal, [], (proposal.kind,))
-
-
-def _told(proposal: Proposal) -> str:
-    mapped = ", ".join(f"{ours} = {theirs}" for ours, theirs in proposal.columns.items())
-    line = f"{proposal.path.name}: {proposal.kind} of {proposal.name}; {mapped}"
-    if "timestamp" in proposal.columns and (share := times_understood(proposal.sample["timestamp"])) < 0.9:
-        line += f"; only {share:.0%} of the times were understood: set timestamp_format"
-    if proposal.encoding is not None:
-        line += f"; not UTF-8, read as {proposal.encoding}"
-    if proposal.unused:
-        line += f"; not used: {', '.join(proposal.unused)}"
-    return "\n".join([line, *(f"  asked: {question}" for question in proposal.questions)])
-
-
-def _entries(proposal: Proposal, kinds: set[str], out: Path) -> list[str]:
-    """The [[source]] of a file, and those of the facts that only order lines have."""
-    flags = list(proposal.flags)
-    if "source_id" not in proposal.columns and proposal.kind in ("events", "orders", "exposures"):
-        flags.append("anonymous = true")
-    if proposal.kind == "orders" and proposal.sample["order_id"].str.contains(r"^C\d").any():
-        flags.append('cancelled_order_prefix = "C"')
-    lines = _entry(proposal, proposal.kind, proposal.columns, flags, out)
-    if proposal.kind == "events":
-        lines += _event_words(proposal)
-    for name, words in proposal.values.items():
-        lines += [f"[source.values.{name}]", *(f"{_quoted(k)} = {_quoted(v)}" for k, v in words.items())]
-        lines += [f"# {question}" for question in proposal.questions if f"the {name} " in question]
-    plain = {plain_name(column): column for column in proposal.unused}
-    if proposal.columns.get("source_id"):  # a mail address may be the id and a fact about the person
-        column = proposal.columns["source_id"]
-        plain.setdefault(plain_name(column), column)
-    for kind, key, names in (
-        ("items", "item_id", ("title", "category_path", "brand")),
-        ("customers", "source_id", _PERSON),
-    ):
-        known = {name: [plain[a] for a in ALIASES[name] if a in plain] for name in names}
-        extra = {name: columns[0] for name, columns in known.items() if columns}
-        tells = kind in _TELLS.get(proposal.kind, ())
-        if tells and extra and kind not in kinds and key in proposal.columns:
-            extra = {key: proposal.columns[key], **extra}
-            if kind == "items":
-                extra |= {n: proposal.columns[n] for n in ("price", "currency") if n in proposal.columns}
-            lines += _entry(proposal, kind, extra, ["derived = true"], out)
-    return lines
-
-
-def _shown(path: Path, out: Path) -> str:
-    path, folder = path.resolve(), out.resolve().parent
-    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
-
-
-def _entry(proposal: Proposal, kind: str, columns: dict[str, str], flags: list[str], out: Path) -> list[str]:
-    head = [
-        "",
-        "[[source]]",
-        f"name = {_quoted(proposal.name)}",
-        f'kind = "{kind}"',
-        f"path = {_quoted(_shown(proposal.path, out))}",
-    ]
-    if proposal.encoding is not None:
-        flags = [f"encoding = {_quoted(proposal.encoding)}  # by the look of its bytes: check", *flags]
-    if kind in ("events", "orders"):
-        flags = ['timezone = "UTC"  # of times without an offset: check', *flags]
-    mapping = [f"{ours} = {_quoted(theirs)}" for ours, theirs in columns.items()]
-    return [*head, *flags, "[source.columns]", *mapping]
-
-
-def _event_words(proposal: Proposal) -> list[str]:
-    raw = proposal.sample["event"].drop_nulls().str.strip_chars().unique().sort().head(100)
-    lines = []
-    for value in raw.to_list():
-        plain = re.sub(r"[^a-z]", "", value.lower())
-        ours = next((event for event, words in EVENT_WORDS.items() if plain in words), None)
-        if ours is not None and value.lower() != ours:
-            lines.append(f'{_quoted(value)} = "{ours}"')
-        elif ours is None and value.lower() not in EVENT_TYPES:
-            lines.append(f"# {_quoted(value)} = … one of {', '.join(EVENT_TYPES)}")
-    return ["[source.values.event]", *lines] if lines else []
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+def _stage(path: Path, parts: Collection[str]) -> None:
+    path.write_text("\n".join([f"format_version = {FORMAT_VERSION}", *parts]) + "\n", encoding="utf-8")

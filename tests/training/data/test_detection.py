@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from training.data.aliases import status_of
-from training.data.detection import recognise
 from training.data.presets import convention_of, preset_of
 from training.data.sources import IngestError, Source, load_sources
 from training.data.validate import rehearse, validate
@@ -16,7 +15,7 @@ from training.data.validate import rehearse, validate
 def drafted(folder: Path, text: str, name: str = "orders.csv") -> tuple[Source, list[str]]:
     """The first source of the draft of one file, and what is said of it."""
     (folder / name).write_text(text)
-    lines = validate([folder / name], folder / "s.toml")
+    lines = validate([folder / name], folder / "s.toml").lines
     return load_sources(folder / "s.toml")[0], "\n".join(lines).splitlines()
 
 
@@ -91,7 +90,7 @@ def test_a_status_whose_word_is_not_known_is_asked_for_and_its_rows_are_set_asid
 def test_what_is_not_recognised_names_the_nearest_kind_and_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "odd.csv").write_text("customer_id,action,colour\n1,view,red\n")
     with pytest.raises(IngestError, match="nearest to events, of which timestamp is missing"):
-        recognise(tmp_path / "odd.csv")
+        validate([tmp_path / "odd.csv"], tmp_path / "s.toml")
 
 
 def test_an_ambiguous_date_is_asked_for_after_the_draft(tmp_path: Path) -> None:
@@ -157,6 +156,6 @@ def test_two_files_of_the_same_orders_are_asked_about(
         if header == english:
             rows = [row.removesuffix(",paid") for row in rows]
         (tmp_path / name).write_text("\n".join([header, *rows]))
-    lines = validate([tmp_path / "shop.csv", tmp_path / "till.csv"], tmp_path / "s.toml")
+    lines = validate([tmp_path / "shop.csv", tmp_path / "till.csv"], tmp_path / "s.toml").lines
     told = "asked: shop.csv and till.csv have 2 of 2 order ids in common, as 'A1'"
     assert [line[: len(told)] for line in lines[2:]] == ([told] if asked else [])

@@ -94,7 +94,7 @@ def test_validate_asks_where_lines_of_orders_come_again(tmp_path: Path) -> None:
     head = HEAD.replace("what", "event_type").replace("no,", "order_id,").replace("who", "user_id")
     head = head.replace("sku", "product_id").replace("qty", "quantity").replace("each", "price")
     (tmp_path / "log.csv").write_text(TWICE.replace(HEAD, head.replace("at,", "event_time,", 1)))
-    said = "\n".join(validate([tmp_path / "log.csv"], tmp_path / "s.toml"))
+    said = "\n".join(validate([tmp_path / "log.csv"], tmp_path / "s.toml").lines)
     assert "2 of 4 rows tell a line of an order once more" in said
     assert "# orders_repeat = true" in (tmp_path / "s.toml").read_text()
 

@@ -1,0 +1,127 @@
+"""validate on several files of one shop: days of one export, two exports of the same orders, joined files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from training.cli import app
+from training.data.check import Books
+from training.data.sources import load_sources
+from training.data.validate import Draft, rehearse, validate
+
+HEAD = "order_id,order_date,customer_id,sku,quantity,unit_price,currency\n"
+
+
+def lines(ids: list[str], day: str = "2025-04-13") -> str:
+    return HEAD + "".join(f"{no},{day} 10:00,c{no},s1,2,5.00,EUR\n" for no in ids)
+
+
+def drafted(folder: Path, files: dict[str, str]) -> tuple[Draft, Books]:
+    """Draft a sources file for files of a folder, and add up what it gives."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    draft = validate([folder / name for name in files], folder / "s.toml")
+    found, question = rehearse(folder / "s.toml")
+    assert found is not None, question
+    return draft, found
+
+
+def test_a_folder_of_daily_files_is_one_source(tmp_path: Path) -> None:
+    days = {f"days/orders_2025-04-{day}.csv": lines([f"A{day}"], f"2025-04-{day}") for day in range(10, 16)}
+    for name, text in days.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "days" / "notes.md").write_text("not data")
+    draft = validate([tmp_path / "days"], tmp_path / "s.toml")
+    (source,) = load_sources(tmp_path / "s.toml")
+    assert (source.path, source.name, draft.is_open) == ("days/orders_2025-04-1*.csv", "shop", False)
+    found, _ = rehearse(tmp_path / "s.toml")
+    assert found is not None and (found.orders, found.takings[0].net) == (6, 60.0)
+
+
+def test_files_that_a_pattern_cannot_tell_from_others_keep_one_id_space(tmp_path: Path) -> None:
+    (tmp_path / "orders_12.csv").write_text(lines(["A9"]))
+    _, found = drafted(tmp_path, {"orders_10.csv": lines(["A1"]), "orders_11.csv": lines(["A2"])})
+    sources = load_sources(tmp_path / "s.toml")
+    assert {(s.name, s.path) for s in sources} == {("shop", "orders_10.csv"), ("shop", "orders_11.csv")}
+    assert found.orders == 2
+
+
+@pytest.mark.parametrize(
+    ("other", "is_open", "net"),
+    [
+        (lines(["A1", "A2", "A3"]), True, 30.0),  # a later export with the same columns
+        (lines(["#A1", "#A2"]).replace("sku", "product"), True, 30.0),  # other columns, fewer orders
+        (lines(["A1", "A2", "A3"], "2023-01-02"), False, 60.0),  # numbers that another year had as well
+        (lines(["A3", "A4", "A5"]), False, 50.0),  # an order over midnight, the same in both
+    ],
+)
+def test_orders_that_two_files_tell_are_counted_once(
+    tmp_path: Path, other: str, is_open: bool, net: float
+) -> None:
+    draft, found = drafted(tmp_path, {"shop.csv": lines(["A1", "A2", "A3"]), "till.csv": other})
+    assert draft.is_open is is_open
+    assert [line.startswith("asked: ") for line in draft.lines].count(True) == is_open
+    assert found.takings[0].net == net
+    if is_open:
+        assert '# path = "' in (tmp_path / "s.toml").read_text()
+
+
+def test_purchases_of_a_log_whose_orders_another_file_has_are_no_sales(tmp_path: Path) -> None:
+    log = "event,time,user_id,product_id,order_id,price,currency\n"
+    log += "view,2025-04-13 09:00,v1,s1,,,\npurchase,2025-04-13 10:00,v1,s1,A1,5.00,EUR\n"
+    draft, found = drafted(tmp_path, {"orders.csv": lines(["A1"]), "web.csv": log})
+    assert draft.is_open and "left out as no sales" in draft.lines[-1]
+    assert (found.takings[0].net, found.events["view"], found.set_aside) == (10.0, 1, {"no_sale": 1})
+
+
+ITEMS = "order_id,product_id,qty,unit_price\n1,s1,2,5.00\n1,s2,1,3.00\n2,s1,1,5.00\n"
+
+
+@pytest.mark.parametrize(
+    "orders",
+    [
+        "id,created_at,customer_id,status,currency,email\n"
+        "1,2025-04-13 10:00,c1,paid,EUR,a@x.example\n2,2025-04-14 10:00,c2,cancelled,EUR,b@x.example\n",
+        "Status;Total;Order No;Order Date;Customer ID;Currency;Email\n"
+        "paid;13,00;1;2025-04-13 10:00;c1;EUR;a@x.example\n"
+        "cancelled;5,00;2;2025-04-14 10:00;c2;EUR;b@x.example\n",
+    ],
+)
+def test_order_lines_are_joined_with_the_file_of_their_orders(tmp_path: Path, orders: str) -> None:
+    draft, found = drafted(tmp_path, {"orders.csv": orders, "order_items.csv": ITEMS})
+    assert draft.lines[0] == "orders.csv: orders, read with order_items.csv" and not draft.is_open
+    assert (found.takings[0].currency, found.takings[0].net) == ("EUR", 13.0)
+    assert (found.orders, found.buyers, found.set_aside) == (1, 1, {"no_sale": 1})
+
+
+def test_order_lines_without_the_file_of_their_orders_say_what_they_need(tmp_path: Path) -> None:
+    (tmp_path / "order_items.csv").write_text(ITEMS)
+    with pytest.raises(ValueError, match=r"timestamp is missing; name the file that says when"):
+        validate([tmp_path / "order_items.csv"], tmp_path / "s.toml")
+
+
+def test_the_verb_exits_1_for_what_is_open_and_checks_a_sources_file(tmp_path: Path) -> None:
+    (tmp_path / "shop.csv").write_text(lines(["A1", "A2"]))
+    (tmp_path / "till.csv").write_text(lines(["A1"]).replace("sku", "product"))
+    (tmp_path / "odd.csv").write_text("a,b\n1,2\n")
+    out, runner = tmp_path / "s.toml", CliRunner()
+
+    def said(*names: str) -> tuple[int, str]:
+        result = runner.invoke(app, ["validate", *(str(tmp_path / n) for n in names), "--out", str(out)])
+        return result.exit_code, result.output
+
+    for names, code in ((("shop.csv",), 0), (("shop.csv", "odd.csv"), 1), (("shop.csv", "till.csv"), 1)):
+        out.unlink(missing_ok=True)
+        assert said(*names)[0] == code, names
+    code, text = said("s.toml")  # as it was drafted, the second export left out
+    assert code == 0 and "revenue    20.00 EUR" in text and "nothing was written" in text
+    out.write_text(out.read_text().replace("\n# ", "\n"))  # a person says that they are other orders
+    code, text = said("s.toml")
+    assert code == 0 and "revenue    30.00 EUR" in text and "their money counts twice" in text
+    out.write_text(out.read_text().replace("shop.csv", "gone.csv"))
+    assert said("s.toml")[0] == 1  # names no file
