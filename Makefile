@@ -12,7 +12,7 @@ demo: install  ## make a shop, learn from it, serve it from a real Triton, compa
 	$(BIN)/shopsight demo $(ARGS)
 
 test: install lint  ## everything that protects the project
-	$(BIN)/pytest --numprocesses=$(JOBS) --dist=loadgroup $(ARGS)
+	$(BIN)/pytest --numprocesses=$(JOBS) --no-loadscope-reorder $(ARGS)
 
 lint: install
 	$(BIN)/ruff format --check .

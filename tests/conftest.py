@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
-_HERE = Path(__file__).parent
-# Folders whose tests share one costly fixture of the session: a Ray cluster, a shop that went the whole way.
-_TOGETHER = ("training/jobs", "whole_way")
+# Folders whose tests share one costly fixture: a Ray cluster, a shop that went the whole way.
+_TOGETHER = ("tests/training/jobs", "tests/whole_way")
+
+
+class _ByGroup(LoadScopeScheduling):
+    """Keeps a group in one process. The groups that pytest-xdist reads from markers are lost in pytest 9.2."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Share out groups and no single tests."""
+    return _ByGroup(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test the group that one process runs; the groups that take longest come first."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: _group(item) not in _TOGETHER)
+    """Put the groups that take longest first: one of them at the end would leave a core idle."""
+    items.sort(key=lambda item: group_of(item.nodeid) not in _TOGETHER)
 
 
-def _group(item: pytest.Item) -> str:
-    file = item.path.relative_to(_HERE).as_posix()
+def group_of(nodeid: str) -> str:
+    """The name of the tests that run in one process: a file, or a folder that shares a fixture."""
+    file = nodeid.partition("::")[0]
     return next((folder for folder in _TOGETHER if file.startswith(f"{folder}/")), file)

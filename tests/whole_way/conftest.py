@@ -1,4 +1,4 @@
-"""The command line as a user runs it, and one small shop that went the whole way for a session's tests."""
+"""The command line as a user runs it, and one small shop that went the whole way for the folder's tests."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class ServedShop:
     command: Command
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def served_shop(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedShop]:
     """A synthetic shop of 600 people, ingested, learned, exported, published and served."""
     folder = tmp_path_factory.mktemp("shop")

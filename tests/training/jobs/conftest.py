@@ -14,7 +14,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[RayCluster]:
     """A head node of four logical CPUs, dashboard on loopback, token authentication."""
     started = start_cluster(num_cpus=4)
