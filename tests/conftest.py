@@ -11,7 +11,7 @@ _TOGETHER = ("tests/training/jobs", "tests/whole_way")
 
 
 class _ByGroup(LoadScopeScheduling):
-    """Keeps a group in one process. The groups that pytest-xdist reads from markers are lost in pytest 9.2."""
+    """Keeps a group in one process; pytest 9.2 loses the groups that pytest-xdist 3.8 reads from markers."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
