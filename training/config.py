@@ -60,6 +60,8 @@ def _apply(config: Config, values: Mapping[str, Any], *, where: str) -> Config:
     hints = get_type_hints(type(config))
     changes: dict[str, Any] = {}
     for key, value in values.items():
+        if moved := getattr(type(config), "MOVED", {}).get(key):
+            raise ConfigError(f"{where}: '{key}' is no setting of {type(config).__name__} any more; {moved}")
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else f"; known keys: {', '.join(sorted(known))}"

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from training.artifacts.snapshots import read_snapshot
+from training.data.goods import fee_ids
 from training.data.money import NO_CURRENCY, line_total, totals
 from training.data.tables import scan_table
 
@@ -18,7 +19,10 @@ COMPARE = "hold these against the shop's own books before anything is learned fr
 
 @dataclass(frozen=True)
 class Takings:
-    """Sales in one currency; `returned` is taken off in `net`. median_basket: of orders, after discounts."""
+    """Sales in one currency; `returned` is taken off in `net`. median_basket: of orders, after discounts.
+
+    fees: what of `net` was for no goods: postage, fees, gift cards, less discounts that are lines.
+    """
 
     currency: str | None
     orders: int
@@ -26,6 +30,7 @@ class Takings:
     returned: float
     net: float
     median_basket: float | None
+    fees: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,8 @@ class Books:
                 f"revenue    {one.net:,.2f} {name} ({one.sold:,.2f} sold in {one.orders:,} orders, "
                 f"{one.returned:,.2f} returned{basket})"
             )
+            if one.fees:
+                told.append(f"           {one.fees:,.2f} {name} of it for no goods: postage, fees, discounts")
         return [*told, COMPARE]
 
 
@@ -103,18 +110,22 @@ def check(tables: Path) -> Books:
         buyers=buyers,
         first=first,
         last=last,
-        takings=_takings(events),
+        takings=_takings(events, fee_ids(scan_table(tables, "items").collect())),
         notes=tuple(report.get("notes", ())),
         unread=tuple(report.get("unread", ())),
     )
 
 
-def _takings(events: pl.LazyFrame) -> tuple[Takings, ...]:
+def _takings(events: pl.LazyFrame, fees: pl.Series) -> tuple[Takings, ...]:
     orders = events.filter(pl.col("event") == "purchase", pl.col("order_id").is_not_null())
     orders = orders.filter(pl.col("price").is_not_null())
     baskets = orders.group_by("currency", "order_id").agg(line_total().sum().alias("basket"))
     usual = baskets.group_by("currency").agg(pl.len().alias("orders"), pl.col("basket").median())
     table = totals(events).join(usual.collect(), on="currency", how="left", nulls_equal=True)
+    of_fees = totals(events.filter(pl.col("item_id").is_in(fees.implode()))).select("currency", fees="net")
+    table = table.join(of_fees, on="currency", how="left", nulls_equal=True)
     table = table.sort("num_lines", "currency", descending=[True, False], nulls_last=True)
-    rows = table.select("currency", "orders", "sold", "returned", "net", "basket").iter_rows()
+    rows = table.select(
+        "currency", "orders", "sold", "returned", "net", "basket", pl.col("fees").fill_null(0.0)
+    ).iter_rows()
     return tuple(Takings(name, count or 0, *amounts) for name, count, *amounts in rows)

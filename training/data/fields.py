@@ -28,6 +28,7 @@ TYPES: dict[str, pl.DataType] = {
     "rank": pl.Int32(),
     "propensity": pl.Float64(),
     "allowed": pl.Boolean(),
+    "goods": pl.Boolean(),
 }
 # What order lines tell of their whole order, kept beside the rows until the order is settled.
 ORDER_TYPES: dict[str, pl.DataType] = {

@@ -25,6 +25,7 @@ from training.data.customers import ACTIVE, active_times, customers_table
 from training.data.events import directory, events_table, exposures_table
 from training.data.extent import Extent
 from training.data.forgetting import Gone
+from training.data.goods import StatedGoods, fee_ids, marked
 from training.data.identity import Resolution, resolve
 from training.data.identity_config import IdentityConfig, load_identity_config
 from training.data.identity_review import JOINS_FILE, read_rules, write_private
@@ -37,7 +38,14 @@ from training.data.quality import counts_of, find_flags, write_quality
 from training.data.quarantine import REASONS, named, relative_name, write_quarantine
 from training.data.quarantine import SCHEMA as QUARANTINE
 from training.data.readers import files_of
-from training.data.sources import IngestError, Source, consent_defaults, load_currencies, load_sources
+from training.data.sources import (
+    IngestError,
+    Source,
+    consent_defaults,
+    load_currencies,
+    load_goods,
+    load_sources,
+)
 from training.data.tables import SCHEMAS, SnapshotWriter, read_table
 from training.report.linkage import linkage_row, write_linkage_report
 from training.workspace import Workspace
@@ -156,9 +164,9 @@ def _ingest(
     forgotten = Forgotten.read(workspace.root)
     intake = Intake(workspace.intake, Gone(forgotten, key) if forgotten.tombstones else None)
     config, defaults = load_identity_config(sources_file), consent_defaults(sources_file)
-    currencies = load_currencies(sources_file)
+    currencies, stated = load_currencies(sources_file), load_goods(sources_file)
     rules = read_rules(workspace.root, key)
-    inputs = _inputs(sources, intake, config, defaults, currencies, key, rules.to_dicts())
+    inputs = _inputs(sources, intake, config, defaults, currencies, stated, key, rules.to_dicts())
     if (report := _unchanged(workspace, inputs)) is not None:
         show(f"nothing changed in {len(report.files)} files since the last run")
         return replace(report, seconds=clock.total(), rows_per_second=0.0, stages={}, unchanged=True)
@@ -168,6 +176,7 @@ def _ingest(
         show(note)
     refuse_duplicates(loaded)
     items = items_table([part for part in loaded if part.source.kind == "items"])
+    items, said_of_items = marked(items, _items_of_events(loaded, intake.engine), stated)
     # Order lines that tell titles list what was bought, not what there is: they refuse nothing.
     listed = any(part.source.kind == "items" and not part.source.derived for part in loaded)
     known_items = items["item_id"] if listed else None
@@ -208,7 +217,7 @@ def _ingest(
         snapshot_sha256=writer.sha256(),
         flagged=quality["flagged"],
         clocks=quality["clocks"],
-        notes=(*notes, *doubts, *_notes(loaded, files)),
+        notes=(*notes, *said_of_items, *doubts, *_notes(loaded, files)),
         unread=tuple(found.unread),
     )
     for note in report.notes:
@@ -286,17 +295,17 @@ def _inputs(
     config: IdentityConfig,
     defaults: dict[str, bool],
     currencies: Currencies,
+    stated: StatedGoods,
     key: PseudonymKey,
     rules: list[dict[str, Any]],
 ) -> str:
     """A hash of all that the tables follow from: files and how they are read, people, reviews, key, code."""
     usual = Convention()
     files = [[relative_name(s, path), intake.key(s, path, usual)] for s in sources for path in files_of(s)]
-    code = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py"))]
-    parts = [
-        json.dumps([files, asdict(config), defaults, currencies.as_dict(), key.key_id, rules]).encode(),
-        *code,
-    ]
+    rules_of_code = (p for p in sorted(Path(__file__).parent.rglob("*")) if p.suffix in (".py", ".toml"))
+    code = [path.read_bytes() for path in rules_of_code]
+    told = [files, asdict(config), defaults, currencies.as_dict(), asdict(stated), key.key_id, rules]
+    parts = [json.dumps(told).encode(), *code]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
@@ -349,7 +358,7 @@ def _write(
     writer.add("labels", labels_table(loaded))
     writer.add("answers", answers_table(loaded, key))
     writer.add("consents", consents_table(loaded, who, defaults))
-    flags, found_clocks = find_flags(writer.paths("events"), messages, engine)
+    flags, found_clocks = find_flags(writer.paths("events"), messages, fee_ids(items), engine)
     writer.add("flags", flags)
     return pl.concat(refused), {"flagged": counts_of(flags), "clocks": found_clocks}
 
@@ -377,6 +386,14 @@ def _seen_ids(loaded: list[Loaded]) -> pl.DataFrame:
     schema = {"source": pl.String, "source_id": pl.String, "first_seen": SCHEMAS["events"]["timestamp"]}
     parts = [pl.DataFrame(schema=schema), *(part.ids().select(list(schema)) for part in loaded)]
     return pl.concat(parts).group_by("source", "source_id").agg(pl.col("first_seen").min())
+
+
+def _items_of_events(loaded: list[Loaded], engine: Any) -> pl.Series:
+    """Every item that an event names, once."""
+    parts = [part.scan() for part in loaded if part.source.kind in ("events", "orders")]
+    parts = [part.select("item_id") for part in parts if "item_id" in part.collect_schema().names()]
+    ids = pl.concat([pl.LazyFrame(schema={"item_id": pl.String}), *parts]).unique().sort("item_id")
+    return ids.collect(engine=engine)["item_id"]
 
 
 def _previous_identities(workspace: Workspace) -> pl.DataFrame:

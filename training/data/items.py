@@ -9,11 +9,13 @@ from training.data.money import is_in
 from training.data.tables import SCHEMAS
 
 _MONEY = ("price", "cost")
-_TEXTS = ("title", "category_path", "brand", "attributes", "image_path")
+_USUAL = ("title", "category_path", "brand", "attributes", "image_path", "goods")
 
 
 def items_table(loaded: list[Loaded]) -> pl.DataFrame:
     """Fold every items source into one row an item: the most frequent text, the median price above zero.
+
+    `goods` is what the files say, null where they say nothing (training/data/goods.py).
 
     What a list of items says goes before what other files tell of items in passing.
     """
@@ -39,7 +41,7 @@ def _folded(loaded: list[Loaded]) -> pl.DataFrame:
     for name in _MONEY:
         if name in present:
             items = items.join(_medians(rows, name), on="item_id", how="left")
-    for name in _TEXTS:
+    for name in _USUAL:
         if name in present:
             items = items.join(mode(rows, "item_id", name), on="item_id", how="left")
     missing = [pl.lit(None, dtype=t).alias(n) for n, t in SCHEMAS["items"].items() if n not in items.columns]

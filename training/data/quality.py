@@ -26,19 +26,22 @@ RULES = (
 
 
 def find_flags(
-    parts: list[Path], messages: pl.DataFrame, engine: Any
+    parts: list[Path], messages: pl.DataFrame, fees: pl.Series, engine: Any
 ) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """Look at the written parts of the events table and at the messages; returns flags and clocks.
+
+    fees: items that are no goods, whose prices and quantities vary as they please.
 
     No more than one part, and the lines that a rule needs, are in memory at a time.
     """
     events = pl.scan_parquet(parts)
     counts = hourly(events, engine)
+    lines = events.filter(~pl.col("item_id").is_in(fees.implode()))
     found = [pl.DataFrame(schema=SCHEMAS["flags"])]
     columns = ["customer_id", "channel", "timestamp", "item_id", "event", "price", "quantity", "order_id"]
     columns += ["line_id", "session_id", "event_id"]
     found += [near_duplicate_events(pl.read_parquet(part, columns=columns)) for part in parts]
-    found += [near_duplicate_texts(messages), matched_returns(events, engine), outliers(events, engine)]
+    found += [near_duplicate_texts(messages), matched_returns(events, engine), outliers(lines, engine)]
     found.append(
         events.filter(implausible(counts))
         .select(

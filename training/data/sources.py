@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from training.data.goods import StatedGoods
 from training.data.money import Currencies
 from training.data.tables import PURPOSES
 
@@ -28,7 +29,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
         "customers": "source_id also_id given_name family_name full_name email phone loyalty_number"
         " birth_date street city postcode country state gov_id registered_at",
         "items": "item_id title category_path brand price currency cost attributes image_path available_from"
-        " available_to",
+        " available_to goods",
         "reviews": "source_id message_id item_id rating text timestamp channel language intent sentiment"
         " split",
         "messages": "source_id message_id item_id text timestamp channel language intent sentiment split",
@@ -232,6 +233,22 @@ def load_currencies(path: Path) -> Currencies:
     )
 
 
+def load_goods(path: Path) -> StatedGoods:
+    """Return what `[goods]` says of items; raises IngestError naming the key."""
+    raw = _document(path).get("goods", {})
+    if not isinstance(raw, dict):
+        raise IngestError(f"{path}: goods is {raw!r}, expected a table with goods and not_goods")
+    _known(raw, ("goods", "not_goods"), f"{path}: goods")
+    for key, ids in raw.items():
+        if not isinstance(ids, list) or not all(isinstance(item, str) and item.strip() for item in ids):
+            raise IngestError(f'{path}: goods.{key} is {ids!r}, expected a list of item ids, as in ["POST"]')
+    stated = StatedGoods(*(tuple(raw.get(key, ())) for key in ("goods", "not_goods")))
+    for item in stated.goods:
+        if item in stated.not_goods:
+            raise IngestError(f'{path}: goods.goods and goods.not_goods both name "{item}"; take one out')
+    return stated
+
+
 def _document(path: Path) -> dict[str, Any]:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -243,7 +260,7 @@ def _document(path: Path) -> dict[str, Any]:
         raise IngestError(f"{path}: not valid TOML: {error}") from error
     except OSError as error:
         raise IngestError(f"{path}: cannot be read ({error.strerror})") from error
-    _known(raw, ("format_version", "consent_default", "currency", "identity", "source"), f"{path}")
+    _known(raw, ("format_version", "consent_default", "currency", "goods", "identity", "source"), f"{path}")
     if raw.get("format_version") != FORMAT_VERSION:
         raise IngestError(
             f"{path}: format_version is {raw.get('format_version')}, this release reads {FORMAT_VERSION}; "

@@ -95,6 +95,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "image_path": pl.String,
         "available_from": _UTC,
         "available_to": _UTC,
+        "goods": pl.Boolean,  # false: postage, a fee, a discount … (training/data/goods.py)
     },
     "messages": {
         "message_id": pl.String,
@@ -165,7 +166,13 @@ def _scan(tables: Path, manifest: Manifest, name: str, forgotten: bool) -> pl.La
     entry = manifest["tables"].get(name)
     if entry is None or not entry["files"]:
         return pl.LazyFrame(schema=SCHEMAS[name])
-    rows = pl.scan_parquet([tables / f["path"] for f in entry["files"]])
+    parts = [tables / f["path"] for f in entry["files"]]
+    if lacking := [c for c in SCHEMAS[name] if c not in pl.read_parquet_schema(parts[0])]:
+        raise TablesError(
+            f"{tables}: the table {name} has no column {', '.join(lacking)}: an earlier release wrote it; "
+            "run 'shopsight ingest SOURCES.toml', which makes the tables anew"
+        )
+    rows = pl.scan_parquet(parts)
     gone = set() if forgotten else Forgotten.read(tables.parent).customer_ids
     if gone and "customer_id" in SCHEMAS[name]:  # a restored backup of the tables brings nobody back
         rows = rows.filter(~pl.col("customer_id").is_in(sorted(gone)).fill_null(False))

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
+from training.data.goods import of_goods
 from training.data.tables import scan_table
 from training.workspace import Workspace
 
@@ -90,15 +91,17 @@ def analyse(
 
     A customer belongs to the arm of their exposures and has converted with an `event` (in `channel`, where
     one is named) at or after the first exposure, within `window_days` of it where given. Customers count
-    once, whatever they saw, because the assignment is theirs. `planned` has the arms' planned shares; equal
-    ones are assumed. The control is the arm "control", else the first by name. Raises ExperimentError.
+    once, whatever they saw, because the assignment is theirs. Lines that are no goods convert nobody.
+    `planned` has the arms' planned shares; equal ones are assumed. The control is the arm "control", else the
+    first by name. Raises ExperimentError.
     """
     exposures = scan_table(workspace.tables, "exposures")
     chosen = _named(exposures, name)
     shown = exposures.filter(pl.col("experiment") == chosen).collect()
     by_customer = _by_customer(shown)
     single = by_customer.filter(pl.col("num_arms") == 1)
-    converted = _converted(scan_table(workspace.tables, "events"), single, event, channel, window_days)
+    events = of_goods(scan_table(workspace.tables, "events"), scan_table(workspace.tables, "items"))
+    converted = _converted(events, single, event, channel, window_days)
     counts = _counts(single.with_columns(converted=pl.col("customer_id").is_in(converted.to_list())))
     if len(counts) < 2:
         raise ExperimentError(

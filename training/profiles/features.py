@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kernels.backend import polars_engine
+from training.data.goods import of_goods
 from training.data.money import events_in_main
 from training.data.period import after, dated_events, period
 from training.data.tables import scan_table
@@ -40,6 +41,11 @@ class Tables:
     messages: pl.LazyFrame
     read_messages: pl.LazyFrame | None = None
 
+    @property
+    def of_goods(self) -> pl.LazyFrame:
+        """The events without lines that are no goods: those count as money, and as nothing else."""
+        return of_goods(self.events, self.items)
+
     @staticmethod
     def of(workspace: Workspace, read_messages: pl.DataFrame | None = None) -> Tables:
         """Scan the tables of a workspace, without the rows of customers who forbid profiling."""
@@ -56,7 +62,7 @@ def fit_spec(tables: Tables, *, as_of: datetime, config: ProfilesConfig) -> Feat
     Money of other currencies than the most frequent one is left out of the money features rather than added
     up with it.
     """
-    known = customer_events(tables.events, as_of)
+    known = customer_events(tables.of_goods, as_of)
     category = tables.items.select("item_id", top_level().alias("category"))
     by_item = known.select("item_id").join(category, on="item_id", how="left")
     channels = _most_frequent(known, "channel", config.max_channels)
@@ -129,12 +135,13 @@ def end_of_data(workspace: Workspace) -> datetime:
 
 def _measured(tables: Tables, spec: FeatureSpec, as_of: datetime) -> list[pl.LazyFrame]:
     rows = measures.described_events(
-        tables.events, tables.items, as_of=as_of, currency=spec.currency, categories=spec.categories
+        tables.of_goods, tables.items, as_of=as_of, currency=spec.currency, categories=spec.categories
     )
     half_lives = spec.half_lives_days
     return [
         measures.activity(rows, half_lives_days=half_lives, channels=spec.channels),
         measures.purchases(rows, half_lives_days=half_lives),
+        measures.spending(tables.events, as_of=as_of, currency=spec.currency),
         measures.tastes(rows, categories=spec.categories),
         rhythm.orders(rows),
         rhythm.visits(rows),

@@ -49,6 +49,23 @@ def described_events(
     of the item's other lines that had a discount. An item's price is the mean that events before `as_of`
     show: the catalogue's is today's, and would leak. Prices in other currencies than `currency` are missing.
     """
+    known = _paid(events, as_of, currency)
+    others = pl.col("item_lines") - 1
+    usual = (pl.col("item_discounted") - pl.col("discounted").cast(pl.Int64)) / others
+    return known.join(_item_facts(known, items, categories), on="item_id", how="left").with_columns(
+        category=pl.col("category").fill_null(OTHER),
+        usual_discount=pl.when(_BOUGHT & (others > 0)).then(usual),
+    )
+
+
+def spending(events: pl.LazyFrame, *, as_of: datetime, currency: str | None) -> pl.LazyFrame:
+    """What customers paid for all that they bought, postage and fees among it."""
+    bought = _paid(events, as_of, currency).filter(_BOUGHT)
+    return bought.group_by(KEY).agg(pl.col("amount").sum().alias("monetary_total"))
+
+
+def _paid(events: pl.LazyFrame, as_of: datetime, currency: str | None) -> pl.LazyFrame:
+    """Events before `as_of` with the age and the money of each."""
     price = pl.col("price").cast(pl.Float64)
     known = customer_events(events, as_of).select(
         KEY, "item_id", "event", "channel", "timestamp", "session_id", "order_id", "rating",
@@ -58,18 +75,12 @@ def described_events(
         age_days=(pl.lit(as_of) - pl.col("timestamp")).dt.total_seconds() / 86_400,
     )  # fmt: skip
     gross = pl.col("price") * pl.col("quantity")
-    known = known.with_columns(
+    return known.with_columns(
         saved=pl.when(_BOUGHT & gross.is_not_null()).then(
             pl.min_horizontal(pl.col("discount").clip(lower_bound=0.0), gross)
         ),
         discounted=_BOUGHT & (pl.col("discount") > 0),
     ).with_columns(amount=gross - pl.col("saved").fill_null(0.0))
-    others = pl.col("item_lines") - 1
-    usual = (pl.col("item_discounted") - pl.col("discounted").cast(pl.Int64)) / others
-    return known.join(_item_facts(known, items, categories), on="item_id", how="left").with_columns(
-        category=pl.col("category").fill_null(OTHER),
-        usual_discount=pl.when(_BOUGHT & (others > 0)).then(usual),
-    )
 
 
 def _item_facts(known: pl.LazyFrame, items: pl.LazyFrame, categories: Sequence[str]) -> pl.LazyFrame:
@@ -117,7 +128,7 @@ def activity(
 
 
 def purchases(events: pl.LazyFrame, *, half_lives_days: Sequence[float]) -> pl.LazyFrame:
-    """Recency, frequency and money of purchases, and what prices and discounts do to them."""
+    """Recency and number of purchases, and what prices and discounts do to them."""
     age = pl.col("age_days")
     # Against what is usual of the item: thirty litres of fuel are not many pieces.
     cut, quantity = pl.col("discounted"), pl.col("quantity") / pl.col("item_pieces")
@@ -126,7 +137,6 @@ def purchases(events: pl.LazyFrame, *, half_lives_days: Sequence[float]) -> pl.L
         .group_by(KEY)
         .agg(
             age.min().alias("recency_days"),
-            pl.col("amount").sum().alias("monetary_total"),
             pl.len().alias("num_purchases"),
             *[_decay(age, days).sum().alias(recent("recent_purchases", days)) for days in half_lives_days],
             cut.mean().alias("discount_share"),

@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from training.data.goods import of_goods
 from training.data.tables import scan_table
 from training.privacy.consent import PERSONALISATION, forbidden, permitted
 from training.recommend import interactions, split
@@ -32,7 +33,7 @@ class Shop:
     def events(self) -> pl.LazyFrame:
         """The events with customer and item, in memory: several matrices are made of them.
 
-        What customers did who forbid personalisation is not among them.
+        What customers did who forbid personalisation is not among them, nor are lines that are no goods.
         """
         columns = ("event_id", "customer_id", "item_id", "event", "timestamp", "rating")
         tied = permitted(self.workspace, "events", PERSONALISATION).filter(
@@ -40,12 +41,13 @@ class Shop:
             pl.col("item_id").is_not_null(),
             pl.col("event").is_in(_KINDS),
         )
-        return tied.select(columns).collect().lazy()
+        every = scan_table(self.workspace.tables, "items")
+        return of_goods(tied.select(columns), every).collect().lazy()
 
     @cached_property
     def items(self) -> pl.LazyFrame:
-        """The items table."""
-        return scan_table(self.workspace.tables, "items")
+        """The items table without what is no good: nobody is recommended postage."""
+        return scan_table(self.workspace.tables, "items").filter(pl.col("goods").fill_null(True))
 
     @cached_property
     def known(self) -> Catalogue:

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from training.artifacts.trained_state import is_trained, saved_metrics
+from training.data.goods import of_goods
 from training.data.money import events_in_main, in_words, is_in, line_total, main_currency, totals
 from training.data.period import period
 from training.data.tables import scan_table
@@ -47,7 +48,10 @@ def customer_cards(workspace: Workspace) -> list[dict[str, str]]:
 
 
 def sales(workspace: Workspace) -> dict[str, Any]:
-    """Return revenue over time and per category, and the best sellers, in the currency of most sales."""
+    """Return revenue over time and per category, and the best sellers, in the currency of most sales.
+
+    Lines that are no goods count in the revenue over time, and are neither a category nor a best seller.
+    """
     sold = events_in_main(workspace.tables).filter(pl.col("event").is_in(["purchase", "return"]))
     days = period(sold)
     if days is None:
@@ -69,7 +73,8 @@ def sales(workspace: Workspace) -> dict[str, Any]:
     if weeks.height < 2:
         return {"revenue_plot": "", "category_plot": "", "best_sellers": [], "left_out": ""}
     items = scan_table(workspace.tables, "items")
-    named = signed.join(items.select("item_id", "title", "category_path"), on="item_id", how="left")
+    named = of_goods(signed, items)
+    named = named.join(items.select("item_id", "title", "category_path"), on="item_id", how="left")
     # The first and the last week are rarely whole.
     whole = weeks.slice(1, weeks.height - 2) if weeks.height > 4 else weeks
     unit = f"revenue in {main}" if main else "revenue"

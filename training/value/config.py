@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from training.plain_settings import take_plain_values
 
@@ -15,17 +16,18 @@ class ValueConfig:
     horizon_days: how far ahead purchases, value and churn are told; churn is no purchase in so many days.
     interval: probability with which spending falls between value_low and value_high.
     discount_rate: a year's; 0.1 counts a purchase a year from now as about nine tenths of one today.
-    rates: other currencies in the shop's most frequent one, as "USD=0.92"; without a rate their purchases
-        count, but not their money.
     mood_days: how far back messages count whose tone moves the probability of churn, 0 for none; how much,
         the calibration learns.
     num_bootstraps: resamples of customers behind the intervals of figures.
     """
 
+    MOVED: ClassVar[Mapping[str, str]] = {
+        "rates": "exchange rates stand in one place, [currency.rates] of the sources file: write them there "
+        "and run 'shopsight ingest' again"
+    }
     horizon_days: int = 90
     interval: float = 0.8
     discount_rate: float = 0.0
-    rates: tuple[str, ...] = ()
     mood_days: float = 60.0
     num_bootstraps: int = 200
     seed: int = 0
@@ -42,20 +44,3 @@ class ValueConfig:
             raise ValueError(f"mood_days is {self.mood_days}; it must be from 0 up")
         if self.num_bootstraps < 1:
             raise ValueError(f"num_bootstraps is {self.num_bootstraps}; it must be at least 1")
-        list(_rates(self.rates))
-
-    def rate_of(self) -> dict[str, float]:
-        """Return the rates by currency."""
-        return dict(_rates(self.rates))
-
-
-def _rates(texts: tuple[str, ...]) -> Iterator[tuple[str, float]]:
-    for text in texts:
-        name, _, rate = str(text).partition("=")
-        try:
-            value = float(rate)
-        except ValueError:
-            value = 0.0
-        if not name.strip() or not 0 < value < float("inf"):
-            raise ValueError(f"rates has '{text}'; write a currency and its rate above 0, as in USD=0.92")
-        yield name.strip(), value

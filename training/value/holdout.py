@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
@@ -68,20 +69,21 @@ def foretell(
     config: ValueConfig,
     calibration: Calibration | None = None,
     moods: Moods = UNHEARD,
+    fees: Sequence[str] = (),
 ) -> Foretold | None:
     """Forecast as of `windows_back` horizons before the last midnight, and look what the next one brought.
 
-    known: the histories as of the end; moods: what customers sounded like. None where the shop was not yet
-    selling for a horizon at that time.
+    known: the histories as of the end; moods: what customers sounded like; fees: items that are no
+    goods. None where the shop was not yet selling for a horizon at that time.
     """
     horizon = timedelta(days=config.horizon_days)
     cut = datetime.combine(known.as_of.date(), time(tzinfo=UTC)) - windows_back * horizon
     oldest = timedelta(days=int(known.table["T"].max() or 0))  # type: ignore[arg-type]
     if datetime.combine(known.as_of.date(), time(tzinfo=UTC)) - oldest > cut - horizon:
         return None
-    then = moods.on(histories(events, cut, config.rate_of()))
+    then = moods.on(histories(events, cut, fees))
     model = replace(fit(then), calibration=calibration or Calibration())
-    happened = purchases_between(events, cut, cut + horizon, config.rate_of())
+    happened = purchases_between(events, cut, cut + horizon, fees)
     told = model.forecast(then, config).join(happened, on="customer_id", how="left", maintain_order="left")
     return Foretold(cut, told.with_columns(pl.col("num_purchases", "spend").fill_null(0)))
 

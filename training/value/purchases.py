@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -44,42 +44,43 @@ class Histories:
         return self.table[name].cast(pl.Float64).to_numpy()
 
 
-def histories(events: pl.LazyFrame, as_of: datetime, rates: Mapping[str, float] | None = None) -> Histories:
+def histories(events: pl.LazyFrame, as_of: datetime, fees: Sequence[str] = ()) -> Histories:
     """Summarise the purchases before `as_of` of every known customer, returns taken off.
 
-    events: as in training/data/tables.py. Orders of one day (UTC) are one purchase. A return counts against
+    events: as in training/data/tables.py, amounts in the main currency where a rate is known; fees: items
+    that are no goods. Orders of one day (UTC) are one purchase: what was paid on it, fees among it; a day
+    of fees alone is none. A return counts against
     the day of its order, else the customer's latest earlier purchase of the item, else their latest earlier
-    purchase; a day of which nothing is left was no purchase. Money is in the most frequent currency; `rates`
-    converts others, as amounts of it for one of theirs; days in a currency without a rate are purchases
-    without a price. Raises NoPurchases.
+    purchase; a day of whose goods nothing is left was no purchase. Money is in the most frequent currency;
+    days in another are purchases without a price. Raises NoPurchases.
     """
-    days, currency, notes = _purchase_days(events, as_of, rates or {})
+    days, currency, notes = _purchase_days(events, as_of, fees)
     if days.is_empty():
         raise NoPurchases(f"nobody bought and kept anything before {as_of:%Y-%m-%d %H:%M}")
     return Histories(_summary(days, as_of), as_of, currency, notes)
 
 
 def purchases_between(
-    events: pl.LazyFrame, begin: datetime, end: datetime, rates: Mapping[str, float] | None = None
+    events: pl.LazyFrame, begin: datetime, end: datetime, fees: Sequence[str] = ()
 ) -> pl.DataFrame:
     """Return customer_id, num_purchases and spend of the days from `begin` (a midnight) on and before `end`.
 
     Purchases as of `histories(events, end)`: what was sent back before `end` is no purchase.
     """
-    days, _, _ = _purchase_days(events, end, rates or {})
+    days, _, _ = _purchase_days(events, end, fees)
     chosen = days.filter(pl.col(_DAY) >= begin.date())
     return chosen.group_by(_KEY).agg(num_purchases=pl.len().cast(pl.Int64), spend=pl.col("amount").sum())
 
 
 def _purchase_days(
-    events: pl.LazyFrame, as_of: datetime, rates: Mapping[str, float]
+    events: pl.LazyFrame, as_of: datetime, fees: Sequence[str]
 ) -> tuple[pl.DataFrame, str | None, tuple[str, ...]]:
     """Days on which somebody bought, the main currency, and notes on what was left out."""
     rows = events.filter(
         pl.col(_KEY).is_not_null(), pl.col("timestamp") < as_of, pl.col("event").is_in(["purchase", "return"])
     )
     currency = main_currency(rows)
-    lines = _lines(rows, currency, rates).collect()
+    lines = _lines(rows, currency, fees).collect()
     bought, back = (lines.filter(pl.col("event") == kind).drop("event") for kind in ("purchase", "return"))
     days = _days(bought, _dated_returns(bought, back))
     return days.filter(~pl.col("undone")).drop("undone"), currency, _notes(lines, days, currency)
@@ -116,9 +117,7 @@ def _refuse(table: pl.DataFrame, bad: pl.Expr, column: str, rule: str) -> None:
         raise BadHistory(f"{column} of row {row} is {table[column][row]}; {rule}")
 
 
-def _lines(rows: pl.LazyFrame, currency: str | None, rates: Mapping[str, float]) -> pl.LazyFrame:
-    rate = pl.col("currency").replace_strict(dict(rates), default=None, return_dtype=pl.Float64)
-    rate = pl.when(is_in(currency)).then(1.0).otherwise(rate)
+def _lines(rows: pl.LazyFrame, currency: str | None, fees: Sequence[str]) -> pl.LazyFrame:
     return rows.select(
         _KEY,
         "event",
@@ -127,14 +126,15 @@ def _lines(rows: pl.LazyFrame, currency: str | None, rates: Mapping[str, float])
         "currency",
         "timestamp",
         pl.col("timestamp").dt.date().alias(_DAY),
-        amount=line_total().clip(lower_bound=0) * rate,
+        ~pl.col("item_id").is_in(list(fees)).fill_null(False).alias("is_good"),
+        amount=pl.when(is_in(currency)).then(line_total().clip(lower_bound=0)),
     )
 
 
 def _dated_returns(bought: pl.DataFrame, back: pl.DataFrame) -> pl.DataFrame:
-    """Return customer_id, day, amount: what was sent back of the purchases of each day."""
-    columns, found = [_KEY, _DAY, "amount"], []
-    left = back.select(_KEY, "item_id", "order_id", "timestamp", "amount").sort("timestamp")
+    """Return customer_id, day, is_good, amount: what was sent back of the purchases of each day."""
+    columns, found = [_KEY, _DAY, "is_good", "amount"], []
+    left = back.select(_KEY, "item_id", "order_id", "timestamp", "is_good", "amount").sort("timestamp")
     orders = (
         bought.filter(pl.col("order_id").is_not_null()).group_by(_KEY, "order_id").agg(pl.col(_DAY).min())
     )
@@ -153,13 +153,21 @@ def _dated_returns(bought: pl.DataFrame, back: pl.DataFrame) -> pl.DataFrame:
 
 
 def _days(bought: pl.DataFrame, back: pl.DataFrame) -> pl.DataFrame:
-    """One row a customer and day: amount (null without a price) and whether all of it was sent back."""
-    gross = bought.group_by(_KEY, _DAY).agg(pl.col("amount").sum(), unpriced=pl.col("amount").is_null().any())
-    returned = back.group_by(_KEY, _DAY).agg(returned=pl.col("amount").sum())
-    joined = gross.join(returned, on=[_KEY, _DAY], how="left").with_columns(pl.col("returned").fill_null(0.0))
+    """One row a customer and day with goods: amount (null without a price), whether all was sent back."""
+    goods = pl.col("amount").filter("is_good").sum()
+    gross = bought.group_by(_KEY, _DAY).agg(
+        pl.col("amount").sum(),
+        goods=goods,
+        unpriced=pl.col("amount").is_null().any(),
+        has_goods=pl.col("is_good").any(),
+    )
+    returned = back.group_by(_KEY, _DAY).agg(returned=pl.col("amount").sum(), goods_returned=goods)
+    joined = gross.filter("has_goods").join(returned, on=[_KEY, _DAY], how="left")
+    joined = joined.with_columns(pl.col("returned", "goods_returned").fill_null(0.0))
     net = pl.col("amount") - pl.col("returned")
+    kept = pl.min_horizontal(net, pl.col("goods") - pl.col("goods_returned"))
     # Sums of prices differ from each other by rounding alone far below a hundredth.
-    undone = ~pl.col("unpriced") & (pl.col("returned") > 0) & (net < 0.005)
+    undone = ~pl.col("unpriced") & (pl.col("returned") > 0) & (kept < 0.005)
     return joined.select(_KEY, _DAY, undone=undone, amount=pl.when(~pl.col("unpriced") & (net > 0)).then(net))
 
 
@@ -180,11 +188,11 @@ def _summary(days: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
 
 def _notes(lines: pl.DataFrame, days: pl.DataFrame, currency: str | None) -> tuple[str, ...]:
     notes = []
-    unrated = lines.filter(~is_in(currency), pl.col("amount").is_null(), pl.col("event") == "purchase")
+    unrated = lines.filter(~is_in(currency), pl.col("event") == "purchase")
     foreign = unrated.filter(pl.col("currency").is_not_null())
     if foreign.height:
         others = ", ".join(sorted(foreign["currency"].unique().to_list()))
-        remedy = f"[currency.rates] of the sources file, or value.rates, says how many {currency} one is"
+        remedy = f"[currency.rates] of the sources file says how many {currency} one is"
         notes.append(
             f"{foreign.height:,} purchases in {others} count without their money, no rate is known; {remedy}"
         )

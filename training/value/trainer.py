@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -10,7 +10,9 @@ import polars as pl
 
 from training.artifacts.snapshots import on_one_snapshot
 from training.artifacts.trained_state import training, write_metrics
+from training.data.goods import fee_ids
 from training.data.money import events_in_main
+from training.data.tables import scan_table
 from training.privacy.consent import PROFILING, permitted
 from training.profiles.features import end_of_data
 from training.value.checkpoint import FAMILY, Trained, load_current, save
@@ -42,10 +44,11 @@ def train(workspace: Workspace, config: ValueConfig, progress: Progress) -> dict
 
 def _fitted(workspace: Workspace, config: ValueConfig, progress: Progress) -> Trained:
     events = events_in_main(workspace.tables, permitted(workspace, "events", PROFILING))
-    known = histories(events, end_of_data(workspace), config.rate_of())
+    fees = _fees(workspace)
+    known = histories(events, end_of_data(workspace), fees)
     progress(f"{known.table.height:,} customers bought as of {known.as_of:%Y-%m-%d %H:%M}")
     moods = read_moods(workspace, known.as_of, config.mood_days, progress)
-    model, holdout, missing = _calibrated(events, known, fit(known), config, moods)
+    model, holdout, missing = _calibrated(events, known, fit(known), config, moods, fees)
     notes = (*known.notes, *model.doubts, *missing)
     for note in notes:
         progress(note)
@@ -75,20 +78,31 @@ def evaluate(workspace: Workspace, config: ValueConfig) -> dict[str, Any]:
     """
     state, trained = load_current(workspace)
     events = events_in_main(workspace.tables, permitted(workspace, "events", PROFILING))
-    known = histories(events, trained.as_of, config.rate_of())
+    fees = _fees(workspace)
+    known = histories(events, trained.as_of, fees)
     moods = read_moods(workspace, known.as_of, config.mood_days, lambda _: None)
-    _, holdout, _ = _calibrated(events, known, trained.model, config, moods)
+    _, holdout, _ = _calibrated(events, known, trained.model, config, moods, fees)
     metrics = dict(trained.metrics) | ({"holdout": holdout} if holdout else {})
     write_metrics(workspace, state, metrics)
     return metrics
 
 
+def _fees(workspace: Workspace) -> Sequence[str]:
+    """Items that are no goods."""
+    return fee_ids(scan_table(workspace.tables, "items").collect()).to_list()
+
+
 def _calibrated(
-    events: pl.LazyFrame, known: Histories, model: ValueModel, config: ValueConfig, moods: Moods
+    events: pl.LazyFrame,
+    known: Histories,
+    model: ValueModel,
+    config: ValueConfig,
+    moods: Moods,
+    fees: Sequence[str],
 ) -> tuple[ValueModel, dict[str, Any] | None, tuple[str, ...]]:
     """The model calibrated on the last window, figures of the holdout, and what could not be had."""
-    earlier = foretell(events, known, 2, config, moods=moods)
-    last = foretell(events, known, 1, config, earlier.calibration() if earlier else None, moods)
+    earlier = foretell(events, known, 2, config, moods=moods, fees=fees)
+    last = foretell(events, known, 1, config, earlier.calibration() if earlier else None, moods, fees)
     if last is None:
         return model, None, (
             f"the shop's purchases span less than two horizons of {config.horizon_days} days: churn is the "

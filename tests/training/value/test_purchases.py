@@ -31,6 +31,10 @@ def back(customer: str, day: float, price: float = 10.0, **more: Any) -> dict[st
     return event(customer, more.pop("item", "i"), "return", day, price=price, currency="EUR", **more)
 
 
+def table_of(rows: list[dict[str, Any]]) -> pl.LazyFrame:
+    return table("events", rows).lazy()
+
+
 def known(rows: list[dict[str, Any]], day: float = 100.0, **settings: Any) -> Histories:
     return histories(table("events", rows).lazy(), START + timedelta(days=day), **settings)
 
@@ -105,10 +109,28 @@ def test_other_currencies_are_converted_or_left_out_of_the_money_aloud() -> None
     assert without.currency == "EUR"
     assert without.table.rows()[0] == ("a", 2, 3, 97, 2, 10.0)
     assert "1 purchases in USD count without their money" in without.notes[0]
-    assert "[currency.rates] of the sources file, or value.rates, says how many EUR" in without.notes[0]
-    rated = known(rows, rates={"USD": 0.8})
-    assert rated.table.rows()[0] == ("a", 2, 3, 97, 3, 20.0) and rated.notes == ()
-    assert rated.table["num_priced"][1] == 0 and np.isnan(rated.table["monetary_value"][1])
+    assert "[currency.rates] of the sources file says how many EUR" in without.notes[0]
+    assert without.table["num_priced"][1] == 0 and np.isnan(without.table["monetary_value"][1])
+
+
+def test_fees_are_paid_and_are_no_purchase() -> None:
+    rows = [
+        bought("a", 3.0),
+        bought("a", 3.0, 4.0, item="POST"),
+        bought("a", 5.0, 50.0, item="GIFT"),  # a day of fees alone
+        bought("a", 6.0, 20.0),
+        back("a", 6.5, 3.0, item="D"),  # a discount, told as a return
+        bought("b", 3.0, order_id="o"),
+        bought("b", 3.0, 4.0, item="POST", order_id="o"),
+        back("b", 9.0, order_id="o"),  # all goods came back, the postage stays paid
+        bought("b", 20.0),
+    ]
+    table = known(rows, fees=("POST", "GIFT", "D")).table
+    assert table.rows() == [("a", 1, 3, 97, 2, (14.0 + 17.0) / 2), ("b", 0, 0, 80, 1, 10.0)]
+    begin, end = START + timedelta(days=4), START + timedelta(days=30)
+    told = purchases_between(events := table_of(rows), begin, end, ("POST", "GIFT", "D"))
+    assert told.sort("customer_id").rows() == [("a", 1, 17.0), ("b", 1, 10.0)]
+    assert purchases_between(events, begin, end).sort("customer_id").rows()[0][1] == 2
 
 
 def test_who_is_not_known_buys_for_nobody() -> None:

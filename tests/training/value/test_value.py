@@ -192,7 +192,7 @@ def test_purchases_without_prices_have_churn_but_no_value(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "change", [{"horizon_days": 0}, {"interval": 1.0}, {"discount_rate": -0.1}, {"rates": ("USD",)}]
+    "change", [{"horizon_days": 0}, {"interval": 1.0}, {"discount_rate": -0.1}, {"mood_days": -1.0}]
 )
 def test_settings_that_cannot_be_are_refused_by_name(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
