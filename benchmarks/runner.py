@@ -5,6 +5,7 @@ shopsight bench als [--json FILE]      or      python -m benchmarks.runner als [
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.metadata
 import json
@@ -245,5 +246,15 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def described() -> dict[str, str]:
+    """Every benchmark by name, with the first line of its file's docstring; imports none of them."""
+    files = {name: Path(__file__).parent / f"bench_{name}.py" for name in BENCHMARKS}
+    texts = {name: ast.get_docstring(ast.parse(path.read_text("utf-8"))) for name, path in files.items()}
+    return {name: (text or "").partition("\n")[0] for name, text in texts.items()}
+
+
 if __name__ == "__main__":
-    run_benchmark(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    if len(sys.argv) == 1:
+        print("\n".join(f"{name:<12} {text}" for name, text in described().items()))
+    else:
+        run_benchmark(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else None)

@@ -359,7 +359,9 @@ def doctor(as_json: JsonOption = False) -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="A benchmark under benchmarks/, for example als.")],
+    name: Annotated[
+        str | None, typer.Argument(help="A benchmark under benchmarks/, for example als; none lists them.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where the rows go.")] = None,
 ) -> None:
     """Run one benchmark of the suite from a checkout: ratios beside peers, medians and spread.
@@ -373,9 +375,9 @@ def bench(
     if not (PROJECT_ROOT / "benchmarks").is_dir():
         raise FileNotFoundError("benchmarks/ is not installed with the package; run this from a checkout")
     # A process of its own: it needs the checkout on its path, and nothing imported here may disturb a timing.
-    command = [sys.executable, "-m", "benchmarks.runner", name]
-    if json_file is not None:
-        command.append(str(json_file.absolute()))
+    command = [sys.executable, "-m", "benchmarks.runner"]
+    if name is not None:
+        command += [name, *([str(json_file.absolute())] if json_file is not None else [])]
     raise typer.Exit(subprocess.run(command, cwd=PROJECT_ROOT, check=False).returncode)
 
 

@@ -1,6 +1,6 @@
 """Latency and throughput of the four endpoints through a real Triton, at concurrency 1 and 16.
 
-    python -m benchmarks.bench_serving REPOSITORY [--json serving.json]
+    python -m benchmarks.serving_load REPOSITORY [--json serving.json]
 
 Asks the running server of the repository, or starts one for the time of the run. Requests are the golden
 ones of the current release, in turn. Client and server share the machine: its cores are part of the case.
@@ -140,7 +140,7 @@ def _about(server: TritonServer) -> dict[str, Any]:
         },
         "commit": commit.stdout.strip(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": "python -m benchmarks.bench_serving REPOSITORY",
+        "command": "python -m benchmarks.serving_load REPOSITORY",
     }
 
 

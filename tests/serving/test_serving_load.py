@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bench_serving import ENDPOINTS, measure
+from benchmarks.serving_load import ENDPOINTS, measure
 from serving.pseudonym import KEY_FILE_VARIABLE
 from serving.release import ReleaseError
 from serving.repository import publish
