@@ -34,34 +34,39 @@ def stated_links(loaded: list[Loaded]) -> tuple[pl.DataFrame, list[str]]:
     return links.filter(~shared), notes
 
 
-def joined_by_links(
-    ids: pl.DataFrame, links: pl.DataFrame, apart: tuple[NDArray[np.int64], NDArray[np.int64]]
-) -> pl.DataFrame:
-    """Return `ids` with one cluster for those that links join, and what joined them.
-
-    ids: source, source_id, cluster (from 0), rule, score; apart: pairs of clusters that cannot be one person.
-    Clusters that links would join with such a pair among them stay as they are.
-    """
-    of = ids.select("source", "source_id", "cluster")
+def linked_rows(ids: pl.DataFrame, links: pl.DataFrame) -> NDArray[np.int64]:
+    """Return the rows of `ids` (source, source_id) that each link (LINKS) joins, [k, 2]."""
+    of = ids.select("source", "source_id").with_row_index("row")
     ends = links.join(of, on=["source", "source_id"]).join(
         of, left_on=["source", ALSO_ID], right_on=["source", "source_id"], suffix="_also"
     )
-    if ends.is_empty():
+    return ends.select(pl.col("row", "row_also").cast(pl.Int64)).to_numpy()
+
+
+def joined(ids: pl.DataFrame, ends: NDArray[np.int64], apart: NDArray[np.int64], rule: str) -> pl.DataFrame:
+    """Return `ids` with one cluster for those that `ends` join, and `rule` as what joined the second of each.
+
+    ids: source, source_id, cluster (from 0), rule, score; ends: rows of `ids` [k, 2] that are one person;
+    apart: rows [k, 2] that cannot be. Clusters that would be joined with such rows among them stay as they
+    are.
+    """
+    if not ends.size:
         return ids
-    left, right = ends["cluster"].to_numpy(), ends["cluster_also"].to_numpy()
-    num = int(ids["cluster"].max()) + 1  # type: ignore[arg-type]
+    before = ids["cluster"].to_numpy()
+    left, right = before[ends[:, 0]], before[ends[:, 1]]
+    num = int(before.max()) + 1
     graph = coo_array((np.ones(left.size, dtype=np.int8), (left, right)), shape=(num, num))
     label = connected_components(graph, directed=False)[1]
-    torn = np.isin(label, label[apart[0]][label[apart[0]] == label[apart[1]]])
+    enemies = label[before[apart]]
+    torn = np.isin(label, enemies[enemies[:, 0] == enemies[:, 1], 0])
     first = np.full(num, num, dtype=np.int64)
     np.minimum.at(first, label, np.arange(num))
     cluster = np.where(torn, np.arange(num), first[label])
-    joined = ends.filter(pl.Series(~torn[left] & (left != right)))
-    joined = joined.select("source", pl.col(ALSO_ID).alias("source_id")).unique().with_columns(is_joined=True)
-    ids = ids.with_columns(pl.Series("cluster", cluster[ids["cluster"].to_numpy()], dtype=pl.Int64))
-    ids = ids.join(joined, on=["source", "source_id"], how="left", maintain_order="left")
-    is_joined = pl.col("is_joined").fill_null(False)
+    is_joined = np.zeros(ids.height, dtype=bool)
+    is_joined[ends[~torn[left] & (left != right), 1]] = True
+    by = pl.Series(is_joined)
     return ids.with_columns(
-        pl.when(is_joined).then(pl.lit(ALSO_ID)).otherwise("rule").alias("rule"),
-        pl.when(is_joined).then(1.0).otherwise("score").alias("score"),
-    ).drop("is_joined")
+        pl.Series("cluster", cluster[before], dtype=pl.Int64),
+        pl.when(by).then(pl.lit(rule)).otherwise("rule").alias("rule"),
+        pl.when(by).then(1.0).otherwise("score").alias("score"),
+    )

@@ -26,7 +26,7 @@ def read_ids(file: str) -> dict[str, int]:
     quotes is a JSON string, for an id with a newline in it. Raises IdFileError naming the line.
     """
     lines: dict[str, int] = {}
-    for number, line in enumerate(_text(file).replace("\ufeff", "").split("\n"), start=1):
+    for number, line in enumerate(text_of(file).replace("\ufeff", "").split("\n"), start=1):
         text = line.strip()
         if not text:
             continue
@@ -48,7 +48,8 @@ def forms_of(source_id: str) -> list[str]:
     return column["id"].drop_nulls().unique(maintain_order=True).to_list()
 
 
-def _text(file: str) -> str:
+def text_of(file: str) -> str:
+    """Return what a file, or standard input for "-", holds as text; raises IdFileError."""
     try:
         raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         return raw.decode("utf-16" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8")

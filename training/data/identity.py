@@ -6,14 +6,16 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
 import polars as pl
 
 from serving.pseudonym import KEY_FILE_VARIABLE, PseudonymKey, PseudonymKeyError
-from training.data.also_ids import joined_by_links
+from training.data.also_ids import ALSO_ID, joined, linked_rows
 from training.data.customer_ids import log_identities, name_clusters
 from training.data.identity_config import IdentityConfig
-from training.data.identity_review import RULES, joins_of, said_of
-from training.data.linkage import Linkage, link
+from training.data.identity_review import joins_of
+from training.data.identity_rules import RULES, said_of
+from training.data.linkage import SAID, Linkage, link
 from training.data.linkage.normalise import PERSON_FIELDS
 from training.data.sources import IngestError
 from training.data.survivorship import surviving_facts
@@ -62,7 +64,7 @@ def resolve(
     identities table of the last run, or an empty one: an account's customer keeps the oldest id that it
     had, merges and splits close the old row (valid_to, merged_into) and open a new one. An id is given out
     once, and those of `retired` (the forgotten, whose rows are gone) never again. `rules` are what people
-    said of pairs (identity_review.py), `links` what sources say of further ids (also_ids.py). Pseudonyms
+    said of pairs (identity_rules.py), `links` what sources say of further ids (also_ids.py). Pseudonyms
     that an earlier key made are renewed. Raises IngestError when `previous` was made with a key that this
     one did not come from by rotation, because no known customer could be found again.
     """
@@ -75,24 +77,10 @@ def resolve(
     ids = _all_ids(accounts, seen, key)
     known = ids.join(accounts.select(*_KEY), on=_KEY, how="semi").sort("source", "pseudonym")
     accounts = known.select(*_KEY).join(accounts, on=_KEY, how="left", maintain_order="left")
-    said = said_of(pl.DataFrame(schema=RULES) if rules is None else rules, known)
-    linkage = link(accounts, config.linkage, said)
-    clustered = known.with_columns(
-        pl.Series("cluster", linkage.clusters, dtype=pl.Int64),
-        pl.Series("rule", linkage.rule.tolist(), dtype=pl.String),
-        pl.Series("score", linkage.score, dtype=pl.Float64),
-    )
-    lone = ids.join(known, on=_KEY, how="anti").sort("source", "pseudonym")
-    start = int(linkage.clusters.max()) + 1 if linkage.clusters.size else 0
-    lone = lone.with_columns(
-        pl.int_range(start, start + lone.height, dtype=pl.Int64).alias("cluster"),
-        pl.lit("events").alias("rule"),
-        pl.lit(1.0).alias("score"),
-    )
-    everyone = pl.concat([clustered, lone])
-    if links is not None and config.linkage.method != "off":
-        left, right = (linkage.clusters[side] for side in linkage.apart)
-        everyone = joined_by_links(everyone, links, (left, right))
+    rules = pl.DataFrame(schema=RULES) if rules is None else rules
+    linkage = link(accounts, config.linkage, said_of(rules, known))
+    everyone = pl.concat([_clustered(known, linkage), _alone(ids, known, linkage)])
+    everyone = _joined_by_word(everyone, linkage, rules, None if config.linkage.method == "off" else links)
     named = name_clusters(everyone, previous, as_of, retired)
     identities, merged, split = log_identities(named, previous, key, as_of)
     customers = named.select("source", "source_id", "customer_id")
@@ -100,17 +88,42 @@ def resolve(
     joins = joins_of(linkage, ours.with_columns(pl.lit(key.key_id).alias("key_id")))
     owned = accounts.join(named.select(*_KEY, "pseudonym", "customer_id"), on=_KEY)
     facts = surviving_facts(owned.with_columns(pl.lit(key.key_id).alias("key_id")), config.survivorship)
+    num_customers = customers["customer_id"].n_unique()
     return Resolution(
-        identities,
-        facts,
-        customers,
-        accounts,
-        linkage,
-        joins,
-        customers["customer_id"].n_unique(),
-        merged,
-        split,
+        identities, facts, customers, accounts, linkage, joins, num_customers, merged, split
+    )  # fmt: skip
+
+
+def _clustered(known: pl.DataFrame, linkage: Linkage) -> pl.DataFrame:
+    """Ids with an account: their cluster, and what joined them to it."""
+    return known.with_columns(
+        pl.Series("cluster", linkage.clusters, dtype=pl.Int64),
+        pl.Series("rule", linkage.rule.tolist(), dtype=pl.String),
+        pl.Series("score", linkage.score, dtype=pl.Float64),
     )
+
+
+def _alone(ids: pl.DataFrame, known: pl.DataFrame, linkage: Linkage) -> pl.DataFrame:
+    """Ids without an account, each a cluster of its own."""
+    lone = ids.join(known, on=_KEY, how="anti").sort("source", "pseudonym")
+    start = int(linkage.clusters.max()) + 1 if linkage.clusters.size else 0
+    return lone.with_columns(
+        pl.int_range(start, start + lone.height, dtype=pl.Int64).alias("cluster"),
+        pl.lit("events").alias("rule"),
+        pl.lit(1.0).alias("score"),
+    )
+
+
+def _joined_by_word(
+    everyone: pl.DataFrame, linkage: Linkage, rules: pl.DataFrame, links: pl.DataFrame | None
+) -> pl.DataFrame:
+    """Join ids by what people said of those without an account, and by what sources state."""
+    said = said_of(rules, everyone)
+    apart = np.concatenate((np.stack(linkage.apart, axis=1), said.apart))
+    same = np.sort(said.same, axis=1)  # the id without an account, if there is one, is the second
+    same = same[same[:, 1] >= linkage.clusters.size]  # the linkage has joined the others
+    everyone = joined(everyone, same, apart, SAID)
+    return everyone if links is None else joined(everyone, linked_rows(everyone, links), apart, ALSO_ID)
 
 
 def fold_accounts(records: pl.DataFrame) -> pl.DataFrame:

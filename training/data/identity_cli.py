@@ -16,7 +16,18 @@ app = typer.Typer(
 WorkspaceOption = Annotated[
     Path, typer.Option("--workspace", "-w", help="Where tables, models and reports lie.", file_okay=False)
 ]
-PairsArgument = Annotated[list[str], typer.Argument(help="Pairs as 'shopsight identity review' names them.")]
+PairsArgument = Annotated[
+    list[str] | None, typer.Argument(help="Pairs as 'shopsight identity review' or 'rules' names them.")
+]
+AccountsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--accounts",
+        help="A CSV file of any two accounts a line, raw ids under source,source_id,other_source,"
+        "other_source_id; - is standard input: ids never stand on a command line.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 DEFAULT_WORKSPACE = Path("workspace")
 
 
@@ -24,7 +35,7 @@ DEFAULT_WORKSPACE = Path("workspace")
 def review(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     num: Annotated[int, typer.Option(help="How many pairs.", min=1)] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the joined pairs of the last ingest, the least certain first, with the evidence.
 
@@ -33,7 +44,8 @@ def review(
     Example: shopsight identity review --num 50
     """
     from serving.pseudonym import load_key
-    from training.data.identity_review import read_joins, read_rules
+    from training.data.identity_review import read_joins
+    from training.data.identity_rules import read_rules
 
     key, console = load_key(), Console()
     joins, rules = read_joins(workspace, key).head(num), read_rules(workspace, key)
@@ -41,12 +53,8 @@ def review(
         typer.echo(json.dumps({"pairs": joins.to_dicts(), "rules": rules.to_dicts()}))
         return
     for row in joins.iter_rows(named=True):
-        accounts = (
-            f"{row['source']} {row['source_id'][:12]} and {row['other_source']} {row['other_source_id'][:12]}"
-        )
-        console.print(
-            f"[bold]{row['pair']}[/bold]  {row['probability']:.4f}  {row['customer_id']}: {accounts}"
-        )
+        told = f"{row['probability']:.4f}  {row['customer_id']}: {_accounts(row)}"
+        console.print(f"[bold]{row['pair']}[/bold]  {told}")
         console.print(f"            by {row['rule']}: {row['evidence']}", highlight=False)
     console.print(
         f"{joins.height} pairs, {rules.height} rules; 'shopsight identity apart PAIR' when they are not one "
@@ -55,26 +63,87 @@ def review(
 
 
 @app.command()
-def apart(pairs: PairsArgument, workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
+def apart(
+    pairs: PairsArgument = None,
+    accounts: AccountsOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+) -> None:
     """Say that the two accounts of each pair are not one person.
 
     Example: shopsight identity apart 3f9c01ab77
     """
-    _say(pairs, "apart", workspace)
+    _say(pairs or [], accounts, "apart", workspace)
 
 
 @app.command()
-def same(pairs: PairsArgument, workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
+def same(
+    pairs: PairsArgument = None,
+    accounts: AccountsOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+) -> None:
     """Say that the two accounts of each pair are one person.
 
-    Example: shopsight identity same 3f9c01ab77
+    Example: shopsight identity same --accounts pairs.csv
     """
-    _say(pairs, "same", workspace)
+    _say(pairs or [], accounts, "same", workspace)
 
 
-def _say(pairs: list[str], verdict: str, workspace: Path) -> None:
+@app.command()
+def rules(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+    """List what people said of pairs, and every ingest obeys.
+
+    Example: shopsight identity rules
+    """
     from serving.pseudonym import load_key
-    from training.data.identity_review import add_rule
+    from training.data.identity_rules import read_rules
 
-    add_rule(workspace, load_key(), pairs, verdict)
-    Console().print(f"{len(pairs)} pairs are {verdict} from the next 'shopsight ingest' on")
+    kept, console = read_rules(workspace, load_key()), Console()
+    if as_json:
+        typer.echo(json.dumps({"rules": kept.to_dicts()}))
+        return
+    for row in kept.iter_rows(named=True):
+        console.print(f"[bold]{row['pair']}[/bold]  {row['verdict']:<5}  {_accounts(row)}")
+    console.print(f"{kept.height} rules; 'shopsight identity withdraw PAIR' removes one")
+
+
+@app.command()
+def withdraw(
+    pairs: Annotated[list[str], typer.Argument(help="Rules as 'shopsight identity rules' names them.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+) -> None:
+    """Remove rules; the next ingest judges these pairs by their evidence again.
+
+    Example: shopsight identity withdraw 3f9c01ab77
+    """
+    from serving.pseudonym import load_key
+    from training.data.identity_rules import withdraw_rules
+
+    withdraw_rules(workspace, load_key(), pairs)
+    Console().print(f"{len(set(pairs))} rules were withdrawn, as from the next 'shopsight ingest' on")
+
+
+def _say(pairs: list[str], accounts: str | None, verdict: str, workspace: Path) -> None:
+    from serving.pseudonym import load_key
+    from training.data.identity_accounts import account_pairs
+    from training.data.identity_review import listed_pairs
+    from training.data.identity_rules import RuleError, keep_rules
+    from training.workspace import Workspace
+
+    if bool(pairs) == (accounts is not None):
+        raise RuleError("name pairs of 'shopsight identity review', or give any two accounts with --accounts")
+    key = load_key()
+    found = (
+        listed_pairs(workspace, key, pairs)
+        if accounts is None
+        else account_pairs(accounts, Workspace(workspace).tables, key)
+    )
+    kept = keep_rules(workspace, key, found, verdict)
+    Console().print(
+        f"{', '.join(kept['pair'])}: {verdict} from the next 'shopsight ingest' on",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _accounts(row: dict[str, str]) -> str:
+    return f"{row['source']} {row['source_id'][:12]} and {row['other_source']} {row['other_source_id'][:12]}"

@@ -28,7 +28,8 @@ from training.data.forgetting import Gone
 from training.data.goods import StatedGoods, fee_ids, marked
 from training.data.identity import Resolution, resolve
 from training.data.identity_config import IdentityConfig, load_identity_config
-from training.data.identity_review import JOINS_FILE, read_rules, write_private
+from training.data.identity_review import JOINS_FILE
+from training.data.identity_rules import read_rules, write_private
 from training.data.intake import Intake
 from training.data.items import items_table, refuse_unknown_items
 from training.data.loading import REFUSED, Loaded, load_all, mode, refuse_duplicates

@@ -80,8 +80,8 @@ def forget_command(
     Example: shopsight forget --source web --id-file ids.txt --workspace shop/workspace --dry-run
     """
     from serving.pseudonym import load_key
+    from training.data.given_ids import read_ids
     from training.privacy.forget import Repository, forget, look
-    from training.privacy.ids import read_ids
     from training.workspace import Workspace
 
     where, key, console = Workspace(workspace), load_key(), Console(stderr=as_json)
@@ -125,7 +125,7 @@ def subject_access_command(
     Example: echo W1771497429 | shopsight subject-access --source web --id-file - --out held.json
     """
     from serving.pseudonym import load_key
-    from training.privacy.ids import IdFileError, read_ids
+    from training.data.given_ids import IdFileError, read_ids
     from training.privacy.subject_access import subject_access
     from training.workspace import Workspace
 

@@ -9,11 +9,11 @@ import polars as pl
 
 from serving.forgotten import Forgotten
 from serving.pseudonym import PseudonymKey
+from training.data.given_ids import forms_of
 from training.data.identity import renew
 from training.data.quarantine import read_quarantine
 from training.data.sources import nearest
 from training.data.tables import scan_table
-from training.privacy.ids import forms_of
 from training.workspace import Workspace
 
 _ACCOUNT = ("source", "source_id", "customer_id", "rule", "score", "valid_from")

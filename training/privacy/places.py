@@ -16,7 +16,7 @@ from training.artifacts.snapshots import read_snapshot
 from training.artifacts.trained_state import folder_of, search_folder
 from training.data.contacts import CONTACTS_FILE, read_contacts, write_contacts
 from training.data.forgetting import ids_in
-from training.data.identity_review import erase_rules
+from training.data.identity_review import erase_pairs
 from training.data.quarantine import read_quarantine, write_quarantine
 from training.data.tables import SCHEMAS, rewrite_tables, scan_table
 from training.data.taught import read_taught, write_taught
@@ -70,7 +70,7 @@ def erase_rows(workspace: Workspace, people: Collection[Person], key: PseudonymK
         write_quarantine(workspace.quarantine, refused.filter(~named))
         erased[QUARANTINE] = int(named.sum())
     theirs = {pair for person in people for pair in person.pseudonyms}
-    erase_rules(workspace.root, theirs, key)
+    erase_pairs(workspace.root, theirs, key)
     _erase_intake(workspace, people, key)
     shutil.rmtree(search_folder(workspace), ignore_errors=True)
     erased |= _erase_learned(workspace, people)

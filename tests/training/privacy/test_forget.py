@@ -16,11 +16,11 @@ from serving.repository import publish, releases, rollback
 from tests.training.privacy.raw_shop import EVENTS, write_raw
 from training import families
 from training.artifacts.snapshots import read_snapshot
+from training.data.given_ids import IdFileError, read_ids
 from training.data.ingest import ingest
 from training.data.tables import SCHEMAS, scan_table, write_tables
 from training.privacy import places
 from training.privacy.forget import NotForgotten, Receipt, Repository, UnknownIdsError, forget, look
-from training.privacy.ids import IdFileError, read_ids
 from training.privacy.people import UnknownSourceError, find_person
 from training.privacy.subject_access import NothingHeld, subject_access
 from training.recipes import recipe

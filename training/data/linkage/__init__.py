@@ -1,11 +1,12 @@
 """Which records are the same person: blocking, comparisons, Fellegi-Sunter with EM, and clusters."""
 
-from training.data.linkage.link import METHODS, Linkage, LinkageConfig, Said, link
+from training.data.linkage.link import METHODS, SAID, Linkage, LinkageConfig, Said, link
 from training.data.linkage.quality import LinkageQuality, curve, pairwise_quality
 from training.data.linkage.threshold import Choice, choose_threshold, estimated_curve
 
 __all__ = [
     "METHODS",
+    "SAID",
     "Choice",
     "Linkage",
     "LinkageConfig",
