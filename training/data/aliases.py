@@ -11,13 +11,13 @@ from training.data.foreign_names import FOREIGN_NAMES, STATUS_WORDS
 ALIASES: dict[str, tuple[str, ...]] = {
     name: (*words.split(), *FOREIGN_NAMES.get(name, "").split())
     for name, words in {
-        "source_id": "userpseudoid sourceid customerid userid visitorid accountid clientid memberid"
-        " householdid contactid cardno cardnumber profileid reviewerid handleid card customer"
+        "source_id": "userpseudoid sourceid customerid idcustomer userid visitorid accountid clientid"
+        " memberid householdid contactid cardno cardnumber profileid reviewerid handleid card customer"
         " user visitor account handle contact uid who by requesterid authorid email"
         " customeremail billingemail requesteremail revieweremail",
-        "item_id": "itemid productid lineitemsku productsku itemsku sku stockcode articleid article"
-        " productcode asin parentasin item product",
-        "order_id": "orderid invoiceno invoiceid invoice orderno ordernumber receipt basketid"
+        "item_id": "itemid productid lineitemsku productsku itemsku sku productreference stockcode"
+        " idproduct articleid article productcode asin parentasin item product",
+        "order_id": "orderid idorder invoiceno invoiceid invoice orderno ordernumber receipt basketid"
         " transactionid order",
         "line_id": "lineid lineno linenumber orderitemid lineitemid line position",
         "session_id": "sessionid gasessionid session visitid usersession",
@@ -28,10 +28,11 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "timestamp": "timestamp eventtimestamp eventtime datetime invoicedate orderdate orderedat"
         " createdat time ts date transactiontimestamp purchasedate writtenat sentat postedat"
         " shownat tilltime sent at when unixreviewtime reviewtime reviewdate createddate"
-        " datecreated orderdatetime paidat",
-        "quantity": "quantity lineitemquantity itemquantity qty pieces units amountordered count",
-        "price": "unitprice lineitemprice itemprice price itemcost saleprice pricepaid unit",
-        "amount": "linetotal lineamount itemtotal rowtotal linesubtotal orderlinetotal"
+        " datecreated orderdatetime paidat dateadd",
+        "quantity": "quantity productquantity lineitemquantity itemquantity qty pieces units"
+        " amountordered count",
+        "price": "unitprice unitpricetaxincl lineitemprice itemprice price itemcost saleprice pricepaid unit",
+        "amount": "linetotal totalpricetaxincl lineamount itemtotal rowtotal linesubtotal orderlinetotal"
         " orderlinesubtotal itemsubtotal extendedprice extendedamount lineitemtotal totalprice productsales"
         " grosssales salesvalue salesamount netsales amount",
         # The whole of an order, where no column names an item.
@@ -40,7 +41,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "order_discount": "orderdiscount orderdiscountamount cartdiscount cartdiscountamount coupondiscount"
         " discountcodeamount",
         "refunded": "refundedamount amountrefunded orderrefundamount refundamount totalrefunded",
-        "status": "orderstatus financialstatus paymentstatus status state orderstate",
+        "status": "orderstatus financialstatus paymentstatus status statusname statename orderstatename"
+        " currentstate state orderstate",
         "cancelled_at": "cancelledat canceledat cancelled canceled cancellationdate",
         "cost": "cost unitcost costprice",
         "currency": "currency currencycode ordercurrency",
@@ -88,6 +90,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "label": "label class",
     }.items()
 }
+# A customer is known by the mail where nothing else names them.
+ALIASES["source_id"] += tuple(FOREIGN_NAMES["email"].split())
 # A bare id is the key of what the file lists.
 KEY_OF = {
     "customers": "source_id",
@@ -144,7 +148,9 @@ EVENT_WORDS: dict[str, tuple[str, ...]] = {
 }
 KIND_WORDS = re.compile(
     r"events?|orders?|accounts?|customers?|items?|products?|reviews?|messages?|posts?|profiles?|contacts?|users?"
-    r"|transactions?|catalogu?e|articles?|faq|policies|clicks?|cards?|exposures?|authors?|labels?|data|export"
+    r"|bestellung(?:en)?|kunden?|artikel|produkte?|commandes?|clients?|produits?|pedidos?|clientes?|productos?"
+    r"|produtos?|ordini|ordine|clienti|prodotti|bestellingen|klanten|订单|商品|客户|会员|明细|sales|verkaufe|ventes"
+    r"|transactions?|details?|lines?|lists?|history|reports?|catalogu?e|articles?|faq|policies|clicks?|cards?|exposures?|authors?|labels?|data|export"
 )
 
 _STATUSES = {word: status for status, words in STATUS_WORDS.items() for word in words.split()}

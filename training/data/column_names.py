@@ -14,6 +14,13 @@ from training.data.sources import currency_code
 
 _ASIDE = re.compile(r"\s*[(\[（【].*?[)\]）】]\s*")  # as in Price (EUR)
 _WORDS = re.compile(r"[^\W\d_]+\$?|[$€£₹₽₺₩₪₫₴]")
+# Words that name nothing, and ways to write "number".
+_SMALL_WORDS = """
+    de la le les du des d l do da dos das della dello dell del dei degli di el los las of the der die den van
+    het in ttc htva
+"""
+_SMALL = frozenset(_SMALL_WORDS.split())
+_NUMBERS = dict.fromkeys(("nº", "n°", "no", "nr", "num"), "n")
 _CODES = frozenset(list_currencies())
 
 
@@ -33,9 +40,9 @@ class Names:
 def names_of(header: Iterable[str]) -> Names:
     """Look up the names of columns, also without what is in brackets and without a currency's code."""
     columns = list(header)
-    plain = {plain_name(_bare(column)): column for column in reversed(columns)}
-    plain |= {plain_name(column): column for column in reversed(columns)}
-    plain.pop("", None)
+    spelled = [(name, column) for column in reversed(columns) for name in _plain_names(column)]
+    plain = {name: column for name, column in spelled if name}
+    plain |= {plain_name(column): column for column in reversed(columns) if plain_name(column)}
     found = {
         name: list(dict.fromkeys(plain[a] for a in aliases if a in plain))
         for name, aliases in ALIASES.items()
@@ -50,9 +57,11 @@ def currency_in(column: str, texts: pl.Series) -> set[str]:
     return said or {code for word in _WORDS.findall(column) if (code := _code(word))}
 
 
-def _bare(column: str) -> str:
-    text = _ASIDE.sub(" ", column)
-    return " ".join(word for word in text.split() if word not in _CODES)
+def _plain_names(column: str) -> list[str]:
+    """The plain names of a column: as it is, without asides and currencies, and without small words."""
+    bare = " ".join(word for word in _ASIDE.sub(" ", column).split() if word not in _CODES)
+    words = [_NUMBERS.get(w, w) for w in re.findall(r"[^\W_]+[º°]?", bare.casefold()) if w not in _SMALL]
+    return [plain_name(column), plain_name(bare), plain_name("".join(words))]
 
 
 def _code(word: str) -> str | None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from training.data.aliases import ALIASES, EVENT_WORDS
 from training.data.column_names import names_of
-from training.data.detection import Proposal, times_understood
 from training.data.joins import Joined
+from training.data.proposals import Proposal, times_understood
 from training.data.tables import EVENT_TYPES
 
 # What order lines may say of the person who ordered.
@@ -30,7 +30,10 @@ _SOLD = ("purchase", "return")
 
 def told(proposal: Proposal) -> str:
     """What a person is told of a file: its kind and columns, and a line for each question."""
-    mapped = ", ".join(f"{ours} = {theirs}" for ours, theirs in proposal.columns.items())
+    mapped = ", ".join(
+        f"{ours} = {' and '.join(theirs) if isinstance(theirs, list) else theirs}"
+        for ours, theirs in _merged(proposal.columns).items()
+    )
     line = f"{proposal.series.name}: {proposal.kind} of {proposal.name}; {mapped}"
     if proposal.constants:
         line += "; everywhere " + ", ".join(f"{n} = {v}" for n, v in proposal.constants.items())
@@ -60,7 +63,7 @@ def entries(proposal: Proposal, kinds: set[str], out: Path, *, sold_elsewhere: b
         flags.append('cancelled_order_prefix = "C"')
     lines = _entry(proposal, proposal.kind, proposal.columns, flags, out)
     lines += table("source.constants", proposal.constants)
-    if proposal.kind == "events":
+    if "event" in proposal.columns:
         lines += _event_words(proposal, sold_elsewhere)
     for name, words in proposal.values.items():
         lines += table(f"source.values.{name}", words)
@@ -140,7 +143,15 @@ def _entry(proposal: Proposal, kind: str, columns: dict[str, str], flags: list[s
     head = _head(proposal.name, kind, proposal.series.path, proposal.series.encoding, out)
     if kind in ("events", "orders"):
         flags = ['timezone = "UTC"  # of times without an offset: check', *flags]
-    return [*head, *flags, *table("source.columns", columns)]
+    return [*head, *flags, *table("source.columns", _merged(columns))]
+
+
+def _merged(columns: dict[str, str]) -> dict[str, Any]:
+    """The columns as a sources file has them: of a field with several, a list."""
+    several: dict[str, list[str]] = {}
+    for key, column in columns.items():
+        several.setdefault(key.split("\n")[0], []).append(column)
+    return {name: found if len(found) > 1 else found[0] for name, found in several.items()}
 
 
 def _lookup(joined: Joined, out: Path) -> list[str]:

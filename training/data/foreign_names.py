@@ -7,14 +7,14 @@ FOREIGN_NAMES: dict[str, str] = {
     "order_id": "bestellnummer bestellnr bestellungsnummer auftragsnummer belegnummer rechnungsnummer"
     " numerodecommande ndecommande nodecommande ncommande commande referencecommande numerodepedido"
     " npedido pedido"
-    " numerodopedido numeroordine ordine bestelnummer ordernummer numerzamowienia"
+    " numerodopedido numeroordine nordine ordine bestelnummer ordernummer numerzamowienia"
     " nrzamowienia zamowienie ordrenummer 订单编号 订单号 主订单编号 注文番号 受注番号",
     "item_id": "artikelnummer artikelnr artikel produktnummer produktid referenceproduit refproduit"
-    " article referencia codigoproducto sku商品 codigodoproduto produto codicearticolo"
+    " article codigoproducto sku商品 codigodoproduto produto codicearticolo"
     " codiceprodotto articolo artikelcode productnummer kodproduktu indeks produkt varenummer"
     " 商家编码 商品编码 商品id 宝贝id 外部系统编号 商品コード 商品番号",
-    "timestamp": "bestelldatum bestellzeit auftragsdatum rechnungsdatum datum zeitpunkt datedecommande"
-    " datecommande dateachat fechadepedido fechapedido fechadecompra fecha datadopedido"
+    "timestamp": "bestelldatum datumbestellung bestellzeit auftragsdatum rechnungsdatum datum zeitpunkt"
+    " datedecommande datecommande dateachat fechadepedido fechapedido fechadecompra fecha datadopedido"
     " datadacompra data datadellordine dataordine besteldatum orderdatum datazamowienia"
     " ordredato 订单创建时间 下单时间 创建时间 付款时间 交易时间 注文日時 注文日 受注日",
     "quantity": "menge anzahl stuckzahl stuck quantite qte cantidad cant unidades quantidade qtd quantita"

@@ -66,6 +66,16 @@ class Preset:
             lines += [line for raw in entry.get("lookup", []) for line in self._lookup(raw, others)]
         return lines
 
+    def lacks_currency(self, header: Iterable[str]) -> bool:
+        """Whether nothing says in which currency the sales of a file with this header are."""
+        have = {_key(column) for column in header}
+        return any(
+            "currency" not in entry.get("constants", {})
+            and not have & {_key(column) for column in _list(entry["columns"].get("currency", []))}
+            for entry in self.entries
+            if entry["kind"] == "orders" and not entry.get("derived")
+        )
+
     def _lookup(self, raw: dict[str, Any], others: list[Other]) -> list[str]:
         signs = self.partners[raw["partner"]]
         for other in others:

@@ -44,6 +44,7 @@ _ZONES = {
     "EDT": "-0400", "UTC": "+0000", "GMT": "+0000", "CET": "+0100", "CEST": "+0200", "EET": "+0200",
     "EEST": "+0300", "JST": "+0900", "AEST": "+1000", "AEDT": "+1100",
 }  # fmt: skip
+_PLACE = r"\d(?: [AP]M)? ([A-Z][A-Za-z_]+(?:/[A-Z][A-Za-z_-]+){1,2})$"  # as in 10:00 Europe/Berlin
 _NAMED_ZONE = rf"\d(?: [AP]M)? ({'|'.join(_ZONES)})$"
 _FIRST_YEAR = 1000
 _FIRST_CLOCK_YEAR, _LAST_CLOCK_YEAR = 1990, 2099  # of which it is told where local times repeat
@@ -93,6 +94,8 @@ def parse_times(
     parsed = pl.Series(texts.name, [None], dtype=UTC).new_from_index(0, texts.len())
     if fmt:
         return _parsed(texts, fmt, timezone)
+    if (places := texts.str.extract(_PLACE)).null_count() < texts.len():
+        return _of_places(texts, places, timezone, day_first)
     texts = _with_offsets(texts)
     digits = texts.str.contains(_DIGITS).fill_null(False)
     if digits.any():
@@ -106,6 +109,27 @@ def parse_times(
         part = _parsed(texts.filter(left), candidate, timezone)
         parsed = part if left.all() else parsed.scatter(left.arg_true(), part)
     return parsed
+
+
+def _of_places(texts: pl.Series, places: pl.Series, timezone: str, day_first: bool | None) -> pl.Series:
+    """Times that end in the name of a place of the time zone database, each by its own clock."""
+    if day_first is None:
+        day_first = count_date_votes(texts).is_day_first
+    parsed = pl.Series(texts.name, [None], dtype=UTC).new_from_index(0, texts.len())
+    bare = texts.str.replace(r" \S+/\S+$", "")
+    for place in places.unique().to_list():
+        rows = (places == place).fill_null(False) if place else places.is_null()
+        if place is None or place in _known_places():
+            some = (texts if place is None else bare).filter(rows)
+            parsed = parsed.scatter(
+                rows.arg_true(), parse_times(some, place or timezone, day_first=day_first)
+            )
+    return parsed
+
+
+@functools.cache
+def _known_places() -> frozenset[str]:
+    return frozenset(zoneinfo.available_timezones())
 
 
 def _with_offsets(texts: pl.Series) -> pl.Series:

@@ -6,16 +6,19 @@ import os
 import secrets
 import tempfile
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from serving.pseudonym import PseudonymKey
 from training.data.check import Books, check
-from training.data.detection import Proposal, recognise
+from training.data.detection import recognise
 from training.data.drafting import entries, people_of, shown, told
+from training.data.id_spaces import one_id_space
 from training.data.ingest import ingest
+from training.data.line_values import NO_CURRENCY_NAMED
 from training.data.overlaps import Overlap, shared_orders
 from training.data.presets import Other, Preset, preset_of
+from training.data.proposals import Proposal
 from training.data.readers import data_files, files_of
 from training.data.series import RawFile, Series, in_series, open_raw
 from training.data.sources import FORMAT_VERSION, IngestError, load_sources
@@ -126,6 +129,8 @@ def _look_at_all(series: list[Series], out: Path, said: dict[Path, str]) -> list
             said[path] = found[-1].line
         except (IngestError, OSError) as error:
             said[path] = _problem(one.name, error)
+    proposals = iter(one_id_space([one.proposal for one in found if one.proposal is not None]))
+    found = [replace(one, proposal=next(proposals)) if one.proposal is not None else one for one in found]
     # A file of orders that lines are joined with is no source of sales itself.
     for lines in [one for one in found if one.proposal is not None and one.proposal.joined is not None]:
         joined = lines.proposal.joined.orders  # type: ignore[union-attr]
@@ -145,6 +150,8 @@ def _look_at(series: Series, others: Sequence[Series], out: Path) -> _Found:
     _drafted(preset, series, others, out, sold_elsewhere=False)
     kinds = tuple(entry["kind"] for entry in preset.entries if not entry.get("derived"))
     line = f"{series.name}: {preset.name}; columns, statuses and amounts as this system always writes them"
+    if preset.lacks_currency(series.header):
+        line += f"\n  asked: {NO_CURRENCY_NAMED}"
     return _Found(series, line, kinds, preset=preset)
 
 

@@ -159,3 +159,61 @@ def test_two_files_of_the_same_orders_are_asked_about(
     lines = validate([tmp_path / "shop.csv", tmp_path / "till.csv"], tmp_path / "s.toml").lines
     told = "asked: shop.csv and till.csv have 2 of 2 order ids in common, as 'A1'"
     assert [line[: len(told)] for line in lines[2:]] == ([told] if asked else [])
+
+
+MARK = ("1", "2025-04-13", "a@x.example", "S1", "Lamp", "2", "5.00", "EUR")
+COLUMNS = ("Order ID", "Date", "Email", "SKU", "Product name", "Qty", "Price", "Currency")
+
+
+@pytest.mark.parametrize(
+    ("missing", "asked", "net"),
+    [
+        ("Order ID", "no column names the order", 10.0),
+        ("Email", "no column names the customer", 10.0),
+        ("SKU", "of one piece", 10.0),  # the product's name is the item then
+        ("Qty", "no column names a quantity", 5.0),
+        ("Price", "no column names the price", None),
+        ("Currency", "no column names a currency", 10.0),
+    ],
+)
+def test_one_missing_column_is_asked_for_or_stood_in_for(
+    tmp_path: Path, missing: str, asked: str, net: float | None
+) -> None:
+    kept = [(name, value) for name, value in zip(COLUMNS, MARK, strict=True) if name != missing]
+    text = "\n".join(",".join(part) for part in zip(*kept, strict=True)) + "\n"
+    _, lines = drafted(tmp_path, text)
+    assert any(asked in line for line in lines), lines
+    found, question = rehearse(tmp_path / "s.toml")
+    assert found is not None, question
+    assert [t.net for t in found.takings] == ([] if net is None else [net]) and found.events == {
+        "purchase": 1
+    }
+
+
+@pytest.mark.parametrize(
+    ("header", "first"),
+    [
+        ("Nº de pedido,Fecha del pedido,Correo electrónico,Referencia,Cantidad,Precio unitario (EUR)", "P1"),
+        ("N° commande,Date de la commande,Adresse e-mail,Référence,Quantité,Prix unitaire TTC EUR", "P1"),
+        ("N. ordine,Data dell'ordine,Indirizzo email,Codice articolo,Quantità,Prezzo unitario [EUR]", "P1"),
+        ("Bestellnr.,Datum der Bestellung,E-Mail,Artikel-Nr.,Stück,Einzelpreis in EUR", "P1"),
+    ],
+)
+def test_small_words_asides_and_currencies_in_names(tmp_path: Path, header: str, first: str) -> None:
+    drafted(tmp_path, f"{header}\n{first},2025-04-13,a@x.example,S1,2,5.00\n")
+    found, question = rehearse(tmp_path / "s.toml")
+    assert found is not None, question
+    assert [(t.currency, t.net) for t in found.takings] == [("EUR", 10.0)] and found.buyers == 1
+
+
+@pytest.mark.parametrize(
+    "names", ["Date,Time", "Order Date,Time", "Datum,Uhrzeit", "Fecha,Hora", "Date,Heure"]
+)
+def test_a_date_and_its_clock_in_two_columns_are_one_time(tmp_path: Path, names: str) -> None:
+    text = (
+        f"Order ID,{names},Email,SKU,Qty,Unit Price,Currency\n1,2025-04-13,22:15,a@x.example,S1,1,5.00,EUR\n"
+    )
+    source, _ = drafted(tmp_path, text)
+    assert [source.columns["timestamp"], source.columns["timestamp\n2"]] == names.split(",")
+    found, _ = rehearse(tmp_path / "s.toml")
+    assert found is not None and str(found.first) == "2025-04-13 22:15:00+00:00"
