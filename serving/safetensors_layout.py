@@ -40,6 +40,15 @@ class TensorPlace:
 
 def read_layout(path: Path) -> dict[str, TensorPlace]:
     """Return every tensor's place in a safetensors file by name; raises TensorFileError and nothing else."""
+    return _read(path)[0]
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the strings of a safetensors file's header by name; raises TensorFileError and nothing else."""
+    return _read(path)[1]
+
+
+def _read(path: Path) -> tuple[dict[str, TensorPlace], dict[str, str]]:
     try:
         return _layout(path)
     except OSError as error:
@@ -55,7 +64,7 @@ class _RefusedError(Exception):
     pass
 
 
-def _layout(path: Path) -> dict[str, TensorPlace]:
+def _layout(path: Path) -> tuple[dict[str, TensorPlace], dict[str, str]]:
     with path.open("rb") as stream:
         size = stream.seek(0, 2)
         stream.seek(0)
@@ -67,19 +76,19 @@ def _layout(path: Path) -> dict[str, TensorPlace]:
         if length > size - 8:
             raise _RefusedError(f"it is cut off: a header of {length} bytes in a file of {size}")
         text = stream.read(length)
-    places = _places(text, 8 + length)
+    places, metadata = _places(text, 8 + length)
     _check_cover(places, 8 + length, size)
-    return places
+    return places, metadata
 
 
-def _places(text: bytes, start: int) -> dict[str, TensorPlace]:
+def _places(text: bytes, start: int) -> tuple[dict[str, TensorPlace], dict[str, str]]:
     if not text.startswith(b"{"):
         raise _RefusedError("its header does not begin with {")
     header = json.loads(text.decode("utf-8"), object_pairs_hook=_without_doubles, parse_constant=_no_constant)
     metadata = header.pop(_METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _RefusedError(f"{_METADATA} must hold strings by name")
-    return {name: _place(_shown(name), entry, start) for name, entry in header.items()}
+    return {name: _place(_shown(name), entry, start) for name, entry in header.items()}, metadata
 
 
 def _place(name: str, entry: Any, start: int) -> TensorPlace:

@@ -32,6 +32,23 @@ HEAVY = {
     "cupy",
 }
 DEVICE = {"cupy", "cupyx", "cudf", "cuml", "cudf_polars", "nvidia"}
+# Of the safetensors library only what writes: its files are read by serving/safetensors_layout.py alone.
+TENSOR_WRITERS = {
+    "safetensors": {"save", "save_file"},
+    "safetensors.numpy": {"save", "save_file"},
+    "safetensors.torch": {"save", "save_file"},
+}
+# Readers of libraries that need a check before them, and the one file that has it.
+READ_IN = {
+    "HuggingFaceStorageReader": {"training/recommend/embedding/checkpoint.py"},  # after read_layout
+    "from_pretrained": {"training/language/pretrained.py"},  # safetensors alone, no code of the model's own
+}
+READING_CALLS = {
+    "torch.load", "torch.jit.load", "torch.package.PackageImporter", "np.load", "numpy.load", "np.fromfile",
+    "yaml.load", "yaml.unsafe_load", "yaml.full_load", "onnx.load", "onnx.load_model", "onnx.load_tensor",
+    "onnx.load_external_data_for_model", "pd.read_pickle", "pandas.read_pickle", "pl.DataFrame.deserialize",
+    "pl.LazyFrame.deserialize",
+}  # fmt: skip
 UNSAFE = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
 
@@ -138,9 +155,37 @@ def test_nothing_that_executes_code_on_loading() -> None:
     assert not found
 
 
+def test_tensor_files_and_graphs_are_read_in_one_place() -> None:
+    """Each reader is one that refuses altered files in one way (tests/security)."""
+    found = []
+    for path in _files(*PACKAGES, "model_repository"):
+        tree, name = _parsed(path), str(path.relative_to(ROOT))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                found += [
+                    f"{_where(path, node.lineno)} imports {alias.name}"
+                    for alias in node.names
+                    if alias.name.split(".")[0] == "safetensors"
+                ]
+            elif isinstance(node, ast.ImportFrom) and node.module in TENSOR_WRITERS:
+                found += [
+                    f"{_where(path, node.lineno)} imports {node.module}.{alias.name}"
+                    for alias in node.names
+                    if alias.name not in TENSOR_WRITERS[node.module]
+                ]
+            elif isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "onnx":
+                found += [f"{_where(path, node.lineno)}" for a in node.names if a.name.startswith("load")]
+            elif isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                last = called.rpartition(".")[2]
+                if called in READING_CALLS or (last in READ_IN and name not in READ_IN[last]):
+                    found.append(f"{_where(path, node.lineno)} calls {called}")
+    assert not found
+
+
 def _loads_code(call: ast.Call) -> bool:
     name = ast.unparse(call.func)
-    if name in {"torch.load", "eval", "exec"}:
+    if name in {"torch.load", "torch.jit.load", "yaml.load", "yaml.unsafe_load", "eval", "exec"}:
         return True
     return any(
         keyword.arg == "allow_pickle" and getattr(keyword.value, "value", None) is True

@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from serving.routing.arrays import load_safetensors, map_safetensors
-from serving.safetensors_layout import MAX_HEADER_BYTES, TensorFileError
+from serving.safetensors_layout import MAX_HEADER_BYTES, TensorFileError, read_metadata
+from training.language.checkpoint import load_tensors, save_tensors
+from training.language.corpus import LanguageError
 from training.recommend.tensor_file import read_tensors
 
 Array = np.ndarray[Any, Any]
@@ -26,6 +29,11 @@ def by_blocks(path: Path) -> dict[str, Array]:
 
 
 READERS: dict[str, Reader] = {"mapped": map_safetensors, "loaded": load_safetensors, "by blocks": by_blocks}
+# Readers of files whose header also says what the tensors mean; they name their own remedy.
+TOLD: dict[str, tuple[Callable[[Path], Any], type[ValueError]]] = {
+    "metadata": (read_metadata, TensorFileError),
+    "language checkpoint": (load_tensors, LanguageError),
+}
 
 
 def file_of(header: Any, data: bytes = b"", length: int | None = None) -> bytes:
@@ -130,6 +138,40 @@ def test_an_altered_file_is_refused_in_one_way(attack: str, reader: str, tmp_pat
         READERS[reader](path)
     assert len(str(refused.value)) < len(str(path)) + 450
     assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("reader", TOLD)
+@pytest.mark.parametrize("attack", CORPUS)
+def test_an_altered_file_is_refused_where_its_header_is_told(
+    attack: str, reader: str, tmp_path: Path
+) -> None:
+    read, refusal = TOLD[reader]
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(CORPUS[attack])
+    with pytest.raises(refusal, match=r"x\.safetensors: not a "):
+        read(path)
+
+
+@pytest.mark.parametrize("header", [None, "1", "[]", "{", "[" * 100_000, '"a"'])
+def test_a_language_checkpoint_without_its_header_is_refused(header: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    metadata = {} if header is None else {"header": header}
+    path.write_bytes(file_of(GOOD | {"__metadata__": metadata}, DATA))
+    with pytest.raises(LanguageError, match=r"not a readable checkpoint .*; train again"):
+        load_tensors(path)
+
+
+def test_every_type_of_a_language_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    wanted = {
+        str(dtype): torch.tensor([[0, 1], [1, 0]]).to(dtype)
+        for dtype in (torch.bool, torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float32)
+    } | {"none": torch.empty((0, 3)), "scalar": torch.tensor(2.5)}
+    save_tensors(path, wanted, {"a": "b"})
+    found, header = load_tensors(path)
+    assert header == {"a": "b"}
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[n], w) and found[n].dtype == w.dtype for n, w in wanted.items())
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from scipy.special import expit
 from tokenizers import Tokenizer
 
 from serving.routing.scope import Abstention
 from serving.routing.texts import Texts, read_texts
+from serving.safetensors_layout import TensorFileError, TensorPlace, read_layout, read_metadata
 from training.artifacts.trained_state import TrainedState, Training, opened
 from training.language.batches import in_order
 from training.language.config import LanguageConfig
@@ -32,6 +32,11 @@ FAMILY = "language"
 MODEL_FILE = "model.safetensors"
 INPUTS = ("TOKEN_ID", "LENGTH", "CODE_POINT")
 _PREDICT_TOKENS = 4096
+_DTYPES = {
+    "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "I32": torch.int32,
+    "I64": torch.int64, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F32": torch.float32, "F64": torch.float64,
+}  # fmt: skip
 
 
 class Understanding(Protocol):
@@ -247,8 +252,19 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], header: Mappin
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read tensors and header; raises LanguageError when the file is no safetensors file."""
     try:
-        with safe_open(path, framework="pt") as stream:
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-            return tensors, json.loads(stream.metadata()["header"])
-    except (SafetensorError, OSError, TypeError, KeyError, json.JSONDecodeError) as error:
+        header = json.loads(read_metadata(path)["header"])
+        if not isinstance(header, dict):
+            raise TypeError("its header is not a JSON object")
+        places, content = read_layout(path), bytearray(path.read_bytes())
+        tensors = {name: _tensor(place, content) for name, place in places.items()}
+    except (TensorFileError, OSError, TypeError, KeyError, json.JSONDecodeError, RecursionError) as error:
         raise LanguageError(f"{path}: not a readable checkpoint ({error}); train again") from error
+    return tensors, header
+
+
+def _tensor(place: TensorPlace, content: bytearray) -> torch.Tensor:
+    dtype = _DTYPES[place.dtype]
+    if place.begin == place.end:
+        return torch.empty(place.shape, dtype=dtype)
+    piece = content[place.begin : place.end]  # a copy: the tensor is aligned and owns its memory
+    return torch.frombuffer(piece, dtype=dtype).reshape(place.shape)

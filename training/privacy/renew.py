@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from serving.contract import CONTRACT_FILE, ModelContract, file_entry
@@ -17,6 +16,7 @@ from serving.release import releases
 from serving.repository import republish
 from serving.routing.arrays import load_safetensors
 from serving.routing.people import IDENTITIES_FILE
+from serving.safetensors_layout import read_metadata
 from serving.undo import ModelServer
 from training.artifacts.snapshots import SNAPSHOT_FILE, writing
 from training.data.identity import renew
@@ -98,8 +98,7 @@ def _made_with(folder: Path) -> str | None:
 
 
 def _noted_key(path: Path) -> str | None:
-    with safe_open(path, "numpy") as stream:
-        return (stream.metadata() or {}).get(_KEY_ID)
+    return read_metadata(path).get(_KEY_ID)
 
 
 def _renew_tables(workspace: Workspace, key: PseudonymKey) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 import torch
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
-from serving.contract import read_json, write_json
+from serving.contract import file_entry, read_json, write_json
 from tests.training.embedding.small import CONFIG, task, tastes, ways
 from training.recommend.embedding import checkpoint
 from training.recommend.embedding.checkpoint import CheckpointDamaged, CheckpointMismatch, last_good, weights
@@ -42,7 +44,9 @@ def test_the_last_two_are_kept_and_hold_safetensors_alone(fitted: Path) -> None:
     assert kinds == {".safetensors", ".json"}
 
 
-@pytest.mark.parametrize("how", ["cut off", "changed", "without its manifest"])
+@pytest.mark.parametrize(
+    "how", ["cut off", "changed", "without its manifest", "with a shard more", "overlapping"]
+)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_gone_on_from(fitted: Path, how: str) -> None:
     wanted = weights(fitted / "fit")
     last = sorted((fitted / "fit").iterdir())[-1]
@@ -51,6 +55,15 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_gone_on_from(fitted: P
         shard.write_bytes(shard.read_bytes()[:-100])
     elif how == "changed":
         shard.write_bytes(shard.read_bytes()[:-1] + b"\x01")
+    elif how == "with a shard more":
+        shutil.copy(shard, last / "shard-99999-model-00001-of-00001.safetensors")
+    elif how == "overlapping":  # sealed again by who altered it, so that its hash is right
+        place = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+        header = json.dumps({"a": place, "b": place}).encode()
+        shard.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+        manifest = json.loads((last / "manifest.json").read_text())
+        files = [vars(file_entry(last, entry["path"])) for entry in manifest["files"]]
+        (last / "manifest.json").write_text(json.dumps(manifest | {"files": files}))
     else:
         (last / "manifest.json").unlink()
     said: list[str] = []

@@ -25,6 +25,7 @@ from torch.distributed.checkpoint.planner import WriteItem
 
 from serving.contract import ContractError, file_entry, read_json, sha256_of, write_json
 from serving.durable import flush_folder
+from serving.safetensors_layout import TensorFileError, read_layout
 from training.recommend.embedding.group import Group
 from training.recommend.embedding.quiet import quiet
 
@@ -232,7 +233,19 @@ def _verified(path: Path) -> dict[str, Any]:
         file = path / entry["path"]
         if not file.is_file() or sha256_of(file) != entry["sha256"]:
             raise ContractError(f"{file}: {_CORRUPT}")
+    _check_shards(path, {entry["path"] for entry in manifest["files"]})
     return manifest
+
+
+def _check_shards(path: Path, listed: set[str]) -> None:
+    """Let our own reader refuse what torch would read: it opens every shard that lies in the folder."""
+    for shard in sorted(path.glob("*.safetensors")):
+        if shard.name not in listed:
+            raise ContractError(f"{shard}: not in {_MANIFEST}")
+        try:
+            read_layout(shard)
+        except TensorFileError as error:
+            raise ContractError(f"{error}") from error
 
 
 def _compare(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
