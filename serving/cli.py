@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -116,7 +115,7 @@ def serve_command(
     """
     from serving.repository import current_release, recover
     from serving.server import TritonServer
-    from serving.supervisor import Supervisor, end_in_order
+    from serving.supervisor import Supervisor, end_in_order, start_detached
 
     where, console = _repository(workspace, repository), Console(stderr=as_json)
     recover(where, progress=_printer(console))
@@ -126,7 +125,7 @@ def serve_command(
         console.print("no pseudonymisation key: customers can be asked for by CUSTOMER_ID alone")
     ports = (http_port, grpc_port, metrics_port)
     if detach:
-        _detached(where, ports, _printer(console))
+        start_detached(where, ports, _printer(console))
         _show_server(TritonServer.attach(where), where, as_json, console)
         return
     end_in_order()
@@ -139,28 +138,6 @@ def serve_command(
         console.print("stopping")
     finally:
         supervisor.server.stop()
-
-
-def _detached(repository: Path, ports: tuple[int, int, int], say: Any) -> None:
-    """Start a supervisor that outlives this process, and return when the release answers."""
-    from serving.server_errors import ServerError
-    from serving.supervisor import READY
-
-    process = subprocess.Popen(
-        [sys.executable, "-m", "serving.supervisor", str(repository.absolute()), *map(str, ports)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None and process.stderr is not None
-    with process.stdout, process.stderr:
-        for line in process.stdout:
-            if line.rstrip("\n") == READY:
-                return
-            say(line.rstrip("\n"))
-        raise ServerError(process.stderr.read().strip() or "the server ended before it was ready")
 
 
 @app.command("stop")

@@ -1,17 +1,23 @@
-"""Whether each model of a release answers: its stubs live, and its first golden request gets its answer."""
+"""Whether each model of a release answers: its processes live and end their work, and goldens are answered.
+
+`python -m serving.health REPOSITORY [HOST:PORT]` asks a golden request of each router of a server, as the
+container's health check does; it exits with 1 and says why when one does not answer.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
+from serving.at_work import seconds_at_work
 from serving.contract import read_goldens
 from serving.golden import CHANNEL_ARGUMENTS, GoldenError, ask
 from serving.processes import stubs
-from serving.release import Release
+from serving.release import Release, releases
 from serving.server import TritonServer
 from serving.triton_config import CONFIG_FILE, read_config
 
@@ -45,6 +51,16 @@ class Health:
         expected = self._num_stubs.get(model, 0)
         if len(alive) < expected:
             return f"{expected - len(alive)} of its {expected} processes ended"
+        runtime = Path(self._server.state.runtime_folder)
+        if (longest := max((seconds_at_work(runtime, s.pid) for s in alive), default=0.0)) > STUCK_SECONDS:
+            return f"one of its processes has been at one batch for {longest:.0f} seconds"
+        return self._unanswered(model)
+
+    def _unanswered(self, model: str) -> str | None:
+        """Ask the golden request; a later one that is answered first shows that a process holds this one.
+
+        When neither is answered in time but those of others are, the model is busy: Triton answers in order.
+        """
         with triton_grpc.InferenceServerClient(
             self._server.grpc_url, channel_args=CHANNEL_ARGUMENTS
         ) as client:
@@ -52,12 +68,40 @@ class Health:
             try:
                 ask(client, model, self.release, 0, self._golden[model], STUCK_SECONDS)
             except GoldenError as error:
-                return None if _answered(client, model) > before else str(error)
-        return None
+                if _answered(client, model) == before:
+                    return str(error)
+            else:
+                return None
+            try:
+                ask(client, model, self.release, 0, self._golden[model], STUCK_SECONDS)
+            except GoldenError:
+                return None
+            return "one of its processes does not answer"
 
 
 def _num_instances(folder: Path) -> int:
     return sum(group.count or 1 for group in read_config(folder / CONFIG_FILE).instance_group) or 1
+
+
+def unanswered_router(repository: Path, grpc_url: str) -> str | None:
+    """Ask a golden request of each router of the latest kept release that a server has; say what is wrong."""
+    with triton_grpc.InferenceServerClient(grpc_url, channel_args=CHANNEL_ARGUMENTS) as client:
+        try:
+            for release in releases(repository):
+                routers = [name for name, model in release.models.items() if model.kind == "router"]
+                if not all(_has(client, name, release.number) for name in routers):
+                    continue
+                for name in routers:
+                    golden = read_goldens(release.folder(repository, name))[0]
+                    ask(client, name, release, 0, golden, STUCK_SECONDS)
+                return None
+        except (GoldenError, InferenceServerException) as error:
+            return str(error)
+    return f"{grpc_url} has all routers of no release in {repository}"
+
+
+def _has(client: Any, model: str, number: int) -> bool:
+    return bool(client.is_model_ready(model, str(number), client_timeout=STUCK_SECONDS))
 
 
 def _answered(client: Any, model: str) -> int:
@@ -67,3 +111,14 @@ def _answered(client: Any, model: str) -> int:
     except InferenceServerException:
         return 0
     return sum(int(one.inference_stats.success.count) for one in told.model_stats)
+
+
+def main() -> None:
+    """Exit with 1 and the reason when a router does not answer."""
+    repository, url = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1:8001"
+    if problem := unanswered_router(repository, url):
+        sys.exit(problem)
+
+
+if __name__ == "__main__":
+    main()

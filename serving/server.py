@@ -15,6 +15,7 @@ from typing import Any
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
+from serving import guard
 from serving.confined import repository_root
 from serving.golden import replay
 from serving.release import Release
@@ -62,6 +63,7 @@ class TritonServer:
         self.repository = repository
         self.state = state
         self._process = process
+        self._guard: subprocess.Popen[bytes] | None = None
 
     @classmethod
     def start(
@@ -73,7 +75,6 @@ class TritonServer:
         grpc_port: int = 0,
         metrics_port: int = 0,
         key_file: Path | None = None,
-        detached: bool = False,
         auto_complete: bool = False,
         supervised: bool = False,
         replica_address: str | None = None,
@@ -81,13 +82,13 @@ class TritonServer:
     ) -> TritonServer:
         """Start a server on loopback, load `models` in order, and note it in the repository's `.server.json`.
 
-        Port 0 takes a free one. `key_file` is where routers find the pseudonymisation key. Unless
-        `detached`, the server ends when the calling thread does. `auto_complete` lets Triton fill in what
-        configurations leave out; it doubles the time of every load, and ours leave nothing out. `supervised`
-        notes the calling process as the one that starts the server again (serving/supervisor.py). A replica
-        listens on `replica_address` and writes nothing into the repository, neither note nor log. Raises
-        TritonMissingError, PortInUseError, ModelLoadError (the server is stopped) or ServerError, each with
-        the remedy.
+        Port 0 takes a free one. `key_file` is where routers find the pseudonymisation key. The server and all
+        of its stubs end when the calling thread does, however it ends. `auto_complete` lets Triton fill in
+        what configurations leave out; it doubles the time of every load, and ours leave nothing out.
+        `supervised` notes the calling process as the one that starts the server again
+        (serving/supervisor.py). A replica listens on `replica_address` and writes nothing into the
+        repository, neither note nor log. Raises TritonMissingError, PortInUseError, ModelLoadError (the
+        server is stopped) or ServerError, each with the remedy.
         """
         repository = repository_root(repository)
         if not repository.is_dir():
@@ -97,7 +98,7 @@ class TritonServer:
         with only_one_starts(repository):
             clear_leftovers(repository)
             ports = Ports(http_port, grpc_port, metrics_port)
-            options = StartOptions(ports, key_file, detached, auto_complete, supervised, replica_address)
+            options = StartOptions(ports, key_file, auto_complete, supervised, replica_address)
             server = cls._start_empty(repository, options, startup_seconds)
         try:
             for model in models:
@@ -114,6 +115,7 @@ class TritonServer:
             state, process = launch(repository, options)
             server = cls(repository, state, process)
             try:
+                server._guard = guard.post(Path(state.runtime_folder))
                 if options.replica_address is None:
                     state.write(repository)
                 if (problem := server._wait_until_up(startup_seconds)) is None:
@@ -257,6 +259,8 @@ class TritonServer:
         if not keep_note:
             remove_state(self.repository, self.state.server_id)
         remove_runtime(self.state)
+        if self._guard is not None:
+            guard.dismiss(self._guard)
 
     def __enter__(self) -> TritonServer:
         return self

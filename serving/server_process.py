@@ -52,7 +52,6 @@ class StartOptions:
 
     ports: Ports
     key_file: Path | None
-    detached: bool
     auto_complete: bool
     supervised: bool
     replica_address: str | None = None
@@ -78,9 +77,8 @@ def launch(repository: Path, options: StartOptions) -> tuple[ServerState, subpro
     )
     if not options.auto_complete:
         command.append("--disable-auto-complete-config")
-    if not options.detached:
-        parent = Path(__file__).with_name("end_with_parent.py")
-        command = [sys.executable, "-I", str(parent), str(os.getpid()), *command]
+    parent = Path(__file__).with_name("end_with_parent.py")
+    command = [sys.executable, "-I", str(parent), str(os.getpid()), *command]
     log_file = repository / LOG_FILE if options.replica_address is None else folder / LOG_FILE
     with _opened_log(log_file) as log:
         log.write(f"{_LOG_START}{server_id} at {datetime.now(UTC).isoformat(timespec='seconds')}\n".encode())

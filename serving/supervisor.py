@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -111,11 +112,15 @@ class Supervisor:
 
     def mend(self) -> None:
         """Ask every model, and load again those that do not answer."""
-        if not self._silent_models():
+        silent = self._silent_models()
+        if not silent:
             return
+        assert self._health is not None
         try:
             with self._undisturbed():
-                for name, why in self._silent_models().items():
+                if self._release() != self._health.release:
+                    return  # another release was published meanwhile
+                for name, why in silent.items():
                     self.say(f"{name} does not answer ({why}); it is loaded again")
                     self._load_again(name)
         except PublishError:  # a publisher changes what is loaded just now
@@ -162,6 +167,28 @@ class Supervisor:
 def end_in_order() -> None:
     """Let SIGTERM end the process as an exit does, so that the server is stopped on the way."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+
+def start_detached(repository: Path, ports: tuple[int, int, int], say: Callable[[str], None]) -> None:
+    """Start a supervisor that outlives this process, and return when the release answers.
+
+    Raises ServerError with the reason.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "serving.supervisor", str(repository.absolute()), *map(str, ports)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    with process.stdout, process.stderr:
+        for line in process.stdout:
+            if line.rstrip("\n") == READY:
+                return
+            say(line.rstrip("\n"))
+        raise ServerError(process.stderr.read().strip() or "the server ended before it was ready")
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import kernels
 import serving
 from kernels import threads
+from serving import at_work
 
 ENVIRONMENT_VARIABLE = "SHOPSIGHT_TRITON_ENV"
 _STAND_IN = Path(__file__).parent / "backends" / "onnxruntime" / "model.py"
@@ -97,7 +98,9 @@ def prepare_runtime(installation: TritonInstallation, folder: Path) -> Runtime:
         source = Path(str(package.__file__)).resolve().parent
         (packages / source.name).symlink_to(source, target_is_directory=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    (folder / at_work.FOLDER).mkdir()
     environment |= _BOUNDED_THREADS | {
+        at_work.FOLDER_VARIABLE: str(folder / at_work.FOLDER),
         "PYTHONPATH": str(packages),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPYCACHEPREFIX": str(folder / _NO_BYTECODE),

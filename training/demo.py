@@ -59,11 +59,12 @@ def run_demo(folder: Path, *, num_customers: int, seed: int, serve: bool, consol
     """Run everything under `folder` and return what was found; writes `workspace/demo.json`.
 
     `folder` gets raw/ (what a shop would have), truth/ (which only the scoring reads) and workspace/. With
-    `serve` the Triton server outlives the call. Raises DemoError for a folder that holds something else, and
-    what the stages raise.
+    `serve` a supervised server outlives the call. Raises DemoError for a folder that holds something else,
+    and what the stages raise.
     """
     from serving.repository import publish
     from serving.server import TritonServer
+    from serving.supervisor import start_detached
 
     stages = Stages(console)
     workspace = Workspace(folder / "workspace")
@@ -73,7 +74,7 @@ def run_demo(folder: Path, *, num_customers: int, seed: int, serve: bool, consol
     _learn(folder, workspace, chosen, key, num_customers, seed, stages)
     with stages.stage("start Triton"):
         workspace.repository.mkdir(parents=True, exist_ok=True)
-        server = TritonServer.start(workspace.repository, key_file=key_path(), detached=serve)
+        server = TritonServer.start(workspace.repository, key_file=key_path())
     try:
         with stages.stage("publish"):
             release = publish(workspace.models, workspace.repository, server=server, progress=stages.progress)
@@ -81,12 +82,12 @@ def run_demo(folder: Path, *, num_customers: int, seed: int, serve: bool, consol
             rows = planted_against_found(folder / "truth", workspace, key, server, stages.progress)
         outcome = _write_outcome(workspace, rows, str(release.number), stages)
     finally:
-        if not serve:
-            server.stop()
+        server.stop()
     console.print(stages.table())
     console.print(table(outcome.rows))
     console.print(f"the page for people: {outcome.report}")
     if serve:
+        start_detached(workspace.repository, (0, 0, 0), stages.progress)
         _what_to_try(console, folder, workspace)
     return outcome
 

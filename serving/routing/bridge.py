@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast, get_args
 
 import numpy as np
 
+from serving.at_work import AtWork
 from serving.faults import noted
 from serving.routing.limits import check_request
 from serving.routing.rows import ErrorCode, RequestError, Row, server_fault
@@ -24,6 +25,7 @@ Ask = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
 # so in the request's parameters, and is told the code in front of the message.
 _ASKED_BY_ROUTER = "asked_by_router"
 _CODE_END = "|"
+_AT_WORK = AtWork()
 _PADDING = {"f": 0.0, "O": b"", "i": 0, "b": False}  # of the shorter rows of a request with several
 
 
@@ -47,10 +49,14 @@ def serve(requests: Sequence[Any], router: Router, pb_utils: Any, version: str) 
     """Answer a batch of requests; a request that cannot be answered gets an error of its own."""
 
     def ask(model: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        return _answer_of(model, _call(pb_utils, model, version, inputs, "").exec())
+        call = _call(pb_utils, model, version, inputs, "")
+        with _AT_WORK.waiting():
+            response = call.exec()
+        return _answer_of(model, response)
 
-    batches = [_read(request) for request in requests]
-    return _responses(requests, batches, _answered(router, _all_rows(batches), ask), pb_utils)
+    with _AT_WORK.batch():
+        batches = [_read(request) for request in requests]
+        return _responses(requests, batches, _answered(router, _all_rows(batches), ask), pb_utils)
 
 
 async def serve_async(requests: Sequence[Any], router: AsyncRouter, pb_utils: Any, version: str) -> list[Any]:
@@ -58,11 +64,14 @@ async def serve_async(requests: Sequence[Any], router: AsyncRouter, pb_utils: An
 
     async def ask(model: str, inputs: Mapping[str, Array], request_id: str) -> dict[str, Array]:
         call = _call(pb_utils, model, version, inputs, request_id)
-        return _answer_of(model, await call.async_exec())
+        with _AT_WORK.waiting():
+            response = await call.async_exec()
+        return _answer_of(model, response)
 
-    batches = [_read(request) for request in requests]
-    answers = await router.answer(_all_rows(batches), ask)
-    return _responses(requests, batches, answers, pb_utils)
+    with _AT_WORK.batch():
+        batches = [_read(request) for request in requests]
+        answers = await router.answer(_all_rows(batches), ask)
+        return _responses(requests, batches, answers, pb_utils)
 
 
 def _answered(router: Router, rows: Sequence[Row], ask: Ask) -> list[Answer | RequestError]:

@@ -61,22 +61,28 @@ class Served:
             return list(client.recommend(customer_id="c0003").items) == self.tiny.recommend(3, 10)[0]
 
 
+def supervise(repository: Path) -> subprocess.Popen[str]:
+    """Start a supervisor and return when the release answers."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "serving.supervisor", str(repository), "0", "0", "0"],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    with process.stdout as lines:
+        assert any(line == "ready\n" for line in lines)
+    return process
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
     for seed in (1, 2):
         tiny = TinyShop(seed=seed)
         publish(tiny.write(folder / "models", ("mf_retrieval", "recommend")), folder / "repository")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "serving.supervisor", str(folder / "repository"), "0", "0", "0"],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    with process.stdout as lines:
-        assert any(line == "ready\n" for line in lines)
-    yield Served(folder / "repository", tiny, process)
-    process.terminate()
-    process.wait(GENEROUS_SECONDS)
+    served = Served(folder / "repository", tiny, supervise(folder / "repository"))
+    yield served
+    served.process.terminate()
+    served.process.wait(GENEROUS_SECONDS)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
@@ -129,6 +135,17 @@ def test_its_memory_is_for_its_owner_alone(served: Served) -> None:
     regions = list(Path("/dev/shm").glob(f"{served.state.server_id}*"))
     assert len(regions) >= 4
     assert [region.name for region in regions if region.stat().st_mode & 0o077] == []
+
+
+def test_a_killed_supervisor_leaves_neither_server_nor_stopped_stubs(served: Served) -> None:
+    assert wait_for(served.answers)
+    state, left = served.state, served.stubs()
+    os.kill(left[0].pid, signal.SIGSTOP)
+    served.process.kill()
+    served.process.wait(GENEROUS_SECONDS)
+    assert wait_for(lambda: process_started(state.pid) is None and stubs(state.server_id) == [])
+    assert wait_for(lambda: not Path(state.runtime_folder).exists())
+    served.process = supervise(served.repository)
 
 
 def test_stop_ends_the_supervisor_its_server_and_all_stubs(served: Served) -> None:

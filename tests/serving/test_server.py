@@ -249,23 +249,25 @@ def test_what_a_killed_server_left_goes_even_when_its_repository_is_gone(
 
 
 @pytest.mark.triton
-@pytest.mark.parametrize("detached", [False, True])
-def test_only_a_detached_server_outlives_its_command(repository: Path, detached: bool) -> None:
+@pytest.mark.parametrize("hung", [False, True])
+def test_no_server_and_no_stub_outlives_a_killed_command(repository: Path, hung: bool) -> None:
     write_python_model(repository, "double")
     script = f"""
 import os, signal
 from pathlib import Path
 from serving.server import TritonServer
-TritonServer.start(Path({str(repository)!r}), models=["double"], detached={detached})
+from serving.processes import stubs
+server = TritonServer.start(Path({str(repository)!r}), models=["double"])
+if {hung}:
+    for stub in stubs(server.state.server_id):
+        os.kill(stub.pid, signal.SIGSTOP)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=HANG_SECONDS, check=False)
     state = ServerState.read(repository)
     assert state is not None
-    if detached:
-        with TritonServer.attach(repository) as server:
-            assert infer(server, "double", [1, 2])["Y"].tolist() == [2, 4]
     wait_until(lambda: processes_of(state) == [], "its processes have ended")
+    wait_until(lambda: not Path(state.runtime_folder).exists(), "its private folder is removed")
 
 
 @pytest.mark.triton

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from serving.at_work import AtWork
 from serving.backends.onnxruntime.rules import (
     ConfigRefusedError,
     Graph,
@@ -21,6 +22,7 @@ from serving.faults import noted
 
 _OPTIMIZATION_LEVELS = {-1: "ORT_ENABLE_BASIC", 1: "ORT_ENABLE_EXTENDED", 2: "ORT_DISABLE_ALL"}
 _ERRORS_ONLY = 3
+_AT_WORK = AtWork()
 
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
@@ -64,6 +66,10 @@ class TritonPythonModel:
 
         When the joined run fails, each request runs alone, so that the bad one fails by itself.
         """
+        with _AT_WORK.batch():
+            return self._answers(requests)
+
+    def _answers(self, requests: list[Any]) -> list[Any]:
         answers: dict[int, Arrays | Exception] = {}
         readable: dict[int, Arrays] = {}
         for index, request in enumerate(requests):

@@ -1,0 +1,66 @@
+"""Ends a server whose starter is gone, with force where it must: `python -m serving.guard FOLDER`.
+
+`FOLDER` is the server's private folder, with its note. The starter holds the other end of standard input, and
+the kernel closes it however the starter ends. A stopped or hung stub would outlive a server that is merely
+told to end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from serving.server_process import EXIT_TIMEOUT_SECONDS, remove_runtime
+from serving.server_state import ServerState
+
+_POLL_SECONDS = 0.05
+
+
+def post(folder: Path) -> subprocess.Popen[bytes]:
+    """Start the guard of a server; closing its standard input dismisses it once the server has ended."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "serving.guard", str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=Path(__file__).resolve().parents[1],
+        start_new_session=True,
+    )
+
+
+def dismiss(guard: subprocess.Popen[bytes]) -> None:
+    """Close the guard's standard input and wait for its end."""
+    assert guard.stdin is not None
+    guard.stdin.close()
+    guard.wait()
+
+
+def main() -> None:
+    """Wait for the starter's end, then end what is left."""
+    state = ServerState.read(Path(sys.argv[1]))
+    sys.stdin.buffer.read()
+    if state is not None:
+        _end(state)
+
+
+def _end(state: ServerState) -> None:
+    deadline = time.monotonic() + EXIT_TIMEOUT_SECONDS + 5
+    with contextlib.suppress(ProcessLookupError):
+        if state.process_is_alive:
+            os.kill(state.pid, signal.SIGTERM)
+        while state.process_is_alive and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        if state.process_is_alive:
+            os.killpg(state.pid, signal.SIGKILL)
+        while state.process_is_alive:
+            time.sleep(_POLL_SECONDS)
+    remove_runtime(state)
+
+
+if __name__ == "__main__":
+    main()
