@@ -13,8 +13,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     for name, words in {
         "source_id": "userpseudoid sourceid customerid idcustomer userid visitorid accountid clientid"
         " memberid householdid contactid cardno cardnumber profileid reviewerid handleid card customer"
-        " user visitor account handle contact uid who by requesterid authorid email"
-        " customeremail billingemail requesteremail revieweremail",
+        " user visitor account handle contact uid who by requesterid authorid",
         "item_id": "itemid productid lineitemsku productsku itemsku sku productreference stockcode"
         " idproduct articleid article productcode asin parentasin item product",
         "order_id": "orderid idorder invoiceno invoiceid invoice orderno ordernumber receipt basketid"
@@ -35,6 +34,9 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "amount": "linetotal totalpricetaxincl lineamount itemtotal rowtotal linesubtotal orderlinetotal"
         " orderlinesubtotal itemsubtotal extendedprice extendedamount lineitemtotal totalprice productsales"
         " grosssales salesvalue salesamount netsales amount",
+        # When goods or money came back, in a list of returns.
+        "return_time": "refunddate refundedat refundcreatedat daterefunded returndate returnedat dateofreturn"
+        " refundprocessedat",
         # The whole of an order, where no column names an item.
         "order_total": "total ordertotal grandtotal totalamount totalpaid amountpaid ordervalue ordersum"
         " invoicetotal totalpaidtaxincl totalttc",
@@ -91,7 +93,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     }.items()
 }
 # A customer is known by the mail where nothing else names them.
-ALIASES["source_id"] += tuple(FOREIGN_NAMES["email"].split())
+ALIASES["source_id"] += ALIASES["email"]
 # A bare id is the key of what the file lists.
 KEY_OF = {
     "customers": "source_id",

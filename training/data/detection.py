@@ -39,11 +39,15 @@ def recognise(series: Series, others: Sequence[Series] = ()) -> Proposal:
     Raises IngestError that names the nearest kind and what is missing for it.
     """
     names = names_of(series.header)
-    joined = joined_with(series, names, others)
+    are_returns = _lists_returns(names)
+    joined = joined_with(series, names, others, are_returns=are_returns)
     needed: tuple[str, ...]
     constants: dict[str, str] = {}
     questions: list[str] = []
-    if joined is not None:
+    if are_returns:
+        kind, needed = "events", ("order_id", "item_id", "timestamp")
+        constants = {"event": "return"} | ({} if names.found["quantity"] else {"quantity": "1"})
+    elif joined is not None:
         kind, needed = "orders", ("order_id", "item_id")
         constants = {} if names.found.get("quantity") else {"quantity": "1"}
     elif _lines_with_a_gap(names, constants, questions):
@@ -95,6 +99,16 @@ def samples_of(series: Series, source: Source) -> pl.DataFrame:
     if not parts:
         raise IngestError(f"{series.name}: a header but no rows; export it again")
     return pl.concat(parts).head(SAMPLE_ROWS)
+
+
+def _lists_returns(names: Names) -> bool:
+    """Whether rows are lines of orders that came back; their time and amount are those of the return then."""
+    found = names.found
+    if found["timestamp"] or not (found["return_time"] and found["order_id"] and found["item_id"]):
+        return False
+    found["timestamp"] = found["return_time"]
+    found["amount"], found["refunded"] = found["amount"] or found["refunded"], []
+    return True
 
 
 def _lines_with_a_gap(names: Names, constants: dict[str, str], questions: list[str]) -> bool:

@@ -74,8 +74,10 @@ def entries(proposal: Proposal, kinds: set[str], out: Path, *, sold_elsewhere: b
         ("items", "item_id", ("title", "category_path", "brand")),
         ("customers", "source_id", _PERSON),
     ):
-        tells = kind in _TELLS.get(proposal.kind, ()) and kind not in kinds
-        if tells and key in proposal.columns and (facts := _facts(proposal, key, names)):
+        tells = kind in _TELLS.get(proposal.kind, ()) and key in proposal.columns
+        facts = _facts(proposal, key, names) if tells else {}
+        # The mail is what joins a buyer with a customer whom another file lists.
+        if facts and (kind not in kinds or "email" in facts):
             lines += _entry(proposal, kind, facts, ["derived = true"], out)
     return lines
 

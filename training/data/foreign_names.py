@@ -25,9 +25,13 @@ FOREIGN_NAMES: dict[str, str] = {
     "amount": "positionssumme gesamtpreis zeilensumme zwischensumme montant totalligne montantligne"
     " importe totallinea subtotal valortotal totaledellariga importo regeltotaal wartosc"
     " radsumma 商品金额 小计 小計 金額",
+    "return_time": "ruckgabedatum retourendatum erstattungsdatum erstattetam dateretour dateremboursement"
+    " fechadevolucion fechareembolso datareso datarimborso retourdatum terugbetalingsdatum 退款时间 退货时间",
     "order_total": "gesamtbetrag gesamtsumme bestellsumme rechnungsbetrag gesamt endbetrag montanttotal"
     " totalcommande totalpedido importetotal totaldelpedido totale totaleordine totaal totaalbedrag"
     " totalsumma 订单金额 实付金额 买家实际支付金额 总金额 合計金額",
+    "refunded": "erstattungsbetrag erstattet montantrembourse importereembolsado importorimborsato"
+    " terugbetaaldbedrag 退款金额",
     "currency": "wahrung devise monnaie moneda divisa moeda valuta waluta 币种 货币 通貨",
     "discount": "rabatt nachlass remise reduction descuento desconto sconto korting rabat"
     " 优惠金额 折扣 割引額 値引",

@@ -29,8 +29,13 @@ class Joined:
     sample: pl.DataFrame
 
 
-def joined_with(series: Series, names: Names, others: Sequence[Series]) -> Joined | None:
-    """The file of orders for order lines that do not say when, or by whom, they were bought; None without."""
+def joined_with(
+    series: Series, names: Names, others: Sequence[Series], *, are_returns: bool
+) -> Joined | None:
+    """The file of orders for lines that do not say when, or by whom, they were bought; None without.
+
+    are_returns: the buyer alone is asked, and order lines know them as well.
+    """
     lacking = [name for name in ("timestamp", "source_id") if not names.found[name]]
     if not {"order_id", "item_id"} <= names.have or not lacking or "event" in names.have:
         return None
@@ -38,7 +43,12 @@ def joined_with(series: Series, names: Names, others: Sequence[Series]) -> Joine
     for other in others:
         theirs = names_of(other.header)
         keys = theirs.found["order_id"] or [theirs.plain[n] for n in ("id",) if n in theirs.plain]
-        if other is series or not keys or theirs.found["item_id"] or lacking[0] not in theirs.have:
+        if (
+            other is series
+            or not keys
+            or (theirs.found["item_id"] and not are_returns)
+            or lacking[0] not in theirs.have
+        ):
             continue
         columns = _brought(names, theirs, keys[0])
         sample = _rows(other, {"order_id": keys[0], **columns})

@@ -16,6 +16,7 @@ NO_CURRENCY_NAMED = 'no column names a currency: which is it? write currency = "
 _FROM_THE_FIRST_LINE = ("source_id", "timestamp", "currency", "status", "cancelled_at")
 _STEEP, _MOST = 0.3, 0.6  # of the slope of log money over log pieces; of the items that agree
 _CLOSE = 0.02  # relative difference of two amounts that are the same but for rounding
+_SEVERAL_CURRENCIES = "amounts are written in "
 _MOST_STATUSES = 60
 _ALSO_PLACES = ("state", "estado", "stato")  # may be of an address
 # Names of columns that can only be the price of one piece.
@@ -86,7 +87,7 @@ def lines_understood(proposal: Proposal) -> Proposal:
     unused = [c for c in (*proposal.columns.values(), *proposal.unused) if c not in columns.values()]
     return replace(
         proposal, columns=columns, constants=constants, unused=list(dict.fromkeys(unused)), values=values,
-        flags=flags, questions=questions,
+        flags=flags, questions=questions, is_open=any(q.startswith(_SEVERAL_CURRENCIES) for q in questions),
     )  # fmt: skip
 
 
@@ -100,7 +101,7 @@ def _currency_asked(
         constants["currency"] = said[0]
     elif len(said) > 1:
         questions.append(
-            f"amounts are written in {' and '.join(said)}, and no column names a currency: give each "
+            f"{_SEVERAL_CURRENCIES}{' and '.join(said)}, and no column names a currency: give each "
             "a file and a source of its own, or their amounts are added up as one"
         )
     else:

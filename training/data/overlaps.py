@@ -42,6 +42,8 @@ def shared_orders(sources: list[Source]) -> list[Overlap]:
     for source in sources:
         if source.derived or source.kind not in ("events", "orders") or "order_id" not in source.columns:
             continue
+        if source.constants.get("event") == "return":
+            continue
         for path in files_of(source):
             try:
                 orders = _orders(source, path)

@@ -66,15 +66,25 @@ class Preset:
             lines += [line for raw in entry.get("lookup", []) for line in self._lookup(raw, others)]
         return lines
 
-    def lacks_currency(self, header: Iterable[str]) -> bool:
-        """Whether nothing says in which currency the sales of a file with this header are."""
+    def tells_returns(self, header: Iterable[str]) -> bool:
+        """Whether a file with this header has the money that was given back of its orders."""
         have = {_key(column) for column in header}
-        return any(
-            "currency" not in entry.get("constants", {})
-            and not have & {_key(column) for column in _list(entry["columns"].get("currency", []))}
-            for entry in self.entries
-            if entry["kind"] == "orders" and not entry.get("derived")
-        )
+        columns = [entry["columns"].get("refunded", []) for entry in self.entries]
+        return any(_key(column) in have for named in columns for column in _list(named))
+
+    def lacking(self, header: Iterable[str]) -> list[str]:
+        """What the sales of a file with this header do not say: their currency, their status."""
+        have = {_key(column) for column in header}
+        sold = [e for e in self.entries if e["kind"] == "orders" and not e.get("derived")]
+        brought = [name for e in sold for lookup in e.get("lookup", []) for name in lookup["columns"]]
+        return [
+            name
+            for entry in sold
+            for name in ("currency", "status")
+            if (name == "currency" or name in entry["columns"])
+            and name not in (*entry.get("constants", {}), *brought)
+            and not have & {_key(column) for column in _list(entry["columns"].get(name, []))}
+        ]
 
     def _lookup(self, raw: dict[str, Any], others: list[Other]) -> list[str]:
         signs = self.partners[raw["partner"]]

@@ -17,7 +17,7 @@ class Proposal:
 
     columns: our field to a column; constants: our field to a value; values: our field to what its raw values
     mean; flags: further lines of its entry in the sources file; joined: fields that another file has;
-    questions: what only the shop can answer.
+    questions: what only the shop can answer; is_open: without an answer the totals are wrong.
     """
 
     series: Series
@@ -31,6 +31,7 @@ class Proposal:
     flags: list[str] = field(default_factory=list)
     joined: Joined | None = None
     questions: list[str] = field(default_factory=list)
+    is_open: bool = False
 
 
 def times_understood(texts: pl.Series) -> float:

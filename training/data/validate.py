@@ -24,6 +24,11 @@ from training.data.series import RawFile, Series, in_series, open_raw
 from training.data.sources import FORMAT_VERSION, IngestError, load_sources
 from training.workspace import Workspace
 
+_LACKS = {
+    "currency": NO_CURRENCY_NAMED,
+    "status": "no column has the statuses, so cancelled and unpaid orders are sales: export it as well",
+}
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -48,6 +53,23 @@ class _Found:
         """Whether sales are one of the things that the files tell."""
         return "events" in self.kinds
 
+    @property
+    def lists_returns(self) -> bool:
+        """Whether the rows are what came back."""
+        return self.proposal is not None and self.proposal.constants.get("event") == "return"
+
+    @property
+    def tells_returns(self) -> bool:
+        """Whether orders say themselves what came back of them."""
+        if "orders" not in self.kinds:
+            return False
+        if self.preset is not None:
+            return self.preset.tells_returns(self.series.header)
+        proposal = self.proposal
+        return proposal is not None and (
+            "refunded" in proposal.columns or "returned" in proposal.values.get("status", {}).values()
+        )
+
 
 def validate(paths: Sequence[Path], out: Path) -> Draft:
     """Write a first sources file for raw files or folders of them; what it cannot know is asked.
@@ -71,6 +93,7 @@ def validate(paths: Sequence[Path], out: Path) -> Draft:
     asked, parts = _parts(found, overlaps, out)
     _write(out, parts)
     is_open = bool(asked) or len(said) > len(found)
+    is_open = is_open or any(one.proposal is not None and one.proposal.is_open for one in found)
     return Draft([*lines, *asked], is_open)
 
 
@@ -131,14 +154,27 @@ def _look_at_all(series: list[Series], out: Path, said: dict[Path, str]) -> list
             said[path] = _problem(one.name, error)
     proposals = iter(one_id_space([one.proposal for one in found if one.proposal is not None]))
     found = [replace(one, proposal=next(proposals)) if one.proposal is not None else one for one in found]
+    found = [_buyers_of(one, found) for one in found]
     # A file of orders that lines are joined with is no source of sales itself.
-    for lines in [one for one in found if one.proposal is not None and one.proposal.joined is not None]:
-        joined = lines.proposal.joined.orders  # type: ignore[union-attr]
+    for lines in found.copy():
+        if lines.proposal is None or lines.proposal.joined is None or lines.lists_returns:
+            continue
+        joined = lines.proposal.joined.orders
         line = f"{joined.name}: orders, read with {lines.series.name}"
         said[joined.files[0].path] = line
         found = [one for one in found if one.series is not joined]
         found.append(_Found(joined, line, ()))
     return found
+
+
+def _buyers_of(one: _Found, found: Sequence[_Found]) -> _Found:
+    """Returns whose buyers another file has, in the id space of that file."""
+    if one.proposal is None or one.proposal.joined is None or not one.lists_returns:
+        return one
+    orders = next((o for o in found if o.series is one.proposal.joined.orders), one)
+    preset = orders.preset.entries[0]["name"] if orders.preset is not None else ""
+    name = orders.proposal.name if orders.proposal is not None else preset
+    return replace(one, proposal=replace(one.proposal, name=name))
 
 
 def _look_at(series: Series, others: Sequence[Series], out: Path) -> _Found:
@@ -150,8 +186,7 @@ def _look_at(series: Series, others: Sequence[Series], out: Path) -> _Found:
     _drafted(preset, series, others, out, sold_elsewhere=False)
     kinds = tuple(entry["kind"] for entry in preset.entries if not entry.get("derived"))
     line = f"{series.name}: {preset.name}; columns, statuses and amounts as this system always writes them"
-    if preset.lacks_currency(series.header):
-        line += f"\n  asked: {NO_CURRENCY_NAMED}"
+    line += "".join(f"\n  asked: {_LACKS[name]}" for name in preset.lacking(series.header))
     return _Found(series, line, kinds, preset=preset)
 
 
@@ -232,6 +267,13 @@ def _parts(found: Sequence[_Found], overlaps: Sequence[Overlap], out: Path) -> t
         asked.append(
             f"asked: {one.series.name} lists payments: are they of the orders in {sold[0].series.name}? They "
             f"are left out; if they are of other orders, take the # off their entries in {out.name}"
+        )
+    told = [one for one in sold if one.tells_returns and one not in left_out]
+    for one in [one for one in found if one.lists_returns and told]:
+        left_out.append(one)
+        asked.append(
+            f"asked: {one.series.name} lists returns: does {told[0].series.name} say them as well? They are "
+            f"left out; if they are others, take the # off their entries in {out.name}"
         )
     parts = []
     for one in found:

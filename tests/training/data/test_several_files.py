@@ -125,3 +125,69 @@ def test_the_verb_exits_1_for_what_is_open_and_checks_a_sources_file(tmp_path: P
     assert code == 0 and "revenue    30.00 EUR" in text and "their money counts twice" in text
     out.write_text(out.read_text().replace("shop.csv", "gone.csv"))
     assert said("s.toml")[0] == 1  # names no file
+
+
+SHOPIFY = (
+    "Name,Email,Financial Status,Currency,Created at,Lineitem quantity,Lineitem name,Lineitem price,"
+    "Lineitem sku\n"
+    "#1,a@x.example,paid,EUR,2025-04-01 10:00:00 +0200,2,Lamp,10.00,L\n"
+    "#1,,,,2025-04-01 10:00:00 +0200,1,Shade,5.00,S\n"
+    "#2,b@x.example,voided,EUR,2025-04-02 10:00:00 +0200,1,Shade,5.00,S\n"
+)
+
+
+def test_shopify_s_transactions_are_the_payments_of_its_orders(tmp_path: Path) -> None:
+    paid = "Order,Name,Kind,Gateway,Created At,Status,Amount,Currency,Card Type\n"
+    paid += "91,#1,sale,card,2025-04-01 10:00:01 +0200,success,25.00,EUR,visa\n"
+    paid += "91,#1,refund,card,2025-04-03 10:00:00 +0200,success,5.00,EUR,visa\n"
+    paid += "92,#2,authorization,card,2025-04-02 10:00:00 +0200,success,5.00,EUR,visa\n"
+    draft, found = drafted(tmp_path, {"orders.csv": SHOPIFY, "transactions.csv": paid})
+    assert draft.is_open and draft.lines[-1].startswith("asked: transactions.csv lists payments")
+    assert found.takings[0].net == 25.0
+    (tmp_path / "alone").mkdir()
+    draft, found = drafted(tmp_path / "alone", {"transactions.csv": paid})
+    assert (found.takings[0].sold, found.takings[0].returned, found.set_aside) == (25.0, 5.0, {"no_sale": 1})
+
+
+@pytest.mark.parametrize(("missing", "asked"), [("Financial Status", "statuses"), ("Currency", "currency")])
+def test_a_known_export_without_one_of_its_columns_is_still_known(
+    tmp_path: Path, missing: str, asked: str
+) -> None:
+    rows = [line.split(",") for line in SHOPIFY.splitlines()]
+    at = rows[0].index(missing)
+    text = "\n".join(",".join(row[:at] + row[at + 1 :]) for row in rows) + "\n"
+    draft, found = drafted(tmp_path, {"orders.csv": text})
+    assert draft.lines[0].startswith("orders.csv: Shopify, orders") and asked in draft.lines[0]
+    assert found.orders == (2 if missing == "Financial Status" else 1)
+
+
+@pytest.mark.parametrize("who", ["number", "mail"])
+def test_buyers_are_the_customers_of_the_list(tmp_path: Path, who: str) -> None:
+    people = "Kundennummer;Vorname;Nachname;E-Mail\n71;Jo;Mu;jo@x.example\n72;An;Oz;an@x.example\n"
+    column, ids = ("Kundennummer", "71") if who == "number" else ("E-Mail", "jo@x.example")
+    orders = f"Bestellnummer;Datum;{column};Artikelnummer;Menge;Einzelpreis;Währung\n"
+    orders += f"1;15.04.2025;{ids};S1;1;5,00;EUR\n"
+    _, found = drafted(tmp_path, {"kunden.csv": people, "bestellungen.csv": orders})
+    assert (found.customers, found.buyers) == (2, 1)
+
+
+BACK = "order_id,return_date,sku,quantity,refund_amount\nA1,2025-04-20 10:00,s1,1,5.00\n"
+
+
+def test_a_list_of_returns_takes_its_buyers_from_the_orders(tmp_path: Path) -> None:
+    draft, found = drafted(tmp_path, {"orders.csv": lines(["A1", "A2"]), "returns.csv": BACK})
+    assert not draft.is_open and found.events == {"purchase": 2, "return": 1}
+    (euros,) = found.takings
+    assert (euros.currency, euros.sold, euros.returned, found.customers) == ("EUR", 20.0, 5.0, 2)
+
+
+def test_returns_that_orders_say_themselves_are_not_taken_off_twice(tmp_path: Path) -> None:
+    orders = lines(["A1", "A2"]).replace("currency", "currency,Refunded Amount").replace("EUR", "EUR,5.00")
+    draft, found = drafted(tmp_path, {"orders.csv": orders, "returns.csv": BACK})
+    assert draft.is_open and "lists returns" in draft.lines[-1] and found.takings[0].returned == 10.0
+
+
+def test_amounts_in_two_currencies_without_a_column_for_them_are_asked_about(tmp_path: Path) -> None:
+    text = lines(["A1", "A2"]).replace(",currency", "").replace(",EUR", "").replace("5.00", "€5.00", 1)
+    draft, _ = drafted(tmp_path, {"orders.csv": text.replace(",5.00", ",£5.00")})
+    assert draft.is_open and "written in EUR and GBP" in draft.lines[0]
