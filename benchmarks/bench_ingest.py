@@ -22,7 +22,8 @@ from training.data.intake import Intake
 from training.data.items import items_table
 from training.data.loading import Loaded, load_all
 from training.data.shop import ShopSpec, make_shop
-from training.data.sources import Source, load_sources
+from training.data.source import Source
+from training.data.sources import load_sources
 from training.data.tables import SnapshotWriter
 from training.workspace import Workspace
 

@@ -158,6 +158,14 @@ def ingest(
         raise typer.Exit(1)
 
 
+def _print_schema(wanted: bool) -> None:
+    if wanted:
+        from training.data.sources_reference import schema_text
+
+        print(schema_text(), end="")
+        raise typer.Exit
+
+
 @app.command()
 def validate(
     files: Annotated[
@@ -165,6 +173,15 @@ def validate(
         typer.Argument(help="Raw files or folders of them; or one sources file.", exists=True),
     ],
     out: Annotated[Path, typer.Option("--out", help="The sources file to write.")] = Path("sources.toml"),
+    _schema: Annotated[
+        bool,
+        typer.Option(
+            "--schema",
+            is_eager=True,
+            callback=_print_schema,
+            help="Print the JSON schema of sources files and stop.",
+        ),
+    ] = False,
 ) -> None:
     """Look at raw files, write a first sources file, and add up what it would give.
 

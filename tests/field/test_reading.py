@@ -12,10 +12,11 @@ import pytest
 
 from serving.pseudonym import PseudonymKey
 from training.data.chunks import Chunk
+from training.data.errors import IngestError
 from training.data.ingest import IngestReport, ingest
 from training.data.readers import header_of, read_chunks
 from training.data.records import guess_encoding
-from training.data.sources import IngestError, Source
+from training.data.source import Source
 from training.data.tables import scan_table
 from training.data.validate import validate
 from training.workspace import Workspace

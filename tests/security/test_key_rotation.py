@@ -29,8 +29,8 @@ from tests.serving.tiny_models import KEY as TINY
 from tests.serving.tiny_models import TinyShop
 from tests.training.privacy.raw_shop import write_raw
 from training.cli import app
+from training.data.errors import IngestError
 from training.data.ingest import ingest
-from training.data.sources import IngestError
 from training.data.tables import scan_table
 from training.privacy.people import find_person
 from training.privacy.renew import renew_model, renew_workspace

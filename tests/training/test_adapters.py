@@ -10,9 +10,10 @@ import pytest
 
 from serving.pseudonym import PseudonymKey
 from training.data.adapters import ADAPTERS, adapt
+from training.data.errors import IngestError
 from training.data.ingest import ingest
 from training.data.money import totals
-from training.data.sources import IngestError, load_sources
+from training.data.sources import load_sources
 from training.data.tables import scan_table
 from training.report.content import customer_cards
 from training.workspace import Workspace

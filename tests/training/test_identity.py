@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.febrl import FEBRL, febrl
 from serving.pseudonym import PseudonymKey
+from training.data.errors import IngestError
 from training.data.identity import Resolution, resolve
 from training.data.intake import Intake
 from training.data.linkage import curve, link, pairwise_quality
@@ -18,7 +19,7 @@ from training.data.linkage.clusters import cluster
 from training.data.linkage.normalise import normalise
 from training.data.loading import load_all
 from training.data.shop import ShopSpec, make_shop
-from training.data.sources import IngestError, load_sources
+from training.data.sources import load_sources
 from training.data.tables import SCHEMAS
 
 KEY = PseudonymKey("test", b"k" * 32)

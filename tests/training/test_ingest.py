@@ -13,9 +13,9 @@ import pytest
 
 from serving.pseudonym import PseudonymKey
 from training.artifacts.snapshots import SNAPSHOT_FILE, snapshot_sha256
+from training.data.errors import IngestError
 from training.data.ingest import IngestReport, ingest
 from training.data.shop import ShopSpec, make_shop
-from training.data.sources import IngestError
 from training.data.tables import SCHEMAS, scan_table
 from training.workspace import Workspace
 

@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from typer.testing import CliRunner
 
-from training.data.identity_config import KEYS
+from training.cli import app
+from training.data import tables
+from training.data.errors import IngestError
+from training.data.identity_config import load_identity_config
+from training.data.kinds import FIELDS, KINDS, MEANINGS, REQUIRED
 from training.data.quarantine import REASONS
-from training.data.sources import FIELDS, REQUIRED, IngestError, Source, load_sources
+from training.data.source import Source
+from training.data.sources import consent_defaults, load_currencies, load_goods, load_sources
+from training.data.sources_file import (
+    PURPOSES,
+    CurrencyTable,
+    GoodsTable,
+    IdentityTable,
+    Kind,
+    LookupTable,
+    SourcesFile,
+    SourceTable,
+)
+from training.data.sources_reference import PAGE_FILE, SCHEMA_FILE, page, schema, schema_text
 
 GOOD = """format_version = 1
 [[source]]
@@ -69,7 +88,62 @@ FAULTS = {
         'encoding "utf-9" is unknown',
     ),
     "separator": (GOOD.replace('path = "web.csv"', 'path = "w"\nseparator = "||"'), "one ASCII character"),
+    "quoting": (
+        GOOD.replace('path = "web.csv"', 'path = "w"\nquoting = "double"'),
+        '"double" .*mean "doubled"',
+    ),
+    "a flag": (
+        GOOD.replace('path = "web.csv"', 'path = "w"\nderived = "yes"'),
+        "derived is 'yes', expected true",
+    ),
+    "a list": (
+        GOOD.replace('path = "web.csv"', 'path = "w"\nrequired = "a"'),
+        "required is 'a', expected a list",
+    ),
+    "a line": (GOOD.replace('path = "web.csv"', 'path = "w"\nheader_line = true'), "expected a whole number"),
+    "a column": (
+        GOOD + "price = 3\n",
+        r'source 1 \("web"\): columns.price is 3, expected a text or a list of texts',
+    ),
+    "no column": (GOOD + "price = []\n", r"columns.price is \[\], expected a text or a list of texts"),
+    "columns": (
+        GOOD.replace("[source.columns]", "columns = 3\n[source.values]"),
+        "columns is 3, expected a table",
+    ),
+    "a value": (GOOD + "[source.values.event]\nx = 1\n", "values.event.x is 1, expected a text"),
+    "a scale": (GOOD + '[source.scale]\nprice = "x"\n', "scale.price is 'x', expected a number"),
+    "a constant": (GOOD + "[source.constants]\nprice = true\n", "constants.price is True, expected a text"),
+    "a lookup": (
+        GOOD + '[[source.lookup]]\npath = "b.csv"\non = "item_id"\n[source.lookup.columns]\nprice = "p"\n',
+        r'source 1 \("web"\): lookup 1: key is missing; it is needed, as are path, on, columns',
+    ),
+    "a table": ("format_version = 1\nsource = 3\n", "source is 3, expected a list"),
+    "a status": (
+        GOOD + 'status = "s"\n[source.values.status]\npaid = "sal"\n',
+        'values.status."paid" is "sal" .did you mean "sale"',
+    ),
 }
+TABLES = {
+    "[currency]\nman = 'EUR'": 'currency: unknown key "man" .did you mean "main"',
+    "[currency]\nrates = { USD = 0.9 }": "currency.main is None, expected the currency",
+    "[currency]\nmain = 'EUR'\nrates = { USD = -1 }": "currency.rates.USD is -1, expected greater than 0",
+    "[currency]\nmain = 'EUR'\nrates = { USD = 'x' }": "currency.rates.USD is 'x', expected a number",
+    "[goods]\nnot_goods = 3": "goods.not_goods is 3, expected a list",
+    "[goods]\nnot_goods = ['']": "goods.not_goods is '', expected a text that is not empty",
+    "[identity]\nmethod = 'key'": 'identity.method is "key" .did you mean "keys"',
+    "[identity]\nmin_precision = 2.0": "identity.min_precision is 2.0, expected a number between 0 and 1",
+    "[consent_default]\nmarketting = true": 'unknown purpose "marketting" .*mean "marketing"',
+    "[consent_default]\nmarketing = 'no'": "consent_default.marketing is 'no', expected true or false",
+    "curency = 3": 'unknown key "curency" .did you mean "currency"',
+}
+
+
+@pytest.mark.parametrize("text", TABLES)
+def test_a_fault_of_another_table_is_named(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, f"format_version = 1\n{text}\n")
+    with pytest.raises(IngestError, match=TABLES[text]):
+        for load in (load_currencies, load_goods, consent_defaults, load_identity_config):
+            load(path)
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -92,20 +166,37 @@ def test_anonymous_sources_need_no_ids(tmp_path: Path) -> None:
     assert load_sources(write(tmp_path, text))[0].anonymous
 
 
-def test_the_reference_page_names_every_key_kind_and_field() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "sources.md").read_text()
-    keys = {
-        name
-        for row in re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", page, re.M)
-        for name in re.findall(r"\w+", row)
-    }
-    of_sources = {f.name for f in dataclasses.fields(Source)} - {"base", "overlaid"}
-    assert of_sources | set(KEYS) == keys - set(FIELDS) - set(REASONS)
+PAGE = Path(__file__).parents[2] / "docs" / PAGE_FILE
+
+
+def test_the_reference_page_is_what_the_model_says() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert page(text) == text, "run python -m training.data.sources_reference docs"
     for kind, fields in FIELDS.items():
-        (row,) = re.findall(rf"^\| `{kind}` \| (.*) \|$", page, re.M)
-        told = [name.strip("*`") for name in row.split(", ")]
-        bold = [name.strip("*`") for name in row.split(", ") if name.startswith("**")]
-        assert told == list(fields) and set(bold) == set(REQUIRED[kind]), kind
-    assert all(
-        f"`{reason}`" in page for reason in ("skipped_hour", "no_sale", "unknown_status", "missing_currency")
-    )
+        (row,) = re.findall(rf"^\| `{kind}` \| .*? \| (.*) \|$", text, re.M)
+        bold = {name.strip("*`") for name in row.split(", ") if name.startswith("**")}
+        assert [name.strip("*`") for name in row.split(", ")] == list(fields) and bold == set(REQUIRED[kind])
+    assert all(f"| `{name}` |" in text for name in (*SourceTable.model_fields, *MEANINGS, *REASONS))
+
+
+def test_every_key_is_described_and_every_field_explained() -> None:
+    for table in (SourcesFile, SourceTable, LookupTable, CurrencyTable, GoodsTable, IdentityTable):
+        assert table.__doc__ and all(field.description for field in table.model_fields.values()), table
+    assert set(MEANINGS) == {name for fields in FIELDS.values() for name in fields}
+    assert set(KINDS) == set(FIELDS) == set(REQUIRED) == set(get_args(Kind))
+    assert PURPOSES == tables.PURPOSES
+
+
+def test_the_schema_is_what_the_model_says_and_prints() -> None:
+    assert PAGE.with_name(SCHEMA_FILE).read_text(encoding="utf-8") == schema_text()
+    printed = CliRunner().invoke(app, ["validate", "--schema"])
+    assert printed.exit_code == 0 and json.loads(printed.stdout) == schema()
+
+
+def test_a_source_made_in_code_has_the_defaults_of_the_file() -> None:
+    ours = {f.name: f for f in dataclasses.fields(Source)}
+    assert set(ours) - {"base", "overlaid"} == set(SourceTable.model_fields)
+    for name, field in SourceTable.model_fields.items():
+        if field.is_required() or isinstance(field.default, list | dict):
+            continue
+        assert ours[name].default == field.default, name

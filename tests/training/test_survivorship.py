@@ -10,9 +10,10 @@ import polars as pl
 import pytest
 
 from serving.pseudonym import PseudonymKey
+from training.data.errors import IngestError
 from training.data.identity import Resolution, resolve
 from training.data.identity_config import IdentityConfig, load_identity_config
-from training.data.sources import IngestError, load_sources
+from training.data.sources import load_sources
 from training.data.survivorship import Survivorship
 from training.data.tables import SCHEMAS
 
@@ -120,7 +121,7 @@ def test_rules_are_stated_in_the_sources_file(tmp_path: Path) -> None:
     [
         ('[identity]\ntresholds = 0.9', r'unknown key "tresholds" \(did you mean "threshold"'),
         ('[identity]\nthreshold = 99', "threshold is 99, expected a number between 0 and 1"),
-        ('[identity]\ntrust = "store"', "expected names of sources"),
+        ('[identity]\ntrust = "store"', "identity.trust is 'store', expected a list"),
         ('[identity.survivorship]\nemail = "first"', 'unknown fact "email"'),
         ('[identity.survivorship]\ncity = "recent"', 'city = "recent" .did you mean "most_recent"'),
     ],

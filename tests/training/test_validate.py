@@ -8,8 +8,9 @@ import polars as pl
 import pytest
 
 from serving.pseudonym import PseudonymKey
+from training.data.errors import IngestError
 from training.data.ingest import ingest
-from training.data.sources import IngestError, load_sources
+from training.data.sources import load_sources
 from training.data.tables import scan_table
 from training.data.validate import validate
 from training.workspace import Workspace

@@ -16,7 +16,8 @@ from serving.client import ShopsightClient
 from serving.server import TritonServer
 from tests.waiting import HANG_SECONDS
 from tests.whole_way.conftest import ServedShop
-from training.data.sources import Source, load_sources
+from training.data.source import Source
+from training.data.sources import load_sources
 from training.workspace import Workspace
 
 pytestmark = pytest.mark.triton

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from training.data.completejourney import convert
-from training.data.sources import IngestError, nearest
+from training.data.errors import IngestError
+from training.data.sources_faults import nearest
 
 Adapter = Callable[[Path, Path], Path]
 

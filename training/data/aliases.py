@@ -165,6 +165,6 @@ def plain_name(text: str) -> str:
 
 
 def status_of(value: str) -> str | None:
-    """What a status of an order means (sources.STATUSES), or None where its word is not known."""
+    """What a status of an order means (sources_file.STATUSES), or None where its word is not known."""
     name = plain_name(value)
     return _STATUSES.get(name) or _STATUSES.get(re.sub(r"^(wc|order|orderstatus|payment|status)", "", name))

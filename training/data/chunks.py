@@ -11,10 +11,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from training.data.digests import hash_spans
+from training.data.errors import IngestError
 from training.data.extent import Extent, extent_of
 from training.data.records import Block
 from training.data.scanning import Traits
-from training.data.sources import IngestError, Source, nearest
+from training.data.source import Source
+from training.data.sources_faults import nearest
 
 # source_id: whose row it is, where that could still be read.
 REFUSED_SCHEMA = {

@@ -17,8 +17,9 @@ from training.data import order_lines
 from training.data.chunks import REFUSED_SCHEMA, Chunk
 from training.data.conventions import Convention, Evidence
 from training.data.fields import GUARDED, IDS, JOINED, TYPES, is_stored, is_time
+from training.data.money import currency_code
 from training.data.order_lines import Rule
-from training.data.sources import Source, currency_code
+from training.data.source import Source
 from training.data.tables import PURPOSES
 from training.data.typed_columns import ColumnReader
 

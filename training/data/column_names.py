@@ -10,7 +10,7 @@ import polars as pl
 from babel.numbers import list_currencies
 
 from training.data.aliases import ALIASES, plain_name
-from training.data.sources import currency_code
+from training.data.money import currency_code
 
 _ASIDE = re.compile(r"\s*[(\[（【].*?[)\]）】]\s*")  # as in Price (EUR)
 _WORDS = re.compile(r"[^\W\d_]+\$?|[$€£₹₽₺₩₪₫₴]")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from training.data.sources import IngestError
+from training.data.errors import IngestError
 
 _TABLES = {
     "transactions": ("transactions_sample", "transactions"),

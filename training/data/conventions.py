@@ -13,7 +13,8 @@ from typing import Any
 
 from babel import Locale, UnknownLocaleError
 
-from training.data.sources import IngestError, Source
+from training.data.errors import IngestError
+from training.data.source import Source
 
 # What less of the values than this say against all others is dirt, and refused row by row.
 _DIRT = 0.01

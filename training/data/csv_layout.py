@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training.data.chunks import missing_column
+from training.data.errors import IngestError
 from training.data.quoting import Splitter, splitter
 from training.data.records import RawText, empty, guess_encoding, head_of
-from training.data.sources import IngestError, Source
+from training.data.source import Source
 
 _SEPARATORS = ",;\t|"
 # Notes before a header are looked for in so many lines.

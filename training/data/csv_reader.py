@@ -16,7 +16,7 @@ from training.data.csv_layout import Layout, layout_of
 from training.data.furniture import find_furniture
 from training.data.records import Block, RawText, read_blocks
 from training.data.scanning import Look, invalid_utf8, look
-from training.data.sources import Source
+from training.data.source import Source
 
 
 def read_csv(source: Source, path: Path) -> Iterator[Chunk]:

@@ -10,13 +10,15 @@ import polars as pl
 
 from training.data.aliases import KEY_OF, KIND_WORDS, SIGNS
 from training.data.column_names import Names, names_of
+from training.data.errors import IngestError
 from training.data.foreign_names import FOREIGN_NAMES
 from training.data.joins import joined_with
+from training.data.kinds import FIELDS, REQUIRED
 from training.data.line_values import lines_understood
 from training.data.proposals import Proposal
 from training.data.readers import read_chunks
 from training.data.series import Series
-from training.data.sources import FIELDS, REQUIRED, IngestError, Source
+from training.data.source import Source
 
 SAMPLE_ROWS = 20_000
 _LINES = ("orders", "events")

@@ -12,12 +12,12 @@ import polars as pl
 from serving.pseudonym import KEY_FILE_VARIABLE, PseudonymKey, PseudonymKeyError
 from training.data.also_ids import ALSO_ID, joined, linked_rows
 from training.data.customer_ids import log_identities, name_clusters
+from training.data.errors import IngestError
 from training.data.identity_config import IdentityConfig
 from training.data.identity_review import joins_of
 from training.data.identity_rules import RULES, said_of
 from training.data.linkage import SAID, Linkage, link
 from training.data.linkage.normalise import PERSON_FIELDS
-from training.data.sources import IngestError
 from training.data.survivorship import surviving_facts
 from training.data.tables import SCHEMAS
 

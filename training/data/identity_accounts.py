@@ -12,7 +12,7 @@ from serving.pseudonym import PseudonymKey
 from training.data.given_ids import forms_of, text_of
 from training.data.identity import renew
 from training.data.identity_rules import PAIR, RuleError
-from training.data.sources import nearest
+from training.data.sources_faults import nearest
 from training.data.tables import scan_table
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.data.linkage import METHODS, LinkageConfig
-from training.data.sources import IngestError, nearest
+from training.data.errors import IngestError
+from training.data.linkage import LinkageConfig
+from training.data.sources import read_sources_file
+from training.data.sources_faults import nearest
 from training.data.survivorship import DEFAULT_RULES, RULES, Survivorship
-
-KEYS = ("method", "threshold", "min_precision", "trust", "survivorship")
 
 
 @dataclass(frozen=True)
@@ -32,37 +31,17 @@ def load_identity_config(sources_file: Path) -> IdentityConfig:
     [identity.survivorship]
     city = "most_trusted"            # facts that are not named keep their default rule
     """
-    raw = tomllib.loads(sources_file.read_text(encoding="utf-8-sig")).get("identity", {})
-    where = f"{sources_file}: [identity]"
-    if not isinstance(raw, dict):
-        raise IngestError(f"{where} is not a table")
-    for key in raw:
-        if key not in KEYS:
-            raise IngestError(f'{where}: unknown key "{key}"{nearest(key, KEYS)}')
-    trust = raw.get("trust", [])
-    if not isinstance(trust, list) or not all(isinstance(name, str) for name in trust):
-        raise IngestError(f'{where}: trust is {trust!r}, expected names of sources: ["store", "web"]')
-    method = raw.get("method", "likeness")
-    if method not in METHODS:
-        raise IngestError(f'{where}: method = "{method}"{nearest(str(method), METHODS)}')
+    table = read_sources_file(sources_file).identity
     linkage = LinkageConfig(
-        threshold=_share(raw, "threshold", where),
-        min_precision=_share(raw, "min_precision", where) or LinkageConfig.min_precision,
-        method=method,
+        threshold=table.threshold,
+        min_precision=table.min_precision or LinkageConfig.min_precision,
+        method=table.method,
     )
-    return IdentityConfig(linkage, Survivorship(_rules(raw.get("survivorship", {}), where), tuple(trust)))
+    rules = _rules(table.survivorship, f"{sources_file}: [identity]")
+    return IdentityConfig(linkage, Survivorship(rules, tuple(table.trust)))
 
 
-def _share(raw: dict[str, Any], key: str, where: str) -> float | None:
-    value = raw.get(key)
-    if value is not None and not (isinstance(value, float) and 0 < value < 1):
-        raise IngestError(f"{where}: {key} is {value!r}, expected a number between 0 and 1")
-    return value
-
-
-def _rules(raw: Any, where: str) -> Any:
-    if not isinstance(raw, dict):
-        raise IngestError(f"{where}: survivorship is not a table; write [identity.survivorship]")
+def _rules(raw: dict[str, str], where: str) -> Any:
     for name, rule in raw.items():
         if name not in DEFAULT_RULES:
             raise IngestError(f'{where}: unknown fact "{name}"{nearest(name, DEFAULT_RULES)}')

@@ -22,6 +22,7 @@ from training.data.consents import consents_table
 from training.data.contacts import write_contacts
 from training.data.conventions import Convention
 from training.data.customers import ACTIVE, active_times, customers_table
+from training.data.errors import IngestError
 from training.data.events import directory, events_table, exposures_table
 from training.data.extent import Extent
 from training.data.forgetting import Gone
@@ -39,14 +40,8 @@ from training.data.quality import counts_of, find_flags, write_quality
 from training.data.quarantine import REASONS, named, relative_name, write_quarantine
 from training.data.quarantine import SCHEMA as QUARANTINE
 from training.data.readers import files_of
-from training.data.sources import (
-    IngestError,
-    Source,
-    consent_defaults,
-    load_currencies,
-    load_goods,
-    load_sources,
-)
+from training.data.source import Source
+from training.data.sources import consent_defaults, load_currencies, load_goods, load_sources
 from training.data.tables import SCHEMAS, SnapshotWriter, read_table
 from training.report.linkage import linkage_row, write_linkage_report
 from training.workspace import Workspace

@@ -56,7 +56,7 @@ from training.data.intake_writer import NUM_BUCKETS, EntryWriter, Part
 from training.data.lookups import lookup_files, with_lookups
 from training.data.prefetch import ahead
 from training.data.readers import files_of, format_of, read_chunks
-from training.data.sources import Source
+from training.data.source import Source
 
 # Rows of fresh entries that stay in memory, so that a small shop is not read back from disk.
 _FRESH_ROWS = 2_000_000

@@ -17,7 +17,7 @@ from training.data.cleaning import Cleaned
 from training.data.digests import hash_columns, order_by_byte
 from training.data.extent import Extent
 from training.data.forgetting import Gone
-from training.data.sources import Source
+from training.data.source import Source
 from training.data.times import UTC
 
 NUM_BUCKETS = 256

@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from training.data.errors import IngestError
 from training.data.records import RawText, pieces_of
-from training.data.sources import IngestError, Source
+from training.data.source import Source
 
 # A document is in memory as a whole.
 _MOST_BYTES = 2 << 30

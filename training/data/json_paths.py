@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.data.sources import IngestError
+from training.data.errors import IngestError
 
 _STEP = re.compile(r"(?P<name>[^.\[\]]+)(?:\[(?:(?P<key>[^\]=]+)=(?P<value>[^\]]*))?\])?(?:\.|$)")
 _MOST_DEPTH = 5

@@ -22,12 +22,13 @@ from training.data.chunks import (
     refused_rows,
 )
 from training.data.digests import hash_spans
+from training.data.errors import IngestError
 from training.data.extent import extent_of
 from training.data.json_documents import json_text
 from training.data.json_paths import Extractor, parse_column, paths_of
 from training.data.records import Block, RawText, empty, read_blocks
 from training.data.scanning import Traits, invalid_utf8, not_objects
-from training.data.sources import IngestError, Source
+from training.data.source import Source
 
 _HEADER_RECORDS = 100
 

@@ -19,13 +19,15 @@ from training.data.conventions import (
     needs_reading_again,
     settle,
 )
+from training.data.errors import IngestError
 from training.data.fields import is_stored
 from training.data.intake import Entry, Intake
 from training.data.intake_writer import IDS_SCHEMA, NUM_BUCKETS
+from training.data.kinds import PROMISE_IDS
 from training.data.presets import convention_of
 from training.data.quarantine import relative_name
 from training.data.readers import files_of, format_of, header_of
-from training.data.sources import PROMISE_IDS, IngestError, Source
+from training.data.source import Source
 from training.data.tables import SCHEMAS
 
 FILE = pl.UInt32  # the number of a file among all files of one ingest

@@ -10,7 +10,7 @@ import polars as pl
 from training.data.chunks import Chunk
 from training.data.fields import plain_ids
 from training.data.readers import files_of, read_chunks
-from training.data.sources import Lookup, Source
+from training.data.source import Lookup, Source
 
 
 def with_lookups(source: Source, chunks: Iterator[Chunk]) -> Iterator[Chunk]:

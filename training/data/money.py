@@ -13,6 +13,12 @@ from training.artifacts.snapshots import read_snapshot
 from training.data.tables import MONEY, PRICE, scan_table
 
 NO_CURRENCY = "without a currency"
+_SIGNS = {
+    "€": "EUR", "EURO": "EUR", "EUROS": "EUR", "£": "GBP", "US$": "USD", "C$": "CAD", "CA$": "CAD",
+    "A$": "AUD", "AU$": "AUD", "NZ$": "NZD", "HK$": "HKD", "NT$": "TWD", "R$": "BRL", "₹": "INR", "₽": "RUB",
+    "₺": "TRY", "₩": "KRW", "₪": "ILS", "₫": "VND", "₴": "UAH", "ZŁ": "PLN", "KČ": "CZK", "RMB": "CNY",
+    "元": "CNY", "人民币": "CNY", "円": "JPY",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,12 @@ class Currencies:
     def as_dict(self) -> dict[str, Any]:
         """The currencies as the snapshot's note takes them."""
         return {"main": self.main, "rates": self.rates}
+
+
+def currency_code(text: str) -> str:
+    """Return a currency's ISO code where its sign or spelling says it; $ and ¥ are of several currencies."""
+    plain = text.strip().upper()
+    return _SIGNS.get(plain, plain)
 
 
 def events_in_main(tables: Path, events: pl.LazyFrame | None = None) -> pl.LazyFrame:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import polars as pl
 
 from training.data.fields import TYPES
-from training.data.sources import Source
+from training.data.source import Source
 from training.data.tables import EVENT_TYPES
 
 NO_SALE = "no sale"

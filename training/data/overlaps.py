@@ -7,9 +7,10 @@ from pathlib import Path
 
 import polars as pl
 
+from training.data.errors import IngestError
 from training.data.fields import plain_ids
 from training.data.readers import files_of, read_chunks
-from training.data.sources import IngestError, Source
+from training.data.source import Source
 from training.data.times import parse_times
 
 _LEAST_SHARED = 0.5  # of the orders of the file that has fewer

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from training.data.chunks import REFUSED_SCHEMA, Chunk, missing_column
 from training.data.digests import hash_spans, text_buffers
-from training.data.sources import IngestError, Source
+from training.data.errors import IngestError
+from training.data.source import Source
 
 _ROWS = 250_000
 

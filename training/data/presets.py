@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from training.data.conventions import Convention
-from training.data.sources import IngestError
+from training.data.errors import IngestError
 
 _FOLDER = Path(__file__).with_name("presets")
 

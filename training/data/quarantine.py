@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from serving.durable import private
-from training.data.sources import Source
+from training.data.source import Source
 
 SCHEMA = {
     "source": pl.String,

@@ -15,7 +15,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.sources import QUOTINGS
+from training.data.sources_file import QUOTINGS
 
 Positions = NDArray[np.int64]
 Forms = NDArray[np.uint8]

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from training.data.chunks import REFUSED_SCHEMA, Chunk
 from training.data.csv_reader import csv_header, read_csv
+from training.data.errors import IngestError
 from training.data.jsonl_reader import jsonl_header, read_jsonl
 from training.data.parquet_reader import parquet_header, read_parquet
-from training.data.sources import IngestError, Source
+from training.data.source import Source
 from training.data.workbook import read_workbook, workbook_header
 
 __all__ = ["REFUSED_SCHEMA", "Chunk", "data_files", "files_of", "format_of", "header_of", "read_chunks"]

@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.sources import IngestError
+from training.data.errors import IngestError
 
 BLOCK_BYTES = 12 << 20
 HEAD_BYTES = 1 << 20

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from training.data.readers import files_of, format_of, header_of
 from training.data.records import guess_encoding
-from training.data.sources import Source
+from training.data.source import Source
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import polars as pl
 from training.data.amounts import AMBIGUOUS, bare_numbers, count_votes, read_numbers
 from training.data.conventions import Convention, Evidence
 from training.data.fields import TYPES, is_number, is_time
-from training.data.sources import Source
+from training.data.source import Source
 from training.data.tables import PRICE
 from training.data.times import (
     UTC,

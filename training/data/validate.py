@@ -13,6 +13,7 @@ from serving.pseudonym import PseudonymKey
 from training.data.check import Books, check
 from training.data.detection import recognise
 from training.data.drafting import entries, people_of, shown, told
+from training.data.errors import IngestError
 from training.data.id_spaces import one_id_space
 from training.data.ingest import ingest
 from training.data.line_values import NO_CURRENCY_NAMED
@@ -21,7 +22,8 @@ from training.data.presets import Other, Preset, preset_of
 from training.data.proposals import Proposal
 from training.data.readers import data_files, files_of
 from training.data.series import RawFile, Series, in_series, open_raw
-from training.data.sources import FORMAT_VERSION, IngestError, load_sources
+from training.data.sources import load_sources
+from training.data.sources_file import FORMAT_VERSION
 from training.workspace import Workspace
 
 _LACKS = {

@@ -11,8 +11,10 @@ import polars as pl
 from training.data.chunks import Chunk
 from training.data.csv_layout import layout_of
 from training.data.csv_reader import read_csv_text
+from training.data.errors import IngestError
 from training.data.records import RawText, empty
-from training.data.sources import IngestError, Source, nearest
+from training.data.source import Source
+from training.data.sources_faults import nearest
 
 
 def read_workbook(source: Source, path: Path) -> list[Chunk]:

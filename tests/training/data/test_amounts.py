@@ -10,9 +10,10 @@ import pytest
 
 from serving.pseudonym import PseudonymKey
 from training.data.amounts import bare_numbers, count_votes, read_numbers
+from training.data.errors import IngestError
 from training.data.ingest import IngestReport, ingest
 from training.data.money import events_in_main, totals
-from training.data.sources import IngestError, load_sources
+from training.data.sources import load_sources
 from training.data.tables import scan_table
 from training.report.content import customer_cards
 from training.workspace import Workspace

@@ -9,8 +9,9 @@ import pytest
 
 from serving.pseudonym import PseudonymKey
 from training.data.conventions import Convention, Evidence, settle
+from training.data.errors import IngestError
 from training.data.ingest import IngestReport, ingest
-from training.data.sources import IngestError, Source
+from training.data.source import Source
 from training.data.tables import scan_table
 from training.data.times import in_repeated_hour
 from training.workspace import Workspace

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from training.data.aliases import status_of
+from training.data.errors import IngestError
 from training.data.presets import convention_of, preset_of
-from training.data.sources import IngestError, Source, load_sources
+from training.data.source import Source
+from training.data.sources import load_sources
 from training.data.validate import rehearse, validate
 
 

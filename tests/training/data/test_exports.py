@@ -10,7 +10,8 @@ import pytest
 
 from serving.pseudonym import PseudonymKey
 from training.data.ingest import IngestReport, ingest
-from training.data.sources import Source, load_sources
+from training.data.source import Source
+from training.data.sources import load_sources
 from training.data.tables import scan_table
 from training.data.validate import validate
 from training.workspace import Workspace

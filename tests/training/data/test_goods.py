@@ -13,9 +13,9 @@ from tests.training.small_shop import START, event, write_shop
 from training.artifacts.snapshots import TablesError
 from training.config import ConfigError, overridden
 from training.data.check import check
+from training.data.errors import IngestError
 from training.data.goods import kind_of_fee
 from training.data.ingest import IngestReport, ingest
-from training.data.sources import IngestError
 from training.data.tables import SCHEMAS, scan_table, write_tables
 from training.market.experiment import analyse
 from training.profiles.config import ProfilesConfig

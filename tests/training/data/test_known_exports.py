@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from training.data.check import Books
-from training.data.sources import Source, load_sources
+from training.data.source import Source
+from training.data.sources import load_sources
 from training.data.validate import rehearse, validate
 
 

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from serving.pseudonym import PseudonymKey
+from training.data.errors import IngestError
 from training.data.ingest import IngestReport, ingest
-from training.data.sources import IngestError
 from training.data.tables import scan_table
 from training.data.times import parse_times
 from training.workspace import Workspace

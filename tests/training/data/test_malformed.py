@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serving.pseudonym import PseudonymKey
+from training.data.errors import IngestError
 from training.data.ingest import IngestReport, ingest
-from training.data.sources import IngestError
 from training.data.tables import scan_table
 from training.workspace import Workspace
 

@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 
 from training.data.chunks import Chunk
+from training.data.errors import IngestError
 from training.data.readers import header_of, read_chunks
-from training.data.sources import IngestError, Source
+from training.data.source import Source
 
 TICKETS: list[dict[str, Any]] = [
     {"id": 301, "text": "Where is it?\n\nTess", "requester": {"email": "tess@mail.example"}, "tags": ["a"]},

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from training.data.readers import read_chunks
-from training.data.sources import Source
+from training.data.source import Source
 
 COLUMNS = ("order_id", "line_no", "customer_id", "title", "quantity", "unit_price", "ordered_at")
 TITLES = [

@@ -16,8 +16,8 @@ from serving.routing.rows import Row
 from tests.training.privacy.raw_shop import SOURCES, write_raw
 from tests.training.small_shop import START, table, tastes_shop
 from training import recommend
+from training.data.errors import IngestError
 from training.data.ingest import ingest
-from training.data.sources import IngestError
 from training.data.tables import SCHEMAS, scan_table, write_tables
 from training.goldens import member
 from training.privacy.consent import LANGUAGE, MARKETING, PERSONALISATION, PROFILING, forbidden, permitted
