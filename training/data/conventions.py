@@ -64,7 +64,8 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Settled:
-    """The convention of a source and why, in words; `known` is what later runs remember of it."""
+    """The convention of a source and why, in words; `known` is what later runs remember of it, where
+    values decided."""
 
     convention: Convention
     notes: tuple[str, ...]
@@ -116,9 +117,12 @@ def settle(
     convention = Convention()
     known: dict[str, Any] = {}
     if day_first is not None:
-        convention, known["date_order"] = replace(convention, day_first=day_first), day_first
+        convention = replace(convention, day_first=day_first)
     if decimal is not None:
-        convention, known["decimal"] = replace(convention, decimal=decimal), decimal
+        convention = replace(convention, decimal=decimal)
+    for question, answer in ((_DATES, day_first), (_DECIMALS, decimal)):
+        if answer is not None and _is_of_values(question, sources, seen, remembered):
+            known[question.key] = answer
     repeated = sum(evidence.repeated_hour for _, evidence in seen)
     notes = [why for why in (why_dates, why_decimals) if why]
     if repeated:
@@ -201,6 +205,21 @@ def _decide(
     example = _example(question.kinds[place], seen)
     said = f"{question.words[place]} is read in all files, because of {example}" if either else None
     return question.answers[place], said
+
+
+def _is_of_values(
+    question: _Question,
+    sources: list[Source],
+    seen: Sequence[tuple[str, Evidence]],
+    remembered: Mapping[str, Any],
+) -> bool:
+    """Whether values of the files decided, now or earlier: what else says it is asked anew every time.
+
+    So a preset that is mended, or a line of the sources file that is changed, reaches an old workspace.
+    """
+    if any(getattr(source, question.key) is not None for source in sources):
+        return False
+    return question.key in remembered or any(getattr(e, kind) for _, e in seen for kind in question.kinds)
 
 
 def _matters(question: _Question, either: int) -> bool:

@@ -49,6 +49,9 @@ from training.workspace import Workspace
 __all__ = ["FileReport", "IngestError", "IngestReport", "ingest"]
 
 
+_RELEASE = "the rules of this release"
+
+
 @dataclass(frozen=True)
 class FileReport:
     """Rows of one file as one source reads it: accepted + refused = read.
@@ -163,11 +166,12 @@ def _ingest(
     currencies, stated = load_currencies(sources_file), load_goods(sources_file)
     rules = read_rules(workspace.root, key)
     inputs = _inputs(sources, intake, config, defaults, currencies, stated, key, rules.to_dicts())
-    if (report := _unchanged(workspace, inputs)) is not None:
+    before = _inputs_before(workspace)
+    if before == inputs and (report := _unchanged(workspace)) is not None:
         show(f"nothing changed in {len(report.files)} files since the last run")
         return replace(report, seconds=clock.total(), rows_per_second=0.0, stages={}, unchanged=True)
     found = load_all(sources, intake, _remembered(workspace), show)
-    loaded, notes = found.parts, (*intake.read_again, *found.notes)
+    loaded, notes = found.parts, (*_made_anew(before, inputs), *intake.read_again, *found.notes)
     for note in (*notes, *found.unread):
         show(note)
     refuse_duplicates(loaded)
@@ -227,7 +231,7 @@ def _ingest(
             "backend": report.backend,
             "inputs": inputs,
             "report": report.as_dict(),
-            "conventions": found.known,
+            "decided": found.known,
             "currencies": currencies.as_dict(),
             "linkage": linkage_row(people.linkage),
         }
@@ -254,10 +258,10 @@ def _ingest(
 
 
 def _remembered(workspace: Workspace) -> dict[str, dict[str, Any]]:
-    """How dates and numbers of each path are written, as the last run settled it."""
+    """How dates and numbers of each path are written, as the values of earlier runs decided it."""
     if not (workspace.tables / SNAPSHOT_FILE).is_file():
         return {}
-    known: dict[str, dict[str, Any]] = read_snapshot(workspace.tables)["note"].get("conventions", {})
+    known: dict[str, dict[str, Any]] = read_snapshot(workspace.tables)["note"].get("decided", {})
     return known
 
 
@@ -294,25 +298,48 @@ def _inputs(
     stated: StatedGoods,
     key: PseudonymKey,
     rules: list[dict[str, Any]],
-) -> str:
-    """A hash of all that the tables follow from: files and how they are read, people, reviews, key, code."""
+) -> dict[str, str]:
+    """Hashes of all that the tables follow from, by what people call it."""
     usual = Convention()
     files = [[relative_name(s, path), intake.key(s, path, usual)] for s in sources for path in files_of(s)]
-    rules_of_code = (p for p in sorted(Path(__file__).parent.rglob("*")) if p.suffix in (".py", ".toml"))
-    code = [path.read_bytes() for path in rules_of_code]
-    told = [files, asdict(config), defaults, currencies.as_dict(), asdict(stated), key.key_id, rules]
-    parts = [json.dumps(told).encode(), *code]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+    told = {
+        "the files or how they are read": files,
+        "[identity]": asdict(config),
+        "[consent_default]": defaults,
+        "[currency]": currencies.as_dict(),
+        "[goods]": asdict(stated),
+        "the key of pseudonyms": key.key_id,
+        "the rules of a review": rules,
+    }
+    hashes = {name: hashlib.sha256(json.dumps(value).encode()).hexdigest() for name, value in told.items()}
+    # Vocabularies and presets lie beside the code and are as much a rule as it is.
+    code = (p for p in sorted(Path(__file__).parent.rglob("*")) if p.suffix in (".py", ".toml"))
+    hashes[_RELEASE] = hashlib.sha256(b"\0".join(path.read_bytes() for path in code)).hexdigest()
+    return hashes
 
 
-def _unchanged(workspace: Workspace, inputs: str) -> IngestReport | None:
-    """The report of the last run if it read the same and its tables are whole."""
+def _inputs_before(workspace: Workspace) -> dict[str, str] | None:
+    """What the present tables follow from; None without tables, empty for those of an earlier release."""
     if not (workspace.tables / SNAPSHOT_FILE).is_file():
         return None
+    inputs = read_snapshot(workspace.tables)["note"].get("inputs")
+    return inputs if isinstance(inputs, dict) else {}
+
+
+def _made_anew(before: dict[str, str] | None, inputs: dict[str, str]) -> list[str]:
+    """Why tables that there are are made anew, in words."""
+    if before is None:
+        return []
+    changed = [name for name in inputs if before.get(name) != inputs[name]] if before else [_RELEASE]
+    return [f"the tables are made anew, changed: {', '.join(changed)}"] if changed else []
+
+
+def _unchanged(workspace: Workspace) -> IngestReport | None:
+    """The report of the last run, which read the same, if its tables are whole."""
     manifest = read_snapshot(workspace.tables)
     files = [workspace.tables / f["path"] for table in manifest["tables"].values() for f in table["files"]]
     report = manifest["note"].get("report")
-    if manifest["note"].get("inputs") != inputs or not report or not all(map(Path.is_file, files)):
+    if not report or not all(map(Path.is_file, files)):
         return None
     if report["snapshot_sha256"] != snapshot_sha256(workspace.tables):
         return None

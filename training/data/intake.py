@@ -29,6 +29,7 @@ from training.data import (
     amounts,
     chunks,
     cleaning,
+    conventions,
     csv_layout,
     csv_reader,
     digests,
@@ -39,6 +40,7 @@ from training.data import (
     json_paths,
     jsonl_reader,
     lookups,
+    money,
     order_lines,
     parquet_reader,
     quoting,
@@ -61,8 +63,8 @@ from training.data.source import Source
 # Rows of fresh entries that stay in memory, so that a small shop is not read back from disk.
 _FRESH_ROWS = 2_000_000
 _MODULES = (
-    amounts, chunks, cleaning, csv_layout, csv_reader, digests, fields, furniture, intake_writer,
-    json_documents, json_paths, jsonl_reader, lookups, order_lines, parquet_reader, quoting, records,
+    amounts, chunks, cleaning, conventions, csv_layout, csv_reader, digests, fields, furniture, intake_writer,
+    json_documents, json_paths, jsonl_reader, lookups, money, order_lines, parquet_reader, quoting, records,
     scanning, times, typed_columns, workbook,
 )  # fmt: skip
 

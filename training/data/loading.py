@@ -181,7 +181,7 @@ def _read_group(group: list[Source], intake: Intake, remembered: Mapping[str, An
     Files that were read under another one, before all were seen, are read again. Raises IngestError where no
     file can be read.
     """
-    exporter = None if remembered else _exporter(group[0])
+    exporter = _exporter(group[0])
     guess = first_guess(group, remembered, exporter)
     files: list[Path] = []
     entries: list[list[Entry]] = [[] for _ in group]
