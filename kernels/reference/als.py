@@ -65,14 +65,29 @@ def loss(user_rows: Rows, user_factors: Array, item_factors: Array, unobserved_w
     return float(unobserved + observed + user_rows.regularization @ np.sum(x * x, axis=1))
 
 
-def condition(rows: Rows, factors: Array, unobserved_weight: float) -> Array:
-    """The condition number of every row's system: how far a float32 solve may stray, float64 [rows]."""
-    y = np.asarray(factors, dtype=np.float64)
-    shared = unobserved_weight * (y.T @ y)
-    conditions = np.ones(rows.num_rows)
+def rounding_error(rows: Rows, factors: Array, unobserved_weight: float, solution: Array) -> Array:
+    """How far a float32 solve of each row may end from `solution`, in the Euclidean norm, float64 [rows].
+
+    Perturbing A·x = b moves x by at most |A⁻¹|·(|dA|·|x| + |db|). The rounding errors of a sum are taken as
+    independent: they grow with the root of its length, and a matrix of them has a norm of the root of its
+    order times its largest entry; those of b follow its partial sums, which cancellation makes larger than b.
+    Higham and Mary, "A new approach to probabilistic rounding error analysis", SIAM J. Sci. Comput. 41, 2019;
+    Higham, "Accuracy and Stability of Numerical Algorithms", theorem 10.3 for Cholesky.
+    """
+    y, unit = np.asarray(factors, dtype=np.float64), float(np.finfo(np.float32).eps) / 2
+    shared, num_factors = unobserved_weight * (y.T @ y), y.shape[1]
+    allowed = np.zeros(rows.num_rows)
     for row in range(rows.num_rows):
         entries = slice(rows.indptr[row], rows.indptr[row + 1])
-        observed = y[rows.indices[entries]]
-        system = shared + (observed.T * rows.weight[entries]) @ observed
-        conditions[row] = np.linalg.cond(system + rows.regularization[row] * np.eye(y.shape[1]))
-    return conditions
+        observed, weight = y[rows.indices[entries]], rows.weight[entries].astype(np.float64)
+        regularization = float(rows.regularization[row])
+        system = shared + (observed.T * weight) @ observed + regularization * np.eye(num_factors)
+        summed = np.max(np.diag(shared) + np.abs(weight) @ observed**2) + regularization
+        formed = np.sqrt(len(observed) + num_factors + 2) * summed
+        factorised = np.sqrt(3 * num_factors + 1) * np.diag(system).max()
+        terms = rows.target[entries].astype(np.float64)[:, None] * observed
+        right = 2 * (np.linalg.norm(np.cumsum(terms, axis=0)) + np.linalg.norm(terms))
+        size = np.linalg.norm(solution[row])
+        moved = np.sqrt(num_factors) * (formed + factorised) * size + right
+        allowed[row] = unit * (moved / np.linalg.eigvalsh(system)[0] + np.sqrt(num_factors) * size)
+    return allowed
