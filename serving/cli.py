@@ -47,7 +47,11 @@ def publish_command(
     where, console = _repository(workspace, repository), Console(stderr=as_json)
     gate = Gate(tuple(Threshold.parse(text) for text in require or ()))
     server = _running_server(where, console)
-    release = publish(workspace / "models", where, server=server, gate=gate, progress=_printer(console))
+    private = _rehearsing_server(server, console)
+    progress = _printer(console)
+    release = publish(
+        workspace / "models", where, server=server, private=private, gate=gate, progress=progress
+    )
     _show_release(release, where, as_json, server is not None, console)
 
 
@@ -68,7 +72,8 @@ def rollback_command(
 
     where, console = _repository(workspace, repository), Console(stderr=as_json)
     server = _running_server(where, console)
-    made = rollback(where, release, server=server, progress=_printer(console))
+    private = _rehearsing_server(server, console)
+    made = rollback(where, release, server=server, private=private, progress=_printer(console))
     _show_release(made, where, as_json, server is not None, console)
 
 
@@ -231,6 +236,20 @@ def _running_server(repository: Path, console: Console) -> Any:
         return None
     console.print(f"Triton at {server.grpc_url} (gRPC) takes part", highlight=False)
     return server
+
+
+def _rehearsing_server(server: Any, console: Console) -> Any:
+    """Return what starts a private server for the rehearsal; None where one runs or none is at hand."""
+    from serving.server import TritonMissingError, find_triton, private_server
+
+    if server is not None:
+        return None
+    try:
+        find_triton()
+    except TritonMissingError:
+        console.print("no Triton at hand: 'shopsight serve' replays the golden requests before it opens")
+        return None
+    return private_server
 
 
 def _show_release(release: Any, where: Path, as_json: bool, served: bool, console: Console) -> None:

@@ -79,13 +79,15 @@ class Release:
 class Pointer:
     """Which release is current, and the last number given out: numbers are never used twice.
 
-    `manifests` maps the number of each kept release to the SHA-256 of its manifest. The file carries the
+    `manifests` maps the number of each kept release to the SHA-256 of its manifest. `rehearsed`: a private
+    server has answered the golden requests of the current one. The file carries the
     SHA-256 of the rest of itself, so that damage is noticed.
     """
 
     current: int | None = None
     last_number: int = 0
     manifests: Mapping[str, str] = field(default_factory=dict)
+    rehearsed: bool = False
     format_version: int = FORMAT_VERSION
 
     @staticmethod

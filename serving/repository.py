@@ -13,7 +13,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from serving.contract import ContractError
 from serving.durable import flush_folder, link_file
 from serving.gate import Gate
 from serving.golden import GoldenError
+from serving.one_export import ExportReplacedError, OneExport, one_export
 from serving.rehearsal import rehearsal_repository, remove_rehearsals
 from serving.release import (
     Pointer,
@@ -55,8 +56,10 @@ __all__ = [
 ]
 
 Rewrite = Callable[[str, Path], None]
+PrivateServer = Callable[[Path], AbstractContextManager[ModelServer]]
 _LOCK_FILE = ".publish.lock"
 _PARALLEL_LOADS = 4
+_TRIES = 5  # of reading the models while exports end
 
 
 class PublishError(RuntimeError):
@@ -68,17 +71,30 @@ def publish(
     repository: Path,
     *,
     server: ModelServer | None = None,
+    private: PrivateServer | None = None,
     gate: Gate | None = None,
     progress: Progress = silent,
 ) -> Release:
     """Publish the exported models of `models_dir` as the next release of `repository` and return it.
 
-    With a `server`, the release is loaded into it and its goldens are replayed before it becomes current.
-    Raises PublishError, GateError or ReleaseError with the reason; the earlier release then serves as before.
+    All models are of one export, whatever ends meanwhile. With a `server`, the release is loaded into it and
+    its goldens are replayed before it becomes current. Where none runs, `private` starts a server in which
+    the goldens are replayed; without it, whoever serves the release replays them first. Raises PublishError,
+    GateError or ReleaseError with the reason; the earlier release then serves as before.
     """
     with only_publisher(repository):
         _undo_leftovers(repository, server, progress)
-        return _make_current(repository, model_folders(models_dir), server, gate or Gate(), progress)
+        for _ in range(_TRIES):
+            with one_export(models_dir) as export:
+                try:
+                    with export.read():
+                        sources = model_folders(models_dir)
+                    return _make_current(
+                        repository, sources, server, gate or Gate(), progress, private=private, export=export
+                    )
+                except ExportReplacedError as error:
+                    progress(f"{error}; reading the models again")
+        raise PublishError(f"{models_dir} is exported again and again; publish when the exports have ended")
 
 
 def rollback(
@@ -86,6 +102,7 @@ def rollback(
     release: int | None = None,
     *,
     server: ModelServer | None = None,
+    private: PrivateServer | None = None,
     progress: Progress = silent,
 ) -> Release:
     """Publish the files of an earlier release, by default the previous one, as a new release; return it.
@@ -103,7 +120,7 @@ def rollback(
         pins = read_release(repository, number)
         verify_release(repository, pins)
         folders = {name: pins.folder(repository, name) for name in pins.models}
-        return _make_current(repository, folders, server, Gate(), progress, pins=number)
+        return _make_current(repository, folders, server, Gate(), progress, private=private, pins=number)
 
 
 def republish(
@@ -176,8 +193,11 @@ def _make_current(
     server: ModelServer | None,
     gate: Gate,
     progress: Progress,
+    private: PrivateServer | None = None,
+    export: OneExport | None = None,
     pins: int | None = None,
 ) -> Release:
+    twin = private if server is None else server.twin
     pointer = Pointer.read(repository)
     previous = current_release(repository)
     number = pointer.last_number + 1
@@ -186,12 +206,12 @@ def _make_current(
         _refuse_foreign(repository, sources, previous)
         replace(pointer, last_number=number).write(repository)
         progress(f"staging release {number}: {', '.join(sources)}")
-        release = stage(
-            repository, number, sources, previous, _undamaged(repository, previous, progress), pins
-        )
+        lasting = _undamaged(repository, previous, progress)
+        with nullcontext() if export is None else export.read():
+            release = stage(repository, number, sources, previous, lasting, pins)
         gate.check(repository, release)
-        if server is not None:
-            _rehearse(repository, release, server, progress)
+        if twin is not None:
+            _rehearse(repository, release, twin, progress)
         manifests = {str(number): write_release(repository, release)}
         if previous is not None:
             manifests[str(previous.number)] = pointer.manifests[str(previous.number)]
@@ -200,7 +220,8 @@ def _make_current(
         if server is not None:
             loaded = True
             _load(repository, release, server, progress)
-        Pointer(current=number, last_number=number, manifests=manifests).write(repository)
+        made = Pointer(number, number, manifests, rehearsed=twin is not None)
+        made.write(repository)
     except BaseException as error:
         undo(repository, number, previous, server if loaded else None, progress)
         if isinstance(error, GoldenError | ServerError | OSError):
@@ -212,10 +233,10 @@ def _make_current(
     return release
 
 
-def _rehearse(repository: Path, release: Release, server: ModelServer, progress: Progress) -> None:
+def _rehearse(repository: Path, release: Release, twin: PrivateServer, progress: Progress) -> None:
     """Load the staged release into a private server and replay its goldens there."""
     progress(f"rehearsing release {release.number} in a private server")
-    with rehearsal_repository(repository, release) as folder, server.twin(folder) as private:
+    with rehearsal_repository(repository, release) as folder, twin(folder) as private:
         _load(folder, release, private, progress)
 
 

@@ -18,6 +18,7 @@ from tritonclient.utils import InferenceServerException
 from serving import guard
 from serving.confined import repository_root
 from serving.golden import replay
+from serving.pseudonym import key_path
 from serving.release import Release
 from serving.server_errors import ModelLoadError, PortInUseError, ServerError, ServerNotRunningError
 from serving.server_process import (
@@ -45,6 +46,7 @@ __all__ = [
     "TritonMissingError",
     "TritonServer",
     "find_triton",
+    "private_server",
     "short_reason",
 ]
 
@@ -304,6 +306,15 @@ class TritonServer:
         if not self.process_is_alive():
             return f"the server has ended; its log is {self.state.log_file}"
         return short_reason(str(error.message()))
+
+
+def private_server(repository: Path) -> TritonServer:
+    """Start a server on free ports of loopback that writes nothing into its repository.
+
+    It has the pseudonymisation key of this machine, where there is one.
+    """
+    key_file = key_path() if key_path().exists() else None
+    return TritonServer.start(repository, key_file=key_file, replica_address=LOOPBACK)
 
 
 def short_reason(message: str) -> str:

@@ -23,9 +23,9 @@ from serving.golden import GoldenError
 from serving.health import Health
 from serving.processes import end_stubs
 from serving.pseudonym import key_path
-from serving.release import Release, ReleaseError, current_release
+from serving.release import Pointer, Release, ReleaseError, current_release
 from serving.repository import PublishError, load_release, only_publisher
-from serving.server import TritonServer
+from serving.server import TritonServer, private_server
 from serving.server_errors import ModelLoadError, ServerError
 from serving.server_process import LOG_FILE
 from serving.triton_environment import find_triton
@@ -52,9 +52,15 @@ class Supervisor:
         self._replica_address = replica_address
         self._health: Health | None = None
         self._pinned: Release | None = None  # a replica's release
+        self._rehearsed: Release | None = None
 
     def start(self) -> TritonServer:
-        """Start a server, load the current release and replay its goldens."""
+        """Start a server, load the current release and replay its goldens.
+
+        A release that no server has rehearsed is rehearsed in a private one first: its callers never see it
+        when a golden request fails.
+        """
+        self._rehearse()
         http, grpc, metrics = self.ports
         key_file = key_path() if key_path().exists() else None
         self.server = TritonServer.start(
@@ -78,6 +84,15 @@ class Supervisor:
             raise
         self._health = None
         return self.server
+
+    def _rehearse(self) -> None:
+        release = self._release()
+        if release == self._rehearsed or Pointer.read(self.repository).rehearsed:
+            return
+        self.say(f"rehearsing release {release.number} in a private server")
+        with private_server(self.repository) as private:
+            load_release(self.repository, release, private, self.say)
+        self._rehearsed = release
 
     def run(self) -> NoReturn:
         """Watch until the process is told to end.
