@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import json
@@ -12,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from serving.locking import lock
 
 KEY_FILE_VARIABLE = "SHOPSIGHT_KEY_FILE"
 FORMAT_VERSION = 2
@@ -119,8 +120,8 @@ def rotate_key() -> PseudonymKey:
     """
     path = key_path()
     load_key()
-    with path.with_name(path.name + ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with path.with_name(path.name + ".lock").open("w") as opened:
+        lock(opened.fileno(), path, wait=True)
         key = _fresh(load_key())
         staged = path.with_name(f".{path.name}.new")
         staged.unlink(missing_ok=True)

@@ -8,7 +8,6 @@ for a publisher that was killed.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ from serving.contract import ContractError
 from serving.durable import flush_folder, link_file
 from serving.gate import Gate
 from serving.golden import GoldenError
+from serving.locking import lock
 from serving.one_export import ExportReplacedError, OneExport, one_export
 from serving.rehearsal import rehearsal_repository, remove_rehearsals
 from serving.release import (
@@ -311,7 +311,7 @@ def only_publisher(repository: Path) -> Iterator[None]:
         ) from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(descriptor, repository, wait=False)
         except BlockingIOError as error:
             raise PublishError(
                 f"another publish is at work on {repository}; wait until it has finished"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import secrets
@@ -19,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from serving.locking import lock
 from serving.processes import end_stubs
 from serving.pseudonym import KEY_FILE_VARIABLE
 from serving.server_errors import PortInUseError, ServerError
@@ -80,6 +80,7 @@ def launch(repository: Path, options: StartOptions) -> tuple[ServerState, subpro
     parent = Path(__file__).with_name("end_with_parent.py")
     command = [sys.executable, "-I", str(parent), str(os.getpid()), *command]
     log_file = repository / LOG_FILE if options.replica_address is None else folder / LOG_FILE
+    is_container = options.replica_address not in (None, LOOPBACK)
     with _opened_log(log_file) as log:
         log.write(f"{_LOG_START}{server_id} at {datetime.now(UTC).isoformat(timespec='seconds')}\n".encode())
         log.flush()
@@ -88,8 +89,8 @@ def launch(repository: Path, options: StartOptions) -> tuple[ServerState, subpro
             cwd=run.working_folder,
             env=run.environment,
             stdin=subprocess.DEVNULL,
-            stdout=log if options.replica_address is None else None,  # a container's log is its output
-            stderr=subprocess.STDOUT if options.replica_address is None else None,
+            stdout=None if is_container else log,  # a container's log is its output
+            stderr=None if is_container else subprocess.STDOUT,
             umask=0o077,  # what the server and its stubs write is for nobody else
             start_new_session=True,  # a terminal's Ctrl-C reaches us alone: we end the server in order
         )
@@ -180,7 +181,7 @@ def with_free_ports(wanted: Ports) -> Ports:
 def only_one_starts(repository: Path) -> Iterator[None]:
     descriptor = os.open(repository, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock(descriptor, repository, wait=True)
         yield
     finally:
         os.close(descriptor)

@@ -6,7 +6,6 @@ dead process is simply free.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -20,7 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL}
+from serving.locking import NO_LOCKS, lock
+
 GRACE_SECONDS, _PAUSE_SECONDS = 5.0, 0.1
 _held: dict[str, tuple[int, int]] = {}  # lock file to thread and depth
 
@@ -49,7 +49,8 @@ def exclusive(
     """Hold the lock file `path`; the thread that holds it may enter again.
 
     wait: tell `say` who holds the lock and wait for it; otherwise raise Busy after GRACE_SECONDS, in which a
-    process that was killed has gone. work: what the holder does, for others to read.
+    process that was killed has gone. Raises LocksMissingError on a filesystem without locks. work: what the
+    holder does, for others to read.
     """
     key, me = os.path.realpath(path), threading.get_ident()
     thread, depth = _held.get(key, (me, 0))
@@ -95,7 +96,7 @@ def take_shared(path: Path) -> int:
         except BlockingIOError:
             raise FileNotFoundError(f"{path}: is being removed") from None
         except OSError as error:
-            if error.errno in _NO_LOCKS:
+            if error.errno in NO_LOCKS:
                 return descriptor
             raise
         if not os.fstat(descriptor).st_nlink:
@@ -118,7 +119,7 @@ def remove_unread(path: Path, remove: Callable[[Path], Any]) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        if error.errno in _NO_LOCKS:
+        if error.errno in NO_LOCKS:
             return False
         raise
     finally:
@@ -127,23 +128,23 @@ def remove_unread(path: Path, remove: Callable[[Path], Any]) -> bool:
 
 
 def _acquire(descriptor: int, path: Path, wait: bool, say: Callable[[str], None]) -> None:
-    if _free(descriptor):
+    if _free(descriptor, path):
         return
     holder, deadline = _holder(descriptor), time.monotonic() + GRACE_SECONDS
     if not wait:
         while time.monotonic() < deadline:
             time.sleep(_PAUSE_SECONDS)
-            if _free(descriptor):
+            if _free(descriptor, path):
                 return
         raise Busy(f"{path.parent}: {holder}; wait until it has ended, or end it, and run this again")
     say(f"waiting: {holder}")
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    lock(descriptor, path.parent, wait=True)
 
 
-def _free(descriptor: int) -> bool:
+def _free(descriptor: int, path: Path) -> bool:
     """Take the lock if nobody has it."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(descriptor, path.parent, wait=False)
     except BlockingIOError:
         return False
     return True
