@@ -3,18 +3,21 @@
     python -m benchmarks.quality_value --data ../shared/data --out value_quality.json
 
 cdnow (2,357 customers): learned on weeks 1 to 39, held against weeks 40 to 78, by week, by frequency and by
-customer. online_retail: learned on the first months, calibrated on the horizon after them, judged on the last
-one; peers of churn are the base rate, the probability of having stopped, a logistic regression and gradient
-boosting on the history's numbers, both trained on the window that the calibration is of.
+customer. Both sets also in the backtest of training/value/holdout.py, three windows of a horizon that learn,
+decide and are judged: Brier score, spending, and what would be told (training/value/trust.py). Peers of churn
+are the base rate, the probability of having stopped, a logistic regression and gradient boosting on the
+history's numbers, both trained on the window before the one judged on. Every row names its protocol and seed;
+the SHA-256 of the data stand beside. `--before` keeps the figures of an earlier commit beside.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import hashlib
 import json
 import tempfile
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +38,9 @@ from training.value.bgnbd import BGNBD
 from training.value.config import ValueConfig
 from training.value.forecast import forecast
 from training.value.gamma_gamma import GammaGamma
-from training.value.holdout import Foretold, auc, foretell, judged
+from training.value.holdout import Foretold, auc, backtest
 from training.value.purchases import Histories, histories
+from training.value.trust import decide
 from training.workspace import Workspace
 
 Array = np.ndarray[Any, Any]
@@ -83,16 +87,40 @@ def online_retail(data: Path) -> list[dict[str, Any]]:
         return [_judged(events, known, ValueConfig(horizon_days=days)) for days in _HORIZONS]
 
 
+def cdnow_in_windows(data: Path) -> list[dict[str, Any]]:
+    """Churn and value on the last days of cdnow, at each horizon; a day's purchases are one event."""
+    days = _cdnow_days(data).filter(pl.col("spend") > 0)
+    events = days.lazy().select(
+        customer_id=pl.col("customer").cast(pl.String),
+        timestamp=pl.col("day").cast(pl.Datetime("us", "UTC")),
+        event=pl.lit("purchase"),
+        item_id=pl.lit("cd"),
+        order_id=pl.lit(None, dtype=pl.String),
+        currency=pl.lit("USD"),
+        price=pl.col("spend"),
+        quantity=pl.lit(1.0),
+        discount=pl.lit(None, dtype=pl.Float64),
+    )
+    known = histories(events, datetime(1998, 7, 1, tzinfo=UTC))
+    return [_judged(events, known, ValueConfig(horizon_days=days)) for days in _HORIZONS]
+
+
 def _judged(events: pl.LazyFrame, known: Histories, config: ValueConfig) -> dict[str, Any]:
-    earlier = foretell(events, known, 2, config)
-    last = foretell(events, known, 1, config, earlier.calibration() if earlier else None)
-    if earlier is None or last is None:
-        raise ValueError("the set is too short for a holdout")
+    tested = backtest(events, known, config)
+    if tested is None:
+        raise ValueError("the set is too short for a backtest")
+    earlier, last = tested.earlier, tested.last
     peers = {
         "logistic regression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000)),
         "gradient boosting": HistGradientBoostingClassifier(max_leaf_nodes=8, learning_rate=0.05),
     }
-    found = judged(last, earlier, config)
+    trusts = decide(known, True, tested, config.horizon_days)
+    found = tested.figures | {
+        "seed": config.seed,
+        "calibration": tested.calibrated,
+        "level_of_money": last.level,
+        "told": trusts.as_dict(),
+    }
     for name, peer in peers.items():
         peer.fit(_numbers(earlier), earlier.churned)
         said = peer.predict_proba(_numbers(last))[:, 1]
@@ -185,19 +213,33 @@ def _by_week(model: BGNBD, table: pl.DataFrame, days: pl.DataFrame) -> list[dict
     ]
 
 
+def _data_sha256(data: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(data)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for name in ("cdnow", "online_retail")
+        for path in sorted((data / name).iterdir())
+        if path.is_file()
+    }
+
+
 def main() -> None:
     """Print the figures as JSON; --out keeps them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="the folder of the public data sets")
+    parser.add_argument("--before", type=Path, help="figures of an earlier commit, kept beside")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     arguments = parser.parse_args()
     found = {
-        "format_version": 1,
+        "format_version": 2,
+        "data_sha256": _data_sha256(arguments.data),
         "cdnow": cdnow(arguments.data),
+        "cdnow_in_windows": cdnow_in_windows(arguments.data),
         "online_retail": online_retail(arguments.data),
     }
+    if arguments.before:
+        found["before"] = json.loads(arguments.before.read_text(encoding="utf-8"))
     text = json.dumps(found, indent=1)
     print(text)
     if arguments.out:

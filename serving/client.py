@@ -40,6 +40,7 @@ __all__ = [
 
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
+_TRUSTED = ("VALUE", "EXPECTED_PURCHASES", "CHURN")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 T = TypeVar("T")
@@ -71,10 +72,12 @@ class Recommendations:
 
 @dataclass(frozen=True)
 class Forecast:
-    """A customer's next `horizon_days`: value in `currency` (NaN without prices), and churn.
+    """A customer's next `horizon_days`: value in `currency`, and churn; a number that is withheld is NaN.
 
     value_low and value_high: between which spending likely falls. churn: the probability of no purchase.
-    alive: that of not having stopped buying here.
+    alive: that of not having stopped buying here. The statuses hold for all customers of the release:
+    tested, widened (the range carries what the backtest missed), untested or withheld, each with its reason.
+    A miss is |expected - happened| / happened of the backtest's total, NaN without a backtest.
     """
 
     value: float
@@ -85,6 +88,14 @@ class Forecast:
     alive: float
     expected_purchases: float
     horizon_days: int
+    value_status: str
+    value_reason: str
+    value_miss: float
+    expected_purchases_status: str
+    expected_purchases_reason: str
+    expected_purchases_miss: float
+    churn_status: str
+    churn_reason: str
 
 
 @dataclass(frozen=True)
@@ -304,15 +315,20 @@ def _history(history: Sequence[Event]) -> dict[str, Any]:
 
 
 def _forecast(answer: Mapping[str, Any], missing: Container[str]) -> Forecast | None:
-    if "CHURN" not in answer or "CHURN" in missing:
+    if "CHURN" not in answer:
         return None
-
-    def told(name: str) -> float:
-        return math.nan if name in missing else float(answer[name].ravel()[0])
-
-    names = ("VALUE", "VALUE_LOW", "VALUE_HIGH", "CHURN", "ALIVE", "EXPECTED_PURCHASES")
+    numbers = ("VALUE", "VALUE_LOW", "VALUE_HIGH", "CHURN", "ALIVE", "EXPECTED_PURCHASES")
+    statuses = {f"{name}_STATUS": _strings(answer[f"{name}_STATUS"])[0] for name in _TRUSTED}
+    if all(name in missing for name in numbers) and set(statuses.values()) != {"withheld"}:
+        return None
+    told: dict[str, Any] = {
+        name.lower(): math.nan if name in missing else float(answer[name].ravel()[0])
+        for name in (*numbers, "VALUE_MISS", "EXPECTED_PURCHASES_MISS")
+    }
+    words = statuses | {f"{name}_REASON": _strings(answer[f"{name}_REASON"])[0] for name in _TRUSTED}
+    told |= {name.lower(): said for name, said in words.items()}
     return Forecast(
-        **{name.lower(): told(name) for name in names},
+        **told,
         currency=_strings(answer["CURRENCY"])[0],
         horizon_days=int(answer["HORIZON_DAYS"].ravel()[0]),
     )

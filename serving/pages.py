@@ -84,13 +84,17 @@ def _forecast(profile: dict[str, Any]) -> Iterator[RenderableType]:
     if told is None:
         yield Text("Has not bought yet: no value or churn is told.")
         return
-    said = (
-        f"{told['expected_purchases']:.1f} purchases expected; {told['churn']:.0%} chance that there is none"
-    )
+    said, low, high = [], told["value_low"], told["value_high"]
     if told["value"] is not None:
-        low, value, high = (f"{told[name]:,.2f}" for name in ("value_low", "value", "value_high"))
-        said = f"{value} {told['currency']} expected, likely {low} to {high}; {said}"
-    yield Text.assemble((f"Next {told['horizon_days']} days: ", "bold"), said)
+        said.append(f"{told['value']:,.2f} {told['currency']} expected, likely {low:,.2f} to {high:,.2f}")
+    if told["expected_purchases"] is not None:
+        said.append(f"{told['expected_purchases']:.1f} purchases expected")
+    if told["churn"] is not None:
+        said.append(f"{told['churn']:.0%} chance that there is no purchase")
+    yield Text.assemble((f"Next {told['horizon_days']} days: ", "bold"), "; ".join(said) or "nothing is told")
+    for name, words in (("value", "Money"), ("expected_purchases", "Purchases"), ("churn", "Churn")):
+        if told[f"{name}_status"] != "tested":
+            yield Text(f"{words}: {told[f'{name}_status']}, {told[f'{name}_reason']}.")
 
 
 def _understanding(understanding: dict[str, Any]) -> RenderableType:

@@ -120,15 +120,20 @@ def recommendations_row(found: float, popularity: float, best: float, num_custom
 
 
 def churn_row(churn: NDArray[np.float64], bought: NDArray[np.bool_]) -> Row:
-    """Score who was said to leave against who bought nothing after the raw data end; both [n]."""
-    from sklearn.metrics import roc_auc_score
+    """Score who was said to leave against who bought nothing after the raw data end; both [n].
 
-    score = float(roc_auc_score(~bought, churn))
+    NaN where churn was withheld; then, and where all or none came back, the row fails with the reason.
+    """
+    from training.value.holdout import auc
+
+    withheld = bool(np.isnan(churn).any())
+    score = None if withheld else auc(churn, ~bought)
+    undefined = "churn is withheld" if withheld else "no AUC: all or none of them came back"
     return Row(
         name="churn against later purchases",
-        planted=f"{bought.mean():.0%} of {len(bought):,} buyers came back; AUC ≥ .65",
-        found=f"AUC {score:.3f}",
-        passed=score >= 0.65,
+        planted=f"{bought.sum():,} of {len(bought):,} buyers came back; AUC ≥ .65",
+        found=undefined if score is None else f"AUC {score:.3f}",
+        passed=score is not None and score >= 0.65,
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from serving.contract import ModelContract
 from serving.routing.limits import check_bounds
 from serving.routing.rows import RequestError, Row, byte_strings, server_fault
-from serving.routing.tensors import FORECAST, INSIGHT
+from serving.routing.tensors import FORECAST, FORECAST_TRUST, INSIGHT
 from serving.routing.together import AskAsync, Together
 
 Array = np.ndarray[Any, Any]
@@ -28,7 +28,8 @@ class InsightRouter:
     """Answers `insight` rows by asking the other routers, all at once and all rows together.
 
     The JSON holds schema_version, release, request_id, profile (null for a customer that the release does
-    not know; its forecast is null for one who never bought, and left out without a value model),
+    not know; its forecast is null for one who never bought, and left out without a value model; a number
+    of it is null where the shop's backtest withholds it, and value_status and its siblings say so),
     recommendations with suppressed (why there are none: what the customer wrote or did of late; null where
     they are offered), and understanding (null without TEXT; its answer is null where a person should answer).
     A part whose router this release lacks is left out, and so are profile and recommendations where TEXT
@@ -116,15 +117,25 @@ async def _profile(person: Mapping[str, Array], ask: AskAsync, request_id: str) 
 
 
 def _forecast(answer: Mapping[str, Array], missing: Container[str]) -> dict[str, Any] | None:
-    """What a value model tells: value is null where the shop's purchases have no prices."""
-    if "CHURN" in missing:
+    """What a value model tells, with how far each number can be trusted; a number withheld is null."""
+    if all(spec.name in missing for spec in FORECAST) and not _all_withheld(answer):
         return None
-    told = {spec.name: float(answer[spec.name].reshape(-1)[0]) for spec in FORECAST}
+    numbers = (spec for spec in (*FORECAST, *FORECAST_TRUST) if spec.datatype != "BYTES")
+    words = (spec for spec in FORECAST_TRUST if spec.datatype == "BYTES")
     return {
         "horizon_days": int(answer["HORIZON_DAYS"].reshape(-1)[0]),
         "currency": _texts(answer, "CURRENCY")[0],
-        **{name.lower(): None if name in missing else value for name, value in told.items()},
+        **{
+            spec.name.lower(): None if spec.name in missing else float(answer[spec.name].reshape(-1)[0])
+            for spec in numbers
+        },
+        **{spec.name.lower(): _texts(answer, spec.name)[0] for spec in words},
     }
+
+
+def _all_withheld(answer: Mapping[str, Array]) -> bool:
+    names = (spec.name for spec in FORECAST_TRUST if spec.name.endswith("_STATUS"))
+    return all(_texts(answer, name)[0] == "withheld" for name in names)
 
 
 async def _recommendations(

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from serving.contract import ModelContract
+from serving.contract import ModelContract, TensorSpec
 from serving.pseudonym import PseudonymKey, load_key
 from serving.routing.limits import check_bounds
 from serving.routing.people import UNKNOWN, People
 from serving.routing.rows import RequestError, Row, byte_strings, each
-from serving.routing.tensors import FORECAST, PROFILE
+from serving.routing.tensors import FORECAST, FORECAST_TRUST, PROFILE
 
 Array = np.ndarray[Any, Any]
 Answer = dict[str, Array]
@@ -35,7 +35,8 @@ class ProfileRouter:
     Data: customers.safetensors with customer_id and feature float32 [n, n_features] (raw values, NaN where
     nothing was measured); identities.safetensors; preprocessing feature_names and segments (name,
     description), in the order of the member's outputs. With a value model also forecast float32 [n, 6], NaN
-    for who never bought, columns as tensors.FORECAST, and preprocessing forecast (currency, horizon_days);
+    for who never bought, columns as tensors.FORECAST, and preprocessing forecast (currency, horizon_days and
+    trust, which says of value, expected_purchases and churn their status, reason and miss);
     a row of FEATURE has no purchases to forecast from, so its forecast is NaN. Answers hold no NaN, which
     JSON lacks: what is not known is 0, and MISSING names it.
     """
@@ -50,10 +51,16 @@ class ProfileRouter:
         ]
         self._measured_names = [*self._feature_names, *(spec.name.encode() for spec in FORECAST)]
         forecast = preprocessing.get("forecast")
-        self._units: Answer = {} if forecast is None else {
-            "CURRENCY": byte_strings([forecast["currency"].encode()]),
-            "HORIZON_DAYS": np.array([forecast["horizon_days"]], dtype=np.int32),
-        }  # fmt: skip
+        self._units: Answer = {}
+        self._untested: list[bytes] = []  # outputs of the backtest, where there was none
+        if forecast is not None:
+            trust = forecast["trust"]
+            self._units = {
+                "CURRENCY": byte_strings([forecast["currency"].encode()]),
+                "HORIZON_DAYS": np.array([forecast["horizon_days"]], dtype=np.int32),
+                **{spec.name: _told(trust, spec) for spec in FORECAST_TRUST},
+            }
+            self._untested = [spec.name.encode() for spec in FORECAST_TRUST if _of_trust(trust, spec) is None]
 
     def answer(self, rows: Sequence[Row], ask: Ask) -> list[Answer | RequestError]:
         """Return an answer or the error for each row, in order; `ask` calls a member at this release."""
@@ -100,6 +107,19 @@ class ProfileRouter:
             "FEATURE_VALUE": np.nan_to_num(measured.feature, nan=0.0),
             **{spec.name: np.array([value], dtype=np.float32) for spec, value in told},
             **self._units,
-            "MISSING": byte_strings([self._measured_names[i] for i in unknown]),
+            "MISSING": byte_strings([self._measured_names[i] for i in unknown] + self._untested),
             "RELEASE": byte_strings([self._release]),
         }
+
+
+def _told(trust: Mapping[str, Any], spec: TensorSpec) -> Array:
+    value = _of_trust(trust, spec)
+    if spec.datatype == "BYTES":
+        return byte_strings([str(value).encode()])
+    return np.array([0.0 if value is None else value], dtype=np.float32)
+
+
+def _of_trust(trust: Mapping[str, Any], spec: TensorSpec) -> Any:
+    """What the contract says for an output such as VALUE_STATUS: trust["value"]["status"]."""
+    quantity, _, what = spec.name.lower().rpartition("_")
+    return trust[quantity][what]

@@ -72,6 +72,19 @@ FORECAST_UNITS = (
     TensorSpec("CURRENCY", "BYTES", (1,), optional=True),
     TensorSpec("HORIZON_DAYS", "INT32", (1,), optional=True),
 )
+# How far each can be trusted, the same for every customer of a release: STATUS is tested, widened (VALUE_LOW
+# and VALUE_HIGH carry what the backtest missed), untested or withheld (then the number is missing), REASON
+# says why, MISS is |expected - happened| / happened of the backtest's total, missing without a backtest.
+FORECAST_TRUST = (
+    TensorSpec("VALUE_STATUS", "BYTES", (1,), optional=True),
+    TensorSpec("VALUE_REASON", "BYTES", (1,), optional=True),
+    TensorSpec("VALUE_MISS", "FP32", (1,), optional=True),
+    TensorSpec("EXPECTED_PURCHASES_STATUS", "BYTES", (1,), optional=True),
+    TensorSpec("EXPECTED_PURCHASES_REASON", "BYTES", (1,), optional=True),
+    TensorSpec("EXPECTED_PURCHASES_MISS", "FP32", (1,), optional=True),
+    TensorSpec("CHURN_STATUS", "BYTES", (1,), optional=True),
+    TensorSpec("CHURN_REASON", "BYTES", (1,), optional=True),
+)
 
 PROFILE = RouterTensors(
     inputs=(*_PERSON, TensorSpec("FEATURE", "FP32", (-1,), optional=True, bounds=_FEATURES)),
@@ -82,6 +95,7 @@ PROFILE = RouterTensors(
         TensorSpec("FEATURE_VALUE", "FP32", (-1,)),
         *FORECAST,
         *FORECAST_UNITS,
+        *FORECAST_TRUST,
         # Names of the features and of the outputs above that are not known of this customer and are 0.
         TensorSpec("MISSING", "BYTES", (-1,)),
         _RELEASE,

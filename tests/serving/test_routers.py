@@ -335,7 +335,9 @@ def test_profiles_are_measured_and_named(profile: ProfileRouter, members: Member
         assert (
             found["MISSING"].tolist()[: np.isnan(feature).sum()] == [b"feature_0"] * np.isnan(feature).sum()
         )
-    assert answers[0]["MISSING"].tolist() == [b"feature_0"], "what was not measured is named"
+    assert answers[0]["MISSING"].tolist() == [b"feature_0", b"EXPECTED_PURCHASES_MISS"], (
+        "what was not measured is named"
+    )
     assert len(members.asked) == 1
 
 
@@ -347,12 +349,17 @@ def test_forecasts_are_told_of_who_bought_and_are_missing_for_others(
         profile, members, row(CUSTOMER_ID="c0003"), row(CUSTOMER_ID="c0005"), row(FEATURE=[0.5, -1.0, 2.0])
     )
     assert [bought[name][0] for name in names] == shop.forecast[3].tolist()
-    assert bought["MISSING"].tolist() == []
+    untested = b"EXPECTED_PURCHASES_MISS"
+    assert bought["MISSING"].tolist() == [untested]
     for found in (never, unseen):
         assert [found[name][0] for name in names] == [0.0] * len(names)
-        assert found["MISSING"].tolist() == [name.encode() for name in names]
+        assert found["MISSING"].tolist() == [*(name.encode() for name in names), untested]
     for found in (bought, never, unseen):
         assert (found["CURRENCY"].tolist(), found["HORIZON_DAYS"].tolist()) == ([b"EUR"], [90])
+        assert [found[f"{name}_STATUS"][0] for name in ("VALUE", "EXPECTED_PURCHASES", "CHURN")] == [
+            b"widened", b"untested", b"tested"
+        ]  # fmt: skip
+        assert found["VALUE_REASON"].tolist() == [b"missed by 25%"] and found["VALUE_MISS"][0] == 0.25
 
 
 def test_an_unknown_customer_has_no_profile(profile: ProfileRouter, members: Members) -> None:

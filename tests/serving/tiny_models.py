@@ -30,6 +30,11 @@ KEY = PseudonymKey(key_id="tiny", secret=b"not a secret: a test's key")
 NUM_FACTORS = 4
 SURE_FROM = 0.45  # confidence below which a message is out of scope
 INTENTS, SENTIMENTS = ["delivery", "refund", "thanks"], ["negative", "positive"]
+TRUST: dict[str, dict[str, Any]] = {
+    "value": {"status": "widened", "reason": "missed by 25%", "miss": 0.25},
+    "expected_purchases": {"status": "untested", "reason": "no backtest", "miss": None},
+    "churn": {"status": "tested", "reason": "Brier score 0.2"},
+}
 WORDS = ["where", "is", "my", "parcel", "money", "back", "lovely", "谢谢", "?"]
 PREPROCESSING = {
     "event_weights": {"view": 1.0, "cart": 3.0, "purchase": 5.0},
@@ -103,7 +108,10 @@ class TinyShop:
         """The forecast part of an insight."""
         names = ("value", "value_low", "value_high", "churn", "alive", "expected_purchases")
         told = dict(zip(names, self.forecast[customer].tolist(), strict=True))
-        return None if np.isnan(told["churn"]) else {"horizon_days": 90, "currency": "EUR", **told}
+        if np.isnan(told["churn"]):
+            return None
+        trust = {f"{name}_{what}": said for name, one in TRUST.items() for what, said in one.items()}
+        return {"horizon_days": 90, "currency": "EUR", **told, **trust}
 
     def understand(self, words: list[str]) -> tuple[str, float, str]:
         """Intent, its probability and sentiment of known words."""
@@ -233,7 +241,7 @@ class TinyShop:
         preprocessing = {
             "feature_names": [f"feature_{i}" for i in range(self.num_features)],
             "segments": self.segments,
-            "forecast": {"currency": "EUR", "horizon_days": 90},
+            "forecast": {"currency": "EUR", "horizon_days": 90, "trust": TRUST},
             "key_id": "tiny",
         }
         _router(folder, ["customers.safetensors", "identities.safetensors"], preprocessing)

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from tests.training.small_shop import START, event, write_shop
+from training.data.period import period
 from training.language.watch import OUTSIDE, Read
 from training.privacy.consent import PROFILING, permitted
 from training.profiles.features import end_of_data
@@ -86,3 +87,22 @@ def test_windows_that_leave_nothing_to_train_on_are_refused(tmp_path: Path, days
 
 def _events(workspace: Workspace) -> list[Path]:
     return sorted(path for path in workspace.tables.rglob("*.parquet") if "events" in str(path))
+
+
+@pytest.mark.parametrize("rows", [3, 8, 20, 49, 50, 200])
+@pytest.mark.parametrize("odd", [datetime(2099, 12, 31, tzinfo=UTC), datetime(1970, 1, 1, tzinfo=UTC)])
+def test_one_wrong_clock_moves_no_end_however_few_rows(rows: int, odd: datetime) -> None:
+    right = [START + timedelta(days=100 * n / (rows - 1)) for n in range(rows - 1)] or [START]
+    found = period(pl.LazyFrame({"timestamp": [*right, odd]}, schema={"timestamp": pl.Datetime("us", "UTC")}))
+    assert found == (right[0], right[-1])
+
+
+@pytest.mark.parametrize(
+    "days", [[0.0], [0.0, 9000.0], [0.0, 1.0, 300.0], [0.0, 0.0, 0.0], [0.0, 400.0, 1500.0]]
+)
+def test_few_rows_that_a_slow_shop_can_have_all_count(days: list[float]) -> None:
+    times = [START + timedelta(days=day) for day in days]
+    assert period(pl.LazyFrame({"timestamp": times}, schema={"timestamp": pl.Datetime("us", "UTC")})) == (
+        times[0],
+        times[-1],
+    )

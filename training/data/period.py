@@ -13,7 +13,10 @@ from training.data.tables import scan_table
 
 _SHARE = 0.001  # of the rows at each end, and one row at least, do not decide where the period ends
 _REACH = 10  # as many times that share is what the pace near the end is read from
-_LEAST_COMPARED = 50  # rows; of fewer none is far from the others
+_LEAST_PACED = 50  # rows; of fewer none shows a pace, and only what lies outside by far does not count
+_FAR = 3  # times what all other rows took, and a year at least
+_YEAR = 365 * 86_400_000_000  # microseconds
+_LEAST_COMPARED = 3  # rows; of two nobody can tell which is wrong
 _UTC = pl.Datetime("us", "UTC")
 
 
@@ -32,7 +35,8 @@ def period(rows: pl.LazyFrame) -> tuple[datetime, datetime] | None:
 
     A time counts as long as it lies no further beyond all but a thousandth of the rows (one row at least)
     than the next nine thousandths took before it: a row dated 2099, or next month, does not move the end.
-    Below 50 rows all times count. None without a time.
+    Below 50 rows, too few to show a pace, the last row counts unless it lies beyond all others by three times
+    what these took and by a year; of two rows both count. None without a time.
     """
     times = rows.select(pl.col("timestamp").cast(_UTC).cast(pl.Int64)).drop_nulls().collect().to_series()
     if times.is_empty():
@@ -51,6 +55,10 @@ def _last(times: NDArray[np.int64]) -> int:
     count = len(times)
     if count < _LEAST_COMPARED:
         return int(times.max())
+    if count < _LEAST_PACED:
+        ranked = np.sort(times)
+        reach = ranked[-2] + max(_FAR * (ranked[-2] - ranked[0]), _YEAR)
+        return int(ranked[-1] if ranked[-1] <= reach else ranked[-2])
     apart = max(1, int(count * _SHARE))
     bulk, before = count - 1 - apart, max(0, count - 1 - apart * _REACH)
     ranked = np.partition(times, sorted({before, bulk}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import matplotlib as mpl
@@ -16,7 +17,6 @@ from training.value.checkpoint import Trained
 from training.workspace import Workspace
 
 _TENTHS = 10
-_LARGEST_MISS = 0.2  # of the money in the backtest
 
 
 def worth(workspace: Workspace) -> dict[str, Any]:
@@ -38,39 +38,35 @@ def worth(workspace: Workspace) -> dict[str, Any]:
             "segments": _by_segment(workspace, trained) if priced else [],
             "holdout": _holdout(trained.metrics.get("holdout"), currency),
             "notes": trained.notes,
+            "badges": _badges(trained),
         }
     }
 
 
 def _sentence(trained: Trained, currency: str, priced: bool) -> str:
     rows, days = trained.customers, trained.horizon_days
-    purchases, churn = rows["expected_purchases"].sum(), trained.metrics["mean_churn"]
-    said = (
-        f"{rows.height:,} customers have bought. In the next {days} days they are expected to buy "
-        f"{purchases:,.0f} times; {churn:.0%} of them will probably not buy at all."
-    )
+    said = f"{rows.height:,} customers have bought."
+    purchases, churn = float(rows["expected_purchases"].sum()), float(rows["churn"].to_numpy().mean())
+    if math.isfinite(purchases):
+        said += f" The expected number of their purchases in the next {days} days is {purchases:,.0f}."
+    if math.isfinite(churn):
+        said += f" The expected share of them who buy nothing in the next {days} days is {churn:.0%}."
     if priced:
         total = float(rows["value"].sum())
         best = float(rows["value"].top_k(max(1, rows.height // _TENTHS)).sum()) / max(total, 1e-9)
-        said += (
-            f" They are expected to spend {total:,.0f} {currency}, the best tenth of them {best:.0%} of it."
-        )
-        said += doubt(trained.metrics.get("holdout"), total, currency)
+        said += f" Their expected spending in the next {days} days is {total:,.0f} {currency}"
+        if trained.trusts.value.status == "widened":
+            factor = trained.trusts.value.factor
+            said += f" (by the backtest, from {total / factor:,.0f} to {total * factor:,.0f} {currency})"
+        said += f", the best tenth of them {best:.0%} of it."
     return said
 
 
-def doubt(holdout: dict[str, Any] | None, total: float, currency: str) -> str:
-    """Say how far the total may be off, where the backtest missed the money by more than a fifth."""
-    spend = (holdout or {}).get("spend")
-    if spend is None:
-        return " No backtest could be made of this money: take it for a guess."
-    miss = abs(spend["expected"] - spend["happened"]) / max(spend["happened"], 1e-9)
-    if miss <= _LARGEST_MISS:
-        return ""
-    return (
-        f" Uncertain: the same forecast was {miss:.0%} off in the backtest, so that this money may well lie "
-        f"between {total * max(0.0, 1 - miss):,.0f} and {total * (1 + miss):,.0f} {currency}."
-    )
+def _badges(trained: Trained) -> list[dict[str, str]]:
+    """The status of each quantity with its reason, as the served answers tell it."""
+    trusts = trained.trusts
+    named = {"Money": trusts.value, "Purchases": trusts.expected_purchases, "Churn": trusts.churn}
+    return [{"name": name, "status": one.status, "reason": one.reason} for name, one in named.items()]
 
 
 def _tenths(trained: Trained, currency: str) -> str:
@@ -108,7 +104,7 @@ def _by_segment(workspace: Workspace, trained: Trained) -> list[dict[str, str]]:
             "buyers": f"{row['buyers']:,}",
             "mean": f"{row['mean']:,.2f}",
             "share": f"{row['total'] / whole:.0%}",
-            "churn": f"{row['churn']:.0%}",
+            "churn": f"{row['churn']:.0%}" if math.isfinite(row["churn"]) else "withheld",
         }
         for row in rows.to_dicts()
     ]
@@ -118,18 +114,20 @@ def _holdout(found: dict[str, Any] | None, currency: str) -> dict[str, str] | No
     if found is None:
         return None
     brier, base, auc = (found[name] for name in ("brier", "brier_base_rate", "auc"))
+    ranked = "" if auc["value"] is None else (
+        f"; of two customers the one who left was named in {auc['value']:.0%} of cases"
+    )  # fmt: skip
     said = (
         f"The same was told of {found['num_customers']:,} customers as of {found['cut'][:10]}, from what was "
         f"known then, and held against the {found['horizon_days']} days that followed: "
         f"{found['churned']:.0%} bought nothing, {found['churn_said']:.0%} was said. Brier score "
         f"{brier['value']:.3f} ({brier['low']:.3f} to {brier['high']:.3f}), against {base['value']:.3f} for "
-        f"giving everybody the same chance; of two customers the one who left was named in "
-        f"{auc['value']:.0%} of cases."
+        f"giving everybody the same chance{ranked}."
     )
     if "spend" in found:
         spend, within = found["spend"], found["spend_within_interval"]["value"]
         said += (
-            f" They spent {spend['happened']:,.0f} {currency}, {spend['expected']:,.0f} was said; "
+            f" They spent {spend['happened']:,.0f} {currency}, {spend['expected']:,.0f} was expected; "
             f"{within:.0%} stayed within their range."
         )
     return {"sentence": said, "plot": _reliability(found["reliability"])}

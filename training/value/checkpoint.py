@@ -12,9 +12,10 @@ from training.artifacts.trained_state import TrainedState, Training, opened
 from training.value.calibration import Calibration
 from training.value.fitting import Estimate
 from training.value.model import ValueModel
+from training.value.trust import Trusts
 from training.workspace import Workspace
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 FAMILY = "value"
 
 _CUSTOMERS = "customers.parquet"
@@ -26,6 +27,7 @@ class Trained:
 
     customers: customer_id (sorted), frequency, recency, T (days), monetary_value, alive, expected_purchases,
     value, value_low, value_high (currency units within the horizon), churn; one row each who bought.
+    Numbers are as they may be told: NaN where `trusts` withhold them.
     notes: what was left out or could not be told, in words.
     """
 
@@ -34,6 +36,7 @@ class Trained:
     currency: str | None
     as_of: datetime
     notes: tuple[str, ...]
+    trusts: Trusts
     metrics: dict[str, Any]
     config: dict[str, Any]
 
@@ -50,9 +53,11 @@ def save(run: Training, trained: Trained) -> None:
         "buying": model.buying.as_dict(),
         "spending": model.spending.as_dict() if model.spending else None,
         "calibration": asdict(model.calibration),
+        "level": model.level,
         "currency": trained.currency,
         "as_of": trained.as_of.isoformat(),
         "notes": list(trained.notes),
+        "trust": trained.trusts.as_dict(),
     }
     with run.saved(FORMAT_VERSION, trained.config, facts, trained.metrics) as folder:
         trained.customers.write_parquet(folder / _CUSTOMERS)
@@ -77,6 +82,7 @@ def _read(state: TrainedState) -> Trained:
         buying=_estimate(facts["buying"]),
         spending=_estimate(facts["spending"]) if facts["spending"] else None,
         calibration=Calibration(**facts["calibration"]),
+        level=facts["level"],
     )
     return Trained(
         model=model,
@@ -84,6 +90,7 @@ def _read(state: TrainedState) -> Trained:
         currency=facts["currency"],
         as_of=datetime.fromisoformat(facts["as_of"]),
         notes=tuple(facts["notes"]),
+        trusts=Trusts.of(facts["trust"]),
         metrics=state.metrics,
         config=state.config,
     )

@@ -1,9 +1,9 @@
-"""A temporal holdout: learned on the first months, calibrated on a later window, judged on the last."""
+"""A temporal holdout of three windows: to calibrate on, to decide whether that helps, to judge on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from scipy.stats import rankdata
 
-from training.bootstrap import resampled_means
+from training.bootstrap import resampled_means, undefined
 from training.value.calibration import Bools, Calibration, calibrate, reliability
 from training.value.config import ValueConfig
 from training.value.fitting import Array
@@ -20,9 +20,11 @@ from training.value.mood import MOOD, UNHEARD, Moods
 from training.value.purchases import Histories, histories, purchases_between
 
 _MOST_RESAMPLED = 20_000
+_LARGEST_LEVEL = 2.0
 PROTOCOL = (
     "customers known at the cut; learned from what lies before it alone; churn is no purchase within the "
-    "horizon after it; the calibration comes from the horizon before the cut, forecast from before that; "
+    "horizon after it; whether churn is calibrated and money moved to a level is decided on the horizon "
+    "before the cut, with what was learned on the one before that: the window judged on decides nothing; "
     "95 % bootstrap intervals over customers"
 )
 
@@ -31,11 +33,14 @@ PROTOCOL = (
 class Foretold:
     """Customers known at `cut` with what was forecast of them then, and what they did within the horizon.
 
-    table: the columns of ValueModel.forecast, num_purchases and spend.
+    table: the columns of ValueModel.forecast, num_purchases and spend; churn as calibrated by `by`, money
+    moved by `level` (ValueModel).
     """
 
     cut: datetime
     table: pl.DataFrame
+    by: Calibration = field(default_factory=Calibration)
+    level: float = 1.0
 
     @property
     def churned(self) -> Bools:
@@ -52,9 +57,17 @@ class Foretold:
         calibrated, plain = self.column("churn"), self.column("churn_uncalibrated")
         return bool(((calibrated - self.churned) ** 2).mean() < ((plain - self.churned) ** 2).mean())
 
-    def without_calibration(self) -> Foretold:
-        """Return the same forecasts with the model's own probability of churn."""
-        return replace(self, table=self.table.with_columns(churn="churn_uncalibrated"))
+    def money_level(self) -> float:
+        """Return what the model's money is to be multiplied by for its total to be what was spent."""
+        plain, spent = self.column("value").sum() / self.level, self.column("spend").sum()
+        if not (plain > 0 and spent > 0):
+            return 1.0
+        return float(np.clip(spent / plain, 1 / _LARGEST_LEVEL, _LARGEST_LEVEL))
+
+    def gains_from_level(self, level: float) -> bool:
+        """Whether money moved by the level of an earlier window would have come nearer to what was spent."""
+        plain, spent = self.column("value").sum() / self.level, self.column("spend").sum()
+        return bool(abs(plain * level - spent) < abs(plain - spent))
 
     def calibration(self) -> Calibration:
         """Return what makes the forecast of churn mean what happened."""
@@ -70,11 +83,13 @@ def foretell(
     calibration: Calibration | None = None,
     moods: Moods = UNHEARD,
     fees: Sequence[str] = (),
+    level: float = 1.0,
 ) -> Foretold | None:
     """Forecast as of `windows_back` horizons before the last midnight, and look what the next one brought.
 
     known: the histories as of the end; moods: what customers sounded like; fees: items that are no
-    goods. None where the shop was not yet selling for a horizon at that time.
+    goods; level: of an earlier window, as ValueModel has it. None where the shop was not yet
+    selling for a horizon at that time.
     """
     horizon = timedelta(days=config.horizon_days)
     cut = datetime.combine(known.as_of.date(), time(tzinfo=UTC)) - windows_back * horizon
@@ -82,14 +97,63 @@ def foretell(
     if datetime.combine(known.as_of.date(), time(tzinfo=UTC)) - oldest > cut - horizon:
         return None
     then = moods.on(histories(events, cut, fees))
-    model = replace(fit(then), calibration=calibration or Calibration())
+    model = replace(fit(then), calibration=calibration or Calibration(), level=level)
     happened = purchases_between(events, cut, cut + horizon, fees)
     told = model.forecast(then, config).join(happened, on="customer_id", how="left", maintain_order="left")
-    return Foretold(cut, told.with_columns(pl.col("num_purchases", "spend").fill_null(0)))
+    table = told.with_columns(pl.col("num_purchases", "spend").fill_null(0))
+    return Foretold(cut, table, model.calibration, level)
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """The two latest windows, the figures of the last, and the calibration that may be laid over the model.
+
+    calibration and level: learned on the last window; none where the window before did not show that one
+    helps. calibrated: which of the two it is, in words.
+    """
+
+    earlier: Foretold
+    last: Foretold
+    figures: dict[str, Any]
+    calibration: Calibration
+    calibrated: str
+    level: float = 1.0
+
+
+def backtest(
+    events: pl.LazyFrame,
+    known: Histories,
+    config: ValueConfig,
+    moods: Moods = UNHEARD,
+    fees: Sequence[str] = (),
+) -> Backtest | None:
+    """Forecast the three latest horizons as of their beginnings; None with less than three of history.
+
+    The first window gives a calibration and a level of money, the second decides whether such are used, the
+    third is judged on and decides nothing. With less than four horizons there is no first window: neither.
+    """
+    first = foretell(events, known, 3, config, None, moods, fees)
+    second = foretell(events, known, 2, config, first.calibration() if first else None, moods, fees)
+    if second is None:
+        return None
+    helps = first is not None and second.gains_from_calibration
+    moves = first is not None and second.gains_from_level(first.money_level())
+    level = second.money_level() if moves else 1.0
+    third = foretell(events, known, 1, config, second.calibration() if helps else None, moods, fees, level)
+    if third is None:
+        return None
+    words = "calibrated"
+    if first is None:
+        words = "not calibrated: the purchases span less than four horizons"
+    elif not helps:
+        words = "not calibrated: a calibration made a later window worse"
+    calibration = third.calibration() if helps else Calibration()
+    level = third.money_level() if moves else 1.0
+    return Backtest(second, third, judged(third, second, config), calibration, words, level)
 
 
 def judged(test: Foretold, earlier: Foretold, config: ValueConfig) -> dict[str, Any]:
-    """Return the figures of a holdout; `earlier` is the window that the calibration and the base rate are of.
+    """Return the figures of a holdout; `earlier` is the window that a calibration and the base rate are of.
 
     Brier scores (the mean squared error of a probability): as calibrated, as the model says it, the base rate
     for everybody, what is said without knowing what customers wrote, and by the probability of having
@@ -133,15 +197,20 @@ def judged(test: Foretold, earlier: Foretold, config: ValueConfig) -> dict[str, 
 
 
 def _without_mood(test: Foretold, earlier: Foretold) -> Array:
+    if test.by == Calibration():
+        return test.column("churn_uncalibrated")
     plain = calibrate(earlier.column("churn_uncalibrated"), earlier.churned)
     return plain(test.column("churn_uncalibrated"))
 
 
-def auc(probability: Array, happened: Bools) -> float:
-    """Return the chance that one to whom it happened was given more than one to whom it did not."""
+def auc(probability: Array, happened: Bools) -> float | None:
+    """Return the chance that one to whom it happened was given more than one to whom it did not.
+
+    None where it happened to everybody or to nobody: then there is no such pair.
+    """
     num_yes, num_no = int(happened.sum()), int((~happened).sum())
     if not num_yes or not num_no:
-        return 0.5
+        return None
     ranks = rankdata(probability)
     return float((ranks[happened].sum() - num_yes * (num_yes + 1) / 2) / (num_yes * num_no))
 
@@ -169,15 +238,20 @@ def _means(columns: dict[str, Array], config: ValueConfig) -> dict[str, dict[str
     }
 
 
-def _auc_interval(probability: Array, happened: Bools, config: ValueConfig) -> dict[str, float]:
+def _auc_interval(probability: Array, happened: Bools, config: ValueConfig) -> dict[str, Any]:
+    whole = auc(probability, happened)
+    if whole is None:
+        return undefined("everybody bought" if not happened.any() else "nobody bought")
     generator = np.random.default_rng(config.seed)
     size = min(len(happened), _MOST_RESAMPLED)
     # Resamples of fewer customers vary more: deviations shrink with the square root of their number.
-    shrink = np.sqrt(size / max(len(happened), 1))
-    whole = auc(probability, happened)
+    shrink = np.sqrt(size / len(happened))
     drawn = []
     for _ in range(config.num_bootstraps):
         rows = generator.integers(0, len(happened), size)
         drawn.append(auc(probability[rows], happened[rows]))
-    low, high = whole + shrink * (np.quantile(drawn, [0.025, 0.975]) - whole)
+    told = [one for one in drawn if one is not None]  # a resample of one kind alone tells nothing
+    if not told:
+        return {"value": whole, "low": None, "high": None}
+    low, high = whole + shrink * (np.quantile(told, [0.025, 0.975]) - whole)
     return {"value": whole, "low": float(low), "high": float(high)}

@@ -23,11 +23,16 @@ DAYS_A_YEAR = 365.25
 
 @dataclass(frozen=True)
 class ValueModel:
-    """Fitted models with their estimates; spending is None where no purchase has a price."""
+    """Fitted models with their estimates; spending is None where no purchase has a price.
+
+    level: what the money is multiplied by: how much more all customers together spent lately than the models
+    said, a trend and season of the whole shop that the models do not know.
+    """
 
     buying: Estimate
     spending: Estimate | None
     calibration: Calibration = field(default_factory=Calibration)
+    level: float = 1.0
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -54,7 +59,7 @@ class ValueModel:
             interval=config.interval,
             discount=float(np.log1p(config.discount_rate)) / DAYS_A_YEAR,
         )
-        money = 1.0 if self.spending else float("nan")
+        money = self.level if self.spending else float("nan")
         return known.table.with_columns(
             alive=told.alive,
             expected_purchases=told.expected_purchases,

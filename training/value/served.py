@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from serving.routing.tensors import FORECAST, FORECAST_UNITS
+from serving.routing.tensors import FORECAST, FORECAST_TRUST, FORECAST_UNITS
 from training.artifacts.trained_state import is_trained
 from training.value.checkpoint import FAMILY, load_current
 from training.workspace import Workspace
@@ -25,14 +25,14 @@ class Served:
 
     def left_out(self) -> set[str]:
         """Return the names of the outputs that `profile` does not give."""
-        return set() if self.arrays else {spec.name for spec in (*FORECAST, *FORECAST_UNITS)}
+        return set() if self.arrays else {spec.name for spec in (*FORECAST, *FORECAST_UNITS, *FORECAST_TRUST)}
 
 
 def served(workspace: Workspace, customer_ids: pl.Series) -> Served:
     """Return the forecasts of `customer_ids`, float32 [n, 6] in the order of tensors.FORECAST.
 
-    NaN for who never bought. Raises NotTrained when the tables changed since the model was trained; without
-    any model there is nothing to serve.
+    NaN for who never bought, and for what training/value/trust.py withholds. Raises NotTrained when the
+    tables changed since the model was trained; without any model there is nothing to serve.
     """
     if not is_trained(workspace, FAMILY):
         return Served()
@@ -49,6 +49,7 @@ def served(workspace: Workspace, customer_ids: pl.Series) -> Served:
                 "horizon_days": trained.horizon_days,
                 "interval": trained.config["interval"],
                 "discount_rate": trained.config["discount_rate"],
+                "trust": trained.trusts.as_dict(),
             }
         },
         metrics={"value": trained.metrics},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -17,10 +18,11 @@ from training.privacy.consent import PROFILING, permitted
 from training.profiles.features import end_of_data
 from training.value.checkpoint import FAMILY, Trained, load_current, save
 from training.value.config import ValueConfig
-from training.value.holdout import foretell, judged
+from training.value.holdout import backtest
 from training.value.model import ValueModel, fit
-from training.value.mood import Moods, read_moods
+from training.value.mood import read_moods
 from training.value.purchases import Histories, histories
+from training.value.trust import Trusts, decide
 from training.workspace import Workspace
 
 Progress = Callable[[str], None]
@@ -48,25 +50,32 @@ def _fitted(workspace: Workspace, config: ValueConfig, progress: Progress) -> Tr
     known = histories(events, end_of_data(workspace), fees)
     progress(f"{known.table.height:,} customers bought as of {known.as_of:%Y-%m-%d %H:%M}")
     moods = read_moods(workspace, known.as_of, config.mood_days, progress)
-    model, holdout, missing = _calibrated(events, known, fit(known), config, moods, fees)
-    notes = (*known.notes, *model.doubts, *missing)
-    for note in notes:
+    tested = backtest(events, known, config, moods, fees)
+    model = fit(known)
+    if tested:
+        model = replace(model, calibration=tested.calibration, level=tested.level)
+    trusts = decide(known, model.spending is not None, tested, config.horizon_days)
+    notes = (*known.notes, *model.doubts)
+    for note in (*notes, *trusts.warnings()):
         progress(note)
-    customers = model.forecast(moods.on(known), config).select(_COLUMNS)
+    customers = trusts.told(model.forecast(moods.on(known), config).select(_COLUMNS))
+    holdout = tested.figures if tested else None
     trained = Trained(
         model=model,
         customers=customers,
         currency=known.currency,
         as_of=known.as_of,
         notes=notes,
-        metrics=_metrics(model, known, customers, holdout, notes),
+        trusts=trusts,
+        metrics=_metrics(model, known, customers, trusts, holdout, notes),
         config=asdict(config),
     )
     if holdout:
-        said = holdout["brier"]["value"], holdout["brier_base_rate"]["value"], holdout["auc"]["value"]
-        progress("churn on the last {} days: Brier {:.3f} (base rate {:.3f}), AUC {:.3f}".format(
-            config.horizon_days, *said
-        ))  # fmt: skip
+        brier, base = holdout["brier"]["value"], holdout["brier_base_rate"]["value"]
+        auc = "no AUC" if holdout["auc"]["value"] is None else f"AUC {holdout['auc']['value']:.3f}"
+        progress(
+            f"churn on the last {config.horizon_days} days: Brier {brier:.3f} (base rate {base:.3f}), {auc}"
+        )
     return trained
 
 
@@ -81,8 +90,8 @@ def evaluate(workspace: Workspace, config: ValueConfig) -> dict[str, Any]:
     fees = _fees(workspace)
     known = histories(events, trained.as_of, fees)
     moods = read_moods(workspace, known.as_of, config.mood_days, lambda _: None)
-    _, holdout, _ = _calibrated(events, known, trained.model, config, moods, fees)
-    metrics = dict(trained.metrics) | ({"holdout": holdout} if holdout else {})
+    tested = backtest(events, known, config, moods, fees)
+    metrics = dict(trained.metrics) | ({"holdout": tested.figures} if tested else {})
     write_metrics(workspace, state, metrics)
     return metrics
 
@@ -92,45 +101,16 @@ def _fees(workspace: Workspace) -> Sequence[str]:
     return fee_ids(scan_table(workspace.tables, "items").collect()).to_list()
 
 
-def _calibrated(
-    events: pl.LazyFrame,
-    known: Histories,
-    model: ValueModel,
-    config: ValueConfig,
-    moods: Moods,
-    fees: Sequence[str],
-) -> tuple[ValueModel, dict[str, Any] | None, tuple[str, ...]]:
-    """The model calibrated on the last window, figures of the holdout, and what could not be had."""
-    earlier = foretell(events, known, 2, config, moods=moods, fees=fees)
-    last = foretell(events, known, 1, config, earlier.calibration() if earlier else None, moods, fees)
-    if last is None:
-        return model, None, (
-            f"the shop's purchases span less than two horizons of {config.horizon_days} days: churn is the "
-            "model's own probability, not calibrated; a smaller value.horizon_days would be",
-        )  # fmt: skip
-    if earlier is None:
-        return model, None, (
-            f"the shop's purchases span less than three horizons of {config.horizon_days} days: nothing is "
-            "left to judge on, so that churn is the model's own probability, not calibrated; a smaller "
-            "value.horizon_days would leave some",
-        )  # fmt: skip
-    if not last.gains_from_calibration:
-        plain = last.without_calibration()
-        return model, judged(plain, earlier, config), (
-            "a calibration learned in the window before made the last one worse: churn is the model's own "
-            "probability, not calibrated",
-        )  # fmt: skip
-    return replace(model, calibration=last.calibration()), judged(last, earlier, config), ()
-
-
 def _metrics(
     model: ValueModel,
     known: Histories,
     customers: pl.DataFrame,
+    trusts: Trusts,
     holdout: dict[str, Any] | None,
     notes: tuple[str, ...],
 ) -> dict[str, Any]:
-    totals = customers.select(pl.col("value", "expected_purchases").sum(), pl.col("churn").mean()).row(0)
+    value, purchases = (float(customers[name].sum()) for name in ("value", "expected_purchases"))
+    churn = float(customers["churn"].mean())  # type: ignore[arg-type]
     return {
         "num_customers": customers.height,
         "num_repeat": int((customers["frequency"] > 0).sum()),
@@ -139,9 +119,15 @@ def _metrics(
         "buying": model.buying.as_dict(),
         "spending": model.spending.as_dict() if model.spending else None,
         "calibration": asdict(model.calibration),
-        "total_value": totals[0] if model.spending else None,
-        "total_expected_purchases": totals[1],
-        "mean_churn": totals[2],
+        "money_level": model.level,
+        "total_value": _finite(value),
+        "total_expected_purchases": _finite(purchases),
+        "mean_churn": _finite(churn),
+        "trust": trusts.as_dict(),
         "notes": list(notes),
         **({"holdout": holdout} if holdout else {}),
     }
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None

@@ -48,4 +48,6 @@ def test_auc_is_that_of_everybody_else_with_ties() -> None:
     rng = np.random.default_rng(2)
     said, happened = rng.integers(0, 9, 500) / 10, rng.random(500) < 0.3
     assert auc(said, happened) == pytest.approx(roc_auc_score(happened, said))
-    assert auc(said, np.zeros(500, dtype=bool)) == 0.5
+    for nobody_differs in (np.zeros(500, dtype=bool), np.ones(500, dtype=bool)):
+        assert auc(said, nobody_differs) is None
+    assert auc(said[:0], happened[:0]) is None

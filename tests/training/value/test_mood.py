@@ -27,7 +27,7 @@ from training.value.mood import Moods
 from training.value.purchases import histories
 from training.workspace import Workspace
 
-CONFIG = ValueConfig(num_bootstraps=20)
+CONFIG = ValueConfig(num_bootstraps=20, horizon_days=60)
 CLASSES = ("negative", "neutral", "positive")
 
 
@@ -73,7 +73,7 @@ def test_annoyed_customers_are_told_to_leave_and_the_holdout_bears_it_out(
     deaf = _trained(shop, monkeypatch, heard=False)
     unheard = load(shop).customers
     figures = _trained(shop, monkeypatch, heard=True)
-    assert figures["calibration"]["tone"] < -0.1  # type: ignore[index]
+    assert figures["calibration"]["tone"] < -0.05  # type: ignore[index]
     assert deaf["calibration"]["tone"] == 0.0  # type: ignore[index]
     holdout = figures["holdout"]
     assert holdout["brier"]["value"] < holdout["brier_without_mood"]["value"]  # type: ignore[index]

@@ -112,7 +112,7 @@ def test_a_shop_too_young_to_calibrate_says_so(tmp_path: Path) -> None:
         "slope": 1.0,
         "tone": 0.0,
     }
-    assert any("less than two horizons" in line and "value.horizon_days" in line for line in said)
+    assert any("less than 3 horizons of 90 days" in line and "value.horizon_days" in line for line in said)
     shorter = value.train(workspace, replace(CONFIG, horizon_days=20), said.append)
     assert shorter["holdout"]["num_customers"] > 0
 
@@ -182,7 +182,7 @@ def test_a_shop_without_purchases_is_left_out_by_name(tmp_path: Path) -> None:
 
 
 def test_purchases_without_prices_have_churn_but_no_value(tmp_path: Path) -> None:
-    rows = [event(f"c{i}", "x", "purchase", d) for i in range(40) for d in range(i, 100, 7 + i)]
+    rows = [event(f"c{i}", "x", "purchase", d) for i in range(60) for d in range(i % 20, 100, 7 + i)]
     workspace = write_shop(tmp_path, rows)
     metrics = value.train(workspace, replace(CONFIG, horizon_days=20), _silent)
     customers = value.load(workspace).customers

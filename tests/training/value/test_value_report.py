@@ -38,7 +38,7 @@ def test_the_page_tells_value_by_tenth_and_segment_and_whether_it_came_true(tmp_
     assert "What they are worth" in page and "Did it come true?" in page
     value.train(workspace, replace(CONFIG, horizon_days=90), _silent)
     young = write_report(workspace, title="Shop").read_text(encoding="utf-8")
-    assert "Did it come true?" not in young and "less than two horizons" in young
+    assert "Did it come true?" not in young and "less than 3 horizons of 90 days" in young
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,8 @@ def test_the_page_tells_value_by_tenth_and_segment_and_whether_it_came_true(tmp_
 )  # fmt: skip
 def test_ask_prints_the_forecast(forecast: dict[str, float | None] | None, said: str) -> None:
     common = {"horizon_days": 90, "currency": "EUR", "churn": 0.31, "alive": 0.9, "expected_purchases": 1.8}
+    common |= {f"{name}_status": "tested" for name in ("value", "expected_purchases", "churn")}
+    common |= {"value_status": "withheld", "value_reason": "it was 69% off"}
     profile = {
         "segment": "S",
         "segment_description": "d",
@@ -62,4 +64,4 @@ def test_ask_prints_the_forecast(forecast: dict[str, float | None] | None, said:
     console = Console(width=200, record=True, quiet=False, file=None)
     with console.capture() as shown:
         console.print(insight_page({"profile": profile, "release": "1", "request_id": "r"}, "host:1"))
-    assert said in shown.get()
+    assert said in shown.get() and ("Money: withheld, it was 69% off." in shown.get()) is bool(forecast)
