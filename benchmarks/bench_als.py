@@ -13,9 +13,9 @@ from scipy import sparse
 from benchmarks.datasets import confidence_rows, gowalla, start_factors, zipf_interactions
 from benchmarks.machine import copy_bytes, gemm_flops
 from benchmarks.runner import Report, interleave
-from kernels.als import half_step
-from kernels.backend import resolve
-from kernels.rows import Rows
+from shopsight.kernels.als import half_step
+from shopsight.kernels.backend import resolve
+from shopsight.kernels.rows import Rows
 
 FACTORS = 64
 REGULARIZATION = 0.01
@@ -27,7 +27,7 @@ class Ours:
     """Factors that move by one iteration a call."""
 
     def __init__(self, matrix: sparse.csr_matrix, solver: str) -> None:
-        from kernels.cpu.als import AlsTraining
+        from shopsight.kernels.cpu.als import AlsTraining
 
         self.rows = confidence_rows(matrix, REGULARIZATION), confidence_rows(matrix.T.tocsr(), REGULARIZATION)
         start = start_factors(matrix.shape, FACTORS)
@@ -60,7 +60,7 @@ def solve_with_implicit(side: sparse.csr_matrix, x: np.ndarray, y: np.ndarray, c
     """implicit's half step into `x`, which its conjugate gradients also start from."""
     from implicit.cpu import _als
 
-    from kernels.cpu.schedule import one_blas_thread
+    from shopsight.kernels.cpu.schedule import one_blas_thread
 
     num_threads = resolve("cpu").num_threads
     with one_blas_thread():

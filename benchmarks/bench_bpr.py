@@ -9,8 +9,8 @@ from scipy import sparse
 
 from benchmarks.datasets import gowalla, start_factors, zipf_interactions
 from benchmarks.runner import Report, interleave
-from kernels import bpr
-from kernels.backend import resolve
+from shopsight.kernels import bpr
+from shopsight.kernels.backend import resolve
 
 FACTORS = 64
 RATE, REGULARIZATION = 0.05, 0.01

@@ -25,14 +25,14 @@ import torch.distributed as dist
 from torch import Tensor, multiprocessing, nn
 
 from benchmarks.runner import Report
-from training.data.loader import Order
-from training.recommend.embedding.config import FeatureConfig, LoopConfig, TwoTowerConfig
-from training.recommend.embedding.examples import Examples, Features, write_examples
-from training.recommend.embedding.fitting import fit
-from training.recommend.embedding.group import process_group
-from training.recommend.embedding.inputs import customer_keys, item_keys
-from training.recommend.embedding.retrieval_task import TwoTowerTask
-from training.recommend.embedding.two_tower import Tower
+from shopsight.training.data.column_files import Order
+from shopsight.training.recommend.embedding.config import FeatureConfig, LoopConfig, TwoTowerConfig
+from shopsight.training.recommend.embedding.examples import Examples, Features, write_examples
+from shopsight.training.recommend.embedding.fitting import fit
+from shopsight.training.recommend.embedding.group import process_group
+from shopsight.training.recommend.embedding.inputs import customer_keys, item_keys
+from shopsight.training.recommend.embedding.retrieval_task import TwoTowerTask
+from shopsight.training.recommend.embedding.two_tower import Tower
 
 PEER_VARIABLE = "SHOPSIGHT_RECTOOLS_PYTHON"
 NUM_CUSTOMERS, NUM_ITEMS, NUM_EVENTS = 10_000, 20_000, 60_000

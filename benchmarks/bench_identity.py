@@ -25,10 +25,10 @@ import polars as pl
 from benchmarks.febrl import FEBRL, febrl
 from benchmarks.person_records import person_records
 from benchmarks.runner import Report, run_benchmark
-from serving.pseudonym import PseudonymKey
-from training.data.identity import resolve
-from training.data.linkage import curve, link, pairwise_quality
-from training.data.tables import SCHEMAS
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.data.identity.linkage import curve, link, pairwise_quality
+from shopsight.training.data.identity.resolve import resolve
+from shopsight.training.data.tables import SCHEMAS
 
 PEER_VARIABLE, RECORDS_VARIABLE = "SHOPSIGHT_SPLINK_PYTHON", "SHOPSIGHT_BENCH_RECORDS"
 _PEER = Path(__file__).with_name("splink_peer.py")

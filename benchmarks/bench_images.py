@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.datasets import SHARED
 from benchmarks.runner import Report, interleave
-from training.data.images import ImageConfig, image_batches, screen
+from shopsight.training.data.images import ImageConfig, image_batches, screen
 
 BATCH, WORKERS = 32, 2
 SIZES = (64, 224)

@@ -15,17 +15,17 @@ import polars as pl
 from benchmarks import ingest_by_hand as by_hand
 from benchmarks.ingest_growth import growth
 from benchmarks.runner import Report, interleave
-from serving.pseudonym import PseudonymKey
-from training.data.events import directory, events_table
-from training.data.ingest import ingest
-from training.data.intake import Intake
-from training.data.items import items_table
-from training.data.loading import Loaded, load_all
-from training.data.shop import ShopSpec, make_shop
-from training.data.source import Source
-from training.data.sources import load_sources
-from training.data.tables import SnapshotWriter
-from training.workspace import Workspace
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.events import directory, events_table
+from shopsight.training.data.ingest import ingest
+from shopsight.training.data.intake import Intake
+from shopsight.training.data.items import items_table
+from shopsight.training.data.loading import Loaded, load_all
+from shopsight.training.data.shop import ShopSpec, make_shop
+from shopsight.training.data.sources.load import load_sources
+from shopsight.training.data.sources.source import Source
+from shopsight.training.data.tables import SnapshotWriter
 
 NUM_CUSTOMERS = 10_000
 KEY = PseudonymKey("bench", b"b" * 32)

@@ -17,10 +17,10 @@ import polars as pl
 
 from benchmarks.profiles_by_hand import measure_by_hand
 from benchmarks.runner import Report, interleave
-from training.data.tables import SCHEMAS
-from training.profiles.config import ProfilesConfig
-from training.profiles.features import Tables, compute, fit_spec
-from training.profiles.spec import FeatureSpec
+from shopsight.training.data.tables import SCHEMAS
+from shopsight.training.profiles.config import ProfilesConfig
+from shopsight.training.profiles.features import Tables, compute, fit_spec
+from shopsight.training.profiles.spec import FeatureSpec
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAYS = 365

@@ -21,12 +21,12 @@ import torch.distributed as dist
 from torch import multiprocessing
 
 from benchmarks.runner import Report
-from training.jobs.cluster import Resources, connected
-from training.jobs.launch import environment, on_all_workers
-from training.recommend.embedding.config import FeatureConfig, LoopConfig, TwoTowerConfig
-from training.recommend.embedding.examples import Examples, Features, write_examples
-from training.recommend.embedding.fitting import fit
-from training.recommend.embedding.retrieval_task import TwoTowerTask
+from shopsight.training.jobs.cluster import Resources, connected
+from shopsight.training.jobs.launch import environment, on_all_workers
+from shopsight.training.recommend.embedding.config import FeatureConfig, LoopConfig, TwoTowerConfig
+from shopsight.training.recommend.embedding.examples import Examples, Features, write_examples
+from shopsight.training.recommend.embedding.fitting import fit
+from shopsight.training.recommend.embedding.retrieval_task import TwoTowerTask
 
 # With one worker a core is left to Ray's own processes, with two they take turns with the workers.
 WORKERS, ROUNDS, EPOCHS = (1, 2), 2, 4

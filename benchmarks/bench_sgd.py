@@ -10,8 +10,8 @@ from numba import njit
 from benchmarks.datasets import start_factors, zipf_interactions
 from benchmarks.machine import copy_bytes
 from benchmarks.runner import Report, interleave
-from kernels import sgd
-from kernels.backend import resolve
+from shopsight.kernels import sgd
+from shopsight.kernels.backend import resolve
 
 FACTORS = 64
 RATES = sgd.Rates(0.01, 0.05, 0.01, 0.02)

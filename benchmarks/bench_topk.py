@@ -9,8 +9,8 @@ import numpy as np
 
 from benchmarks.datasets import zipf_interactions
 from benchmarks.runner import Report, interleave
-from kernels.backend import resolve
-from kernels.topk import topk
+from shopsight.kernels.backend import resolve
+from shopsight.kernels.topk import topk
 
 SHAPES = ((10_000, 20_000, 64), (1024, 200_000, 128), (64, 20_000, 64))
 

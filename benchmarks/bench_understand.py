@@ -32,16 +32,16 @@ from tokenizers import Tokenizer
 
 from benchmarks.runner import Report
 from benchmarks.text_sets import CONFIG, SETS
-from serving.client_transport import grpc_inputs
-from serving.contract import ModelContract
-from serving.repository import publish
-from serving.routing.texts import read_texts
-from serving.routing.understand import TOKENIZER_FILE
-from serving.server import TritonServer
-from training import language
-from training.data.tables import SCHEMAS, write_tables
-from training.language.corpus import SPLITS, Corpus
-from training.workspace import Workspace
+from shopsight.serving.client_transport import grpc_inputs
+from shopsight.serving.contract import ModelContract
+from shopsight.serving.repository import publish
+from shopsight.serving.routing.texts import read_texts
+from shopsight.serving.routing.understand import TOKENIZER_FILE
+from shopsight.serving.server import TritonServer
+from shopsight.training import language
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.tables import SCHEMAS, write_tables
+from shopsight.training.language.corpus import SPLITS, Corpus
 
 PYTHON, MODEL = "SHOPSIGHT_MINILM_PYTHON", "SHOPSIGHT_MINILM_MODEL"
 EPOCHS, ROUNDS, SECONDS, MANY = 8, 5, 3.0, 64

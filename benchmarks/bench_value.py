@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.runner import Report
-from training.value import bgnbd, gamma_gamma
-from training.value.forecast import Forecast, forecast
+from shopsight.training.value import bgnbd, gamma_gamma
+from shopsight.training.value.forecast import Forecast, forecast
 
 Array = np.ndarray[Any, Any]
 LIFETIMES_PYTHON = "SHOPSIGHT_LIFETIMES_PYTHON"

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from serving.routing.blend import Blender
-from training.recommend.config import BLEND_SOFTNESS, BlendWeights
-from training.recommend.embedding.config import FeatureConfig, LoopConfig, RankerConfig
-from training.recommend.embedding.examples import Examples
-from training.recommend.embedding.fitting import Progress, fit
-from training.recommend.embedding.group import ALONE
-from training.recommend.embedding.ranker import Ranker, load_ranker
-from training.recommend.embedding.ranking_task import RankerTask
-from training.recommend.embedding.retrieval_task import Asked
+from shopsight.serving.routing.blend import Blender
+from shopsight.training.recommend.config import BLEND_SOFTNESS, BlendWeights
+from shopsight.training.recommend.embedding.config import FeatureConfig, LoopConfig, RankerConfig
+from shopsight.training.recommend.embedding.examples import Examples
+from shopsight.training.recommend.embedding.fitting import Progress, fit
+from shopsight.training.recommend.embedding.group import ALONE
+from shopsight.training.recommend.embedding.ranker import Ranker, load_ranker
+from shopsight.training.recommend.embedding.ranking_task import RankerTask
+from shopsight.training.recommend.embedding.retrieval_task import Asked
 
 Lists = NDArray[np.int32]
 NUM_CANDIDATES = 100  # of each proposer

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from kernels.rows import Rows
+from shopsight.kernels.rows import Rows
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -14,8 +14,8 @@ from scipy import sparse
 
 from benchmarks.datasets import SHARED
 from benchmarks.recommend_sets import ML1M, Cut, PublicSet, _ml1m
-from training.recommend.embedding.examples import Examples, Features, write_examples
-from training.recommend.embedding.retrieval_task import Asked
+from shopsight.training.recommend.embedding.examples import Examples, Features, write_examples
+from shopsight.training.recommend.embedding.retrieval_task import Asked
 
 Int64 = NDArray[np.int64]
 ITEM_BUCKETS = 16

@@ -18,9 +18,9 @@ import numpy as np
 from scipy import sparse
 
 from benchmarks.datasets import zipf_interactions
-from kernels.cuda.launches import Launch, dual_capacities, dual_launch, primal_launch
-from kernels.cuda.layout import Layout
-from kernels.cuda.plan import SEGMENT
+from shopsight.kernels.cuda.launches import Launch, dual_capacities, dual_launch, primal_launch
+from shopsight.kernels.cuda.layout import Layout
+from shopsight.kernels.cuda.plan import SEGMENT
 
 MULTIPROCESSORS, CLOCK, SHARED_BYTES = 132, 1.755e9, 227 * 1024
 MMA_CYCLES = 6.3  # of one partition for m16n8k8 in tf32 or m16n8k16 in halves: mma.sync reaches 0.63 of wgmma

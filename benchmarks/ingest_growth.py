@@ -15,9 +15,9 @@ from typing import Any
 import polars as pl
 
 from benchmarks.runner import Report
-from serving.pseudonym import PseudonymKey
-from training.data.ingest import ingest
-from training.workspace import Workspace
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.ingest import ingest
 
 MILLIONS = (1, 2, 5, 10, 20)
 _COPIES_A_FILE = 8

@@ -11,8 +11,8 @@ from datetime import datetime
 
 import polars as pl
 
-from training.profiles.features import Tables
-from training.profiles.spec import FeatureSpec
+from shopsight.training.profiles.features import Tables
+from shopsight.training.profiles.spec import FeatureSpec
 
 C = "customer_id"
 PARTS = ("night", "early", "morning", "midday", "afternoon", "evening")

@@ -24,10 +24,10 @@ import numpy as np
 from benchmarks.datasets import SHARED, file_sha256
 from benchmarks.runner import RESULTS, commit, device_name, versions
 from benchmarks.text_sets import CONFIG, corpus_of
-from serving.routing.answers import Entry, Weights, total
-from training.language.answers import UNLABELLED, build, messages_of
-from training.language.checkpoint import LanguageModel
-from training.language.trainer import fit
+from shopsight.serving.routing.answers import Entry, Weights, total
+from shopsight.training.language.answers import UNLABELLED, build, messages_of
+from shopsight.training.language.checkpoint import LanguageModel
+from shopsight.training.language.trainer import fit
 
 BENCH = "quality_answers"
 SEEDS = (0, 1, 2)

@@ -33,11 +33,11 @@ from scipy import sparse
 
 from benchmarks.datasets import SHARED, file_sha256
 from benchmarks.runner import RESULTS, commit, device_name, versions
-from training.recommend.content import ContentConfig, ContentFeatures, ContentModel
-from training.recommend.content.features import item_tokens
-from training.recommend.metrics import recall_at_k
-from training.recommend.mf import MatrixFactorization
-from training.recommend.objective import MFConfig
+from shopsight.training.evaluation.ranking import recall_at_k
+from shopsight.training.recommend.content import ContentConfig, ContentFeatures, ContentModel
+from shopsight.training.recommend.content.features import item_tokens
+from shopsight.training.recommend.mf.model import MatrixFactorization
+from shopsight.training.recommend.mf.objective import MFConfig
 
 SEEDS = (1, 2, 3)  # settings were tried on draw 0
 K, COLD_SHARE = 20, 0.1
@@ -78,8 +78,8 @@ def beauty() -> Catalogue | None:
 
 def synthetic(num_customers: int, with_pictures: bool) -> Catalogue:
     """The synthetic shop: purchases and carts, titles, categories, attributes, and pictures if wanted."""
-    from training.data.images import ImageConfig, image_batches
-    from training.data.shop import ShopSpec, make_shop
+    from shopsight.training.data.images import ImageConfig, image_batches
+    from shopsight.training.data.shop import ShopSpec, make_shop
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

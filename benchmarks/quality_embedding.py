@@ -29,13 +29,13 @@ from benchmarks.quality_recommend import EASE_REGULARIZATION
 from benchmarks.recommend_methods import Factorised, Floor, Settings, asked_users, figures
 from benchmarks.recommend_search import Space, search
 from benchmarks.runner import RESULTS, commit, device_name, versions
-from training.recommend.embedding.config import FeatureConfig, LoopConfig, TwoTowerConfig
-from training.recommend.embedding.fitting import fit
-from training.recommend.embedding.group import process_group
-from training.recommend.embedding.retrieval_task import TwoTowerTask
-from training.recommend.embedding.two_tower import TwoTower, load_towers
-from training.recommend.floors import EASE, Popularity
-from training.recommend.objective import MFConfig
+from shopsight.training.evaluation.baselines import EASE, Popularity
+from shopsight.training.recommend.embedding.config import FeatureConfig, LoopConfig, TwoTowerConfig
+from shopsight.training.recommend.embedding.fitting import fit
+from shopsight.training.recommend.embedding.group import process_group
+from shopsight.training.recommend.embedding.retrieval_task import TwoTowerTask
+from shopsight.training.recommend.embedding.two_tower import TwoTower, load_towers
+from shopsight.training.recommend.mf.objective import MFConfig
 
 BENCH = "quality_embedding"
 SEEDS = (0, 1, 2)

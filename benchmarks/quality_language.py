@@ -26,11 +26,11 @@ import numpy as np
 from benchmarks.plots import plot_risk
 from benchmarks.runner import RESULTS, commit, device_name, versions
 from benchmarks.text_sets import SETS, TextSet, started_from
-from training.language.checkpoint import LanguageModel
-from training.language.config import LanguageConfig
-from training.language.corpus import Corpus
-from training.language.evaluation import evaluate_abstention, evaluate_task
-from training.language.trainer import fit
+from shopsight.training.language.checkpoint import LanguageModel
+from shopsight.training.language.config import LanguageConfig
+from shopsight.training.language.corpus import Corpus
+from shopsight.training.language.evaluation import evaluate_abstention, evaluate_task
+from shopsight.training.language.trainer import fit
 
 BENCH = "quality_language"
 SEEDS = (0, 1, 2, 3, 4)

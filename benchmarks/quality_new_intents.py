@@ -24,12 +24,12 @@ import polars as pl
 
 from benchmarks.runner import RESULTS, commit, device_name, versions
 from benchmarks.text_sets import CONFIG, SETS, TextSet
-from training.language.checkpoint import LanguageModel
-from training.language.corpus import NO_LABEL, Corpus
-from training.language.linear import fit_linear
-from training.language.new_intents import Examples, extended
-from training.language.trainer import fit
-from training.language.watch import OUTSIDE, RECENT, Read, groups
+from shopsight.training.language.checkpoint import LanguageModel
+from shopsight.training.language.corpus import NO_LABEL, Corpus
+from shopsight.training.language.drift import OUTSIDE, RECENT, Read, groups
+from shopsight.training.language.linear import fit_linear
+from shopsight.training.language.new_intents import Examples, extended
+from shopsight.training.language.trainer import fit
 
 BENCH = "quality_new_intents"
 SEEDS, NUM_NEW, HANDFULS = (0, 1, 2), 10, (5, 10, 20)

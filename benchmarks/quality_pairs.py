@@ -30,9 +30,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from benchmarks.datasets import SHARED, file_sha256
 from benchmarks.runner import RESULTS, commit, device_name, versions
-from training.language.config import LanguageConfig
-from training.language.metrics import area_under_roc
-from training.language.pairs import Pairs, fit_pairs
+from shopsight.training.language.config import LanguageConfig
+from shopsight.training.language.metrics import area_under_roc
+from shopsight.training.language.pairs import Pairs, fit_pairs
 
 BENCH = "quality_pairs"
 SEEDS = (0, 1, 2)

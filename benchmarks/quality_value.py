@@ -28,20 +28,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from serving.pseudonym import PseudonymKey
-from training.data.adapters import adapt
-from training.data.ingest import ingest
-from training.data.tables import scan_table
-from training.profiles.features import end_of_data
-from training.value import bgnbd, gamma_gamma
-from training.value.bgnbd import BGNBD
-from training.value.config import ValueConfig
-from training.value.forecast import forecast
-from training.value.gamma_gamma import GammaGamma
-from training.value.holdout import Foretold, auc, backtest
-from training.value.purchases import Histories, histories
-from training.value.trust import decide
-from training.workspace import Workspace
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.ingest import ingest
+from shopsight.training.data.public.adapters import adapt
+from shopsight.training.data.tables import scan_table
+from shopsight.training.profiles.features import end_of_data
+from shopsight.training.value import bgnbd, gamma_gamma
+from shopsight.training.value.bgnbd import BGNBD
+from shopsight.training.value.config import ValueConfig
+from shopsight.training.value.forecast import forecast
+from shopsight.training.value.gamma_gamma import GammaGamma
+from shopsight.training.value.holdout import Foretold, auc, backtest
+from shopsight.training.value.purchases import Histories, histories
+from shopsight.training.value.trust import decide
 
 Array = np.ndarray[Any, Any]
 _FIRST, _CUT, _WEEKS = date(1997, 1, 1), date(1997, 9, 30), 39

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from benchmarks.recommend_sets import Cut
-from kernels.topk import topk
-from training.recommend.floors import EASE, Popularity
-from training.recommend.metrics import hits, ndcg_at_k
-from training.recommend.mf import MatrixFactorization
-from training.recommend.objective import MFConfig, degree_weights
+from shopsight.kernels.topk import topk
+from shopsight.training.evaluation.baselines import EASE, Popularity
+from shopsight.training.evaluation.ranking import hits, ndcg_at_k
+from shopsight.training.recommend.mf.model import MatrixFactorization
+from shopsight.training.recommend.mf.objective import MFConfig, degree_weights
 
 Lists = NDArray[np.int32]
 _USERS = 1024

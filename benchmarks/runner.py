@@ -200,7 +200,7 @@ def run_benchmark(name: str, json_path: Path | None = None) -> list[dict[str, An
 
 def device_name(slug: bool = False) -> str:
     """The GPU's name where there is one, else the processor's with its number of usable cores."""
-    from kernels.backend import resolve
+    from shopsight.kernels.backend import resolve
 
     backend = resolve()
     name = backend.description if backend.name == "cuda" else f"{_processor()}, {backend.num_threads} threads"

@@ -28,13 +28,13 @@ import numpy as np
 import tritonclient.grpc as triton_grpc
 import tritonclient.grpc.aio as triton_aio
 
-from serving.client_transport import grpc_inputs
-from serving.contract import read_goldens
-from serving.golden import to_array
-from serving.pseudonym import key_path
-from serving.release import Release, ReleaseError, current_release
-from serving.repository import load_release
-from serving.server import ServerNotRunningError, TritonServer
+from shopsight.serving.client_transport import grpc_inputs
+from shopsight.serving.contract import read_goldens
+from shopsight.serving.golden import to_array
+from shopsight.serving.pseudonym import key_path
+from shopsight.serving.release import Release, ReleaseError, current_release
+from shopsight.serving.repository import load_release
+from shopsight.serving.server import ServerNotRunningError, TritonServer
 
 ENDPOINTS = ("recommend", "profile", "understand", "insight")
 CONCURRENCY = (1, 16)

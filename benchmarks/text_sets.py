@@ -14,8 +14,8 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
 from benchmarks.datasets import SHARED, file_sha256
-from training.language.config import LanguageConfig
-from training.language.corpus import NO_LABEL, OUT_OF_SCOPE, Corpus
+from shopsight.training.language.config import LanguageConfig
+from shopsight.training.language.corpus import NO_LABEL, OUT_OF_SCOPE, Corpus
 
 # Chosen on the validation messages of clinc150 and banking77.
 CONFIG = LanguageConfig(

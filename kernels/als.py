@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.backend import resolve
-from kernels.rows import Factors, Rows, check_array, check_at_least, check_factors, check_rows
+from shopsight.kernels.backend import resolve
+from shopsight.kernels.rows import Factors, Rows, check_array, check_at_least, check_factors, check_rows
 
 SOLVERS = ("exact", "cg")
 _CURE = "raise the regularization or lower the weights"
@@ -73,7 +73,7 @@ def gramian(factors: Factors) -> NDArray[np.float64]:
 
     Shapes, dtypes and what it raises: `half_step`.
     """
-    from kernels.cpu.basis import gramian_of
+    from shopsight.kernels.cpu.basis import gramian_of
 
     check_factors(factors)
     return gramian_of(factors.astype(np.float32, copy=False))
@@ -152,7 +152,7 @@ def _check_solver(solver: str, num_cg_steps: int) -> None:
 
 def _body(backend: str) -> Any:
     if resolve(backend).name == "cuda":
-        from kernels.cuda import als as body
+        from shopsight.kernels.cuda import als as body
     else:
-        from kernels.cpu import als as body  # type: ignore[no-redef]
+        from shopsight.kernels.cpu import als as body  # type: ignore[no-redef]
     return body

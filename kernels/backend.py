@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
-from kernels.threads import num_threads
+from shopsight.kernels.threads import num_threads
 
 Requested = Literal["auto", "cpu", "cuda"]
 BACKEND_VARIABLE = "SHOPSIGHT_BACKEND"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.rows import Int32, Int64, check_csr
+from shopsight.kernels.rows import Int32, Int64, check_csr
 
 
 def cut_rows(
@@ -26,7 +26,7 @@ def cut_rows(
 
     Raises TypeError or ValueError naming argument and rule where the pattern is none.
     """
-    from kernels.cpu import blocks as body
+    from shopsight.kernels.cpu import blocks as body
 
     check_csr(indptr, indices, num_columns, "rows")
     return body.cut(indptr, indices, num_columns, row_bytes, entry_bytes, column_bytes, room_bytes)  # type: ignore[no-any-return]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from kernels.als import DivergenceError
-from kernels.backend import resolve
-from kernels.rows import Factors, Int32, Int64, check_at_least, check_csr, check_factors
+from shopsight.kernels.als import DivergenceError
+from shopsight.kernels.backend import resolve
+from shopsight.kernels.rows import Factors, Int32, Int64, check_at_least, check_csr, check_factors
 
 AfterEpoch = Callable[[int, float], bool]
 
@@ -51,9 +51,9 @@ def train(
     check_at_least(rate, 0, "rate")
     check_at_least(regularization, 0, "regularization")
     if resolve(backend).name == "cuda":
-        from kernels.cuda import bpr as body
+        from shopsight.kernels.cuda import bpr as body
     else:
-        from kernels.cpu import bpr as body  # type: ignore[no-redef]
+        from shopsight.kernels.cpu import bpr as body  # type: ignore[no-redef]
     training: Any = body.BprTraining(indptr, indices, user_factors, item_factors)
     for epoch in range(first_epoch, first_epoch + num_epochs):
         training.run_pass(rate, regularization, seed, epoch)

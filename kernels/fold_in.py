@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.als import check_solved, half_step
-from kernels.backend import resolve
-from kernels.rows import Factors, Rows, check_array, check_at_least, check_factors, check_rows
+from shopsight.kernels.als import check_solved, half_step
+from shopsight.kernels.backend import resolve
+from shopsight.kernels.rows import Factors, Rows, check_array, check_at_least, check_factors, check_rows
 
 
 def fold_in(
@@ -22,7 +22,7 @@ def fold_in(
 
     Shapes, dtypes and what it raises: `kernels.als.half_step`. `gramian` (factorsᵀ·factors, float64 [f, f])
     spares the pass over all columns. Where rows come again and again, `FoldIn` keeps more than that. The twin
-    that runs beside Triton without numba is `kernels.reference.fold_in`.
+    that runs beside Triton without numba is `shopsight.kernels.reference.fold_in`.
     """
     return half_step(rows, factors, unobserved_weight, solver="exact", gramian=gramian, backend=backend)
 
@@ -42,15 +42,15 @@ class FoldIn:
         gramian: NDArray[np.float64] | None = None,
         backend: str = "auto",
     ) -> None:
-        """Arguments and what it raises: `kernels.als.half_step`."""
+        """Arguments and what it raises: `shopsight.kernels.als.half_step`."""
         check_factors(factors)
         check_at_least(unobserved_weight, 0, "unobserved_weight")
         if gramian is not None:
             check_array(gramian, np.float64, (factors.shape[1],) * 2, "gramian")
         if resolve(backend).name == "cuda":
-            from kernels.cuda.fold_in import KeptFactors
+            from shopsight.kernels.cuda.fold_in import KeptFactors
         else:
-            from kernels.cpu.fold_in import KeptFactors  # type: ignore[assignment]
+            from shopsight.kernels.cpu.fold_in import KeptFactors  # type: ignore[assignment]
         self._num_columns = len(factors)
         self._kept = KeptFactors(factors, unobserved_weight, gramian)
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels.als import DivergenceError
-from kernels.backend import resolve
-from kernels.rows import (
+from shopsight.kernels.als import DivergenceError
+from shopsight.kernels.backend import resolve
+from shopsight.kernels.rows import (
     Factors,
     Float32,
     Int32,
@@ -85,9 +85,9 @@ def train(
     for name, value in rates._asdict().items():
         check_at_least(value, 0, name)
     if resolve(backend).name == "cuda":
-        from kernels.cuda import sgd as body
+        from shopsight.kernels.cuda import sgd as body
     else:
-        from kernels.cpu import sgd as body  # type: ignore[no-redef]
+        from shopsight.kernels.cpu import sgd as body  # type: ignore[no-redef]
     training: Any = body.SgdTraining(indptr, indices, ratings, *state)
     for epoch in range(first_epoch, first_epoch + num_epochs):
         factor = schedule(epoch)

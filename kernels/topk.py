@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kernels.backend import resolve
-from kernels.rows import Factors, Float32, Int32, Int64, check_csr, check_factors
+from shopsight.kernels.backend import resolve
+from shopsight.kernels.rows import Factors, Float32, Int32, Int64, check_csr, check_factors
 
 
 def topk(
@@ -51,9 +51,9 @@ def topk(
     if exclude_items is not None:
         _check_items(exclude_items, len(item_factors))
     if resolve(backend).name == "cuda":
-        from kernels.cuda import topk as body
+        from shopsight.kernels.cuda import topk as body
     else:
-        from kernels.cpu import topk as body  # type: ignore[no-redef]
+        from shopsight.kernels.cpu import topk as body  # type: ignore[no-redef]
     answer: Any = body.topk(user_factors, item_factors, k, exclude_indptr, exclude_indices, exclude_items)
     return answer  # type: ignore[no-any-return]
 

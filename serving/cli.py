@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from serving.pseudonym import key_path
+from shopsight.serving.pseudonym import key_path
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -41,8 +41,8 @@ def publish_command(
 
     Example: shopsight publish --workspace shop/workspace --require mf_retrieval.recall_at_10=0.05
     """
-    from serving.gate import Gate, Threshold
-    from serving.repository import publish
+    from shopsight.serving.gate import Gate, Threshold
+    from shopsight.serving.repository import publish
 
     where, console = _repository(workspace, repository), Console(stderr=as_json)
     gate = Gate(tuple(Threshold.parse(text) for text in require or ()))
@@ -68,7 +68,7 @@ def rollback_command(
 
     Example: shopsight rollback --repository shop/workspace/model_repository
     """
-    from serving.repository import rollback
+    from shopsight.serving.repository import rollback
 
     where, console = _repository(workspace, repository), Console(stderr=as_json)
     server = _running_server(where, console)
@@ -87,7 +87,7 @@ def releases_command(
 
     Example: shopsight releases --workspace shop/workspace --json
     """
-    from serving.repository import releases
+    from shopsight.serving.repository import releases
 
     where = _repository(workspace, repository)
     kept = releases(where)
@@ -97,7 +97,7 @@ def releases_command(
     if not kept:
         Console().print(f"{where} holds no release; 'shopsight publish' makes one", soft_wrap=True)
         return
-    from serving.pages import releases_table
+    from shopsight.serving.pages import releases_table
 
     Console().print(releases_table(kept))
 
@@ -118,9 +118,9 @@ def serve_command(
 
     Example: shopsight serve --repository shop/workspace/model_repository --detach
     """
-    from serving.repository import current_release, recover
-    from serving.server import TritonServer
-    from serving.supervisor import Supervisor, end_in_order, start_detached
+    from shopsight.serving.repository import current_release, recover
+    from shopsight.serving.server import TritonServer
+    from shopsight.serving.supervisor import Supervisor, end_in_order, start_detached
 
     where, console = _repository(workspace, repository), Console(stderr=as_json)
     recover(where, progress=_printer(console))
@@ -151,7 +151,7 @@ def stop_command(workspace: WorkspaceOption = DEFAULT_WORKSPACE, repository: Rep
 
     Example: shopsight stop --repository shop/workspace/model_repository
     """
-    from serving.server import TritonServer
+    from shopsight.serving.server import TritonServer
 
     where = _repository(workspace, repository)
     TritonServer.of(where).stop()
@@ -168,8 +168,8 @@ def status_command(
 
     Example: shopsight status --workspace shop/workspace
     """
-    from serving.pages import status_table
-    from serving.status import status
+    from shopsight.serving.pages import status_table
+    from shopsight.serving.status import status
 
     found = status(_repository(workspace, repository))
     if as_json:
@@ -197,9 +197,9 @@ def ask_command(
 
     Example: shopsight ask --source web --source-id w-1042 --message "where is my parcel?"
     """
-    from serving.client import ShopsightClient
-    from serving.pages import insight_page
-    from serving.server import TritonServer
+    from shopsight.serving.client import ShopsightClient
+    from shopsight.serving.pages import insight_page
+    from shopsight.serving.server import TritonServer
 
     if source_id == "-":
         source_id = sys.stdin.readline().rstrip("\r\n")
@@ -227,7 +227,7 @@ def _repository(workspace: Path, repository: Path | None) -> Path:
 
 
 def _running_server(repository: Path, console: Console) -> Any:
-    from serving.server import ServerNotRunningError, TritonServer
+    from shopsight.serving.server import ServerNotRunningError, TritonServer
 
     try:
         server = TritonServer.attach(repository)
@@ -240,7 +240,7 @@ def _running_server(repository: Path, console: Console) -> Any:
 
 def _rehearsing_server(server: Any, console: Console) -> Any:
     """Return what starts a private server for the rehearsal; None where one runs or none is at hand."""
-    from serving.server import TritonMissingError, find_triton, private_server
+    from shopsight.serving.server import TritonMissingError, find_triton, private_server
 
     if server is not None:
         return None
@@ -264,13 +264,13 @@ def _show_release(release: Any, where: Path, as_json: bool, served: bool, consol
 
 
 def _show_server(server: Any, where: Path, as_json: bool, console: Console) -> None:
-    from serving.status import status
+    from shopsight.serving.status import status
 
     found = status(where)
     if as_json:
         _print_json(found)
         return
-    from serving.pages import status_table
+    from shopsight.serving.pages import status_table
 
     console.print(status_table(found))
     console.print(f"next: shopsight ask --repository {where} --customer ID", soft_wrap=True)

@@ -15,14 +15,14 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from serving.client_errors import (
+from shopsight.serving.client_errors import (
     ClientError,
     DeadlineExceededError,
     RequestRefusedError,
     ServerUnavailableError,
     UnknownCustomerError,
 )
-from serving.client_transport import Arrays, GrpcTransport, HttpTransport, Transport
+from shopsight.serving.client_transport import Arrays, GrpcTransport, HttpTransport, Transport
 
 __all__ = [
     "ClientError",

@@ -14,8 +14,8 @@ from tritonclient.http import InferenceServerClient as HttpCodec
 from tritonclient.http import InferInput as HttpInput
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from serving.client_deadline import answered_within, connection_pool
-from serving.client_errors import (
+from shopsight.serving.client_deadline import answered_within, connection_pool
+from shopsight.serving.client_errors import (
     DeadlineExceededError,
     RequestRefusedError,
     ServerUnavailableError,

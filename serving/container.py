@@ -1,8 +1,8 @@
 """The serving container's entry point: Triton on every address, with the current release, control closed.
 
-Run as `python3 -m serving.container REPOSITORY`. Nobody is given the secret that opens model control: a
-replica takes a new release by being replaced. A dead or stuck model, and a server that ends, are replaced by
-the supervisor.
+Run as `python3 -m shopsight.serving.container REPOSITORY`. Nobody is given the secret that opens model
+control: a replica takes a new release by being replaced. A dead or stuck model, and a server that ends, are
+replaced by the supervisor.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from serving.release import ReleaseError, current_release
-from serving.supervisor import Supervisor, end_in_order
-from serving.triton_environment import TritonMissingError, find_triton
+from shopsight.serving.release import ReleaseError, current_release
+from shopsight.serving.supervisor import Supervisor, end_in_order
+from shopsight.serving.triton_environment import TritonMissingError, find_triton
 
 EVERY_ADDRESS = "0.0.0.0"
 PORTS = (8000, 8001, 8002)  # HTTP, gRPC, metrics

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from serving.names import data_path, file_path, model_name, tensor_name
-from serving.typed_json import ShapeError, build, read_object
+from shopsight.serving.names import data_path, file_path, model_name, tensor_name
+from shopsight.serving.typed_json import ShapeError, build, read_object
 
 FORMAT_VERSION = 1
 _MOST = 2**31 - 1

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from serving.durable import write_text
-from serving.pseudonym import PseudonymKey
+from shopsight.serving.durable import write_text
+from shopsight.serving.pseudonym import PseudonymKey
 
 FORGOTTEN_FILE = "forgotten.json"
 FORMAT_VERSION = 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.contract import (
+from shopsight.serving.contract import (
     METRICS_FILE,
     ContractError,
     ModelContract,
@@ -16,11 +16,11 @@ from serving.contract import (
     read_goldens,
     read_json,
 )
-from serving.golden import to_array
-from serving.graph import Graph, read_graph
-from serving.release import Release, staged_folder
-from serving.routing.tensors import ROUTERS
-from serving.triton_config import CONFIG_FILE, read_config
+from shopsight.serving.golden import to_array
+from shopsight.serving.graph import Graph, read_graph
+from shopsight.serving.release import Release, staged_folder
+from shopsight.serving.routing.tensors import ROUTERS
+from shopsight.serving.triton_config import CONFIG_FILE, read_config
 
 OPSETS = range(18, 22)
 MODEL_FILE = "model.onnx"
@@ -100,7 +100,7 @@ def _problems(folder: Path, name: str, contract: ModelContract, release: Release
             yield f"{name}: {entry.path} differs from its contract; export {name} again"
     yield from _config_problems(folder, contract)
     # Imported late: a server that only loads what is published needs no onnxruntime beside Triton's own.
-    from serving.readers import open_graph, open_router
+    from shopsight.serving.readers import open_graph, open_router
 
     if contract.kind == "router":
         problems = list(_router_problems(contract)) or open_router(folder, name)

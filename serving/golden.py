@@ -12,8 +12,8 @@ import numpy as np
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
-from serving.contract import ContractError, Golden, GoldenTensor, read_goldens
-from serving.release import Release
+from shopsight.serving.contract import ContractError, Golden, GoldenTensor, read_goldens
+from shopsight.serving.release import Release
 
 Array = np.ndarray[Any, Any]
 

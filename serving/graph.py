@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from serving.contract import ContractError
+from shopsight.serving.contract import ContractError
 
 _DATATYPES = {1: "FP32", 6: "INT32", 7: "INT64", 8: "BYTES", 9: "BOOL", 10: "FP16", 11: "FP64"}
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5

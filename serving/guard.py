@@ -1,4 +1,4 @@
-"""Ends a server whose starter is gone, with force where it must: `python -m serving.guard FOLDER`.
+"""Ends a server whose starter is gone, with force where it must: `python -m shopsight.serving.guard FOLDER`.
 
 `FOLDER` is the server's private folder, with its note. The starter holds the other end of standard input, and
 the kernel closes it however the starter ends. A stopped or hung stub would outlive a server that is merely
@@ -15,8 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from serving.server_process import EXIT_TIMEOUT_SECONDS, remove_runtime
-from serving.server_state import ServerState
+from shopsight.serving.server_process import EXIT_TIMEOUT_SECONDS, remove_runtime
+from shopsight.serving.server_state import ServerState
 
 _POLL_SECONDS = 0.05
 
@@ -24,7 +24,7 @@ _POLL_SECONDS = 0.05
 def post(folder: Path) -> subprocess.Popen[bytes]:
     """Start the guard of a server; closing its standard input dismisses it once the server has ended."""
     return subprocess.Popen(
-        [sys.executable, "-m", "serving.guard", str(folder)],
+        [sys.executable, "-m", "shopsight.serving.guard", str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -1,7 +1,7 @@
 """Whether each model of a release answers: its processes live and end their work, and goldens are answered.
 
-`python -m serving.health REPOSITORY [HOST:PORT]` asks a golden request of each router of a server, as the
-container's health check does; it exits with 1 and says why when one does not answer.
+`python -m shopsight.serving.health REPOSITORY [HOST:PORT]` asks a golden request of each router of a server,
+as the container's health check does; it exits with 1 and says why when one does not answer.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
-from serving.at_work import seconds_at_work
-from serving.contract import read_goldens
-from serving.golden import CHANNEL_ARGUMENTS, GoldenError, ask
-from serving.processes import stubs
-from serving.release import Release, releases
-from serving.server import TritonServer
-from serving.triton_config import CONFIG_FILE, read_config
+from shopsight.serving.at_work import seconds_at_work
+from shopsight.serving.contract import read_goldens
+from shopsight.serving.golden import CHANNEL_ARGUMENTS, GoldenError, ask
+from shopsight.serving.processes import stubs
+from shopsight.serving.release import Release, releases
+from shopsight.serving.server import TritonServer
+from shopsight.serving.triton_config import CONFIG_FILE, read_config
 
 # A model that answers nobody for so long is stuck; one that answers others meanwhile is busy.
 STUCK_SECONDS = 3.0

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from serving.release import Release
+from shopsight.serving.release import Release
 
 _SHOWN_FEATURES = 12
 

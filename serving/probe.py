@@ -1,4 +1,4 @@
-"""Checks that a Triton which faces a network must pass: `python -m serving.probe http://HOST:PORT`.
+"""Checks that a Triton which faces a network must pass: `python -m shopsight.serving.probe http://HOST:PORT`.
 
 Each check sends what an attacker would send, and passes when the server refuses it and still serves. The
 Triton that pip installs (24.10) fails some of them: it stays on loopback, under a supervisor. Run the checks
@@ -129,7 +129,7 @@ class Probe:
 
 def main() -> None:
     """Print each check with what was found; exit 1 when one failed."""
-    parser = argparse.ArgumentParser(prog="python -m serving.probe", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m shopsight.serving.probe", description=__doc__)
     parser.add_argument("url", help="address of the HTTP endpoint, as http://127.0.0.1:8000")
     parser.add_argument("--model", default="recommend", help="a model that takes CUSTOMER_ID")
     parser.add_argument("--output", default="ITEM_ID", help="an output of it that holds texts")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serving.locking import lock
+from shopsight.serving.locking import lock
 
 KEY_FILE_VARIABLE = "SHOPSIGHT_KEY_FILE"
 FORMAT_VERSION = 2

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import onnxruntime
 
-from serving.routing.insight import InsightRouter
-from serving.routing.profile import ProfileRouter
-from serving.routing.recommend import RecommendRouter
-from serving.routing.understand import UnderstandRouter
+from shopsight.serving.routing.insight import InsightRouter
+from shopsight.serving.routing.profile import ProfileRouter
+from shopsight.serving.routing.recommend import RecommendRouter
+from shopsight.serving.routing.understand import UnderstandRouter
 
 _ROUTERS = {
     "insight": InsightRouter,

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
-from serving.durable import link_file
-from serving.forgotten import FORGOTTEN_FILE
-from serving.release import Release, staged_folder
-from serving.triton_config import CONFIG_FILE, WARMUP_FOLDER, read_config
+from shopsight.serving.durable import link_file
+from shopsight.serving.forgotten import FORGOTTEN_FILE
+from shopsight.serving.release import Release, staged_folder
+from shopsight.serving.triton_config import CONFIG_FILE, WARMUP_FOLDER, read_config
 
 _PREFIX = ".rehearsal-"
 

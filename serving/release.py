@@ -20,11 +20,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from serving.confined import inside, is_regular_file
-from serving.contract import CONTRACT_FILE, FileEntry, ModelKind
-from serving.durable import flush_folder, write_text
-from serving.names import NameRefusedError, model_name
-from serving.typed_json import ShapeError, build, read_object
+from shopsight.serving.confined import inside, is_regular_file
+from shopsight.serving.contract import CONTRACT_FILE, FileEntry, ModelKind
+from shopsight.serving.durable import flush_folder, write_text
+from shopsight.serving.names import NameRefusedError, model_name
+from shopsight.serving.typed_json import ShapeError, build, read_object
 
 FORMAT_VERSION = 2
 STAGING_FOLDER = ".staging"

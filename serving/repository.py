@@ -16,15 +16,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from serving.confined import PathRefusedError, repository_root
-from serving.contract import ContractError
-from serving.durable import flush_folder, link_file
-from serving.gate import Gate
-from serving.golden import GoldenError
-from serving.locking import lock
-from serving.one_export import ExportReplacedError, OneExport, one_export
-from serving.rehearsal import rehearsal_repository, remove_rehearsals
-from serving.release import (
+from shopsight.serving.confined import PathRefusedError, repository_root
+from shopsight.serving.contract import ContractError
+from shopsight.serving.durable import flush_folder, link_file
+from shopsight.serving.gate import Gate
+from shopsight.serving.golden import GoldenError
+from shopsight.serving.locking import lock
+from shopsight.serving.one_export import ExportReplacedError, OneExport, one_export
+from shopsight.serving.rehearsal import rehearsal_repository, remove_rehearsals
+from shopsight.serving.release import (
     Pointer,
     Release,
     ReleaseError,
@@ -37,10 +37,10 @@ from serving.release import (
     staged_folder,
     write_release,
 )
-from serving.server_errors import ServerError
-from serving.staging import stage
-from serving.undo import ModelServer, Progress, activate, silent, undo, undo_leftovers
-from serving.verify import verify_release, verify_served
+from shopsight.serving.server_errors import ServerError
+from shopsight.serving.staging import stage
+from shopsight.serving.undo import ModelServer, Progress, activate, silent, undo, undo_leftovers
+from shopsight.serving.verify import verify_release, verify_served
 
 __all__ = [
     "Gate",

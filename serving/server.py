@@ -15,13 +15,13 @@ from typing import Any
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
-from serving import guard
-from serving.confined import repository_root
-from serving.golden import replay
-from serving.pseudonym import key_path
-from serving.release import Release
-from serving.server_errors import ModelLoadError, PortInUseError, ServerError, ServerNotRunningError
-from serving.server_process import (
+from shopsight.serving import guard
+from shopsight.serving.confined import repository_root
+from shopsight.serving.golden import replay
+from shopsight.serving.pseudonym import key_path
+from shopsight.serving.release import Release
+from shopsight.serving.server_errors import ModelLoadError, PortInUseError, ServerError, ServerNotRunningError
+from shopsight.serving.server_process import (
     EXIT_TIMEOUT_SECONDS,
     LOOPBACK,
     SECRET_HEADER,
@@ -35,8 +35,8 @@ from serving.server_process import (
     only_one_starts,
     remove_runtime,
 )
-from serving.server_state import ServerState, remove_state
-from serving.triton_environment import TritonMissingError, find_triton
+from shopsight.serving.server_state import ServerState, remove_state
+from shopsight.serving.triton_environment import TritonMissingError, find_triton
 
 __all__ = [
     "ModelLoadError",

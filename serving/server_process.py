@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from serving.locking import lock
-from serving.processes import end_stubs
-from serving.pseudonym import KEY_FILE_VARIABLE
-from serving.server_errors import PortInUseError, ServerError
-from serving.server_state import ServerState, process_started, remove_state
-from serving.triton_environment import find_triton, prepare_runtime
+from shopsight.serving.locking import lock
+from shopsight.serving.processes import end_stubs
+from shopsight.serving.pseudonym import KEY_FILE_VARIABLE
+from shopsight.serving.server_errors import PortInUseError, ServerError
+from shopsight.serving.server_state import ServerState, process_started, remove_state
+from shopsight.serving.triton_environment import find_triton, prepare_runtime
 
 LOOPBACK = "127.0.0.1"
 # Who may change what is served, or make the server write files: holders of the state file's secret alone.

@@ -12,9 +12,9 @@ from typing import Any
 
 from google.protobuf import text_format
 
-import serving
-from serving.confined import inside, is_regular_file
-from serving.contract import (
+from shopsight import serving
+from shopsight.serving.confined import inside, is_regular_file
+from shopsight.serving.contract import (
     CONTRACT_FILE,
     GOLDEN_FILE,
     METRICS_FILE,
@@ -24,10 +24,10 @@ from serving.contract import (
     file_entry,
     read_goldens,
 )
-from serving.durable import copy_file, flush_tree, link_file, write_new
-from serving.golden import to_array
-from serving.release import STAGING_FOLDER, Release, ReleasedModel, ReleaseError, staged_folder
-from serving.triton_config import (
+from shopsight.serving.durable import copy_file, flush_tree, link_file, write_new
+from shopsight.serving.golden import to_array
+from shopsight.serving.release import STAGING_FOLDER, Release, ReleasedModel, ReleaseError, staged_folder
+from shopsight.serving.triton_config import (
     CONFIG_FILE,
     parse_config,
     read_config,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from serving.health import Health
-from serving.release import Release, current_release
-from serving.server import ServerNotRunningError, TritonServer
-from serving.triton_environment import TritonMissingError, find_triton
+from shopsight.serving.health import Health
+from shopsight.serving.release import Release, current_release
+from shopsight.serving.server import ServerNotRunningError, TritonServer
+from shopsight.serving.triton_environment import TritonMissingError, find_triton
 
 
 def status(repository: Path) -> dict[str, Any]:

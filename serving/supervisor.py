@@ -1,9 +1,9 @@
 """Keeps a release answering: a dead or stuck model is loaded again, a dead server is started again.
 
-`shopsight serve --detach` runs `python -m serving.supervisor REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT`.
-Two states: the server runs, and its models are asked one after the other, members before the routers that ask
-them; or it has ended and is started again, after a pause that grows while that fails. While a publisher is at
-work, nothing is touched.
+`shopsight serve --detach` runs `python -m shopsight.serving.supervisor REPOSITORY HTTP_PORT GRPC_PORT
+METRICS_PORT`. Two states: the server runs, and its models are asked one after the other, members before the
+routers that ask them; or it has ended and is started again, after a pause that grows while that fails. While
+a publisher is at work, nothing is touched.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NoReturn
 
-from serving.confined import PathRefusedError
-from serving.golden import GoldenError
-from serving.health import Health
-from serving.processes import end_stubs
-from serving.pseudonym import key_path
-from serving.release import Pointer, Release, ReleaseError, current_release
-from serving.repository import PublishError, load_release, only_publisher
-from serving.server import TritonServer, private_server
-from serving.server_errors import ModelLoadError, ServerError
-from serving.server_process import LOG_FILE
-from serving.triton_environment import find_triton
-from serving.verify import verify_model
+from shopsight.serving.confined import PathRefusedError
+from shopsight.serving.golden import GoldenError
+from shopsight.serving.health import Health
+from shopsight.serving.processes import end_stubs
+from shopsight.serving.pseudonym import key_path
+from shopsight.serving.release import Pointer, Release, ReleaseError, current_release
+from shopsight.serving.repository import PublishError, load_release, only_publisher
+from shopsight.serving.server import TritonServer, private_server
+from shopsight.serving.server_errors import ModelLoadError, ServerError
+from shopsight.serving.server_process import LOG_FILE
+from shopsight.serving.triton_environment import find_triton
+from shopsight.serving.verify import verify_model
 
 READY = "ready"
 _PAUSE_SECONDS = 1.0
@@ -190,7 +190,7 @@ def start_detached(repository: Path, ports: tuple[int, int, int], say: Callable[
     Raises ServerError with the reason.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "serving.supervisor", str(repository.absolute()), *map(str, ports)],
+        [sys.executable, "-m", "shopsight.serving.supervisor", str(repository.absolute()), *map(str, ports)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

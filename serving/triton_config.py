@@ -11,7 +11,7 @@ import numpy as np
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from serving.contract import ContractError, Golden, GoldenTensor, ModelContract, TensorSpec
+from shopsight.serving.contract import ContractError, Golden, GoldenTensor, ModelContract, TensorSpec
 
 CONFIG_FILE = "config.pbtxt"
 WARMUP_FOLDER = "warmup"

@@ -8,10 +8,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import kernels
-import serving
-from kernels import threads
-from serving import at_work
+from shopsight import kernels, serving
+from shopsight.kernels import threads
+from shopsight.serving import at_work
 
 ENVIRONMENT_VARIABLE = "SHOPSIGHT_TRITON_ENV"
 _STAND_IN = Path(__file__).parent / "backends" / "onnxruntime" / "model.py"

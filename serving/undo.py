@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from serving.confined import inside
-from serving.durable import flush_folder, remove_temporaries, replace_by_link
-from serving.release import (
+from shopsight.serving.confined import inside
+from shopsight.serving.durable import flush_folder, remove_temporaries, replace_by_link
+from shopsight.serving.release import (
     Pointer,
     Release,
     ReleaseError,
@@ -18,9 +18,9 @@ from serving.release import (
     read_unfinished,
     remove_release,
 )
-from serving.server_errors import ServerError
-from serving.staging import unstage
-from serving.triton_config import CONFIG_FILE, WARMUP_FOLDER
+from shopsight.serving.server_errors import ServerError
+from shopsight.serving.staging import unstage
+from shopsight.serving.triton_config import CONFIG_FILE, WARMUP_FOLDER
 
 Progress = Callable[[str], None]
 

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from serving.confined import inside, is_regular_file
-from serving.contract import FileEntry, sha256_of
-from serving.release import STAGING_FOLDER, Release, ReleaseError, numbers, read_release
-from serving.triton_config import CONFIG_FILE, WARMUP_FOLDER
+from shopsight.serving.confined import inside, is_regular_file
+from shopsight.serving.contract import FileEntry, sha256_of
+from shopsight.serving.release import STAGING_FOLDER, Release, ReleaseError, numbers, read_release
+from shopsight.serving.triton_config import CONFIG_FILE, WARMUP_FOLDER
 
 
 def verify_release(repository: Path, release: Release) -> None:

@@ -18,12 +18,12 @@ _LONGEST = (
     "the served shop",
     "training/jobs",
     "tests/serving/test_publish_served.py",
-    "tests/training/embedding/test_key_order.py",
+    "tests/training/recommend/embedding/test_key_order.py",
     "tests/whole_way/test_real_data.py",
     "tests/field/test_state.py",
-    "tests/training/embedding/test_workers.py",
+    "tests/training/recommend/embedding/test_workers.py",
     "tests/serving/test_server.py",
-    "tests/training/test_identity_stability.py",
+    "tests/training/data/identity/test_identity_stability.py",
     "tests/serving/test_repository.py",
     "tests/whole_way/test_fixture_shop.py",
     "tests/whole_way/test_no_texts.py",
@@ -32,7 +32,7 @@ _LONGEST = (
     "tests/security/test_release_altered.py",
     "tests/training/privacy/test_forget.py",
     "tests/reliability/test_publish_killed.py",
-    "tests/training/test_recommend.py",
+    "tests/training/recommend/test_recommend.py",
 )
 
 

@@ -202,7 +202,7 @@ def test_the_packages_are_ours_when_run_from_a_foreign_directory(tmp_path: Path)
 
 
 def test_importing_the_command_line_loads_no_training_library() -> None:
-    code = f"import sys, training.cli; print(sorted(set(sys.modules) & {HEAVY!r}))"
+    code = f"import sys, shopsight.training.cli.main; print(sorted(set(sys.modules) & {HEAVY!r}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.runner import BENCHMARKS, described
-from training.cli import app
+from shopsight.training.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("benchmarks", "kernels", "serving", "training")

@@ -28,7 +28,10 @@ def test_files_that_share_a_server_are_one_group() -> None:
         group_of(f"tests/training/jobs/test_{name}.py::test_x") for name in ("launch", "search", "deaths")
     }
     assert len(jobs) == 1
-    assert group_of("tests/training/test_mf.py::test_x") == "tests/training/test_mf.py"
+    assert (
+        group_of("tests/training/recommend/mf/test_model.py::test_x")
+        == "tests/training/recommend/mf/test_model.py"
+    )
 
 
 def test_every_group_that_is_named_is_there() -> None:

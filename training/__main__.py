@@ -1,5 +1,5 @@
-"""`python -m training` is the `shopsight` command; a job on a cluster runs it from a checkout."""
+"""`python -m training` is the command `shopsight`, as it was called before `python -m shopsight`."""
 
-from training.cli import main
+from shopsight.training.cli.main import main
 
 main()

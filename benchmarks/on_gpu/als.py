@@ -13,7 +13,7 @@ from benchmarks.datasets import confidence_rows, start_factors, zipf_interaction
 from benchmarks.on_gpu.machine import ROUNDS, Gpu, Limits, current, implicit_gpu, measure
 from benchmarks.on_gpu.peers import ImplicitAls, TorchAls
 from benchmarks.runner import Report, interleave
-from kernels.rows import Rows
+from shopsight.kernels.rows import Rows
 
 REGULARIZATION = 0.01
 SHARE_WANTED = 0.4  # of the floor
@@ -116,7 +116,7 @@ class Ours:
     def __init__(self, sides: tuple[Rows, Rows], start: Any, solver: str, storage: str) -> None:
         import ml_dtypes
 
-        from kernels.cuda.als import AlsTraining
+        from shopsight.kernels.cuda.als import AlsTraining
 
         dtype = np.dtype(ml_dtypes.bfloat16 if storage == "bfloat16" else storage)
         self.bytes_a_factor = dtype.itemsize

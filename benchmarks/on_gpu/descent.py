@@ -157,7 +157,7 @@ class OurSgd:
     """One pass a call, everything on the device."""
 
     def __init__(self, matrix: Any, ratings: Any, state: Any, rates: Any, storage: str) -> None:
-        from kernels.cuda.sgd import SgdTraining
+        from shopsight.kernels.cuda.sgd import SgdTraining
 
         factors = tuple(x.astype(_dtype(storage)) for x in state[:2])
         self.bytes_a_factor = factors[0].itemsize
@@ -177,7 +177,7 @@ class OurBpr:
     """One pass a call, everything on the device."""
 
     def __init__(self, matrix: Any, start: Any, rate: float, held: float, storage: str) -> None:
-        from kernels.cuda.bpr import BprTraining
+        from shopsight.kernels.cuda.bpr import BprTraining
 
         factors = tuple(x.astype(_dtype(storage)) for x in start)
         self.bytes_a_factor = factors[0].itemsize

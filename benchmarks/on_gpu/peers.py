@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from benchmarks.on_gpu.machine import Gpu
-from kernels.rows import Rows
+from shopsight.kernels.rows import Rows
 
 
 class ImplicitAls:

@@ -74,7 +74,7 @@ def _host(items: Any) -> Any:
 
 def our_topk(gpu: Gpu, x: Any, y: Any, seen: Any) -> Callable[[], Any]:
     """Our kernel between device arrays."""
-    from kernels.cuda.topk import ItemIndex
+    from shopsight.kernels.cuda.topk import ItemIndex
 
     index = ItemIndex(y)
     users = index.store(x)

@@ -7,12 +7,12 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from kernels.cuda import runtime
-from kernels.cuda.als import AlsTraining
-from kernels.cuda.bpr import BprTraining
-from kernels.cuda.sgd import SgdTraining
-from kernels.cuda.topk import topk
-from kernels.rows import Rows
+from shopsight.kernels.cuda import runtime
+from shopsight.kernels.cuda.als import AlsTraining
+from shopsight.kernels.cuda.bpr import BprTraining
+from shopsight.kernels.cuda.sgd import SgdTraining
+from shopsight.kernels.cuda.topk import topk
+from shopsight.kernels.rows import Rows
 
 DEGREES = (0, 1, 3, 15, 16, 17, 31, 40, 50, 63, 64, 70, 90, 99, 100, 128, 200, 299, 2500)
 NUM_ITEMS = 300

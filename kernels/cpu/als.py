@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.cpu.basis import Float64, eigenbasis, gramian_of, multiply, padded, turned
-from kernels.cpu.side import Side
-from kernels.rows import Factors, Float32, Rows
+from shopsight.kernels.cpu.basis import Float64, eigenbasis, gramian_of, multiply, padded, turned
+from shopsight.kernels.cpu.side import Side
+from shopsight.kernels.rows import Factors, Float32, Rows
 
 
 def half_step(
@@ -18,7 +18,7 @@ def half_step(
     initial: Factors | None,
     gramian: Float64 | None = None,
 ) -> Factors:
-    """One side's factors given the other's; the contract is `kernels.als.half_step`."""
+    """One side's factors given the other's; the contract is `shopsight.kernels.als.half_step`."""
     rotated, basis, spectrum = turned(factors, unobserved_weight, gramian)
     if initial is None:
         x = np.zeros((rows.num_rows, len(spectrum)), np.float32)
@@ -29,7 +29,7 @@ def half_step(
 
 
 class AlsTraining:
-    """Both sides over many epochs; the contract is `kernels.als.alternate`.
+    """Both sides over many epochs; the contract is `shopsight.kernels.als.alternate`.
 
     Scores do not change when both factor matrices turn together, so each half step only turns the fixed
     side into its Gramian's eigenbasis and solves the other there; `result` turns both back.

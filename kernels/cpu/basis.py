@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.cpu.schedule import one_blas_thread, run_balanced
-from kernels.cpu.vector import WIDTH
-from kernels.rows import Factors, Float32
+from shopsight.kernels.cpu.schedule import one_blas_thread, run_balanced
+from shopsight.kernels.cpu.vector import WIDTH
+from shopsight.kernels.rows import Factors, Float32
 
 Float64 = NDArray[np.float64]
 _BLOCK_ROWS = 1024

@@ -20,7 +20,7 @@ def cut(
     column_bytes: int,
     room_bytes: int,
 ) -> Array:
-    """The contract is `kernels.blocks.cut_rows`."""
+    """The contract is `shopsight.kernels.blocks.cut_rows`."""
     edges = np.empty(len(indptr), np.int64)
     last_block = np.full(num_columns, -1, np.int64)
     edges[0], num_edges, need, begin = 0, 1, 0, 0

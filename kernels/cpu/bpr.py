@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from kernels.cpu.descent import FlatFactors, run_phases
-from kernels.cpu.vector import FAST, dot, step_apart
-from kernels.reference.bpr import LEAST_POOL, NUM_TRIES, mix
-from kernels.reference.passes import deal
-from kernels.rows import Factors, Int32, Int64
+from shopsight.kernels.cpu.descent import FlatFactors, run_phases
+from shopsight.kernels.cpu.vector import FAST, dot, step_apart
+from shopsight.kernels.reference.bpr import LEAST_POOL, NUM_TRIES, mix
+from shopsight.kernels.reference.passes import deal
+from shopsight.kernels.rows import Factors, Int32, Int64
 
 Array = np.ndarray[Any, Any]
 _MASK = (1 << 64) - 1
 
 
 class BprTraining:
-    """Interactions and factors; the contract is `kernels.bpr.train`."""
+    """Interactions and factors; the contract is `shopsight.kernels.bpr.train`."""
 
     def __init__(self, indptr: Int64, items: Int32, user_factors: Factors, item_factors: Factors) -> None:
         self._data = (indptr, items)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from kernels.cpu.vector import FAST, HEIGHT, WIDTH, add_four_scaled, add_tile, dot, turn_four_rows
+from shopsight.kernels.cpu.vector import FAST, HEIGHT, WIDTH, add_four_scaled, add_tile, dot, turn_four_rows
 
 Array = np.ndarray[Any, Any]
 

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from kernels.backend import resolve
-from kernels.cpu.basis import padded
-from kernels.reference.passes import NUM_GROUPS
-from kernels.rows import Factors
+from shopsight.kernels.backend import resolve
+from shopsight.kernels.cpu.basis import padded
+from shopsight.kernels.reference.passes import NUM_GROUPS
+from shopsight.kernels.rows import Factors
 
 
 class FlatFactors:

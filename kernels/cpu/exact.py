@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from kernels.cpu.cholesky import factorize, solve
-from kernels.cpu.vector import FAST, HEIGHT, WIDTH, add_scaled, add_tile, fetch_ahead, gather_row
+from shopsight.kernels.cpu.cholesky import factorize, solve
+from shopsight.kernels.cpu.vector import FAST, HEIGHT, WIDTH, add_scaled, add_tile, fetch_ahead, gather_row
 
 Array = np.ndarray[Any, Any]
 _AHEAD = 6  # entries between asking for a row of factors and using it

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.cpu.basis import multiply, turned
-from kernels.cpu.side import Side
-from kernels.rows import Factors, Rows
+from shopsight.kernels.cpu.basis import multiply, turned
+from shopsight.kernels.cpu.side import Side
+from shopsight.kernels.rows import Factors, Rows
 
 
 class KeptFactors:
-    """The contract is `kernels.fold_in.FoldIn`."""
+    """The contract is `shopsight.kernels.fold_in.FoldIn`."""
 
     def __init__(
         self, factors: Factors, unobserved_weight: float, gramian: NDArray[np.float64] | None

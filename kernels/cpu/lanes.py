@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kernels.cpu.vector import WIDTH, load, loop, multiply_add, pointer, prefetch, shuffle, store
+from shopsight.kernels.cpu.vector import WIDTH, load, loop, multiply_add, pointer, prefetch, shuffle, store
 
 LANES = 8
 SIDE = 3

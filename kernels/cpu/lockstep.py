@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from kernels.cpu.lanes import (
+from shopsight.kernels.cpu.lanes import (
     LANES,
     SIDE,
     add_products,
@@ -26,8 +26,8 @@ from kernels.cpu.lanes import (
     gather_lanes,
     substitute_block,
 )
-from kernels.cpu.vector import FAST, WIDTH, add_rows, set_product
-from kernels.rows import Rows
+from shopsight.kernels.cpu.vector import FAST, WIDTH, add_rows, set_product
+from shopsight.kernels.rows import Rows
 
 Array = np.ndarray[Any, Any]
 _LEAST_PIVOT = np.float32(0.25)  # I + B Bᵀ has none below one: float32 has lost what falls far short of it

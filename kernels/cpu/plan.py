@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels.cpu import giant
-from kernels.cpu.basis import padded
-from kernels.cpu.lanes import LANES
-from kernels.rows import Int64, Rows
+from shopsight.kernels.cpu import long_rows as giant
+from shopsight.kernels.cpu.basis import padded
+from shopsight.kernels.cpu.lanes import LANES
+from shopsight.kernels.rows import Int64, Rows
 
 Array = np.ndarray[Any, Any]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from kernels.backend import resolve
+from shopsight.kernels.backend import resolve
 
 Array = np.ndarray[Any, Any]
 Task = Callable[[int, int], None]

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from kernels.cpu.descent import FlatFactors, run_phases
-from kernels.cpu.vector import FAST, dot, step_towards
-from kernels.reference.passes import deal
-from kernels.rows import Factors, Float32, Int32, Int64
+from shopsight.kernels.cpu.descent import FlatFactors, run_phases
+from shopsight.kernels.cpu.vector import FAST, dot, step_towards
+from shopsight.kernels.reference.passes import deal
+from shopsight.kernels.rows import Factors, Float32, Int32, Int64
 
 Array = np.ndarray[Any, Any]
 
 
 class SgdTraining:
-    """Ratings, factors and biases; the contract is `kernels.sgd.train`."""
+    """Ratings, factors and biases; the contract is `shopsight.kernels.sgd.train`."""
 
     def __init__(
         self,

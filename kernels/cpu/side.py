@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from kernels.cpu.conjugate import improve_rows
-from kernels.cpu.exact import solve_rows
-from kernels.cpu.lanes import LANES
-from kernels.cpu.lockstep import solve_lockstep
-from kernels.cpu.plan import Plan, plan_conjugate, plan_exact
-from kernels.cpu.schedule import run_balanced, run_together
-from kernels.reference.fold_in import fold_in as solve_in_float64
-from kernels.rows import Float32, Rows
+from shopsight.kernels.cpu.cg import improve_rows
+from shopsight.kernels.cpu.exact import solve_rows
+from shopsight.kernels.cpu.lanes import LANES
+from shopsight.kernels.cpu.lockstep import solve_lockstep
+from shopsight.kernels.cpu.plan import Plan, plan_conjugate, plan_exact
+from shopsight.kernels.cpu.schedule import run_balanced, run_together
+from shopsight.kernels.reference.fold_in import fold_in as solve_in_float64
+from shopsight.kernels.rows import Float32, Rows
 
 Array = np.ndarray[Any, Any]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from kernels.backend import resolve
-from kernels.cpu.schedule import one_blas_thread, run_balanced
-from kernels.rows import Factors, Float32, Int32, Int64
+from shopsight.kernels.backend import resolve
+from shopsight.kernels.cpu.schedule import one_blas_thread, run_balanced
+from shopsight.kernels.rows import Factors, Float32, Int32, Int64
 
 _USERS = 512  # a tile of scores is 512 users by 256 items, half a MiB: it stays in a level-2 cache
 _ITEMS = 256
@@ -22,7 +22,7 @@ def topk(
     exclude_indices: Int32 | None,
     exclude_items: Int32 | None,
 ) -> tuple[Int32, Float32]:
-    """The contract is `kernels.topk.topk`."""
+    """The contract is `shopsight.kernels.topk.topk`."""
     x, y = user_factors.astype(np.float32, copy=False), item_factors.astype(np.float32, copy=False)
     num_users, num_items = len(x), len(y)
     banned = np.unique(exclude_items) if exclude_items is not None else np.empty(0, np.int32)

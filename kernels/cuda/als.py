@@ -8,15 +8,15 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from kernels.als import DivergenceError
-from kernels.cuda import runtime
-from kernels.cuda.basis import Basis, eigenbasis, rotate
-from kernels.cuda.launches import cg_launch, dual_launch, partial_floats, primal_launch, start
-from kernels.cuda.layout import Layout, all_finite, to_device, to_host
-from kernels.cuda.plan import PRIMAL, Interactions, LongRows, load_interactions
-from kernels.cuda.runtime import Device
-from kernels.reference.fold_in import fold_in as solve_in_float64
-from kernels.rows import Factors, Rows
+from shopsight.kernels.als import DivergenceError
+from shopsight.kernels.cuda import runtime
+from shopsight.kernels.cuda.basis import Basis, eigenbasis, rotate
+from shopsight.kernels.cuda.launches import cg_launch, dual_launch, partial_floats, primal_launch, start
+from shopsight.kernels.cuda.layout import Layout, all_finite, to_device, to_host
+from shopsight.kernels.cuda.plan import PRIMAL, Interactions, LongRows, load_interactions
+from shopsight.kernels.cuda.runtime import Device
+from shopsight.kernels.reference.fold_in import fold_in as solve_in_float64
+from shopsight.kernels.rows import Factors, Rows
 
 
 def half_step(
@@ -28,7 +28,7 @@ def half_step(
     initial: Factors | None,
     gramian: npt.NDArray[np.float64] | None = None,
 ) -> Factors:
-    """One side's factors given the other's; the contract is `kernels.als.half_step`."""
+    """One side's factors given the other's; the contract is `shopsight.kernels.als.half_step`."""
     device, layout = runtime.device(), Layout.of(factors)
     side = load_interactions(device, layout, rows, use_cg=solver == "cg")
     y = to_device(device, layout, factors)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernels.cuda.launches import (
+from shopsight.kernels.cuda.launches import (
     gramian_launch,
     jacobi_launch,
     rotate_launch,
@@ -16,8 +16,8 @@ from kernels.cuda.launches import (
     tile_floats,
     vectors_launch,
 )
-from kernels.cuda.layout import Layout
-from kernels.cuda.runtime import Device
+from shopsight.kernels.cuda.layout import Layout
+from shopsight.kernels.cuda.runtime import Device
 
 MOST_SWEEPS = 16  # as in eigen.cu
 _ROUGH, _FINE = 2.0**-12, 2.0**-22  # of sqrt(a_pp a_qq): what remains beside the diagonal

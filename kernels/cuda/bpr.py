@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernels.cuda import runtime
-from kernels.cuda.layout import Layout, to_device, to_host
-from kernels.cuda.runs import THREADS, draw_order, grid, load_runs
-from kernels.cuda.runtime import Kernel
+from shopsight.kernels.cuda import runtime
+from shopsight.kernels.cuda.layout import Layout, to_device, to_host
+from shopsight.kernels.cuda.runs import THREADS, draw_order, grid, load_runs
+from shopsight.kernels.cuda.runtime import Kernel
 
 
 class BprTraining:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.cuda import als, runtime
-from kernels.cuda.basis import eigenbasis
-from kernels.cuda.layout import Layout, to_device, to_host
-from kernels.cuda.plan import load_interactions
-from kernels.rows import Factors, Rows
+from shopsight.kernels.cuda import als, runtime
+from shopsight.kernels.cuda.basis import eigenbasis
+from shopsight.kernels.cuda.layout import Layout, to_device, to_host
+from shopsight.kernels.cuda.plan import load_interactions
+from shopsight.kernels.rows import Factors, Rows
 
 
 class KeptFactors:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from kernels.cuda.layout import Layout
-from kernels.cuda.runtime import Device, Kernel
+from shopsight.kernels.cuda.layout import Layout
+from shopsight.kernels.cuda.runtime import Device, Kernel
 
 # by capacity: a warp for every 2x2 tiles of the row's system, where there are not too many
 DUAL_THREADS = {16: 32, 32: 64, 48: 96, 64: 128, 96: 192, 128: 320, 144: 256, 192: 384}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernels.cuda.runtime import Device
+from shopsight.kernels.cuda.runtime import Device
 
 MAX_FACTORS = 256  # a row's normal matrix of 256 factors still fits in one block's shared memory
 _BITS = {"float32": 32, "float16": 16, "bfloat16": 16}

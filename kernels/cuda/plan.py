@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernels.cuda.launches import cg_capacities, dual_capacities, partial_floats
-from kernels.cuda.layout import Layout
-from kernels.cuda.runtime import Device
-from kernels.rows import Rows
+from shopsight.kernels.cuda.launches import cg_capacities, dual_capacities, partial_floats
+from shopsight.kernels.cuda.layout import Layout
+from shopsight.kernels.cuda.runtime import Device
+from shopsight.kernels.rows import Rows
 
 PRIMAL = 0
 _EMPTY, _LONG = -1, -2

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernels.cuda.layout import Layout
-from kernels.cuda.runtime import Device
+from shopsight.kernels.cuda.layout import Layout
+from shopsight.kernels.cuda.runtime import Device
 
 LONGEST = 64  # interactions of a run: bounds how unequal the work of two groups is
 THREADS = 256

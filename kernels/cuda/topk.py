@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernels.cuda import runtime
-from kernels.cuda.launches import Launch, make_launch
-from kernels.cuda.layout import Layout, to_device, to_float32
-from kernels.cuda.runtime import Device, Kernel
+from shopsight.kernels.cuda import runtime
+from shopsight.kernels.cuda.launches import Launch, make_launch
+from shopsight.kernels.cuda.layout import Layout, to_device, to_float32
+from shopsight.kernels.cuda.runtime import Device, Kernel
 
 ITEMS = 64  # of a tile, as in topk.cu
 _WIDE_SCORES = 2**26  # scores in flight where k is too large for lists in shared memory
@@ -24,7 +24,7 @@ def topk(
     exclude_indices: npt.NDArray[Any] | None = None,
     exclude_items: npt.NDArray[Any] | None = None,
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """The contract is `kernels.topk`."""
+    """The contract is `shopsight.kernels.topk`."""
     index = ItemIndex(item_factors, exclude_items)
     return index.topk(user_factors, k, exclude_indptr, exclude_indices)
 

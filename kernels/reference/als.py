@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kernels.reference.fold_in import fold_in
-from kernels.rows import Rows
+from shopsight.kernels.reference.fold_in import fold_in
+from shopsight.kernels.rows import Rows
 
 Array = np.ndarray[Any, Any]
 SLOPE_LEFT = 1e-14  # of the first slope: conjugate gradients stop there, at float32's precision

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.reference.passes import Deal, deal, visits
+from shopsight.kernels.reference.passes import Deal, deal, visits
 
 Array = np.ndarray[Any, Any]
 NUM_TRIES = 64

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.reference.passes import deal, visits
+from shopsight.kernels.reference.passes import deal, visits
 
 Array = np.ndarray[Any, Any]
 State = tuple[Array, Array, Array, Array]

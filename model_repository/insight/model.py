@@ -7,8 +7,8 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from serving.routing.bridge import serve_async
-from serving.routing.insight import InsightRouter
+from shopsight.serving.routing.bridge import serve_async
+from shopsight.serving.routing.insight import InsightRouter
 
 
 class TritonPythonModel:

@@ -7,8 +7,8 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from serving.routing.bridge import serve
-from serving.routing.understand import UnderstandRouter
+from shopsight.serving.routing.bridge import serve
+from shopsight.serving.routing.understand import UnderstandRouter
 
 
 class TritonPythonModel:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.routing.arrays import map_safetensors
+from shopsight.serving.routing.arrays import map_safetensors
 
 ENTRIES_FILE, INDEX_FILE = "answers.json", "answers.safetensors"
 

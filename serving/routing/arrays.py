@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.safetensors_layout import TensorFileError, TensorPlace, read_layout
+from shopsight.serving.safetensors_layout import TensorFileError, TensorPlace, read_layout
 
 Array = np.ndarray[Any, Any]
 

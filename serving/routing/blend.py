@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from serving.routing.items import Items
-from serving.routing.rows import Row, bucket
+from shopsight.serving.routing.items import Items
+from shopsight.serving.routing.rows import Row, bucket
 
 Array = np.ndarray[Any, Any]
 Ask = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]

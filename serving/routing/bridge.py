@@ -13,10 +13,10 @@ from typing import Any, Protocol, cast, get_args
 
 import numpy as np
 
-from serving.at_work import AtWork
-from serving.faults import noted
-from serving.routing.limits import check_request
-from serving.routing.rows import ErrorCode, RequestError, Row, server_fault
+from shopsight.serving.at_work import AtWork
+from shopsight.serving.faults import noted
+from shopsight.serving.routing.limits import check_request
+from shopsight.serving.routing.rows import ErrorCode, RequestError, Row, server_fault
 
 Array = np.ndarray[Any, Any]
 Answer = dict[str, Array]

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from kernels.reference.fold_in import fold_in
-from serving.routing.items import Items
-from serving.routing.rows import RequestError, Row
+from shopsight.kernels.reference.fold_in import fold_in
+from shopsight.serving.routing.items import Items
+from shopsight.serving.routing.rows import RequestError, Row
 
 Array = np.ndarray[Any, Any]
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from serving.contract import ModelContract
-from serving.routing.limits import check_bounds
-from serving.routing.rows import RequestError, Row, byte_strings, server_fault
-from serving.routing.tensors import FORECAST, FORECAST_TRUST, INSIGHT
-from serving.routing.together import AskAsync, Together
+from shopsight.serving.contract import ModelContract
+from shopsight.serving.routing.limits import check_bounds
+from shopsight.serving.routing.rows import RequestError, Row, byte_strings, server_fault
+from shopsight.serving.routing.tensors import FORECAST, FORECAST_TRUST, INSIGHT
+from shopsight.serving.routing.together import AskAsync, Together
 
 Array = np.ndarray[Any, Any]
 Answer = dict[str, Array]

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from serving.routing.arrays import map_safetensors
-from serving.safetensors_layout import TensorFileError
+from shopsight.serving.routing.arrays import map_safetensors
+from shopsight.serving.safetensors_layout import TensorFileError
 
 Array = np.ndarray[Any, Any]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from serving.contract import Bounds, TensorSpec
-from serving.routing.rows import RequestError, Row
+from shopsight.serving.contract import Bounds, TensorSpec
+from shopsight.serving.routing.rows import RequestError, Row
 
 Array = np.ndarray[Any, Any]
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from serving.faults import logged
-from serving.forgotten import ForgottenError, ForgottenWatch
-from serving.pseudonym import KEY_FILE_VARIABLE, PseudonymKey, PseudonymKeyError
-from serving.routing.arrays import map_safetensors
-from serving.routing.rows import RequestError, Row
-from serving.safetensors_layout import TensorFileError
+from shopsight.serving.faults import logged
+from shopsight.serving.forgotten import ForgottenError, ForgottenWatch
+from shopsight.serving.pseudonym import KEY_FILE_VARIABLE, PseudonymKey, PseudonymKeyError
+from shopsight.serving.routing.arrays import map_safetensors
+from shopsight.serving.routing.rows import RequestError, Row
+from shopsight.serving.safetensors_layout import TensorFileError
 
 Array = np.ndarray[Any, Any]
 

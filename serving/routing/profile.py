@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from serving.contract import ModelContract, TensorSpec
-from serving.pseudonym import PseudonymKey, load_key
-from serving.routing.limits import check_bounds
-from serving.routing.people import UNKNOWN, People
-from serving.routing.rows import RequestError, Row, byte_strings, each
-from serving.routing.tensors import FORECAST, FORECAST_TRUST, PROFILE
+from shopsight.serving.contract import ModelContract, TensorSpec
+from shopsight.serving.pseudonym import PseudonymKey, load_key
+from shopsight.serving.routing.limits import check_bounds
+from shopsight.serving.routing.people import UNKNOWN, People
+from shopsight.serving.routing.rows import RequestError, Row, byte_strings, each
+from shopsight.serving.routing.tensors import FORECAST, FORECAST_TRUST, PROFILE
 
 Array = np.ndarray[Any, Any]
 Answer = dict[str, Array]

@@ -11,15 +11,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from serving.contract import ModelContract
-from serving.pseudonym import PseudonymKey, load_key
-from serving.routing.blend import RECENT, Blender, Taste, padded, varied
-from serving.routing.history import Folder, HistoryReader
-from serving.routing.items import Items
-from serving.routing.limits import check_bounds
-from serving.routing.people import UNKNOWN, People
-from serving.routing.rows import RequestError, Row, bucket, byte_strings, each
-from serving.routing.tensors import RECOMMEND
+from shopsight.serving.contract import ModelContract
+from shopsight.serving.pseudonym import PseudonymKey, load_key
+from shopsight.serving.routing.blend import RECENT, Blender, Taste, padded, varied
+from shopsight.serving.routing.history import Folder, HistoryReader
+from shopsight.serving.routing.items import Items
+from shopsight.serving.routing.limits import check_bounds
+from shopsight.serving.routing.people import UNKNOWN, People
+from shopsight.serving.routing.rows import RequestError, Row, bucket, byte_strings, each
+from shopsight.serving.routing.tensors import RECOMMEND
 
 Array = np.ndarray[Any, Any]
 Answer = dict[str, Array]

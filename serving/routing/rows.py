@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from serving.faults import logged
+from shopsight.serving.faults import logged
 
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")

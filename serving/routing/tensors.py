@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from serving.contract import Bounds, TensorSpec
+from shopsight.serving.contract import Bounds, TensorSpec
 
 MAX_BATCH_SIZE = 64
 MAX_ITEMS = 10_000  # of a history and of the lists of items in one row

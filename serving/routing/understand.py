@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from serving.contract import ModelContract
-from serving.routing.answers import AnswerIndex, Message, Weights
-from serving.routing.rows import RequestError, Row, byte_strings, each
-from serving.routing.scope import Abstention
-from serving.routing.texts import read_texts
+from shopsight.serving.contract import ModelContract
+from shopsight.serving.routing.answers import AnswerIndex, Message, Weights
+from shopsight.serving.routing.rows import RequestError, Row, byte_strings, each
+from shopsight.serving.routing.scope import Abstention
+from shopsight.serving.routing.texts import read_texts
 
 Array = np.ndarray[Any, Any]
 Answer = dict[str, Array]

@@ -9,14 +9,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from serving.pseudonym import PseudonymKey
-from training.data.adapters import adapt
-from training.data.ingest import IngestReport, ingest
-from training.data.money import totals
-from training.data.tables import scan_table
-from training.report.content import customer_cards
-from training.value.purchases import histories
-from training.workspace import Workspace
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.ingest import IngestReport, ingest
+from shopsight.training.data.money import totals
+from shopsight.training.data.public.adapters import adapt
+from shopsight.training.data.tables import scan_table
+from shopsight.training.report.content import customer_cards
+from shopsight.training.value.purchases import histories
 
 KEY = PseudonymKey("test", b"k" * 32)
 SHARED = Path(__file__).parents[3] / "shared"

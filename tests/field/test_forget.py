@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from serving.pseudonym import KEY_FILE_VARIABLE, create_key, load_key
-from training.cli import app
-from training.data.ingest import ingest
-from training.data.tables import scan_table
-from training.privacy.forget import look
-from training.privacy.subject_access import subject_access
-from training.workspace import Workspace
+from shopsight.serving.pseudonym import KEY_FILE_VARIABLE, create_key, load_key
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.cli.main import app
+from shopsight.training.data.ingest import ingest
+from shopsight.training.data.tables import scan_table
+from shopsight.training.privacy.forget import look
+from shopsight.training.privacy.subject_access import subject_access
 
 CASE = Path(__file__).resolve().parents[3] / "shared" / "cases" / "ingest" / "21-forget"
 pytestmark = pytest.mark.skipif(not CASE.is_dir(), reason="the shared cases are not beside the checkout")

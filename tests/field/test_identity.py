@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from training.data.linkage import link, pairwise_quality
+from shopsight.training.data.identity.linkage import link, pairwise_quality
 
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "ingest"
 _NAMES = {

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from shopsight.training.recommend.mf.model import MatrixFactorization, MFConfig
 from tests.waiting import HANG_SECONDS
-from training.recommend.mf import MatrixFactorization, MFConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = ROOT.parent / "shared" / "cases" / "models"

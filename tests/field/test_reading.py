@@ -10,16 +10,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from serving.pseudonym import PseudonymKey
-from training.data.chunks import Chunk
-from training.data.errors import IngestError
-from training.data.ingest import IngestReport, ingest
-from training.data.readers import header_of, read_chunks
-from training.data.records import guess_encoding
-from training.data.source import Source
-from training.data.tables import scan_table
-from training.data.validate import validate
-from training.workspace import Workspace
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.describing.validate import validate
+from shopsight.training.data.errors import IngestError
+from shopsight.training.data.ingest import IngestReport, ingest
+from shopsight.training.data.reading.chunks import Chunk
+from shopsight.training.data.reading.readers import header_of, read_chunks
+from shopsight.training.data.reading.records import guess_encoding
+from shopsight.training.data.sources.source import Source
+from shopsight.training.data.tables import scan_table
 
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "ingest"
 KEY = PseudonymKey("test", b"k" * 32)

@@ -9,14 +9,14 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from serving.pseudonym import PseudonymKey
-from training.cli import app
-from training.data.check import Books
-from training.data.ingest import ingest
-from training.data.sources import load_sources
-from training.data.tables import scan_table
-from training.data.validate import rehearse, validate
-from training.workspace import Workspace
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.cli.main import app
+from shopsight.training.data.check import Books
+from shopsight.training.data.describing.validate import rehearse, validate
+from shopsight.training.data.ingest import ingest
+from shopsight.training.data.sources.load import load_sources
+from shopsight.training.data.tables import scan_table
 
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "ingest"
 pytestmark = [

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from kernels.backend import available
-from kernels.rows import Rows
+from shopsight.kernels.backend import available
+from shopsight.kernels.rows import Rows
 
 BACKENDS = [
     pytest.param("cpu"),

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import als
-from kernels.fold_in import fold_in
-from kernels.reference import als as reference
-from kernels.rows import Rows
+from shopsight.kernels import als
+from shopsight.kernels.fold_in import fold_in
+from shopsight.kernels.reference import als as reference
+from shopsight.kernels.rows import Rows
 from tests.kernels.parity import BACKENDS, FACTORS, SHAPES, STORAGES, Shape, make_factors, make_rows
 
 OBJECTIVES = ("observed", "confidence", "below unobserved", "explicit")

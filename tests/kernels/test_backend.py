@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from kernels import backend
+from shopsight.kernels import backend
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_omp_num_threads_lowers_the_number_of_threads(monkeypatch):
 
 def test_importing_every_kernel_loads_neither_cupy_nor_torch():
     code = (
-        "import sys, kernels.als, kernels.fold_in, kernels.topk, kernels.sgd, kernels.bpr, kernels.backend;"
+        "import sys; from shopsight.kernels import als, backend, bpr, fold_in, sgd, topk;"
         "print([m for m in ('cupy', 'cuml', 'torch', 'numba') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -57,7 +57,7 @@ def test_importing_every_kernel_loads_neither_cupy_nor_torch():
 
 def test_the_reference_of_fold_in_needs_numpy_alone():
     code = (
-        "import sys; before = set(sys.modules); import kernels.reference.fold_in;"
+        "import sys; before = set(sys.modules); import shopsight.kernels.reference.fold_in;"
         "print(sorted({m.split('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,10 +6,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from kernels import als
-from kernels.fold_in import FoldIn
-from kernels.reference import als as reference
-from kernels.topk import topk
+from shopsight.kernels import als
+from shopsight.kernels.fold_in import FoldIn
+from shopsight.kernels.reference import als as reference
+from shopsight.kernels.topk import topk
 from tests.kernels import test_descent
 from tests.kernels.parity import Shape, make_csr, make_factors, make_rows
 

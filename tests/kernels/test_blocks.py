@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.blocks import cut_rows
+from shopsight.kernels.blocks import cut_rows
 from tests.kernels.parity import Shape, make_csr
 
 COSTS = {"row_bytes": 3, "entry_bytes": 2, "column_bytes": 5}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernels import als
-from kernels.cpu import giant
-from kernels.fold_in import FoldIn
-from kernels.reference import als as reference
+from shopsight.kernels import als
+from shopsight.kernels.cpu import long_rows as giant
+from shopsight.kernels.fold_in import FoldIn
+from shopsight.kernels.reference import als as reference
 from tests.kernels.parity import FACTORS, SHAPES, STORAGES, Shape, make_factors, make_rows
 
 

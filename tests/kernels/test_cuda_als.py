@@ -8,11 +8,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from kernels.als import DivergenceError
-from kernels.cuda import als, basis, plan, runtime
-from kernels.cuda.layout import Layout
-from kernels.reference import als as reference
-from kernels.rows import Rows
+from shopsight.kernels.als import DivergenceError
+from shopsight.kernels.cuda import als, basis, plan, runtime
+from shopsight.kernels.cuda.layout import Layout
+from shopsight.kernels.reference import als as reference
+from shopsight.kernels.rows import Rows
 from tests.kernels.cuda_host.device import HostDevice
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the host harness needs g++")

@@ -8,9 +8,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from kernels.cuda import basis
-from kernels.cuda.layout import Layout, all_finite, to_device, to_float32, to_host
-from kernels.cuda.runtime import assemble_source
+from shopsight.kernels.cuda import basis
+from shopsight.kernels.cuda.layout import Layout, all_finite, to_device, to_float32, to_host
+from shopsight.kernels.cuda.runtime import assemble_source
 from tests.kernels.cuda_host.device import HostDevice, run_source
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the host harness needs g++")

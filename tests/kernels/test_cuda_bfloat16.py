@@ -9,12 +9,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from kernels import als, bpr, sgd
-from kernels import topk as topk_module
-from kernels.backend import available
-from kernels.cuda import runtime
-from kernels.reference import als as reference
-from kernels.reference import topk as topk_reference
+from shopsight.kernels import als, bpr, sgd
+from shopsight.kernels import topk as topk_module
+from shopsight.kernels.backend import available
+from shopsight.kernels.cuda import runtime
+from shopsight.kernels.reference import als as reference
+from shopsight.kernels.reference import topk as topk_reference
 from tests.kernels import test_descent
 from tests.kernels.cuda_host.device import HostDevice
 from tests.kernels.parity import Shape, make_csr, make_factors, make_rows

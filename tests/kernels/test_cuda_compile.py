@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kernels.cuda.launches import (
+from shopsight.kernels.cuda.launches import (
     Launch,
     cg_capacities,
     cg_launch,
@@ -15,10 +15,10 @@ from kernels.cuda.launches import (
     primal_launch,
     rotate_launch,
 )
-from kernels.cuda.layout import Layout
-from kernels.cuda.runs import THREADS
-from kernels.cuda.runtime import Kernel
-from kernels.cuda.topk import scan_launch
+from shopsight.kernels.cuda.layout import Layout
+from shopsight.kernels.cuda.runs import THREADS
+from shopsight.kernels.cuda.runtime import Kernel
+from shopsight.kernels.cuda.topk import scan_launch
 from tests.kernels.cuda_host.compiler import NONE_FOUND, compile_kernel, find_compiler
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason=NONE_FOUND)

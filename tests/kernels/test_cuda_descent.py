@@ -13,9 +13,9 @@ import shutil
 import numpy as np
 import pytest
 
-from kernels.cuda import runs, runtime
-from kernels.cuda.bpr import BprTraining
-from kernels.cuda.sgd import SgdTraining
+from shopsight.kernels.cuda import runs, runtime
+from shopsight.kernels.cuda.bpr import BprTraining
+from shopsight.kernels.cuda.sgd import SgdTraining
 from tests.kernels.cuda_host.device import HostDevice
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the host harness needs g++")

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from kernels import als, bpr, sgd, topk
-from kernels.cuda import als as cuda_als
-from kernels.cuda import basis, runtime
-from kernels.rows import Rows
+from shopsight.kernels import als, bpr, sgd, topk
+from shopsight.kernels.cuda import als as cuda_als
+from shopsight.kernels.cuda import basis, runtime
+from shopsight.kernels.rows import Rows
 from tests.kernels import test_als, test_descent, test_topk
 from tests.kernels.cuda_host.device import HostDevice
 from tests.kernels.parity import FACTORS, SHAPES, STORAGES

@@ -7,9 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from kernels.cuda import runtime, topk
-from kernels.cuda.layout import Layout
-from kernels.reference.topk import topk as reference
+from shopsight.kernels.cuda import runtime, topk
+from shopsight.kernels.cuda.layout import Layout
+from shopsight.kernels.reference.topk import topk as reference
 from tests.kernels.cuda_host.device import HostDevice
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the host harness needs g++")

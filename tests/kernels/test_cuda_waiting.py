@@ -8,11 +8,11 @@ import shutil
 import numpy as np
 import pytest
 
-from kernels.cuda import basis, runtime
-from kernels.cuda.als import AlsTraining
-from kernels.cuda.bpr import BprTraining
-from kernels.cuda.sgd import SgdTraining
-from kernels.cuda.topk import ItemIndex
+from shopsight.kernels.cuda import basis, runtime
+from shopsight.kernels.cuda.als import AlsTraining
+from shopsight.kernels.cuda.bpr import BprTraining
+from shopsight.kernels.cuda.sgd import SgdTraining
+from shopsight.kernels.cuda.topk import ItemIndex
 from tests.kernels.cuda_host.device import HostDevice
 from tests.kernels.test_cuda_als import diagonalise, make_factors, make_rows, transpose
 

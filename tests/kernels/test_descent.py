@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from kernels import als, bpr, sgd
-from kernels.cpu import descent
-from kernels.reference import bpr as bpr_reference
-from kernels.reference import sgd as sgd_reference
-from kernels.reference.passes import deal, visits
+from shopsight.kernels import als, bpr, sgd
+from shopsight.kernels.cpu import descent
+from shopsight.kernels.reference import bpr as bpr_reference
+from shopsight.kernels.reference import sgd as sgd_reference
+from shopsight.kernels.reference.passes import deal, visits
 from tests.kernels.parity import BACKENDS, FACTORS, SHAPES, STORAGES, Shape, make_csr, make_factors
 
 DISTINCT = [shape for shape in SHAPES if not shape.duplicates]

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernels.backend import estimators
+from shopsight.kernels.backend import estimators
 from tests.kernels.rapids import NO_RAPIDS, RAPIDS_PYTHON
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kernels import als
-from kernels import fold_in as fold_in_module
-from kernels.cuda import runtime
-from kernels.fold_in import FoldIn, fold_in
+from shopsight.kernels import als
+from shopsight.kernels import fold_in as fold_in_module
+from shopsight.kernels.cuda import runtime
+from shopsight.kernels.fold_in import FoldIn, fold_in
 from tests.kernels.cuda_host.device import HostDevice
 from tests.kernels.parity import BACKENDS, SHAPES, STORAGES, Shape, make_factors, make_rows
 

@@ -14,7 +14,7 @@ from benchmarks import bench_als, bench_bpr, bench_sgd, bench_topk
 from benchmarks.on_gpu import als, descent, machine, topk, tour
 from benchmarks.plots import plot_ratios
 from benchmarks.runner import Report
-from kernels.cuda import basis, runtime
+from shopsight.kernels.cuda import basis, runtime
 from tests.kernels.cuda_host.device import KERNEL_NAME, HostDevice
 from tests.kernels.test_cuda_als import diagonalise
 

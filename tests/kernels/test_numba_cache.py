@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kernels import cpu
+from shopsight.kernels import cpu
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = "/proc/no-such-home"  # not even root can make a folder there
@@ -23,7 +23,7 @@ def read_only(*_):
 for name in ("InTreeCacheLocator", "InTreeCacheLocatorFsAgnostic", "UserWideCacheLocator"):
     getattr(caching, name).ensure_cache_path = read_only
 import numba, numpy as np
-from kernels import topk
+from shopsight.kernels import topk
 found, _ = topk.topk(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), 1, backend="cpu")
 print(found.ravel().tolist(), numba.config.CACHE_DIR)
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kernels import threads
+from shopsight.kernels import threads
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_the_command_holds_every_library_to_what_is_free() -> None:
 def test_the_command_line_decides_before_it_loads_a_library() -> None:
     code = (
         "import sys; sys.argv = ['shopsight', 'data', 'list']\n"
-        "from training.cli import main\n"
+        "from shopsight.training.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "import os; print('told', os.environ['OMP_NUM_THREADS'], os.environ['POLARS_MAX_THREADS'])"

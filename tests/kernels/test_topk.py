@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernels.reference.topk import topk as reference
-from kernels.topk import topk
+from shopsight.kernels.reference.topk import topk as reference
+from shopsight.kernels.topk import topk
 from tests.kernels.parity import BACKENDS, FACTORS, STORAGES, Shape, make_csr, make_factors
 
 

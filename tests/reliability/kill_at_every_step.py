@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from serving.contract import sha256_of
-from serving.release import current_release
-from serving.repository import publish, recover, rollback
-from serving.verify import verify_served
+from shopsight.serving.contract import sha256_of
+from shopsight.serving.release import current_release
+from shopsight.serving.repository import publish, recover, rollback
+from shopsight.serving.verify import verify_served
 from tests.reliability.dying import die_before, is_killed_in_child
 
 _CHANGES = ("rename", "replace", "link", "mkdir", "unlink", "rmdir", "open")

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from shopsight.training.recommend.mf import memory
+from shopsight.training.recommend.mf.model import MatrixFactorization, MFConfig
 from tests.reliability.dying import die_before, is_killed_in_child
-from training.recommend import memory
-from training.recommend.mf import MatrixFactorization, MFConfig
 
 _CHANGES = ("replace", "unlink", "fsync", "open")
 BASE = MFConfig(num_factors=6, num_epochs=3, regularization=0.05, validation_k=5, patience=9, backend="cpu")

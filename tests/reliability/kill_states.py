@@ -19,13 +19,20 @@ from typing import Any
 
 import polars as pl
 
+from shopsight.training.artifacts import folders
+from shopsight.training.artifacts.model_folders import model_folder, models_replaced
+from shopsight.training.artifacts.snapshots import read_snapshot
+from shopsight.training.artifacts.trained_state import (
+    NotTrained,
+    erase,
+    opened,
+    rewrite,
+    training,
+    write_metrics,
+)
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.tables import SCHEMAS, rewrite_tables, scan_table, write_tables
 from tests.reliability.dying import KILLED, die_before
-from training.artifacts import folders
-from training.artifacts.snapshots import read_snapshot
-from training.artifacts.trained_state import NotTrained, erase, opened, rewrite, training, write_metrics
-from training.data.tables import SCHEMAS, rewrite_tables, scan_table, write_tables
-from training.export import model_folder, models_replaced
-from training.workspace import Workspace
 
 FAMILY, VERSION = "value", 1
 _CHANGES = ("rename", "replace", "link", "mkdir", "unlink", "rmdir", "open", "fsync")

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from shopsight.training.recommend.mf.model import MatrixFactorization, MFConfig
 from tests.waiting import HANG_SECONDS
-from training.recommend.mf import MatrixFactorization, MFConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 DISK = {"memory_limit_gib": 0.00005}  # less than all at once would take, so that blocks go through files
@@ -44,7 +44,7 @@ _FIT = """
 import sys, threading
 from pathlib import Path
 from tests.reliability.test_fit_killed import CONFIG, data
-from training.recommend.mf import MatrixFactorization
+from shopsight.training.recommend.mf.model import MatrixFactorization
 
 def say(line):
     print(line, flush=True)

@@ -17,13 +17,13 @@ import pytest
 import tritonclient.grpc as triton_grpc
 from onnx import TensorProto, helper, numpy_helper
 
-from serving import at_work, staging
-from serving.contract import ModelContract, file_entry
-from serving.health import unanswered_router
-from serving.processes import stubs
-from serving.repository import publish
-from serving.supervisor import Supervisor
-from serving.triton_config import render_member_config
+from shopsight.serving import at_work, staging
+from shopsight.serving.contract import ModelContract, file_entry
+from shopsight.serving.health import unanswered_router
+from shopsight.serving.processes import stubs
+from shopsight.serving.repository import publish
+from shopsight.serving.supervisor import Supervisor
+from shopsight.serving.triton_config import render_member_config
 from tests.serving.tiny_models import TinyShop
 
 FOREVER = 1e9  # a feature of this size asks for more turns of a loop than a day has time for

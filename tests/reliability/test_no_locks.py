@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from serving.locking import NO_LOCKS, LocksMissingError
-from serving.pseudonym import create_key, key_path, rotate_key
-from serving.repository import publish, rollback
-from serving.server_process import only_one_starts
+from shopsight.serving.locking import NO_LOCKS, LocksMissingError
+from shopsight.serving.pseudonym import create_key, key_path, rotate_key
+from shopsight.serving.repository import publish, rollback
+from shopsight.serving.server_process import only_one_starts
+from shopsight.training.artifacts.locks import exclusive, take_shared
 from tests.serving.tiny_models import TinyShop
-from training.artifacts.locks import exclusive, take_shared
 
 
 def _started(folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.repository import publish
+from shopsight.serving.repository import publish
 from tests.serving.tiny_models import TinyShop
 from tests.waiting import HANG_SECONDS
 

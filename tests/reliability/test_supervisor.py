@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from serving.client import ShopsightClient
-from serving.processes import Stub, stubs
-from serving.repository import publish
-from serving.server import ServerNotRunningError, TritonServer
-from serving.server_state import ServerState, process_started
-from serving.status import status
+from shopsight.serving.client import ShopsightClient
+from shopsight.serving.processes import Stub, stubs
+from shopsight.serving.repository import publish
+from shopsight.serving.server import ServerNotRunningError, TritonServer
+from shopsight.serving.server_state import ServerState, process_started
+from shopsight.serving.status import status
 from tests.serving.tiny_models import TinyShop
 
 pytestmark = pytest.mark.triton
@@ -64,7 +64,7 @@ class Served:
 def supervise(repository: Path) -> subprocess.Popen[str]:
     """Start a supervisor and return when the release answers."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "serving.supervisor", str(repository), "0", "0", "0"],
+        [sys.executable, "-m", "shopsight.serving.supervisor", str(repository), "0", "0", "0"],
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None

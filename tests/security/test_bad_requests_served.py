@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.client import RequestRefusedError, ShopsightClient, UnknownCustomerError
-from serving.repository import publish, recover
-from serving.routing.tensors import MAX_ITEMS
-from serving.server import TritonServer
+from shopsight.serving.client import RequestRefusedError, ShopsightClient, UnknownCustomerError
+from shopsight.serving.repository import publish, recover
+from shopsight.serving.routing.tensors import MAX_ITEMS
+from shopsight.serving.server import TritonServer
 from tests.serving.tiny_models import KEY, TinyShop
 
 pytestmark = pytest.mark.triton

@@ -8,9 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from serving.pseudonym import PseudonymKey
-from training.data.ingest import ingest
-from training.workspace import Workspace
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.ingest import ingest
 
 KEY = PseudonymKey("test", b"k" * 32)
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "messy_shop"

@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from serving.contract import ModelContract
-from serving.forgotten import Forgotten, Tombstone
-from serving.pseudonym import (
+from shopsight.serving.contract import ModelContract
+from shopsight.serving.forgotten import Forgotten, Tombstone
+from shopsight.serving.pseudonym import (
     KEY_FILE_VARIABLE,
     PseudonymKey,
     PseudonymKeyError,
@@ -20,21 +20,21 @@ from serving.pseudonym import (
     load_key,
     rotate_key,
 )
-from serving.release import current_release
-from serving.repository import publish
-from serving.routing.people import People
-from serving.routing.rows import RequestError
+from shopsight.serving.release import current_release
+from shopsight.serving.repository import publish
+from shopsight.serving.routing.people import People
+from shopsight.serving.routing.rows import RequestError
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.cli.main import app
+from shopsight.training.data.errors import IngestError
+from shopsight.training.data.ingest import ingest
+from shopsight.training.data.tables import scan_table
+from shopsight.training.privacy.people import find_person
+from shopsight.training.privacy.renew import renew_model, renew_workspace
 from tests.serving.test_routers import row
 from tests.serving.tiny_models import KEY as TINY
 from tests.serving.tiny_models import TinyShop
 from tests.training.privacy.raw_shop import write_raw
-from training.cli import app
-from training.data.errors import IngestError
-from training.data.ingest import ingest
-from training.data.tables import scan_table
-from training.privacy.people import find_person
-from training.privacy.renew import renew_model, renew_workspace
-from training.workspace import Workspace
 
 OLD = PseudonymKey("old", b"o" * 32)
 NEW = PseudonymKey("new", b"n" * 32, renews=OLD)

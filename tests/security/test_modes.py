@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from serving.pseudonym import KEY_FILE_VARIABLE
+from shopsight.serving.pseudonym import KEY_FILE_VARIABLE
 from tests.training.privacy.raw_shop import write_raw
 
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from serving.contract import ContractError
-from serving.graph import MAX_GRAPH_BYTES, MAX_NESTING, read_graph
+from shopsight.serving.contract import ContractError
+from shopsight.serving.graph import MAX_GRAPH_BYTES, MAX_NESTING, read_graph
 from tests.serving.conftest import double_graph
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from serving.probe import Probe
-from serving.repository import publish
-from serving.server_state import ServerState
-from serving.triton_environment import find_triton
+from shopsight.serving.probe import Probe
+from shopsight.serving.repository import publish
+from shopsight.serving.server_state import ServerState
+from shopsight.serving.triton_environment import find_triton
 from tests.serving.tiny_models import TinyShop
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +28,7 @@ KNOWN = {
 def test_the_bundled_server_fails_what_is_known_alone_and_is_brought_back(tmp_path: Path) -> None:
     publish(TinyShop(seed=1).write(tmp_path / "models", ("mf_retrieval", "recommend")), tmp_path / "repo")
     supervisor = subprocess.Popen(
-        [sys.executable, "-m", "serving.supervisor", str(tmp_path / "repo"), "0", "0", "0"],
+        [sys.executable, "-m", "shopsight.serving.supervisor", str(tmp_path / "repo"), "0", "0", "0"],
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:

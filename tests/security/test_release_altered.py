@@ -12,12 +12,19 @@ from typing import Any
 
 import pytest
 
-from serving.confined import PathRefusedError
-from serving.contract import ContractError, FileEntry, ModelContract, TensorSpec, sha256_of
-from serving.gate import Gate, GateError
-from serving.release import Pointer, ReleaseError
-from serving.repository import PublishError, current_release, load_release, publish, recover, rollback
-from serving.staging import stage
+from shopsight.serving.confined import PathRefusedError
+from shopsight.serving.contract import ContractError, FileEntry, ModelContract, TensorSpec, sha256_of
+from shopsight.serving.gate import Gate, GateError
+from shopsight.serving.release import Pointer, ReleaseError
+from shopsight.serving.repository import (
+    PublishError,
+    current_release,
+    load_release,
+    publish,
+    recover,
+    rollback,
+)
+from shopsight.serving.staging import stage
 from tests.serving.tiny_models import TinyShop
 
 REFUSED = (ReleaseError, PathRefusedError, ContractError)

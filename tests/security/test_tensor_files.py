@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from serving.routing.arrays import load_safetensors, map_safetensors
-from serving.safetensors_layout import MAX_HEADER_BYTES, TensorFileError, read_metadata
-from training.language.checkpoint import load_tensors, save_tensors
-from training.language.corpus import LanguageError
-from training.recommend.tensor_file import read_tensors
+from shopsight.serving.routing.arrays import load_safetensors, map_safetensors
+from shopsight.serving.safetensors_layout import MAX_HEADER_BYTES, TensorFileError, read_metadata
+from shopsight.training.artifacts.tensor_file import read_tensors
+from shopsight.training.language.checkpoint import load_tensors, save_tensors
+from shopsight.training.language.corpus import LanguageError
 
 Array = np.ndarray[Any, Any]
 Reader = Callable[[Path], dict[str, Array]]

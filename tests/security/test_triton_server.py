@@ -13,7 +13,7 @@ import pytest
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
-from serving.server import TritonServer
+from shopsight.serving.server import TritonServer
 from tests.serving.conftest import write_python_model
 from tests.waiting import HANG_SECONDS
 

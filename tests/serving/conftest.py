@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from serving.server import TritonServer
+from shopsight.serving.server import TritonServer
 
 # One `double` model: graphs that tests do not care about stay this simple.
 PYTHON_DOUBLE = """

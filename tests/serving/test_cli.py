@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from serving.pseudonym import KEY_FILE_VARIABLE
+from shopsight.serving.pseudonym import KEY_FILE_VARIABLE
 from tests.serving.tiny_models import KEY, TinyShop
 from tests.waiting import HANG_SECONDS
 
@@ -21,7 +21,7 @@ VERBS = ("publish", "rollback", "releases", "serve", "stop", "status", "ask")
 MAIN = """
 import sys
 from rich.console import Console
-from serving.cli import app
+from shopsight.serving.cli import app
 try:
     app(sys.argv[1:], standalone_mode=True)
 except (ValueError, RuntimeError, OSError) as error:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from serving.client import (
+from shopsight.serving.client import (
     ClientError,
     DeadlineExceededError,
     Event,
@@ -25,8 +25,8 @@ from serving.client import (
     ShopsightClient,
     UnknownCustomerError,
 )
-from serving.routing.tensors import ROUTERS
-from serving.server import TritonServer
+from shopsight.serving.routing.tensors import ROUTERS
+from shopsight.serving.server import TritonServer
 from tests.serving.conftest import write_python_model
 from tests.waiting import HANG_SECONDS, wait_until
 
@@ -361,7 +361,7 @@ from datetime import UTC, datetime
 for name in ("torch", "ray", "polars", "pandas", "pyarrow", "scipy", "sklearn", "numba", "onnx",
              "onnxruntime", "tokenizers", "safetensors", "rich", "typer"):
     sys.modules[name] = None
-from serving.client import ShopsightClient
+from shopsight.serving.client import ShopsightClient
 with ShopsightClient("127.0.0.1:1", deadline_seconds=0.2) as client:
     print(client.is_ready())
 """

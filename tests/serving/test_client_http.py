@@ -11,8 +11,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from serving.client import DeadlineExceededError, RequestRefusedError, ServerUnavailableError, ShopsightClient
-from serving.client_transport import HttpTransport
+from shopsight.serving.client import (
+    DeadlineExceededError,
+    RequestRefusedError,
+    ServerUnavailableError,
+    ShopsightClient,
+)
+from shopsight.serving.client_transport import HttpTransport
 
 Answerer = Callable[[socket.socket, threading.Event], None]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"

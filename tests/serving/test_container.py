@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from serving.client import ShopsightClient
-from serving.container import EVERY_ADDRESS, replica
-from serving.processes import stubs
-from serving.release import Pointer, Release, ReleasedModel, ReleaseError, write_release
-from serving.repository import publish
-from serving.server_process import Ports, server_arguments
-from serving.supervisor import Supervisor
-from serving.triton_environment import TritonMissingError
+from shopsight.serving.client import ShopsightClient
+from shopsight.serving.container import EVERY_ADDRESS, replica
+from shopsight.serving.processes import stubs
+from shopsight.serving.release import Pointer, Release, ReleasedModel, ReleaseError, write_release
+from shopsight.serving.repository import publish
+from shopsight.serving.server_process import Ports, server_arguments
+from shopsight.serving.supervisor import Supervisor
+from shopsight.serving.triton_environment import TritonMissingError
 from tests.serving.tiny_models import TinyShop
 
 ROOT = Path(__file__).resolve().parents[2]

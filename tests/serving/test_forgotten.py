@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.forgotten import FORGOTTEN_FILE, Forgotten, ForgottenError, Tombstone
-from serving.repository import current_release, publish, republish, rollback
-from serving.routing.profile import ProfileRouter
-from serving.routing.recommend import RecommendRouter
-from serving.routing.rows import RequestError, Row
+from shopsight.serving.forgotten import FORGOTTEN_FILE, Forgotten, ForgottenError, Tombstone
+from shopsight.serving.repository import current_release, publish, republish, rollback
+from shopsight.serving.routing.profile import ProfileRouter
+from shopsight.serving.routing.recommend import RecommendRouter
+from shopsight.serving.routing.rows import RequestError, Row
+from shopsight.training.privacy.artefacts import erase_people
 from tests.serving.test_routers import Members
 from tests.serving.tiny_models import KEY, TinyShop
-from training.privacy.artefacts import erase_people
 
 GONE = "c0005"
 PSEUDONYM = KEY.pseudonym("web", "w5")

@@ -12,12 +12,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from serving.contract import ContractError, sha256_of
-from serving.gate import GateError, Threshold, ThresholdError, figures
-from serving.graph import read_graph
-from serving.release import releases
-from serving.repository import publish
-from serving.staging import ROUTERS_VARIABLE, routers_folder
+from shopsight.serving.contract import ContractError, sha256_of
+from shopsight.serving.gate import GateError, Threshold, ThresholdError, figures
+from shopsight.serving.graph import read_graph
+from shopsight.serving.release import releases
+from shopsight.serving.repository import publish
+from shopsight.serving.staging import ROUTERS_VARIABLE, routers_folder
 from tests.serving.tiny_models import NUM_FACTORS, TinyShop
 
 

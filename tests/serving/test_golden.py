@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from serving.contract import GoldenTensor
-from serving.golden import as_long_as, difference, to_array
+from shopsight.serving.contract import GoldenTensor
+from shopsight.serving.golden import as_long_as, difference, to_array
 
 SCORE = GoldenTensor("SCORE", "FP32", (1, 3), [[0.5, float("-inf"), float("nan")]])
 

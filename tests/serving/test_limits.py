@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from serving.contract import ModelContract
-from serving.routing.limits import MAX_REQUEST_BYTES, MAX_REQUEST_ID_BYTES
-from serving.routing.tensors import MAX_BATCH_SIZE, ROUTERS
+from shopsight.serving.contract import ModelContract
+from shopsight.serving.routing.limits import MAX_REQUEST_BYTES, MAX_REQUEST_ID_BYTES
+from shopsight.serving.routing.tensors import MAX_BATCH_SIZE, ROUTERS
 from tests.serving.tiny_models import TinyShop
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "requests.md"

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from serving import staging
-from serving.contract import GOLDEN_FILE, ModelContract
-from serving.golden import GoldenError
-from serving.release import Pointer, Release, current_release
-from serving.repository import PublishError, publish, rollback
-from serving.supervisor import Supervisor
+from shopsight.serving import staging
+from shopsight.serving.contract import GOLDEN_FILE, ModelContract
+from shopsight.serving.golden import GoldenError
+from shopsight.serving.release import Pointer, Release, current_release
+from shopsight.serving.repository import PublishError, publish, rollback
+from shopsight.serving.supervisor import Supervisor
 from tests.serving.tiny_models import TinyShop
 
 MODELS = ("mf_retrieval", "recommend", "segment", "profile")

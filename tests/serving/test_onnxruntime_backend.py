@@ -16,7 +16,7 @@ import tritonclient.grpc as triton_grpc
 from onnx import TensorProto, helper, numpy_helper
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from serving.server import ModelLoadError, TritonServer
+from shopsight.serving.server import ModelLoadError, TritonServer
 from tests.serving.conftest import double_graph, onnx_graph, write_onnx_model
 from tests.waiting import HANG_SECONDS
 

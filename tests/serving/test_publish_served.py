@@ -19,14 +19,14 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 
-from serving.client import RequestRefusedError, ShopsightClient, UnknownCustomerError
-from serving.confined import PathRefusedError
-from serving.golden import GoldenError, replay
-from serving.release import current_release
-from serving.repository import PublishError, load_release, publish, recover, rollback
-from serving.routing.tensors import FORECAST
-from serving.server import TritonServer
-from serving.staging import ROUTERS_VARIABLE, routers_folder
+from shopsight.serving.client import RequestRefusedError, ShopsightClient, UnknownCustomerError
+from shopsight.serving.confined import PathRefusedError
+from shopsight.serving.golden import GoldenError, replay
+from shopsight.serving.release import current_release
+from shopsight.serving.repository import PublishError, load_release, publish, recover, rollback
+from shopsight.serving.routing.tensors import FORECAST
+from shopsight.serving.server import TritonServer
+from shopsight.serving.staging import ROUTERS_VARIABLE, routers_folder
 from tests.serving.tiny_models import KEY, TinyShop
 from tests.waiting import HANG_SECONDS, wait_until
 
@@ -312,8 +312,8 @@ def test_a_release_of_other_tensors_replaces_the_earlier_one(shop: Shop) -> None
 def test_a_publisher_killed_while_the_server_loads_is_recovered_from(shop: Shop) -> None:
     TinyShop(seed=2).write(shop.models, shop.only)
     code = (
-        "import sys; from pathlib import Path; from serving.repository import publish; "
-        "from serving.server import TritonServer; repo = Path(sys.argv[2]); "
+        "import sys; from pathlib import Path; from shopsight.serving.repository import publish; "
+        "from shopsight.serving.server import TritonServer; repo = Path(sys.argv[2]); "
         "publish(Path(sys.argv[1]), repo, server=TritonServer.attach(repo), "
         "progress=lambda line: print(line, flush=True))"
     )

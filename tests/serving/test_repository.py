@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from serving import repository
-from serving.contract import ModelContract, sha256_of
-from serving.gate import Gate, GateError, Threshold
-from serving.release import Pointer, ReleaseError, read_release
-from serving.repository import PublishError, current_release, publish, recover, releases, rollback
-from serving.server_errors import ModelLoadError, ServerError
-from serving.triton_config import read_config
-from serving.verify import verify_release
+from shopsight.serving import repository
+from shopsight.serving.contract import ModelContract, sha256_of
+from shopsight.serving.gate import Gate, GateError, Threshold
+from shopsight.serving.release import Pointer, ReleaseError, read_release
+from shopsight.serving.repository import PublishError, current_release, publish, recover, releases, rollback
+from shopsight.serving.server_errors import ModelLoadError, ServerError
+from shopsight.serving.triton_config import read_config
+from shopsight.serving.verify import verify_release
 from tests.serving.tiny_models import TinyShop
 
 MEMBERS = ("mf_retrieval", "segment", "intent_encoder")

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.contract import TensorSpec
-from serving.routing.bridge import serve, serve_async
-from serving.routing.insight import InsightRouter
-from serving.routing.limits import MAX_REQUEST_BYTES, MAX_REQUEST_ID_BYTES
-from serving.routing.profile import ProfileRouter
-from serving.routing.recommend import RecommendRouter
-from serving.routing.rows import Row
-from serving.routing.tensors import MAX_ITEMS, ROUTERS
-from serving.routing.understand import UnderstandRouter
+from shopsight.serving.contract import TensorSpec
+from shopsight.serving.routing.bridge import serve, serve_async
+from shopsight.serving.routing.insight import InsightRouter
+from shopsight.serving.routing.limits import MAX_REQUEST_BYTES, MAX_REQUEST_ID_BYTES
+from shopsight.serving.routing.profile import ProfileRouter
+from shopsight.serving.routing.recommend import RecommendRouter
+from shopsight.serving.routing.rows import Row
+from shopsight.serving.routing.tensors import MAX_ITEMS, ROUTERS
+from shopsight.serving.routing.understand import UnderstandRouter
 from tests.serving.fake_triton import Request, Response, asked_by_router, backend
 from tests.serving.test_routers import Members
 from tests.serving.tiny_models import KEY, TinyShop

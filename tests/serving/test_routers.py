@@ -13,15 +13,15 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from kernels.reference.fold_in import fold_in
-from serving.pseudonym import PseudonymKey, PseudonymKeyError
-from serving.routing.bridge import stacked
-from serving.routing.insight import InsightRouter
-from serving.routing.profile import ProfileRouter
-from serving.routing.recommend import RecommendRouter
-from serving.routing.rows import RequestError, Row
-from serving.routing.tensors import FORECAST
-from serving.routing.understand import UnderstandRouter
+from shopsight.kernels.reference.fold_in import fold_in
+from shopsight.serving.pseudonym import PseudonymKey, PseudonymKeyError
+from shopsight.serving.routing.bridge import stacked
+from shopsight.serving.routing.insight import InsightRouter
+from shopsight.serving.routing.profile import ProfileRouter
+from shopsight.serving.routing.recommend import RecommendRouter
+from shopsight.serving.routing.rows import RequestError, Row
+from shopsight.serving.routing.tensors import FORECAST
+from shopsight.serving.routing.understand import UnderstandRouter
 from tests.serving.tiny_models import KEY, SURE_FROM, TinyShop
 
 Array = np.ndarray[Any, Any]

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving import server_process
-from serving.client import ShopsightClient
-from serving.server import (
+from shopsight.serving import server_process
+from shopsight.serving.client import ShopsightClient
+from shopsight.serving.server import (
     ModelLoadError,
     PortInUseError,
     ServerError,
@@ -31,7 +31,7 @@ from serving.server import (
     find_triton,
     short_reason,
 )
-from serving.server_state import STATE_FILE, ServerState, process_started
+from shopsight.serving.server_state import STATE_FILE, ServerState, process_started
 from tests.serving.conftest import write_python_model
 from tests.waiting import HANG_SECONDS, wait_until
 
@@ -255,8 +255,8 @@ def test_no_server_and_no_stub_outlives_a_killed_command(repository: Path, hung:
     script = f"""
 import os, signal
 from pathlib import Path
-from serving.server import TritonServer
-from serving.processes import stubs
+from shopsight.serving.server import TritonServer
+from shopsight.serving.processes import stubs
 server = TritonServer.start(Path({str(repository)!r}), models=["double"])
 if {hung}:
     for stub in stubs(server.state.server_id):

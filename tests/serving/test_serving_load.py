@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.serving_load import ENDPOINTS, measure
-from serving.pseudonym import KEY_FILE_VARIABLE
-from serving.release import ReleaseError
-from serving.repository import publish
+from shopsight.serving.pseudonym import KEY_FILE_VARIABLE
+from shopsight.serving.release import ReleaseError
+from shopsight.serving.repository import publish
 from tests.serving.tiny_models import KEY, TinyShop
 
 COLUMNS = {"bench", "case", "peer", "metric", "ours", "theirs", "ratio", "p20", "p80", "unit"}

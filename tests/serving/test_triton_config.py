@@ -13,10 +13,10 @@ import pytest
 import tritonclient.grpc as triton_grpc
 from onnx import TensorProto, helper
 
-from serving.client import ShopsightClient
-from serving.contract import ContractError, Golden, GoldenTensor, ModelContract, TensorSpec
-from serving.server import ModelLoadError
-from serving.triton_config import parse_config, read_config, render_member_config, warmup_files
+from shopsight.serving.client import ShopsightClient
+from shopsight.serving.contract import ContractError, Golden, GoldenTensor, ModelContract, TensorSpec
+from shopsight.serving.server import ModelLoadError
+from shopsight.serving.triton_config import parse_config, read_config, render_member_config, warmup_files
 from tests.serving.conftest import onnx_graph
 from tests.waiting import HANG_SECONDS
 

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from serving.contract import (
+from shopsight.serving.contract import (
     Golden,
     GoldenTensor,
     ModelContract,
@@ -21,8 +21,8 @@ from serving.contract import (
     write_goldens,
     write_json,
 )
-from serving.pseudonym import PseudonymKey
-from serving.routing.tensors import ROUTERS
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.serving.routing.tensors import ROUTERS
 from tests.serving.tiny_graphs import write_encoder, write_retrieval, write_segment
 
 Array = np.ndarray[Any, Any]

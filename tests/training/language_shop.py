@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from training.artifacts.trained_state import opened, training
-from training.data.tables import SCHEMAS, write_tables
-from training.language.checkpoint import FAMILY, FORMAT_VERSION, MODEL_FILE
-from training.language.config import LanguageConfig
-from training.workspace import Workspace
+from shopsight.training.artifacts.trained_state import opened, training
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.tables import SCHEMAS, write_tables
+from shopsight.training.language.checkpoint import FAMILY, FORMAT_VERSION, MODEL_FILE
+from shopsight.training.language.config import LanguageConfig
 
 PHRASES = {
     "order_status": ["where is my {}", "track the {} please", "我的{}到哪里了", "查一下{}的物流"],

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from training.data.tables import SCHEMAS, write_tables
-from training.workspace import Workspace
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.tables import SCHEMAS, write_tables
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

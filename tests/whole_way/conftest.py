@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from serving.pseudonym import KEY_FILE_VARIABLE
+from shopsight.serving.pseudonym import KEY_FILE_VARIABLE
+from shopsight.training.artifacts.workspace import Workspace
 from tests.waiting import HANG_SECONDS
-from training.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED_DATA = ROOT.parent / "shared" / "data"

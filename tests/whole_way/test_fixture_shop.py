@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from shopsight.training.artifacts.snapshots import read_snapshot
+from shopsight.training.artifacts.workspace import Workspace
 from tests.whole_way.conftest import QUICK, ROOT, Command
-from training.artifacts.snapshots import read_snapshot
-from training.workspace import Workspace
 
 
 @pytest.mark.triton

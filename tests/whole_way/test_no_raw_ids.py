@@ -12,13 +12,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from serving.client import ShopsightClient
-from serving.server import TritonServer
+from shopsight.serving.client import ShopsightClient
+from shopsight.serving.server import TritonServer
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.sources.load import load_sources
+from shopsight.training.data.sources.source import Source
 from tests.waiting import HANG_SECONDS
 from tests.whole_way.conftest import ServedShop
-from training.data.source import Source
-from training.data.sources import load_sources
-from training.workspace import Workspace
 
 pytestmark = pytest.mark.triton
 

@@ -10,19 +10,19 @@ import numpy as np
 import polars as pl
 import pytest
 
-from serving.pseudonym import PseudonymKey
-from serving.repository import publish
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.serving.repository import publish
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.ingest import ingest
+from shopsight.training.language.new_intents import Examples, learn
+from shopsight.training.pipeline import families
+from shopsight.training.pipeline.overrides import overridden
+from shopsight.training.pipeline.recipes import Recipe, recipe
+from shopsight.training.privacy.forget import Repository, forget, look
+from shopsight.training.report.page import write_report
 from tests.training.language_shop import ITEMS, PHRASES
 from tests.training.privacy.raw_shop import write_raw
 from tests.whole_way.conftest import QUICK
-from training import families
-from training.config import overridden
-from training.data.ingest import ingest
-from training.language.new_intents import Examples, learn
-from training.privacy.forget import Repository, forget, look
-from training.recipes import Recipe, recipe
-from training.report.page import write_report
-from training.workspace import Workspace
 
 KEY = PseudonymKey("test", b"k" * 32)
 PEOPLE, PLANTED = 60, 17

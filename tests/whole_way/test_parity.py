@@ -11,15 +11,15 @@ import polars as pl
 import pytest
 from scipy.sparse import csr_matrix
 
-from serving.client import Event, ShopsightClient
-from serving.pseudonym import KEY_FILE_VARIABLE, load_key
-from serving.server import TritonServer
+from shopsight.serving.client import Event, ShopsightClient
+from shopsight.serving.pseudonym import KEY_FILE_VARIABLE, load_key
+from shopsight.serving.server import TritonServer
+from shopsight.training import language, profiles, recommend, value
+from shopsight.training.data.tables import scan_table
+from shopsight.training.recommend.config import RecommendConfig
+from shopsight.training.recommend.shop import Shop
 from tests.waiting import HANG_SECONDS
 from tests.whole_way.conftest import ServedShop
-from training import language, profiles, recommend, value
-from training.data.tables import scan_table
-from training.recommend.config import RecommendConfig
-from training.recommend.shop import Shop
 
 pytestmark = pytest.mark.triton
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from shopsight.training.artifacts.workspace import Workspace
 from tests.whole_way.conftest import QUICK, SHARED_DATA, Command
-from training.workspace import Workspace
 
 pytestmark = [
     pytest.mark.shared_data,

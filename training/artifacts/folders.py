@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from serving.durable import flush_folder, flush_tree, link_file
-from training.artifacts.locks import reading, remove_unread
+from shopsight.serving.durable import flush_folder, flush_tree, link_file
+from shopsight.training.artifacts.locks import reading, remove_unread
 
 _EXCHANGE, _HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of renameat2(2)
 _UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}

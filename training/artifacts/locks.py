@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from serving.locking import NO_LOCKS, lock
+from shopsight.serving.locking import NO_LOCKS, lock
 
 GRACE_SECONDS, _PAUSE_SECONDS = 5.0, 0.1
 _held: dict[str, tuple[int, int]] = {}  # lock file to thread and depth

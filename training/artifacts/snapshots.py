@@ -24,9 +24,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from serving.durable import flush_folder, write_text
-from training.artifacts.locks import exclusive, remove_unread, take_shared
-from training.workspace import Workspace
+from shopsight.serving.durable import flush_folder, write_text
+from shopsight.training.artifacts.locks import exclusive, remove_unread, take_shared
+from shopsight.training.artifacts.workspace import Workspace
 
 FORMAT_VERSION = 2
 SNAPSHOT_FILE = "snapshot.json"

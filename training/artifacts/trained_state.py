@@ -23,13 +23,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from serving.contract import read_json, sha256_of
-from serving.durable import flush_folder, write_text
-from serving.forgotten import Forgotten
-from training.artifacts.folders import flush_files, link_tree
-from training.artifacts.locks import exclusive, reading, remove_unread, take_shared
-from training.artifacts.snapshots import one_snapshot, snapshot_sha256
-from training.workspace import Workspace
+from shopsight.serving.contract import read_json, sha256_of
+from shopsight.serving.durable import flush_folder, write_text
+from shopsight.serving.forgotten import Forgotten
+from shopsight.training.artifacts.folders import flush_files, link_tree
+from shopsight.training.artifacts.locks import exclusive, reading, remove_unread, take_shared
+from shopsight.training.artifacts.snapshots import one_snapshot, snapshot_sha256
+from shopsight.training.artifacts.workspace import Workspace
 
 FORMAT_VERSION = 1
 STATE_FILE = "state.json"

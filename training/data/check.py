@@ -9,10 +9,10 @@ from typing import Any
 
 import polars as pl
 
-from training.artifacts.snapshots import read_snapshot
-from training.data.goods import fee_ids
-from training.data.money import NO_CURRENCY, line_total, totals
-from training.data.tables import scan_table
+from shopsight.training.artifacts.snapshots import read_snapshot
+from shopsight.training.data.cleaning.goods import fee_ids
+from shopsight.training.data.money import NO_CURRENCY, line_total, totals
+from shopsight.training.data.tables import scan_table
 
 COMPARE = "hold these against the shop's own books before anything is learned from them"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from training.data.identity import Resolution
-from training.data.tables import SCHEMAS
+from shopsight.training.data.identity.resolve import Resolution
+from shopsight.training.data.tables import SCHEMAS
 
 ACTIVE = {
     "customer_id": pl.String,

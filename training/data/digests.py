@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serving.pseudonym import PseudonymKey
+from shopsight.serving.pseudonym import PseudonymKey
 
 Bytes = NDArray[np.uint8]
 Offsets = NDArray[np.int64]

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from serving.pseudonym import PseudonymKey
-from training.data.digests import Digests, keyed_ids
-from training.data.fields import ORDER_TYPES, field_type
-from training.data.intake_writer import IDS_SCHEMA, NUM_BUCKETS
-from training.data.loading import FILE, STREAMED, Loaded, refusals
-from training.data.order_money import settle_orders, told_before
-from training.data.tables import SCHEMAS
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.data.digests import Digests, keyed_ids
+from shopsight.training.data.fields import ORDER_TYPES, field_type
+from shopsight.training.data.intake_writer import IDS_SCHEMA, NUM_BUCKETS
+from shopsight.training.data.loading import FILE, STREAMED, Loaded, refusals
+from shopsight.training.data.order_money import settle_orders, told_before
+from shopsight.training.data.tables import SCHEMAS
 
 ROWS_PER_PART = 500_000
 _EVENT_OF_KIND = {"reviews": "review", "messages": "message"}

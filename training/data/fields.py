@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from training.data.tables import MONEY, PRICE, QUANTITY
-from training.data.times import UTC
+from shopsight.training.data.cleaning.times import UTC
+from shopsight.training.data.tables import MONEY, PRICE, QUANTITY
 
 # Our field to its type; every other field stays text.
 TYPES: dict[str, pl.DataType] = {

@@ -12,9 +12,9 @@ from functools import partial
 
 import polars as pl
 
-from serving.forgotten import Forgotten
-from serving.pseudonym import PseudonymKey
-from training.data.phrases import Finder, Phrase
+from shopsight.serving.forgotten import Forgotten
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.data.cleaning.phrases import Finder, Phrase
 
 _TEXTS = "words of texts"  # in the place of a source, so that a word's hash is no id's
 _WORDS = re.compile(r"[^\s,;|\"'{}\[\]<>]+")

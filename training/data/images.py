@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from kernels.backend import resolve
+from shopsight.kernels.backend import resolve
 
 _MOST_PIXELS = 64_000_000  # a product image with more is a mistake or an attack
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # what both decoders read

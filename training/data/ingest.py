@@ -13,38 +13,38 @@ from typing import Any
 import polars as pl
 from rich.table import Table
 
-from kernels import backend
-from serving.forgotten import Forgotten
-from serving.pseudonym import PseudonymKey
-from training.artifacts.snapshots import SNAPSHOT_FILE, read_snapshot, snapshot_sha256, writing
-from training.data.also_ids import ALSO_ID, stated_links
-from training.data.consents import consents_table
-from training.data.contacts import write_contacts
-from training.data.conventions import Convention
-from training.data.customers import ACTIVE, active_times, customers_table
-from training.data.errors import IngestError
-from training.data.events import directory, events_table, exposures_table
-from training.data.extent import Extent
-from training.data.forgetting import Gone
-from training.data.goods import StatedGoods, fee_ids, marked
-from training.data.identity import Resolution, resolve
-from training.data.identity_config import IdentityConfig, load_identity_config
-from training.data.identity_review import JOINS_FILE
-from training.data.identity_rules import read_rules, write_private
-from training.data.intake import Intake
-from training.data.items import items_table, refuse_unknown_items
-from training.data.loading import REFUSED, Loaded, load_all, mode, refuse_duplicates
-from training.data.messages import answers_table, labels_table, messages_table, prepare_messages
-from training.data.money import Currencies
-from training.data.quality import counts_of, find_flags, write_quality
-from training.data.quarantine import REASONS, named, relative_name, write_quarantine
-from training.data.quarantine import SCHEMA as QUARANTINE
-from training.data.readers import files_of
-from training.data.source import Source
-from training.data.sources import consent_defaults, load_currencies, load_goods, load_sources
-from training.data.tables import SCHEMAS, SnapshotWriter, read_table
-from training.report.linkage import linkage_row, write_linkage_report
-from training.workspace import Workspace
+from shopsight.kernels import backend
+from shopsight.serving.forgotten import Forgotten
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.snapshots import SNAPSHOT_FILE, read_snapshot, snapshot_sha256, writing
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.cleaning.conventions import Convention
+from shopsight.training.data.cleaning.flags import counts_of, find_flags, write_quality
+from shopsight.training.data.cleaning.goods import StatedGoods, fee_ids, marked
+from shopsight.training.data.consent_table import consents_table
+from shopsight.training.data.customers import ACTIVE, active_times, customers_table
+from shopsight.training.data.errors import IngestError
+from shopsight.training.data.events import directory, events_table, exposures_table
+from shopsight.training.data.forgetting import Gone
+from shopsight.training.data.identity.also_ids import ALSO_ID, stated_links
+from shopsight.training.data.identity.config import IdentityConfig, load_identity_config
+from shopsight.training.data.identity.contacts import write_contacts
+from shopsight.training.data.identity.linkage_page import linkage_row, write_linkage_report
+from shopsight.training.data.identity.resolve import Resolution, resolve
+from shopsight.training.data.identity.review import JOINS_FILE
+from shopsight.training.data.identity.rules import read_rules, write_private
+from shopsight.training.data.intake import Intake
+from shopsight.training.data.items import items_table, refuse_unknown_items
+from shopsight.training.data.loading import REFUSED, Loaded, load_all, mode, refuse_duplicates
+from shopsight.training.data.messages import answers_table, labels_table, messages_table, prepare_messages
+from shopsight.training.data.money import Currencies
+from shopsight.training.data.quarantine import REASONS, named, relative_name, write_quarantine
+from shopsight.training.data.quarantine import SCHEMA as QUARANTINE
+from shopsight.training.data.reading.extent import Extent
+from shopsight.training.data.reading.readers import files_of
+from shopsight.training.data.sources.load import consent_defaults, load_currencies, load_goods, load_sources
+from shopsight.training.data.sources.source import Source
+from shopsight.training.data.tables import SCHEMAS, SnapshotWriter, read_table
 
 __all__ = ["FileReport", "IngestError", "IngestReport", "ingest"]
 
@@ -76,9 +76,9 @@ class IngestReport:
     """What one ingest did: rows by file, refusals by rule, rows by table, customers, time.
 
     flagged: by rule, rows that stay in the tables and are named in the flags table; clocks: of each channel
-    its period, and whether its day looks hours off (training/data/clocks.py); notes: how files were read
-    where that was found out and not said, which were read again and why, and what does not add up; unread:
-    files among several that could not be read, and why.
+    its period, and whether its day looks hours off (training/data/cleaning/clocks.py); notes: how files were
+    read where that was found out and not said, which were read again and why, and what does not add up;
+    unread: files among several that could not be read, and why.
     """
 
     files: tuple[FileReport, ...]

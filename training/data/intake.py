@@ -22,43 +22,36 @@ from typing import Any
 
 import polars as pl
 
-from kernels import backend
-from serving.contract import sha256_of
-from serving.durable import private
-from training.data import (
-    amounts,
+from shopsight.kernels import backend
+from shopsight.serving.contract import sha256_of
+from shopsight.serving.durable import private
+from shopsight.training.data import digests, fields, intake_writer, money
+from shopsight.training.data.cleaning import amounts, conventions, order_lines, times, typed_columns
+from shopsight.training.data.cleaning import rules as cleaning
+from shopsight.training.data.cleaning.conventions import Convention, Evidence
+from shopsight.training.data.cleaning.rules import Cleaner
+from shopsight.training.data.forgetting import Gone
+from shopsight.training.data.intake_writer import NUM_BUCKETS, EntryWriter, Part
+from shopsight.training.data.reading import (
     chunks,
-    cleaning,
-    conventions,
     csv_layout,
     csv_reader,
-    digests,
-    fields,
-    furniture,
-    intake_writer,
     json_documents,
     json_paths,
     jsonl_reader,
     lookups,
-    money,
-    order_lines,
     parquet_reader,
     quoting,
     records,
     scanning,
-    times,
-    typed_columns,
     workbook,
 )
-from training.data.cleaning import Cleaner
-from training.data.conventions import Convention, Evidence
-from training.data.extent import Extent
-from training.data.forgetting import Gone
-from training.data.intake_writer import NUM_BUCKETS, EntryWriter, Part
-from training.data.lookups import lookup_files, with_lookups
-from training.data.prefetch import ahead
-from training.data.readers import files_of, format_of, read_chunks
-from training.data.source import Source
+from shopsight.training.data.reading import non_data_lines as furniture
+from shopsight.training.data.reading.extent import Extent
+from shopsight.training.data.reading.lookups import lookup_files, with_lookups
+from shopsight.training.data.reading.prefetch import ahead
+from shopsight.training.data.reading.readers import files_of, format_of, read_chunks
+from shopsight.training.data.sources.source import Source
 
 # Rows of fresh entries that stay in memory, so that a small shop is not read back from disk.
 _FRESH_ROWS = 2_000_000

@@ -11,14 +11,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from serving.durable import private
-from training.data.chunks import REFUSED_SCHEMA, Chunk
-from training.data.cleaning import Cleaned
-from training.data.digests import hash_columns, order_by_byte
-from training.data.extent import Extent
-from training.data.forgetting import Gone
-from training.data.source import Source
-from training.data.times import UTC
+from shopsight.serving.durable import private
+from shopsight.training.data.cleaning.rules import Cleaned
+from shopsight.training.data.cleaning.times import UTC
+from shopsight.training.data.digests import hash_columns, order_by_byte
+from shopsight.training.data.forgetting import Gone
+from shopsight.training.data.reading.chunks import REFUSED_SCHEMA, Chunk
+from shopsight.training.data.reading.extent import Extent
+from shopsight.training.data.sources.source import Source
 
 NUM_BUCKETS = 256
 IDS_SCHEMA: dict[str, Any] = {"who": pl.UInt32, "source_id": pl.String, "bucket": pl.UInt8, "first_seen": UTC}

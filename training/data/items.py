@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from training.data.loading import Loaded, mode
-from training.data.money import is_in
-from training.data.tables import SCHEMAS
+from shopsight.training.data.loading import Loaded, mode
+from shopsight.training.data.money import is_in
+from shopsight.training.data.tables import SCHEMAS
 
 _MONEY = ("price", "cost")
 _USUAL = ("title", "category_path", "brand", "attributes", "image_path", "goods")
@@ -15,7 +15,7 @@ _USUAL = ("title", "category_path", "brand", "attributes", "image_path", "goods"
 def items_table(loaded: list[Loaded]) -> pl.DataFrame:
     """Fold every items source into one row an item: the most frequent text, the median price above zero.
 
-    `goods` is what the files say, null where they say nothing (training/data/goods.py).
+    `goods` is what the files say, null where they say nothing (training/data/cleaning/goods.py).
 
     What a list of items says goes before what other files tell of items in passing.
     """

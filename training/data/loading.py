@@ -10,8 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from training.data.chunks import REFUSED_SCHEMA
-from training.data.conventions import (
+from shopsight.training.data.cleaning.conventions import (
     Convention,
     Settled,
     better_guess,
@@ -19,16 +18,17 @@ from training.data.conventions import (
     needs_reading_again,
     settle,
 )
-from training.data.errors import IngestError
-from training.data.fields import is_stored
-from training.data.intake import Entry, Intake
-from training.data.intake_writer import IDS_SCHEMA, NUM_BUCKETS
-from training.data.kinds import PROMISE_IDS
-from training.data.presets import convention_of
-from training.data.quarantine import relative_name
-from training.data.readers import files_of, format_of, header_of
-from training.data.source import Source
-from training.data.tables import SCHEMAS
+from shopsight.training.data.errors import IngestError
+from shopsight.training.data.fields import is_stored
+from shopsight.training.data.intake import Entry, Intake
+from shopsight.training.data.intake_writer import IDS_SCHEMA, NUM_BUCKETS
+from shopsight.training.data.presets import convention_of
+from shopsight.training.data.quarantine import relative_name
+from shopsight.training.data.reading.chunks import REFUSED_SCHEMA
+from shopsight.training.data.reading.readers import files_of, format_of, header_of
+from shopsight.training.data.sources.kinds import PROMISE_IDS
+from shopsight.training.data.sources.source import Source
+from shopsight.training.data.tables import SCHEMAS
 
 FILE = pl.UInt32  # the number of a file among all files of one ingest
 REFUSED: dict[str, Any] = {"file": FILE, **REFUSED_SCHEMA}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import polars as pl
 
-from serving.pseudonym import PseudonymKey
-from training.data.digests import Digests, hash_columns, keyed_ids
-from training.data.events import Directory, with_customer
-from training.data.loading import Loaded, as_table
-from training.data.masking import language_of, mask_personal_data
-from training.data.tables import SCHEMAS
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.data.cleaning.masking import language_of, mask_personal_data
+from shopsight.training.data.digests import Digests, hash_columns, keyed_ids
+from shopsight.training.data.events import Directory, with_customer
+from shopsight.training.data.loading import Loaded, as_table
+from shopsight.training.data.tables import SCHEMAS
 
 _TASKS = ("intent", "sentiment")
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from training.artifacts.snapshots import read_snapshot
-from training.data.tables import MONEY, PRICE, scan_table
+from shopsight.training.artifacts.snapshots import read_snapshot
+from shopsight.training.data.tables import MONEY, PRICE, scan_table
 
 NO_CURRENCY = "without a currency"
 _SIGNS = {

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from training.data.fields import ORDER_TYPES
-from training.data.loading import refusals
-from training.data.tables import PRICE, QUANTITY
+from shopsight.training.data.fields import ORDER_TYPES
+from shopsight.training.data.loading import refusals
+from shopsight.training.data.tables import PRICE, QUANTITY
 
 ORDER = ["part", "order_key"]
 # Told apart from the row that it takes back, so that both have an event_id.

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from training.data.tables import scan_table
+from shopsight.training.data.tables import scan_table
 
 _SHARE = 0.001  # of the rows at each end, and one row at least, do not decide where the period ends
 _REACH = 10  # as many times that share is what the pace near the end is read from

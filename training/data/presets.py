@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from training.data.conventions import Convention
-from training.data.errors import IngestError
+from shopsight.training.data.cleaning.conventions import Convention
+from shopsight.training.data.errors import IngestError
 
 _FOLDER = Path(__file__).with_name("presets")
 

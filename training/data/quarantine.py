@@ -7,8 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from serving.durable import private
-from training.data.source import Source
+from shopsight.serving.durable import private
+from shopsight.training.data.sources.source import Source
 
 SCHEMA = {
     "source": pl.String,

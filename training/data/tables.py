@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from serving.contract import sha256_of
-from serving.durable import private
-from serving.forgotten import Forgotten
-from training.artifacts.snapshots import (
+from shopsight.serving.contract import sha256_of
+from shopsight.serving.durable import private
+from shopsight.serving.forgotten import Forgotten
+from shopsight.training.artifacts.snapshots import (
     FORMAT_VERSION,
     SNAPSHOT_FILE,
     Manifest,
@@ -95,7 +95,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "image_path": pl.String,
         "available_from": _UTC,
         "available_to": _UTC,
-        "goods": pl.Boolean,  # false: postage, a fee, a discount … (training/data/goods.py)
+        "goods": pl.Boolean,  # false: postage, a fee, a discount … (training/data/cleaning/goods.py)
     },
     "messages": {
         "message_id": pl.String,
@@ -135,7 +135,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "table": pl.String,  # events, messages
         "id": pl.String,  # event_id, message_id
         "customer_id": pl.String,
-        "rule": pl.String,  # training/data/quality.py
+        "rule": pl.String,  # training/data/cleaning/flags.py
         "related_id": pl.String,  # the row that a duplicate repeats, a return takes back
         "value": pl.Float64,
     },

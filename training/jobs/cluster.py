@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.jobs.errors import JobError
+from shopsight.training.jobs.errors import JobError
 
 LOCAL = "local"
 # The exit codes of what a signal ended, as a shell tells them.

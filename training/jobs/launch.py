@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kernels import threads
-from kernels.backend import BACKEND_VARIABLE
-from training.jobs.cluster import Resources, require_room
-from training.jobs.errors import explained, is_death, root_cause
-from training.jobs.lines import Progress, Say, heard
+from shopsight.kernels import threads
+from shopsight.kernels.backend import BACKEND_VARIABLE
+from shopsight.training.jobs.cluster import Resources, require_room
+from shopsight.training.jobs.errors import explained, is_death, root_cause
+from shopsight.training.jobs.lines import Progress, Say, heard
 
 Result = TypeVar("Result")
 

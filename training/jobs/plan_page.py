@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from training.jobs.sizing import GIB, Plan
+from shopsight.training.jobs.sizing import GIB, Plan
 
 
 def print_plan(plan: Plan, as_json: bool) -> None:

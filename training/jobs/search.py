@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.durable import write_text
-from training.artifacts.locks import exclusive
-from training.artifacts.snapshots import snapshot_sha256
-from training.artifacts.trained_state import search_folder
-from training.config import as_dict
-from training.jobs.cluster import Resources, require_room
-from training.jobs.errors import JobError, explained
-from training.jobs.launch import environment
-from training.jobs.lines import Progress, heard
-from training.jobs.space import Settings, Space, applied, as_toml, check_space, draw, name_of
-from training.jobs.trials import SEARCHED, epochs_of, run_trial
-from training.jobs.trials_table import Trial, read_trials, write_trials
-from training.plain_settings import take_plain_values
-from training.recipes import Recipe
-from training.workspace import Workspace
+from shopsight.serving.durable import write_text
+from shopsight.training.artifacts.locks import exclusive
+from shopsight.training.artifacts.plain_settings import take_plain_values
+from shopsight.training.artifacts.snapshots import snapshot_sha256
+from shopsight.training.artifacts.trained_state import search_folder
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.jobs.cluster import Resources, require_room
+from shopsight.training.jobs.errors import JobError, explained
+from shopsight.training.jobs.launch import environment
+from shopsight.training.jobs.lines import Progress, heard
+from shopsight.training.jobs.space import Settings, Space, applied, as_toml, check_space, draw, name_of
+from shopsight.training.jobs.trials import SEARCHED, epochs_of, run_trial
+from shopsight.training.jobs.trials_table import Trial, read_trials, write_trials
+from shopsight.training.pipeline.overrides import as_dict
+from shopsight.training.pipeline.recipes import Recipe
 
 BEST = "best.toml"
 

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from training.jobs.errors import JobError
-from training.recommend.embedding.config import OPTIMIZERS
+from shopsight.training.jobs.errors import JobError
+from shopsight.training.recommend.embedding.config import OPTIMIZERS
 
 if TYPE_CHECKING:
-    from training.jobs.table_plan import Load, TablePlan
+    from shopsight.training.jobs.table_plan import Load, TablePlan
 
 GIB = 2**30
 MOST_WORKERS = 4096
@@ -175,7 +175,7 @@ class Plan:
 
 def plan(sizing: Sizing) -> Plan:
     """Plan the tables on the cluster; raises DoesNotFit saying why, and how many workers would do."""
-    from training.jobs.table_plan import plan_tables
+    from shopsight.training.jobs.table_plan import plan_tables
 
     found = plan_tables(sizing)
     if found is None:
@@ -187,7 +187,7 @@ def plan(sizing: Sizing) -> Plan:
 
 def enough_workers(sizing: Sizing) -> int | None:
     """The fewest workers, of whole nodes, for which there is a plan; None up to MOST_WORKERS."""
-    from training.jobs.table_plan import plan_tables
+    from shopsight.training.jobs.table_plan import plan_tables
 
     whole = sizing.gpus_per_node
     room = sizing.usable_bytes - sizing.dense_bytes + int(sizing.host_memory_gib * GIB)

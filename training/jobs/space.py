@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from training.config import ConfigError, overridden
-from training.recipes import Recipe
+from shopsight.training.pipeline.overrides import ConfigError, overridden
+from shopsight.training.pipeline.recipes import Recipe
 
 Space = Mapping[str, Any]
 Settings = dict[str, Any]

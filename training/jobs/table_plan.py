@@ -33,8 +33,8 @@ from torchrec.distributed.planner.utils import build_sharder_data_map, sharder_n
 from torchrec.modules.embedding_configs import DataType
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 
-from training.jobs.sizing import Sizing
-from training.recommend.embedding.config import SHARDINGS
+from shopsight.training.jobs.sizing import Sizing
+from shopsight.training.recommend.embedding.config import SHARDINGS
 
 GIB = 2**30
 _OPTIMIZERS = {

@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from training import families
-from training.jobs.cluster import Resources
-from training.jobs.errors import JobError
-from training.jobs.launch import on_all_workers, on_one_worker
-from training.jobs.lines import Progress
-from training.recipes import Recipe
-from training.workspace import Workspace
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.jobs.cluster import Resources
+from shopsight.training.jobs.errors import JobError
+from shopsight.training.jobs.launch import on_all_workers, on_one_worker
+from shopsight.training.jobs.lines import Progress
+from shopsight.training.pipeline import families
+from shopsight.training.pipeline.recipes import Recipe
 
 _UNPACKED = (
     "runtime_resources"  # the folder under which Ray unpacks --working-dir, and deletes it with the job

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from serving.contract import read_json
-from serving.durable import write_text
-from training.artifacts.trained_state import search_folder
-from training.recipes import Recipe
-from training.workspace import Workspace
+from shopsight.serving.contract import read_json
+from shopsight.serving.durable import write_text
+from shopsight.training.artifacts.trained_state import search_folder
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.pipeline.recipes import Recipe
 
 Report = Callable[[int, dict[str, float]], None]  # epochs done, and figures: the decisive one first
 
@@ -64,10 +64,10 @@ def epochs_of(recipe: Recipe, family: str) -> int:
 def _factorization(workspace: Workspace, recipe: Recipe, folder: Path, keep: Report) -> None:
     from dataclasses import replace
 
-    from training.recommend.checkpoint import Choice
-    from training.recommend.judging import Judge
-    from training.recommend.shop import Shop
-    from training.recommend.trainer import fit
+    from shopsight.training.recommend.checkpoint import Choice
+    from shopsight.training.recommend.evaluator import Judge
+    from shopsight.training.recommend.shop import Shop
+    from shopsight.training.recommend.trainer import fit
 
     config = recipe.recommend
     shop = Shop(workspace, config)
@@ -85,10 +85,10 @@ def _factorization(workspace: Workspace, recipe: Recipe, folder: Path, keep: Rep
 
 
 def _towers(workspace: Workspace, recipe: Recipe, folder: Path, keep: Report) -> None:
-    from training.artifacts.snapshots import snapshot_sha256
-    from training.recommend.embedding import trainer
-    from training.recommend.embedding.fitting import fit
-    from training.recommend.embedding.measuring import shop_of
+    from shopsight.training.artifacts.snapshots import snapshot_sha256
+    from shopsight.training.recommend.embedding import trainer
+    from shopsight.training.recommend.embedding.fitting import fit
+    from shopsight.training.recommend.embedding.measuring import shop_of
 
     config = recipe.embedding
     trainer.prepare(workspace, config, folder, lambda _: None)

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.contract import read_json
-from serving.durable import write_text
-from training.jobs.space import Settings, name_of
+from shopsight.serving.contract import read_json
+from shopsight.serving.durable import write_text
+from shopsight.training.jobs.space import Settings, name_of
 
 TABLE, EPOCHS, PICTURE, JSON = "trials.parquet", "epochs.parquet", "trials.png", "trials.json"
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.language.config import LanguageConfig
-from training.workspace import Workspace
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.language.config import LanguageConfig
 
 if TYPE_CHECKING:
-    from training.language.checkpoint import LanguageModel
+    from shopsight.training.language.checkpoint import LanguageModel
 
 __all__ = ["LanguageConfig", "evaluate", "export", "load", "train"]
 
@@ -20,27 +20,27 @@ __all__ = ["LanguageConfig", "evaluate", "export", "load", "train"]
 
 def train(workspace: Workspace, config: LanguageConfig, progress: Callable[[str], None]) -> dict[str, Any]:
     """Train the workspace's language model; see training/language/trainer.py."""
-    from training.language.trainer import train as run
+    from shopsight.training.language.trainer import train as run
 
     return run(workspace, config, progress)
 
 
 def evaluate(workspace: Workspace, config: LanguageConfig) -> dict[str, Any]:
     """Measure the trained language model on held-out messages; see training/language/evaluation.py."""
-    from training.language.evaluation import evaluate as run
+    from shopsight.training.language.evaluation import evaluate as run
 
     return run(workspace, config)
 
 
 def export(workspace: Workspace, config: LanguageConfig) -> list[Path]:
     """Write models/intent_encoder and models/understand; see training/language/exporter.py."""
-    from training.language.exporter import export as run
+    from shopsight.training.language.exporter import export as run
 
     return run(workspace, config)
 
 
 def load(workspace: Workspace) -> LanguageModel:
     """Load the trained model, whose `predict(texts)` labels any number of messages."""
-    from training.language.checkpoint import load as run
+    from shopsight.training.language.checkpoint import load as run
 
     return run(workspace)

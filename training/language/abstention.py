@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.routing.scope import Abstention, Values
-from training.language.metrics import area_under_roc
+from shopsight.serving.routing.scope import Abstention, Values
+from shopsight.training.language.metrics import area_under_roc
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from serving.routing.answers import AnswerIndex, Entry, Message, Weights, is_chinese, terms, total
-from serving.routing.texts import read_texts
-from training.data.tables import scan_table
-from training.language.abstention import Costs, expected_cost, least_cost_threshold
-from training.language.checkpoint import LanguageModel, corpus_of
-from training.language.corpus import Corpus
-from training.workspace import Workspace
+from shopsight.serving.routing.answers import AnswerIndex, Entry, Message, Weights, is_chinese, terms, total
+from shopsight.serving.routing.texts import read_texts
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.tables import scan_table
+from shopsight.training.language.abstention import Costs, expected_cost, least_cost_threshold
+from shopsight.training.language.checkpoint import LanguageModel, corpus_of
+from shopsight.training.language.corpus import Corpus
 
 Float64 = NDArray[np.float64]
 Labels = NDArray[np.int64]

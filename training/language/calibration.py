@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from serving.routing.scope import FAMILIAR, scored
-from serving.routing.texts import Texts, read_texts
-from training.language.abstention import Costs, choose
-from training.language.batches import in_order
-from training.language.checkpoint import LanguageModel, Prediction, as_tensors
-from training.language.corpus import SEVERAL, Corpus
-from training.language.metrics import micro_f1, surprise, temperature
-from training.language.model import Encoder
+from shopsight.serving.routing.scope import FAMILIAR, scored
+from shopsight.serving.routing.texts import Texts, read_texts
+from shopsight.training.language.abstention import Costs, choose
+from shopsight.training.language.batches import in_order
+from shopsight.training.language.checkpoint import LanguageModel, Prediction, as_tensors
+from shopsight.training.language.corpus import SEVERAL, Corpus
+from shopsight.training.language.metrics import micro_f1, surprise, temperature
+from shopsight.training.language.model import Encoder
 
 _SHARES = np.arange(2, 19) / 20  # both views are always heard: a few messages may flatter one
 _SHARPEST = 1e-3  # of the temperatures: a higher one would favour the view of the larger logits

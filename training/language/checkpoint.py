@@ -16,16 +16,16 @@ from safetensors.torch import save_file
 from scipy.special import expit
 from tokenizers import Tokenizer
 
-from serving.routing.scope import Abstention
-from serving.routing.texts import Texts, read_texts
-from serving.safetensors_layout import TensorFileError, TensorPlace, read_layout, read_metadata
-from training.artifacts.trained_state import TrainedState, Training, opened
-from training.language.batches import in_order
-from training.language.config import LanguageConfig
-from training.language.corpus import Corpus, LanguageError, read_corpus
-from training.language.model import Encoder, SmallBody
-from training.language.pretrained import PretrainedBody, rebuilt
-from training.workspace import Workspace
+from shopsight.serving.routing.scope import Abstention
+from shopsight.serving.routing.texts import Texts, read_texts
+from shopsight.serving.safetensors_layout import TensorFileError, TensorPlace, read_layout, read_metadata
+from shopsight.training.artifacts.trained_state import TrainedState, Training, opened
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.language.batches import in_order
+from shopsight.training.language.config import LanguageConfig
+from shopsight.training.language.corpus import Corpus, LanguageError, read_corpus
+from shopsight.training.language.model import Encoder, SmallBody
+from shopsight.training.language.pretrained import PretrainedBody, rebuilt
 
 FORMAT_VERSION = 5
 FAMILY = "language"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from training.plain_settings import take_plain_values
+from shopsight.training.artifacts.plain_settings import take_plain_values
 
 TUNINGS = ("full", "lora", "frozen")
 PRECISIONS = ("float32", "int8")

@@ -9,12 +9,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from training.data.tables import scan_table
-from training.data.taught import read_taught
-from training.language.config import LanguageConfig
-from training.language.tokenizer import normalizer
-from training.privacy.consent import LANGUAGE, permitted
-from training.workspace import Workspace
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.consent import LANGUAGE, permitted
+from shopsight.training.data.intent_examples import read_taught
+from shopsight.training.data.tables import scan_table
+from shopsight.training.language.config import LanguageConfig
+from shopsight.training.language.tokenizer import normalizer
 
 TASKS = ("intent", "sentiment")
 SPLITS = ("train", "validation", "test")

@@ -6,25 +6,25 @@ from typing import Any
 
 import numpy as np
 
-from training.artifacts.snapshots import on_one_snapshot
-from training.artifacts.trained_state import write_metrics
-from training.language import abstention
-from training.language.answers import answering
-from training.language.answers import figures as answer_figures
-from training.language.calibration import several
-from training.language.checkpoint import LanguageModel, corpus_of, load_current
-from training.language.config import LanguageConfig
-from training.language.corpus import TASKS, Corpus, LanguageError
-from training.language.linear import fit_linear, fit_linear_sets
-from training.language.metrics import (
+from shopsight.training.artifacts.snapshots import on_one_snapshot
+from shopsight.training.artifacts.trained_state import write_metrics
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.language import abstention
+from shopsight.training.language.answers import answering
+from shopsight.training.language.answers import figures as answer_figures
+from shopsight.training.language.calibration import several
+from shopsight.training.language.checkpoint import LanguageModel, corpus_of, load_current
+from shopsight.training.language.config import LanguageConfig
+from shopsight.training.language.corpus import TASKS, Corpus, LanguageError
+from shopsight.training.language.drift import watch
+from shopsight.training.language.linear import fit_linear, fit_linear_sets
+from shopsight.training.language.metrics import (
     accuracy,
     calibration_error,
     confused_pairs,
     macro_f1,
     micro_f1,
 )
-from training.language.watch import watch
-from training.workspace import Workspace
 
 PROTOCOL = (
     "accuracy of the likeliest class on texts held out from training and from the choice of the model, "

@@ -11,21 +11,21 @@ from typing import Any, cast
 
 from safetensors.numpy import save_file
 
-from serving.contract import METRICS_FILE, Bounds, TensorSpec, write_goldens, write_json
-from serving.routing.answers import ENTRIES_FILE, INDEX_FILE
-from serving.routing.tensors import UNDERSTAND
-from training.artifacts.snapshots import on_one_snapshot
-from training.export import model_folder, write_contract
-from training.language.answers import answering
-from training.language.calibration import calibrated
-from training.language.checkpoint import INPUTS, LanguageModel, corpus_of, load_current
-from training.language.config import LanguageConfig
-from training.language.corpus import Corpus, LanguageError
-from training.language.goldens import GOLDEN_TEXTS, encoder_golden, understand_goldens
-from training.language.graph import GraphEncoder, quantise, write_graph
-from training.language.metrics import accuracy
-from training.language.model import Encoder
-from training.workspace import Workspace
+from shopsight.serving.contract import METRICS_FILE, Bounds, TensorSpec, write_goldens, write_json
+from shopsight.serving.routing.answers import ENTRIES_FILE, INDEX_FILE
+from shopsight.serving.routing.tensors import UNDERSTAND
+from shopsight.training.artifacts.model_folders import model_folder, write_contract
+from shopsight.training.artifacts.snapshots import on_one_snapshot
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.language.answers import answering
+from shopsight.training.language.calibration import calibrated
+from shopsight.training.language.checkpoint import INPUTS, LanguageModel, corpus_of, load_current
+from shopsight.training.language.config import LanguageConfig
+from shopsight.training.language.corpus import Corpus, LanguageError
+from shopsight.training.language.goldens import GOLDEN_TEXTS, encoder_golden, understand_goldens
+from shopsight.training.language.graph import GraphEncoder, quantise, write_graph
+from shopsight.training.language.metrics import accuracy
+from shopsight.training.language.model import Encoder
 
 MAX_BATCH_SIZE = 256
 

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from serving.contract import Golden, GoldenTensor
-from serving.routing.scope import Abstention
-from serving.routing.texts import read_texts
-from training.language.answers import Answering, messages_of
-from training.language.calibration import several
-from training.language.checkpoint import LanguageModel, Prediction, as_tensors
+from shopsight.serving.contract import Golden, GoldenTensor
+from shopsight.serving.routing.scope import Abstention
+from shopsight.serving.routing.texts import read_texts
+from shopsight.training.language.answers import Answering, messages_of
+from shopsight.training.language.calibration import several
+from shopsight.training.language.checkpoint import LanguageModel, Prediction, as_tensors
 
 _QUESTIONS = 6  # of the shop's own answers
 LOGIT_TOLERANCE = 1e-4  # logits reach 10, and processors round differently

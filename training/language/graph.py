@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kernels.threads import num_threads
-from training.goldens import session
-from training.language.checkpoint import INPUTS, LanguageModel, Understanding
-from training.language.model import Encoder
+from shopsight.kernels.threads import num_threads
+from shopsight.training.artifacts.goldens import session
+from shopsight.training.language.checkpoint import INPUTS, LanguageModel, Understanding
+from shopsight.training.language.model import Encoder
 
 OPSET = 20
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.routing.scope import energy
+from shopsight.serving.routing.scope import energy
 
 Labels = NDArray[np.int64]
 Values = NDArray[np.float64]

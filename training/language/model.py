@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.language.config import LanguageConfig
-from training.language.familiarity import Familiarity
-from training.language.ngrams import NgramView
-from training.language.tokenizer import MASK, START
+from shopsight.training.language.config import LanguageConfig
+from shopsight.training.language.nearest_example import Familiarity
+from shopsight.training.language.ngrams import NgramView
+from shopsight.training.language.tokenizer import MASK, START
 
 _TABLE_SPREAD = 0.05
 _FIRST_SCALE = 0.2

@@ -16,14 +16,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from serving.routing.texts import Texts, read_texts
-from training.artifacts.trained_state import training
-from training.data.taught import read_taught, with_examples, write_taught
-from training.language.calibration import settled
-from training.language.checkpoint import FAMILY, LanguageModel, as_tensors, corpus_of, load_current, save
-from training.language.corpus import Corpus, LanguageError
-from training.language.model import Encoder
-from training.workspace import Workspace
+from shopsight.serving.routing.texts import Texts, read_texts
+from shopsight.training.artifacts.trained_state import training
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.intent_examples import read_taught, with_examples, write_taught
+from shopsight.training.language.calibration import settled
+from shopsight.training.language.checkpoint import (
+    FAMILY,
+    LanguageModel,
+    as_tensors,
+    corpus_of,
+    load_current,
+    save,
+)
+from shopsight.training.language.corpus import Corpus, LanguageError
+from shopsight.training.language.model import Encoder
 
 Labels = NDArray[np.int64]
 Progress = Callable[[str], None]
@@ -72,9 +79,9 @@ def learn(workspace: Workspace, examples: Examples, most_loss: float, progress: 
 
     The accuracy on the validation messages of the known intents may fall by most_loss (0.01 is a hundredth)
     and no more: else LanguageError, and the model stays as it was. The examples are kept, masked as
-    messages are (training/data/taught.py): every later training learns from them, too. What the new intents
-    reach is told by two halves of their examples, each asked of what the other taught. Raises NotTrained
-    when the tables are not those of the training, whose messages are read again.
+    messages are (training/data/intent_examples.py): every later training learns from them, too. What the new
+    intents reach is told by two halves of their examples, each asked of what the other taught. Raises
+    NotTrained when the tables are not those of the training, whose messages are read again.
     """
     with training(workspace, FAMILY, "learn-intents") as run:
         learned, figures = _learned(workspace, examples, most_loss, progress)

@@ -16,15 +16,15 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kernels.threads import num_threads
-from serving.routing.texts import Texts, read_texts
-from training.language.batches import shuffled
-from training.language.checkpoint import as_tensors
-from training.language.config import LanguageConfig
-from training.language.metrics import area_under_roc, temperature
-from training.language.model import SmallBody
-from training.language.ngrams import NgramView
-from training.language.tokenizer import train_tokenizer
+from shopsight.kernels.threads import num_threads
+from shopsight.serving.routing.texts import Texts, read_texts
+from shopsight.training.language.batches import shuffled
+from shopsight.training.language.checkpoint import as_tensors
+from shopsight.training.language.config import LanguageConfig
+from shopsight.training.language.metrics import area_under_roc, temperature
+from shopsight.training.language.model import SmallBody
+from shopsight.training.language.ngrams import NgramView
+from shopsight.training.language.tokenizer import train_tokenizer
 
 Inputs = tuple[Tensor, Tensor, Tensor]
 _READ = 256  # pairs at a time when nothing is learned

@@ -13,9 +13,9 @@ import torch
 from tokenizers import Regex, Tokenizer, normalizers
 from torch import Tensor, nn
 
-from training.data.masking import MASKS
-from training.language.corpus import LanguageError
-from training.language.tokenizer import with_lookaround
+from shopsight.training.data.cleaning.masking import MASKS
+from shopsight.training.language.corpus import LanguageError
+from shopsight.training.language.tokenizer import with_lookaround
 
 _RANK, _ALPHA = 16, 32  # of the adapters (Hu et al. 2022)
 

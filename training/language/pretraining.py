@@ -11,12 +11,12 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from serving.routing.texts import Texts
-from training.language.batches import shuffled
-from training.language.checkpoint import as_tensors
-from training.language.config import LanguageConfig
-from training.language.corpus import LanguageError
-from training.language.model import Body
+from shopsight.serving.routing.texts import Texts
+from shopsight.training.language.batches import shuffled
+from shopsight.training.language.checkpoint import as_tensors
+from shopsight.training.language.config import LanguageConfig
+from shopsight.training.language.corpus import LanguageError
+from shopsight.training.language.model import Body
 
 _CHOSEN, _HIDDEN, _SWAPPED = 0.15, 0.8, 0.1  # of the tokens; of the chosen ones (Devlin et al. 2019)
 _MASKS = ("[MASK]", "<mask>")

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from training.language.checkpoint import LanguageModel
-from training.language.corpus import OUT_OF_SCOPE, Corpus, LanguageError
+from shopsight.training.language.checkpoint import LanguageModel
+from shopsight.training.language.corpus import OUT_OF_SCOPE, Corpus, LanguageError
 
 Rows = NDArray[np.int64]
 Shares = NDArray[np.float32]

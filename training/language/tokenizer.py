@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from serving.routing.texts import Texts
-from training.data.masking import MASKS
+from shopsight.serving.routing.texts import Texts
+from shopsight.training.data.cleaning.masking import MASKS
 
 START, MASK = 1, 2  # 0 pads
 _SPECIAL = ["[PAD]", "[CLS]", "[MASK]"]

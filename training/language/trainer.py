@@ -18,13 +18,14 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kernels.threads import num_threads
-from serving.routing.texts import Texts, read_texts
-from training.artifacts.trained_state import training
-from training.data.taught import read_taught
-from training.language.batches import in_order, shuffled
-from training.language.calibration import settled
-from training.language.checkpoint import (
+from shopsight.kernels.threads import num_threads
+from shopsight.serving.routing.texts import Texts, read_texts
+from shopsight.training.artifacts.trained_state import training
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.intent_examples import read_taught
+from shopsight.training.language.batches import in_order, shuffled
+from shopsight.training.language.calibration import settled
+from shopsight.training.language.checkpoint import (
     FAMILY,
     LanguageModel,
     as_tensors,
@@ -35,8 +36,8 @@ from training.language.checkpoint import (
     save,
     save_tensors,
 )
-from training.language.config import LanguageConfig
-from training.language.corpus import (
+from shopsight.training.language.config import LanguageConfig
+from shopsight.training.language.corpus import (
     OUT_OF_SCOPE,
     SEVERAL,
     TASKS,
@@ -45,14 +46,13 @@ from training.language.corpus import (
     LanguageError,
     read_corpus,
 )
-from training.language.metrics import r_precision
-from training.language.model import Body, Encoder, SmallBody
-from training.language.new_intents import taught_again
-from training.language.pretrained import PretrainedBody, load_pretrained, merged
-from training.language.pretraining import pretrain
-from training.language.targets import Targets, taught
-from training.language.tokenizer import Splitter, train_tokenizer
-from training.workspace import Workspace
+from shopsight.training.language.metrics import r_precision
+from shopsight.training.language.model import Body, Encoder, SmallBody
+from shopsight.training.language.new_intents import taught_again
+from shopsight.training.language.pretrained import PretrainedBody, load_pretrained, merged
+from shopsight.training.language.pretraining import pretrain
+from shopsight.training.language.targets import Targets, taught
+from shopsight.training.language.tokenizer import Splitter, train_tokenizer
 
 Progress = Callable[[str], None]
 Rows = np.ndarray[Any, np.dtype[np.int64]]

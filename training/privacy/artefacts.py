@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from serving.contract import CONTRACT_FILE, METRICS_FILE, ModelContract, file_entry, read_json
-from serving.durable import write_text
-from serving.routing.arrays import load_safetensors
-from serving.routing.people import CUSTOMERS_FILE, IDENTITIES_FILE
+from shopsight.serving.contract import CONTRACT_FILE, METRICS_FILE, ModelContract, file_entry, read_json
+from shopsight.serving.durable import write_text
+from shopsight.serving.routing.arrays import load_safetensors
+from shopsight.serving.routing.people import CUSTOMERS_FILE, IDENTITIES_FILE
 
 Array = NDArray[Any]
 _CSR = "_indptr"
@@ -100,7 +100,7 @@ def without_rows(arrays: dict[str, Array], kept: NDArray[np.bool_]) -> dict[str,
 
 
 def _groups(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """What `evaluate language` told of groups of messages (training/language/watch.py)."""
+    """What `evaluate language` told of groups of messages (training/language/drift.py)."""
     watched = metrics.get("watch")
     groups: list[dict[str, Any]] = watched.get("groups", []) if isinstance(watched, dict) else []
     return groups

@@ -11,24 +11,24 @@ from typing import Any
 
 import polars as pl
 
-from serving.contract import read_json
-from serving.durable import write_text
-from serving.forgotten import FORGOTTEN_FILE, Forgotten, Tombstone
-from serving.pseudonym import PseudonymKey
-from serving.release import releases
-from serving.repository import republish
-from serving.undo import ModelServer
-from training.artifacts.snapshots import snapshot_sha256
-from training.artifacts.trained_state import is_trained
-from training.data.forgetting import word_hash
-from training.data.phrases import Phrase
-from training.families import FAMILIES
-from training.privacy import places
-from training.privacy.artefacts import drop_quotes, erase_people, quotes_messages
-from training.privacy.mentions import Mention, mask_mentions, mentions, names_of, with_initials
-from training.privacy.people import Person, accounts_of, find_people
-from training.privacy.renew import renew_model, renew_workspace
-from training.workspace import Workspace
+from shopsight.serving.contract import read_json
+from shopsight.serving.durable import write_text
+from shopsight.serving.forgotten import FORGOTTEN_FILE, Forgotten, Tombstone
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.serving.release import releases
+from shopsight.serving.repository import republish
+from shopsight.serving.undo import ModelServer
+from shopsight.training.artifacts.snapshots import snapshot_sha256
+from shopsight.training.artifacts.trained_state import is_trained
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.cleaning.phrases import Phrase
+from shopsight.training.data.forgetting import word_hash
+from shopsight.training.pipeline.families import FAMILIES
+from shopsight.training.privacy import places
+from shopsight.training.privacy.artefacts import drop_quotes, erase_people, quotes_messages
+from shopsight.training.privacy.mentions import Mention, mask_mentions, mentions, names_of, with_initials
+from shopsight.training.privacy.people import Person, accounts_of, find_people
+from shopsight.training.privacy.renew import renew_model, renew_workspace
 
 FORMAT_VERSION = 1
 RECEIPTS = "receipts"

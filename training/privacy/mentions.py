@@ -7,15 +7,23 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from serving.pseudonym import PseudonymKey
-from training.artifacts.snapshots import writing
-from training.data.phrases import Finder, Phrase, phrases_of
-from training.data.quarantine import read_quarantine, write_quarantine
-from training.data.tables import read_table, scan_table, write_tables
-from training.data.taught import read_taught, write_taught
-from training.privacy.people import Person
-from training.privacy.places import QUARANTINE, TABLES, TAUGHT, contacts_of, is_theirs, taught_by, whose
-from training.workspace import Workspace
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.snapshots import writing
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.cleaning.phrases import Finder, Phrase, phrases_of
+from shopsight.training.data.intent_examples import read_taught, write_taught
+from shopsight.training.data.quarantine import read_quarantine, write_quarantine
+from shopsight.training.data.tables import read_table, scan_table, write_tables
+from shopsight.training.privacy.people import Person
+from shopsight.training.privacy.places import (
+    QUARANTINE,
+    TABLES,
+    TAUGHT,
+    contacts_of,
+    is_theirs,
+    taught_by,
+    whose,
+)
 
 _MESSAGES = f"{TABLES}messages"
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from serving.forgotten import Forgotten
-from serving.pseudonym import PseudonymKey
-from training.data.given_ids import forms_of
-from training.data.identity import renew
-from training.data.quarantine import read_quarantine
-from training.data.sources_faults import nearest
-from training.data.tables import scan_table
-from training.workspace import Workspace
+from shopsight.serving.forgotten import Forgotten
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.identity.given_ids import forms_of
+from shopsight.training.data.identity.resolve import renew
+from shopsight.training.data.quarantine import read_quarantine
+from shopsight.training.data.sources.faults import nearest
+from shopsight.training.data.tables import scan_table
 
 _ACCOUNT = ("source", "source_id", "customer_id", "rule", "score", "valid_from")
 
@@ -81,7 +81,7 @@ def find_person(workspace: Workspace, key: PseudonymKey, source: str, source_id:
 def accounts_of(workspace: Workspace, key: PseudonymKey, people: Collection[Person]) -> pl.DataFrame:
     """Return the accounts of people: source, source_id (keyed hash), customer_id, rule, score, valid_from.
 
-    rule and score say what joined the account to the customer (training/data/linkage).
+    rule and score say what joined the account to the customer (training/data/identity/linkage).
     """
     identities = _identities(workspace, key).filter(pl.col("valid_to").is_null())
     theirs = [pair for person in people for pair in person.pseudonyms]

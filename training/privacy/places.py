@@ -10,20 +10,21 @@ from typing import Any
 
 import polars as pl
 
-from serving.pseudonym import PseudonymKey
-from training.artifacts.folders import remove_leftovers
-from training.artifacts.snapshots import read_snapshot
-from training.artifacts.trained_state import folder_of, search_folder
-from training.data.contacts import CONTACTS_FILE, read_contacts, write_contacts
-from training.data.forgetting import ids_in
-from training.data.identity_review import erase_pairs
-from training.data.quarantine import read_quarantine, write_quarantine
-from training.data.tables import SCHEMAS, rewrite_tables, scan_table
-from training.data.taught import read_taught, write_taught
-from training.export import changing_models
-from training.privacy.artefacts import count_people, drop_quotes, erase_people, people_rows
-from training.privacy.people import Person
-from training.privacy.trained import (
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.folders import remove_leftovers
+from shopsight.training.artifacts.model_folders import changing_models
+from shopsight.training.artifacts.snapshots import read_snapshot
+from shopsight.training.artifacts.trained_state import folder_of, search_folder
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.forgetting import ids_in
+from shopsight.training.data.identity.contacts import CONTACTS_FILE, read_contacts, write_contacts
+from shopsight.training.data.identity.review import erase_pairs
+from shopsight.training.data.intent_examples import read_taught, write_taught
+from shopsight.training.data.quarantine import read_quarantine, write_quarantine
+from shopsight.training.data.tables import SCHEMAS, rewrite_tables, scan_table
+from shopsight.training.privacy.artefacts import count_people, drop_quotes, erase_people, people_rows
+from shopsight.training.privacy.people import Person
+from shopsight.training.privacy.trained import (
     customer_files,
     erase_trained,
     leave_out,
@@ -31,7 +32,6 @@ from training.privacy.trained import (
     place_of,
     trained_rows,
 )
-from training.workspace import Workspace
 
 _TELLING_CHARS = 25  # a shorter message may be in a shop's own words, too
 TABLES, QUARANTINE, TAUGHT = "tables/", "quarantine", "taught"

@@ -9,20 +9,20 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from serving.contract import CONTRACT_FILE, ModelContract, file_entry
-from serving.forgotten import FORGOTTEN_FILE, Forgotten
-from serving.pseudonym import PseudonymKey
-from serving.release import releases
-from serving.repository import republish
-from serving.routing.arrays import load_safetensors
-from serving.routing.people import IDENTITIES_FILE
-from serving.safetensors_layout import read_metadata
-from serving.undo import ModelServer
-from training.artifacts.snapshots import SNAPSHOT_FILE, writing
-from training.data.identity import renew
-from training.data.tables import read_table, write_tables
-from training.lookup import id_matrix
-from training.workspace import Workspace
+from shopsight.serving.contract import CONTRACT_FILE, ModelContract, file_entry
+from shopsight.serving.forgotten import FORGOTTEN_FILE, Forgotten
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.serving.release import releases
+from shopsight.serving.repository import republish
+from shopsight.serving.routing.arrays import load_safetensors
+from shopsight.serving.routing.people import IDENTITIES_FILE
+from shopsight.serving.safetensors_layout import read_metadata
+from shopsight.serving.undo import ModelServer
+from shopsight.training.artifacts.snapshots import SNAPSHOT_FILE, writing
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.identity.resolve import renew
+from shopsight.training.data.people_files import id_matrix
+from shopsight.training.data.tables import read_table, write_tables
 
 _KEY_ID = "key_id"
 _SORTED_BY = {  # as ingest writes them

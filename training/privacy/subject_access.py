@@ -11,14 +11,14 @@ from typing import Any
 
 import polars as pl
 
-from serving.pseudonym import PseudonymKey
-from training.artifacts.snapshots import read_snapshot
-from training.data.quarantine import read_quarantine
-from training.data.tables import SCHEMAS, scan_table
-from training.privacy.people import Person, find_people
-from training.privacy.places import contacts_of, is_theirs, learned_rows
-from training.privacy.renew import renew_workspace
-from training.workspace import Workspace
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.snapshots import read_snapshot
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.quarantine import read_quarantine
+from shopsight.training.data.tables import SCHEMAS, scan_table
+from shopsight.training.privacy.people import Person, find_people
+from shopsight.training.privacy.places import contacts_of, is_theirs, learned_rows
+from shopsight.training.privacy.renew import renew_workspace
 
 FORMAT_VERSION = 1
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import polars as pl
 
-from training.artifacts.trained_state import erase, folder_of, rewrite
-from training.data.loader import COLUMNS_FILE, map_columns
-from training.workspace import Workspace
+from shopsight.training.artifacts.trained_state import erase, folder_of, rewrite
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.column_files import COLUMNS_FILE, map_columns
 
 _WEIGHTS = re.compile(r"/weights-[^/]+/")
 _WHOLE = ("recommend", "embedding")

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.profiles.config import ProfilesConfig
-from training.workspace import Workspace
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.profiles.config import ProfilesConfig
 
 if TYPE_CHECKING:
-    from training.profiles.checkpoint import Trained
+    from shopsight.training.profiles.checkpoint import Trained
 
 __all__ = ["ProfilesConfig", "evaluate", "export", "load", "train"]
 
@@ -19,27 +19,27 @@ __all__ = ["ProfilesConfig", "evaluate", "export", "load", "train"]
 
 def train(workspace: Workspace, config: ProfilesConfig, progress: Callable[[str], None]) -> dict[str, Any]:
     """Measure every customer, form segments and describe them; see training/profiles/trainer.py."""
-    from training.profiles.trainer import train as run
+    from shopsight.training.profiles.trainer import train as run
 
     return run(workspace, config, progress)
 
 
 def evaluate(workspace: Workspace, config: ProfilesConfig) -> dict[str, Any]:
     """Measure how stable and how far apart the segments are; see training/profiles/trainer.py."""
-    from training.profiles.trainer import evaluate as run
+    from shopsight.training.profiles.trainer import evaluate as run
 
     return run(workspace, config)
 
 
 def export(workspace: Workspace, config: ProfilesConfig) -> list[Path]:
     """Write models/segment and models/profile; see training/profiles/exporter.py."""
-    from training.profiles.exporter import export as run
+    from shopsight.training.profiles.exporter import export as run
 
     return run(workspace, config)
 
 
 def load(workspace: Workspace) -> Trained:
     """Load the trained profiles: segments in words, every customer's segment, points for a plot."""
-    from training.profiles.checkpoint import load as run
+    from shopsight.training.profiles.checkpoint import load as run
 
     return run(workspace)

@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 from safetensors.numpy import save_file
 
-from serving.routing.arrays import load_safetensors
-from training.artifacts.trained_state import TrainedState, Training, opened
-from training.profiles.scaling import Scaling
-from training.profiles.segments import SegmentModel
-from training.profiles.spec import FeatureSpec
-from training.workspace import Workspace
+from shopsight.serving.routing.arrays import load_safetensors
+from shopsight.training.artifacts.trained_state import TrainedState, Training, opened
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.profiles.scaling import Scaling
+from shopsight.training.profiles.segments import SegmentModel
+from shopsight.training.profiles.spec import FeatureSpec
 
 FORMAT_VERSION = 3
 FAMILY = "profiles"

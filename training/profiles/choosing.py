@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import adjusted_rand_score, confusion_matrix, silhouette_score
 
-from training.profiles.clusters import Int64, kmeans, nearest
-from training.profiles.config import ProfilesConfig
-from training.profiles.scaling import Float32
+from shopsight.training.profiles.clusters import Int64, kmeans, nearest
+from shopsight.training.profiles.config import ProfilesConfig
+from shopsight.training.profiles.scaling import Float32
 
 _SILHOUETTE_SAMPLE = 3_000
 _STABILITY_SLACK, _SILHOUETTE_SLACK = 0.05, 0.005

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from kernels.backend import estimators
-from training.profiles.scaling import Float32
+from shopsight.kernels.backend import estimators
+from shopsight.training.profiles.scaling import Float32
 
 Int64 = NDArray[np.int64]
 

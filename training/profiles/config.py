@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from zoneinfo import available_timezones
 
-from training.plain_settings import take_plain_values
+from shopsight.training.artifacts.plain_settings import take_plain_values
 
 
 @dataclass(frozen=True)

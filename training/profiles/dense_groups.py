@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from kernels.backend import estimators
-from training.profiles.clusters import Int64
-from training.profiles.config import ProfilesConfig
-from training.profiles.scaling import Float32
+from shopsight.kernels.backend import estimators
+from shopsight.training.profiles.clusters import Int64
+from shopsight.training.profiles.config import ProfilesConfig
+from shopsight.training.profiles.scaling import Float32
 
 _SMALLEST_SHARE = 0.02
 _MIN_SAMPLES = 10

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.profiles.clusters import Int64
-from training.profiles.naming import choose_parts, distinct
-from training.profiles.scaling import Float32, Scaling, bend
-from training.profiles.segments import SegmentModel
-from training.profiles.spec import Feature, FeatureSpec
+from shopsight.training.profiles.clusters import Int64
+from shopsight.training.profiles.naming import choose_parts, distinct
+from shopsight.training.profiles.scaling import Float32, Scaling, bend
+from shopsight.training.profiles.segments import SegmentModel
+from shopsight.training.profiles.spec import Feature, FeatureSpec
 
 NEWCOMERS = "Hardly known customers"
 _TOLD_TRAITS = 5

@@ -6,23 +6,23 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.contract import METRICS_FILE, TensorSpec, write_goldens, write_json
-from serving.routing.profile import ProfileRouter
-from serving.routing.rows import Row
-from serving.routing.tensors import PROFILE
-from training.artifacts.snapshots import on_one_snapshot
-from training.artifacts.trained_state import TrainedState
-from training.export import model_folder, write_contract
-from training.goldens import golden, member, session
-from training.lookup import write_people
-from training.profiles.checkpoint import Trained, load_current
-from training.profiles.config import ProfilesConfig
-from training.profiles.features import feature_matrix
-from training.profiles.graph import MAX_BATCH_SIZE, write_segment_graph
-from training.profiles.scaling import Float32
-from training.profiles.segments import SegmentModel
-from training.value.served import Served, served
-from training.workspace import Workspace
+from shopsight.serving.contract import METRICS_FILE, TensorSpec, write_goldens, write_json
+from shopsight.serving.routing.profile import ProfileRouter
+from shopsight.serving.routing.rows import Row
+from shopsight.serving.routing.tensors import PROFILE
+from shopsight.training.artifacts.goldens import golden, member, session
+from shopsight.training.artifacts.model_folders import model_folder, write_contract
+from shopsight.training.artifacts.snapshots import on_one_snapshot
+from shopsight.training.artifacts.trained_state import TrainedState
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.people_files import write_people
+from shopsight.training.profiles.checkpoint import Trained, load_current
+from shopsight.training.profiles.config import ProfilesConfig
+from shopsight.training.profiles.features import feature_matrix
+from shopsight.training.profiles.graph import MAX_BATCH_SIZE, write_segment_graph
+from shopsight.training.profiles.scaling import Float32
+from shopsight.training.profiles.segments import SegmentModel
+from shopsight.training.value.served import Served, served
 
 _MODEL = "model.onnx"
 _CLEAR_MARGIN = 1e-3  # between the two nearest centres, so that rounding cannot change a golden answer

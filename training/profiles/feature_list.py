@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from training.profiles.spec import OTHER, Feature, Unit, recent
+from shopsight.training.profiles.spec import OTHER, Feature, Unit, recent
 
 # Features of how much somebody does, against those of what and how; value models answer the first.
 VOLUME_GROUPS = frozenset({"purchases", "activity", "tenure", "rhythm", "sessions", "opinion"})

@@ -9,19 +9,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kernels.backend import polars_engine
-from training.data.goods import of_goods
-from training.data.money import events_in_main
-from training.data.period import after, dated_events, period
-from training.data.tables import scan_table
-from training.privacy.consent import PROFILING, permitted
-from training.profiles import measures, rhythm
-from training.profiles.config import ProfilesConfig
-from training.profiles.feature_list import shop_features
-from training.profiles.measures import customer_events, ratio, top_level
-from training.profiles.opinions import intents_asked, opinions
-from training.profiles.spec import FeatureSpec
-from training.workspace import Workspace
+from shopsight.kernels.backend import polars_engine
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.cleaning.goods import of_goods
+from shopsight.training.data.consent import PROFILING, permitted
+from shopsight.training.data.money import events_in_main
+from shopsight.training.data.period import after, dated_events, period
+from shopsight.training.data.tables import scan_table
+from shopsight.training.profiles import measures, rhythm
+from shopsight.training.profiles.config import ProfilesConfig
+from shopsight.training.profiles.feature_list import shop_features
+from shopsight.training.profiles.measures import customer_events, ratio, top_level
+from shopsight.training.profiles.message_features import intents_asked, opinions
+from shopsight.training.profiles.spec import FeatureSpec
 
 
 class NoEvents(ValueError):  # noqa: N818 - reads as what happened

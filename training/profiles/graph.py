@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from training.onnx_graph import OnnxGraph
-from training.profiles.scaling import BOUND, LIMIT
-from training.profiles.segments import SegmentModel
+from shopsight.training.artifacts.onnx_graph import OnnxGraph
+from shopsight.training.profiles.scaling import BOUND, LIMIT
+from shopsight.training.profiles.segments import SegmentModel
 
 MAX_BATCH_SIZE = 256
 

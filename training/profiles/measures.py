@@ -10,8 +10,8 @@ from datetime import datetime
 
 import polars as pl
 
-from training.data.money import is_in
-from training.profiles.spec import OTHER, recent
+from shopsight.training.data.money import is_in
+from shopsight.training.profiles.spec import OTHER, recent
 
 # What a customer did; exposures are what the shop did.
 OWN_EVENTS = ("view", "cart", "purchase", "return", "rating", "review", "search", "message")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.backend import umap
-from training.profiles.config import ProfilesConfig
-from training.profiles.scaling import Float32
+from shopsight.kernels.backend import umap
+from shopsight.training.profiles.config import ProfilesConfig
+from shopsight.training.profiles.scaling import Float32
 
 _NEIGHBOURS = 15
 UMAP, PCA = "UMAP", "the first two principal components"

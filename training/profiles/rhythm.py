@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from training.profiles.feature_list import DAYPARTS
-from training.profiles.measures import KEY, evenness, ratio
+from shopsight.training.profiles.feature_list import DAYPARTS
+from shopsight.training.profiles.measures import KEY, evenness, ratio
 
 _IN_A_VISIT = ("view", "cart", "search", "purchase")
 _DAY_SECONDS = 86_400

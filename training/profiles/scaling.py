@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.profiles.feature_list import DETAIL_GROUPS, TASTE_GROUPS, TIME_GROUPS, VOLUME_GROUPS
-from training.profiles.spec import FeatureSpec
+from shopsight.training.profiles.feature_list import DETAIL_GROUPS, TASTE_GROUPS, TIME_GROUPS, VOLUME_GROUPS
+from shopsight.training.profiles.spec import FeatureSpec
 
 Float32 = NDArray[np.float32]
 

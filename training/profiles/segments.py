@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.profiles.choosing import choose_number
-from training.profiles.clusters import Int64, distances, kmeans, principal_components
-from training.profiles.config import ProfilesConfig
-from training.profiles.scaling import Float32, Scaling, fit_scaling
-from training.profiles.spec import FeatureSpec
+from shopsight.training.profiles.choosing import choose_number
+from shopsight.training.profiles.clusters import Int64, distances, kmeans, principal_components
+from shopsight.training.profiles.config import ProfilesConfig
+from shopsight.training.profiles.scaling import Float32, Scaling, fit_scaling
+from shopsight.training.profiles.spec import FeatureSpec
 
 Progress = Callable[[str], None]
 

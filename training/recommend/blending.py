@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from training.artifacts.trained_state import NotTrained, TrainedState, is_trained
-from training.recommend.checkpoint import Trained
-from training.recommend.config import BLEND_SOFTNESS, RecommendConfig
-from training.workspace import Workspace
+from shopsight.training.artifacts.trained_state import NotTrained, TrainedState, is_trained
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.recommend.checkpoint import Trained
+from shopsight.training.recommend.config import BLEND_SOFTNESS, RecommendConfig
 
 Array = NDArray[Any]
 MEMBERS = ("two_tower_retrieval", "ranker")
@@ -34,16 +34,16 @@ def read_blend(workspace: Workspace, config: RecommendConfig, trained: Trained) 
     """
     if not config.blend or not is_trained(workspace, "embedding"):
         return None
-    from training.recommend.embedding.trainer import current
+    from shopsight.training.recommend.embedding.trainer import current
 
     with current(workspace) as state:
         return _read(workspace, config, trained, state)
 
 
 def _read(workspace: Workspace, config: RecommendConfig, trained: Trained, state: TrainedState) -> Blend:
-    from training.recommend.embedding.config import EmbeddingConfig, config_from
-    from training.recommend.embedding.examples import Examples
-    from training.recommend.embedding.trainer import ITEMS_FILE
+    from shopsight.training.recommend.embedding.config import EmbeddingConfig, config_from
+    from shopsight.training.recommend.embedding.examples import Examples
+    from shopsight.training.recommend.embedding.trainer import ITEMS_FILE
 
     items = pl.read_parquet(state.folder / ITEMS_FILE)["item_id"]
     missing = [name for name in MEMBERS if not (workspace.models / name / "model.onnx").is_file()]

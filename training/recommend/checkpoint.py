@@ -7,10 +7,10 @@ from typing import Any
 
 import polars as pl
 
-from training.artifacts.trained_state import TrainedState, Training, opened
-from training.recommend.interactions import Catalogue
-from training.recommend.mf import MatrixFactorization
-from training.workspace import Workspace
+from shopsight.training.artifacts.trained_state import TrainedState, Training, opened
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.recommend.interactions import Catalogue
+from shopsight.training.recommend.mf.model import MatrixFactorization
 
 FORMAT_VERSION = 2
 FAMILY = "recommend"

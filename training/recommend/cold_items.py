@@ -9,11 +9,11 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from training.data.images import ImageConfig, image_batches, screen
-from training.recommend.content import ContentConfig, ContentFeatures, ContentModel
-from training.recommend.content.features import item_tokens
-from training.recommend.mf import MatrixFactorization
-from training.recommend.shop import Shop
+from shopsight.training.data.images import ImageConfig, image_batches, screen
+from shopsight.training.recommend.content import ContentConfig, ContentFeatures, ContentModel
+from shopsight.training.recommend.content.features import item_tokens
+from shopsight.training.recommend.mf.model import MatrixFactorization
+from shopsight.training.recommend.shop import Shop
 
 _LEAST_ITEMS = 50  # interacted with: fewer teach nothing about what they have in common
 _SIZE = 48

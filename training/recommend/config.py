@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from training.plain_settings import take_plain_values
+from shopsight.training.artifacts.plain_settings import take_plain_values
 
 
 @dataclass(frozen=True)

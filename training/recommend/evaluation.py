@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.artifacts.snapshots import on_one_snapshot, snapshot_sha256
-from training.artifacts.trained_state import NotTrained, write_metrics
-from training.profiles.checkpoint import load as load_profiles
-from training.profiles.config import ProfilesConfig
-from training.profiles.features import Tables, compute, feature_matrix, fit_spec
-from training.profiles.segments import TooFewCustomers, fit_segments
-from training.recommend.checkpoint import Choice, load_current
-from training.recommend.config import RecommendConfig
-from training.recommend.judging import Judge
-from training.recommend.mf import MatrixFactorization
-from training.recommend.popular import by_segment
-from training.recommend.shop import Shop
-from training.recommend.split import leak_report
-from training.workspace import Workspace
+from shopsight.training.artifacts.snapshots import on_one_snapshot, snapshot_sha256
+from shopsight.training.artifacts.trained_state import NotTrained, write_metrics
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.profiles.checkpoint import load as load_profiles
+from shopsight.training.profiles.config import ProfilesConfig
+from shopsight.training.profiles.features import Tables, compute, feature_matrix, fit_spec
+from shopsight.training.profiles.segments import TooFewCustomers, fit_segments
+from shopsight.training.recommend.checkpoint import Choice, load_current
+from shopsight.training.recommend.config import RecommendConfig
+from shopsight.training.recommend.evaluator import Judge
+from shopsight.training.recommend.mf.model import MatrixFactorization
+from shopsight.training.recommend.segment_popularity import by_segment
+from shopsight.training.recommend.shop import Shop
+from shopsight.training.recommend.split import leak_report
 
 PROTOCOL = (
     "global split in time: settings are chosen on the window before the test window, the model is fitted to "

@@ -10,28 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from serving.contract import METRICS_FILE, Golden, TensorSpec, write_goldens, write_json
-from serving.routing.items import ITEMS_FILE
-from serving.routing.people import CUSTOMERS_FILE, IDENTITIES_FILE
-from serving.routing.recommend import RecommendRouter
-from serving.routing.rows import RequestError, Row
-from serving.routing.tensors import RECOMMEND
-from training.artifacts.snapshots import on_one_snapshot
-from training.artifacts.trained_state import NotTrained, TrainedState
-from training.export import model_folder, write_contract
-from training.goldens import golden, member, members_of
-from training.lookup import write_people
-from training.profiles.checkpoint import load as load_profiles
-from training.recommend.blending import MEMBERS, Blend, read_blend
-from training.recommend.care import suppressions
-from training.recommend.checkpoint import Trained, load_current
-from training.recommend.cold_items import with_cold_items
-from training.recommend.config import RecommendConfig
-from training.recommend.graph import MAX_BATCH_SIZE, write_retrieval_graph
-from training.recommend.popular import best, by_segment, segment_of
-from training.recommend.rules import ItemFacts, item_facts
-from training.recommend.shop import Shop
-from training.workspace import Workspace
+from shopsight.serving.contract import METRICS_FILE, Golden, TensorSpec, write_goldens, write_json
+from shopsight.serving.routing.items import ITEMS_FILE
+from shopsight.serving.routing.people import CUSTOMERS_FILE, IDENTITIES_FILE
+from shopsight.serving.routing.recommend import RecommendRouter
+from shopsight.serving.routing.rows import RequestError, Row
+from shopsight.serving.routing.tensors import RECOMMEND
+from shopsight.training.artifacts.goldens import golden, member, members_of
+from shopsight.training.artifacts.model_folders import model_folder, write_contract
+from shopsight.training.artifacts.snapshots import on_one_snapshot
+from shopsight.training.artifacts.trained_state import NotTrained, TrainedState
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.people_files import write_people
+from shopsight.training.profiles.checkpoint import load as load_profiles
+from shopsight.training.recommend.blending import MEMBERS, Blend, read_blend
+from shopsight.training.recommend.checkpoint import Trained, load_current
+from shopsight.training.recommend.cold_items import with_cold_items
+from shopsight.training.recommend.config import RecommendConfig
+from shopsight.training.recommend.graph import MAX_BATCH_SIZE, write_retrieval_graph
+from shopsight.training.recommend.rules import ItemFacts, item_facts
+from shopsight.training.recommend.segment_popularity import best, by_segment, segment_of
+from shopsight.training.recommend.shop import Shop
+from shopsight.training.recommend.suppression import suppressions
 
 Array = NDArray[Any]
 Ask = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.onnx_graph import OnnxGraph, Tensors
+from shopsight.training.artifacts.onnx_graph import OnnxGraph, Tensors
 
 MAX_BATCH_SIZE = 256
 

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from training.recommend.config import EventWeights
+from shopsight.training.recommend.config import EventWeights
 
 _RATED = ("rating", "review")
 _NEUTRAL_STARS, _STARS_SPAN = 3.0, 2.0

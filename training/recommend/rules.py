@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from training.recommend.shop import Shop
+from shopsight.training.recommend.shop import Shop
 
 
 @dataclass(frozen=True)

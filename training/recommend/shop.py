@@ -11,13 +11,13 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from training.data.goods import of_goods
-from training.data.tables import scan_table
-from training.privacy.consent import PERSONALISATION, forbidden, permitted
-from training.recommend import interactions, split
-from training.recommend.config import RecommendConfig
-from training.recommend.interactions import Catalogue
-from training.workspace import Workspace
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.cleaning.goods import of_goods
+from shopsight.training.data.consent import PERSONALISATION, forbidden, permitted
+from shopsight.training.data.tables import scan_table
+from shopsight.training.recommend import interactions, split
+from shopsight.training.recommend.config import RecommendConfig
+from shopsight.training.recommend.interactions import Catalogue
 
 _KINDS = ("view", "cart", "purchase", "return", "rating", "review")
 

@@ -11,8 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from training.data.period import after, period
-from training.recommend.interactions import Catalogue, to_csr
+from shopsight.training.data.period import after, period
+from shopsight.training.recommend.interactions import Catalogue, to_csr
 
 _MOST_DAYS = 28.0
 _SHARE_OF_SPAN = 0.1

@@ -10,14 +10,14 @@ from typing import Any
 
 from scipy.sparse import csr_matrix
 
-from training.artifacts.trained_state import training
-from training.recommend.checkpoint import FAMILY, Choice, Trained, save
-from training.recommend.config import RecommendConfig
-from training.recommend.evaluation import measure
-from training.recommend.judging import Judge
-from training.recommend.mf import MatrixFactorization, MFConfig
-from training.recommend.shop import Shop
-from training.workspace import Workspace
+from shopsight.training.artifacts.trained_state import training
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.recommend.checkpoint import FAMILY, Choice, Trained, save
+from shopsight.training.recommend.config import RecommendConfig
+from shopsight.training.recommend.evaluation import measure
+from shopsight.training.recommend.evaluator import Judge
+from shopsight.training.recommend.mf.model import MatrixFactorization, MFConfig
+from shopsight.training.recommend.shop import Shop
 
 Progress = Callable[[str], None]
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import polars as pl
 
-from training.artifacts.trained_state import is_trained, saved_metrics
-from training.data.goods import of_goods
-from training.data.money import events_in_main, in_words, is_in, line_total, main_currency, totals
-from training.data.period import period
-from training.data.tables import scan_table
-from training.privacy.consent import LANGUAGE, permitted
-from training.report import figures
-from training.workspace import Workspace
+from shopsight.training.artifacts.trained_state import is_trained, saved_metrics
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.cleaning.goods import of_goods
+from shopsight.training.data.consent import LANGUAGE, permitted
+from shopsight.training.data.money import events_in_main, in_words, is_in, line_total, main_currency, totals
+from shopsight.training.data.period import period
+from shopsight.training.data.tables import scan_table
+from shopsight.training.report import figures
 
 _BEST_SELLERS = 8
 _TOPICS = 14
@@ -145,7 +145,7 @@ def _topics(workspace: Workspace, texts: pl.DataFrame) -> tuple[list[str], list[
     if texts.is_empty():
         return [], [], ""
     if is_trained(workspace, "language"):
-        from training import language
+        from shopsight.training import language
 
         found = language.load(workspace).predict(texts["text"].fill_null("").to_list())
         sentiments = found.labels("sentiment") if found.classes.get("sentiment") else []

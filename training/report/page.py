@@ -11,14 +11,14 @@ from typing import Any
 import jinja2
 import polars as pl
 
-from training.artifacts.snapshots import read_snapshot
-from training.data.period import period
-from training.data.tables import scan_table
-from training.report.content import customer_cards, messages, sales
-from training.report.segments import segments
-from training.report.value import worth
-from training.scoring import Row
-from training.workspace import Workspace
+from shopsight.training.artifacts.snapshots import read_snapshot
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.period import period
+from shopsight.training.data.tables import scan_table
+from shopsight.training.evaluation.planted import Row
+from shopsight.training.report.content import customer_cards, messages, sales
+from shopsight.training.report.segments import segments
+from shopsight.training.report.value import worth
 
 REPORT_FILE = "report.html"
 
@@ -30,7 +30,9 @@ def write_report(workspace: Workspace, *, title: str, planted: Sequence[Row] = (
     the data are escaped. Raises TablesError when there are no tables.
     """
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(files("training.report").joinpath("page.html").read_text("utf-8"))
+    template = environment.from_string(
+        files("shopsight.training.report").joinpath("page.html").read_text("utf-8")
+    )
     page = template.render(title=title, planted=planted, **_content(workspace))
     workspace.reports.mkdir(parents=True, exist_ok=True)
     path = workspace.reports / REPORT_FILE

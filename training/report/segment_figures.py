@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from training.report.figures import PALETTE, STYLE, shortened, svg
+from shopsight.training.report.figures import PALETTE, STYLE, shortened, svg
 
 
 def choice(tried: Sequence[dict[str, Any]]) -> str:

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from training.profiles.choosing import comes_back
-from training.report import figures, segment_figures
-from training.workspace import Workspace
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.profiles.choosing import comes_back
+from shopsight.training.report import figures, segment_figures
 
 
 def segments(workspace: Workspace) -> dict[str, Any]:
     """Return the section on segments; an empty list of segments when no profiles were trained."""
-    from training import profiles
-    from training.artifacts.trained_state import NotTrained
+    from shopsight.training import profiles
+    from shopsight.training.artifacts.trained_state import NotTrained
 
     try:
         trained = profiles.load(workspace)
@@ -46,7 +46,7 @@ def _plot(points: pl.DataFrame, names: list[str]) -> str:
 
 
 def _traits(segments: list[dict[str, Any]], spec: Any) -> list[dict[str, Any]]:
-    from training.profiles.describe import figure
+    from shopsight.training.profiles.describe import figure
 
     rows = []
     for segment in segments:

@@ -10,18 +10,18 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from training.artifacts.trained_state import NotTrained
-from training.report import figures
-from training.report.figures import PALETTE, STYLE, svg
-from training.value.checkpoint import Trained
-from training.workspace import Workspace
+from shopsight.training.artifacts.trained_state import NotTrained
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.report import figures
+from shopsight.training.report.figures import PALETTE, STYLE, svg
+from shopsight.training.value.checkpoint import Trained
 
 _TENTHS = 10
 
 
 def worth(workspace: Workspace) -> dict[str, Any]:
     """Return the section on value and churn; `worth` is None when no value model was trained."""
-    from training import value
+    from shopsight.training import value
 
     try:
         trained = value.load(workspace)
@@ -77,7 +77,7 @@ def _tenths(trained: Trained, currency: str) -> str:
 
 
 def _by_segment(workspace: Workspace, trained: Trained) -> list[dict[str, str]]:
-    from training import profiles
+    from shopsight.training import profiles
 
     try:
         assigned = profiles.load(workspace).assigned

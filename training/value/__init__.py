@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from training.value.config import ValueConfig
-from training.workspace import Workspace
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.value.config import ValueConfig
 
 if TYPE_CHECKING:
-    from training.value.checkpoint import Trained
+    from shopsight.training.value.checkpoint import Trained
 
 __all__ = ["ValueConfig", "evaluate", "load", "train"]
 
@@ -19,20 +19,20 @@ __all__ = ["ValueConfig", "evaluate", "load", "train"]
 
 def train(workspace: Workspace, config: ValueConfig, progress: Callable[[str], None]) -> dict[str, Any]:
     """Fit, calibrate and forecast every customer who bought; see training/value/trainer.py."""
-    from training.value.trainer import train as run
+    from shopsight.training.value.trainer import train as run
 
     return run(workspace, config, progress)
 
 
 def evaluate(workspace: Workspace, config: ValueConfig) -> dict[str, Any]:
     """Judge on a temporal holdout; see training/value/holdout.py."""
-    from training.value.trainer import evaluate as run
+    from shopsight.training.value.trainer import evaluate as run
 
     return run(workspace, config)
 
 
 def load(workspace: Workspace) -> Trained:
     """Load the trained model: its numbers, and a row for every customer who bought."""
-    from training.value.checkpoint import load as run
+    from shopsight.training.value.checkpoint import load as run
 
     return run(workspace)

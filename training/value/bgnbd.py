@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, digamma, expit, gammaln
 
-from training.value.fitting import Array, Estimate, Objective, maximise
-from training.value.grouping import group
+from shopsight.training.value.fitting import Array, Estimate, Objective, maximise
+from shopsight.training.value.grouping import group
 
 NAMES = ("r", "alpha", "a", "b")
 _ROUGH_ROWS = 5_000

@@ -11,8 +11,8 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 from threadpoolctl import threadpool_limits
 
-from training.market.experiment import wilson
-from training.value.fitting import Array
+from shopsight.training.experiments.ab_test import wilson
+from shopsight.training.value.fitting import Array
 
 Bools = NDArray[np.bool_]
 _CERTAIN = 1e-6

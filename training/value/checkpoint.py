@@ -8,12 +8,12 @@ from typing import Any
 
 import polars as pl
 
-from training.artifacts.trained_state import TrainedState, Training, opened
-from training.value.calibration import Calibration
-from training.value.fitting import Estimate
-from training.value.model import ValueModel
-from training.value.trust import Trusts
-from training.workspace import Workspace
+from shopsight.training.artifacts.trained_state import TrainedState, Training, opened
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.value.calibration import Calibration
+from shopsight.training.value.fitting import Estimate
+from shopsight.training.value.model import ValueModel
+from shopsight.training.value.trust import Trusts
 
 FORMAT_VERSION = 3
 FAMILY = "value"

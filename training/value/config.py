@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from training.plain_settings import take_plain_values
+from shopsight.training.artifacts.plain_settings import take_plain_values
 
 
 @dataclass(frozen=True)

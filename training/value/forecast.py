@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from scipy.special import betainc, betaincinv
 from threadpoolctl import threadpool_limits
 
-from training.value.bgnbd import BGNBD
-from training.value.fitting import Array
-from training.value.gamma_gamma import GammaGamma
-from training.value.grouping import group
+from shopsight.training.value.bgnbd import BGNBD
+from shopsight.training.value.fitting import Array
+from shopsight.training.value.gamma_gamma import GammaGamma
+from shopsight.training.value.grouping import group
 
 _EXACT_COUNTS = 32  # above it neighbouring numbers of purchases share a node
 _NODE_GROWTH = 0.06  # of a run, relative to the number

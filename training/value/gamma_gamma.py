@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import digamma, gammaln
 
-from training.value.fitting import Array, Estimate, Objective, maximise
-from training.value.grouping import group
+from shopsight.training.value.fitting import Array, Estimate, Objective, maximise
+from shopsight.training.value.grouping import group
 
 Numbers = Array | NDArray[np.int64]
 NAMES = ("p", "q", "v")

@@ -11,13 +11,13 @@ import numpy as np
 import polars as pl
 from scipy.stats import rankdata
 
-from training.bootstrap import resampled_means, undefined
-from training.value.calibration import Bools, Calibration, calibrate, reliability
-from training.value.config import ValueConfig
-from training.value.fitting import Array
-from training.value.model import fit
-from training.value.mood import MOOD, UNHEARD, Moods
-from training.value.purchases import Histories, histories, purchases_between
+from shopsight.training.evaluation.bootstrap import resampled_means, undefined
+from shopsight.training.value.calibration import Bools, Calibration, calibrate, reliability
+from shopsight.training.value.config import ValueConfig
+from shopsight.training.value.fitting import Array
+from shopsight.training.value.model import fit
+from shopsight.training.value.purchases import Histories, histories, purchases_between
+from shopsight.training.value.recent_tone import MOOD, UNHEARD, Moods
 
 _MOST_RESAMPLED = 20_000
 _LARGEST_LEVEL = 2.0

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from training.value import bgnbd, gamma_gamma
-from training.value.bgnbd import BGNBD
-from training.value.calibration import Calibration
-from training.value.config import ValueConfig
-from training.value.fitting import Estimate, IdentifiabilityWarning
-from training.value.forecast import forecast
-from training.value.gamma_gamma import GammaGamma
-from training.value.mood import MOOD
-from training.value.purchases import Histories, checked
+from shopsight.training.value import bgnbd, gamma_gamma
+from shopsight.training.value.bgnbd import BGNBD
+from shopsight.training.value.calibration import Calibration
+from shopsight.training.value.config import ValueConfig
+from shopsight.training.value.fitting import Estimate, IdentifiabilityWarning
+from shopsight.training.value.forecast import forecast
+from shopsight.training.value.gamma_gamma import GammaGamma
+from shopsight.training.value.purchases import Histories, checked
+from shopsight.training.value.recent_tone import MOOD
 
 DAYS_A_YEAR = 365.25
 

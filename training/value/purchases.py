@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from training.data.money import is_in, line_total, main_currency
+from shopsight.training.data.money import is_in, line_total, main_currency
 
 COLUMNS = ("customer_id", "frequency", "recency", "T", "num_priced", "monetary_value")
 

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from serving.routing.tensors import FORECAST, FORECAST_TRUST, FORECAST_UNITS
-from training.artifacts.trained_state import is_trained
-from training.value.checkpoint import FAMILY, load_current
-from training.workspace import Workspace
+from shopsight.serving.routing.tensors import FORECAST, FORECAST_TRUST, FORECAST_UNITS
+from shopsight.training.artifacts.trained_state import is_trained
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.value.checkpoint import FAMILY, load_current
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,21 @@ from typing import Any
 
 import polars as pl
 
-from training.artifacts.snapshots import on_one_snapshot
-from training.artifacts.trained_state import training, write_metrics
-from training.data.goods import fee_ids
-from training.data.money import events_in_main
-from training.data.tables import scan_table
-from training.privacy.consent import PROFILING, permitted
-from training.profiles.features import end_of_data
-from training.value.checkpoint import FAMILY, Trained, load_current, save
-from training.value.config import ValueConfig
-from training.value.holdout import backtest
-from training.value.model import ValueModel, fit
-from training.value.mood import read_moods
-from training.value.purchases import Histories, histories
-from training.value.trust import Trusts, decide
-from training.workspace import Workspace
+from shopsight.training.artifacts.snapshots import on_one_snapshot
+from shopsight.training.artifacts.trained_state import training, write_metrics
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.cleaning.goods import fee_ids
+from shopsight.training.data.consent import PROFILING, permitted
+from shopsight.training.data.money import events_in_main
+from shopsight.training.data.tables import scan_table
+from shopsight.training.profiles.features import end_of_data
+from shopsight.training.value.checkpoint import FAMILY, Trained, load_current, save
+from shopsight.training.value.config import ValueConfig
+from shopsight.training.value.holdout import backtest
+from shopsight.training.value.model import ValueModel, fit
+from shopsight.training.value.purchases import Histories, histories
+from shopsight.training.value.recent_tone import read_moods
+from shopsight.training.value.trust import Trusts, decide
 
 Progress = Callable[[str], None]
 _COLUMNS = (

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import polars as pl
 
-from training.value.holdout import Backtest, Foretold
-from training.value.purchases import Histories
+from shopsight.training.value.holdout import Backtest, Foretold
+from shopsight.training.value.purchases import Histories
 
 Status = Literal["tested", "widened", "untested", "withheld"]
 

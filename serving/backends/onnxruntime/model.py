@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from serving.at_work import AtWork
-from serving.backends.onnxruntime.rules import (
+from shopsight.serving.at_work import AtWork
+from shopsight.serving.backends.onnxruntime.rules import (
     ConfigRefusedError,
     Graph,
     check_config,
     completed_max_batch_size,
     completed_tensors,
 )
-from serving.faults import noted
+from shopsight.serving.faults import noted
 
 _OPTIMIZATION_LEVELS = {-1: "ORT_ENABLE_BASIC", 1: "ORT_ENABLE_EXTENDED", 2: "ORT_DISABLE_ALL"}
 _ERRORS_ONLY = 3

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from kernels.cuda.runtime import Kernel, assemble_source
+from shopsight.kernels.cuda.runtime import Kernel, assemble_source
 
 NONE_FOUND = "no CUDA compiler: pip install 'nvidia-cuda-nvrtc==13.0.*' (90 MB), or put nvcc on the path"
 _REPORT = re.compile(

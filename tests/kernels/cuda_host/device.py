@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.cuda.runtime import Kernel, assemble_source
+from shopsight.kernels.cuda.runtime import Kernel, assemble_source
 
 HERE = Path(__file__).parent
 KERNEL_NAME = re.compile(r'extern "C" __global__ void(?: __launch_bounds__\([^)]*\))?\s+(\w+)\(')

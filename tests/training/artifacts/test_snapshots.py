@@ -14,10 +14,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from training.artifacts import locks
-from training.artifacts.locks import Busy, exclusive
-from training.artifacts.snapshots import one_snapshot, read_snapshot, snapshot_sha256, writing
-from training.data.tables import SCHEMAS, SnapshotWriter, rewrite_tables, scan_table, write_tables
+from shopsight.training.artifacts import locks
+from shopsight.training.artifacts.locks import Busy, exclusive
+from shopsight.training.artifacts.snapshots import one_snapshot, read_snapshot, snapshot_sha256, writing
+from shopsight.training.data.tables import SCHEMAS, SnapshotWriter, rewrite_tables, scan_table, write_tables
 
 
 def answers(*ids: str) -> pl.DataFrame:

@@ -11,12 +11,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from serving.forgotten import Forgotten, Tombstone
-from training.artifacts import folders, locks
-from training.artifacts.folders import replaced_folder
-from training.artifacts.locks import Busy
-from training.artifacts.snapshots import snapshot_sha256
-from training.artifacts.trained_state import (
+from shopsight.serving.forgotten import Forgotten, Tombstone
+from shopsight.training.artifacts import folders, locks
+from shopsight.training.artifacts.folders import replaced_folder
+from shopsight.training.artifacts.locks import Busy
+from shopsight.training.artifacts.snapshots import snapshot_sha256
+from shopsight.training.artifacts.trained_state import (
     NotTrained,
     StateDamaged,
     Training,
@@ -28,8 +28,8 @@ from training.artifacts.trained_state import (
     training,
     write_metrics,
 )
-from training.data.tables import SCHEMAS, scan_table, write_tables
-from training.workspace import Workspace
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.tables import SCHEMAS, scan_table, write_tables
 
 FAMILY = "profiles"
 

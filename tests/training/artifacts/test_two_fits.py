@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from tests.training.embedding.small import CONFIG, task, tastes
-from training.artifacts import locks
-from training.artifacts.locks import Busy, exclusive
-from training.recommend.embedding.fitting import fit
-from training.recommend.mf import MatrixFactorization, MFConfig
+from shopsight.training.artifacts import locks
+from shopsight.training.artifacts.locks import Busy, exclusive
+from shopsight.training.recommend.embedding.fitting import fit
+from shopsight.training.recommend.mf.model import MatrixFactorization, MFConfig
+from tests.training.recommend.embedding.small import CONFIG, task, tastes
 
 
 def _factors(folder: Path, _: Path) -> None:

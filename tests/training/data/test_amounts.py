@@ -8,15 +8,15 @@ from typing import Any
 import polars as pl
 import pytest
 
-from serving.pseudonym import PseudonymKey
-from training.data.amounts import bare_numbers, count_votes, read_numbers
-from training.data.errors import IngestError
-from training.data.ingest import IngestReport, ingest
-from training.data.money import events_in_main, totals
-from training.data.sources import load_sources
-from training.data.tables import scan_table
-from training.report.content import customer_cards
-from training.workspace import Workspace
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.cleaning.amounts import bare_numbers, count_votes, read_numbers
+from shopsight.training.data.errors import IngestError
+from shopsight.training.data.ingest import IngestReport, ingest
+from shopsight.training.data.money import events_in_main, totals
+from shopsight.training.data.sources.load import load_sources
+from shopsight.training.data.tables import scan_table
+from shopsight.training.report.content import customer_cards
 
 KEY = PseudonymKey("test", b"k" * 32)
 COLUMNS = {
@@ -198,7 +198,7 @@ def test_what_stands_on_the_first_line_of_an_order_alone_is_carried_down(tmp_pat
 def test_carrying_down_goes_on_where_a_block_of_the_file_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.data.records.BLOCK_BYTES", 40)
+    monkeypatch.setattr("shopsight.training.data.reading.records.BLOCK_BYTES", 40)
     lines = [f"{n};{'a' if k == 0 else ''};x{k};1;1;2025-04-01\n" for n in range(20) for k in range(5)]
     _, events, _ = shop(tmp_path, HEADER + "".join(lines), more='carry_down = ["source_id"]')
     assert events.height == 100 and events["customer_id"].null_count() == 0

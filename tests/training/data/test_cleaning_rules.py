@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from training.data.clocks import clocks, hourly, implausible
-from training.data.near_duplicates import near_duplicate_events, near_duplicate_texts
-from training.data.outliers import outliers
-from training.data.returns import matched_returns
-from training.data.tables import SCHEMAS
-from training.data.times import parse_times
+from shopsight.training.data.cleaning.clocks import clocks, hourly, implausible
+from shopsight.training.data.cleaning.near_duplicates import near_duplicate_events, near_duplicate_texts
+from shopsight.training.data.cleaning.outliers import outliers
+from shopsight.training.data.cleaning.returns import matched_returns
+from shopsight.training.data.cleaning.times import parse_times
+from shopsight.training.data.tables import SCHEMAS
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 

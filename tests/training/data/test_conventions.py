@@ -7,14 +7,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from serving.pseudonym import PseudonymKey
-from training.data.conventions import Convention, Evidence, settle
-from training.data.errors import IngestError
-from training.data.ingest import IngestReport, ingest
-from training.data.source import Source
-from training.data.tables import scan_table
-from training.data.times import in_repeated_hour
-from training.workspace import Workspace
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.cleaning.conventions import Convention, Evidence, settle
+from shopsight.training.data.cleaning.times import in_repeated_hour
+from shopsight.training.data.errors import IngestError
+from shopsight.training.data.ingest import IngestReport, ingest
+from shopsight.training.data.sources.source import Source
+from shopsight.training.data.tables import scan_table
 
 KEY = PseudonymKey("test", b"k" * 32)
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from training.data.aliases import status_of
-from training.data.errors import IngestError
-from training.data.presets import convention_of, preset_of
-from training.data.source import Source
-from training.data.sources import load_sources
-from training.data.validate import rehearse, validate
+from shopsight.training.data.describing.aliases import status_of
+from shopsight.training.data.describing.validate import rehearse, validate
+from shopsight.training.data.errors import IngestError
+from shopsight.training.data.presets import convention_of, preset_of
+from shopsight.training.data.sources.load import load_sources
+from shopsight.training.data.sources.source import Source
 
 
 def drafted(folder: Path, text: str, name: str = "orders.csv") -> tuple[Source, list[str]]:

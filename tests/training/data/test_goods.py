@@ -8,23 +8,23 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from serving.pseudonym import PseudonymKey
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.snapshots import TablesError
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.check import check
+from shopsight.training.data.cleaning.goods import kind_of_fee
+from shopsight.training.data.errors import IngestError
+from shopsight.training.data.ingest import IngestReport, ingest
+from shopsight.training.data.tables import SCHEMAS, scan_table, write_tables
+from shopsight.training.experiments.ab_test import analyse
+from shopsight.training.pipeline.overrides import ConfigError, overridden
+from shopsight.training.pipeline.recipes import recipe
+from shopsight.training.profiles.config import ProfilesConfig
+from shopsight.training.profiles.features import Tables, compute, fit_spec
+from shopsight.training.recommend.config import RecommendConfig
+from shopsight.training.recommend.shop import Shop
+from shopsight.training.report.content import sales
 from tests.training.small_shop import START, event, write_shop
-from training.artifacts.snapshots import TablesError
-from training.config import ConfigError, overridden
-from training.data.check import check
-from training.data.errors import IngestError
-from training.data.goods import kind_of_fee
-from training.data.ingest import IngestReport, ingest
-from training.data.tables import SCHEMAS, scan_table, write_tables
-from training.market.experiment import analyse
-from training.profiles.config import ProfilesConfig
-from training.profiles.features import Tables, compute, fit_spec
-from training.recipes import recipe
-from training.recommend.config import RecommendConfig
-from training.recommend.shop import Shop
-from training.report.content import sales
-from training.workspace import Workspace
 
 KEY = PseudonymKey("test", b"k" * 32)
 FEES = {

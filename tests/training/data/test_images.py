@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.data.images import ImageConfig, image_batches, screen
+from shopsight.training.data.images import ImageConfig, image_batches, screen
 
 pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 

@@ -9,12 +9,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from serving.pseudonym import PseudonymKey
-from training.data import events, intake, records
-from training.data.ingest import ingest
-from training.data.shop import ShopSpec, make_shop
-from training.data.tables import SCHEMAS, scan_table
-from training.workspace import Workspace
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data import events, intake
+from shopsight.training.data.ingest import ingest
+from shopsight.training.data.reading import records
+from shopsight.training.data.shop import ShopSpec, make_shop
+from shopsight.training.data.tables import SCHEMAS, scan_table
 
 KEY = PseudonymKey("test", b"k" * 32)
 SOURCES = """format_version = 1

@@ -40,17 +40,17 @@ def translated(rows, *args, engine="auto", **kwargs):
 
 
 pl.LazyFrame.collect = translated
-from kernels import backend
+from shopsight.kernels import backend
 
 backend.polars_engine = lambda requested="auto": pl.GPUEngine(raise_on_fail=True)
-from serving.pseudonym import PseudonymKey
-from training.data.events import directory, events_table, exposures_table
-from training.data.intake import Intake
-from training.data.clocks import hourly
-from training.data.loading import load_all
-from training.data.outliers import outliers
-from training.data.returns import matched_returns
-from training.data.sources import load_sources
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.data.events import directory, events_table, exposures_table
+from shopsight.training.data.intake import Intake
+from shopsight.training.data.cleaning.clocks import hourly
+from shopsight.training.data.loading import load_all
+from shopsight.training.data.cleaning.outliers import outliers
+from shopsight.training.data.cleaning.returns import matched_returns
+from shopsight.training.data.sources.load import load_sources
 
 intake = Intake(Path(tempfile.mkdtemp()))
 loaded = load_all(load_sources(Path(sys.argv[1])), intake, {}, print).parts

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from training.data.check import Books
-from training.data.source import Source
-from training.data.sources import load_sources
-from training.data.validate import rehearse, validate
+from shopsight.training.data.check import Books
+from shopsight.training.data.describing.validate import rehearse, validate
+from shopsight.training.data.sources.load import load_sources
+from shopsight.training.data.sources.source import Source
 
 
 def drafted(folder: Path, files: dict[str, str]) -> tuple[list[str], list[Source], Books]:

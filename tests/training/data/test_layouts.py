@@ -13,13 +13,13 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from training.cli import app
-from training.data.chunks import Chunk
-from training.data.errors import IngestError
-from training.data.quarantine import REASONS
-from training.data.readers import files_of, header_of, read_chunks
-from training.data.records import guess_encoding
-from training.data.source import Source
+from shopsight.training.cli.main import app
+from shopsight.training.data.errors import IngestError
+from shopsight.training.data.quarantine import REASONS
+from shopsight.training.data.reading.chunks import Chunk
+from shopsight.training.data.reading.readers import files_of, header_of, read_chunks
+from shopsight.training.data.reading.records import guess_encoding
+from shopsight.training.data.sources.source import Source
 
 HEADER = ["Order", "SKU", "Qty", "When"]
 ROWS = [["1", "A", "2", "2025-06-01"], ["2", "Ä", "1", "2025-06-02"]]

@@ -7,8 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.safetensors_layout import TensorFileError
-from training.data.loader import COLUMNS_FILE, Order, Share, latest, map_columns, write_columns
+from shopsight.serving.safetensors_layout import TensorFileError
+from shopsight.training.data.column_files import (
+    COLUMNS_FILE,
+    Order,
+    Share,
+    latest,
+    map_columns,
+    write_columns,
+)
 
 
 def test_columns_of_any_length_are_mapped_as_they_were_written(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.pseudonym import PseudonymKey
-from training.data.errors import IngestError
-from training.data.ingest import IngestReport, ingest
-from training.data.tables import scan_table
-from training.workspace import Workspace
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.errors import IngestError
+from shopsight.training.data.ingest import IngestReport, ingest
+from shopsight.training.data.tables import scan_table
 
 KEY = PseudonymKey("test", b"k" * 32)
 FIELDS = ("who", "what", "item", "at", "qty", "price", "visit")
@@ -142,7 +142,7 @@ def test_malformed_rows_are_all_accounted_for(seed: int, style: dict[str, object
     write = write_csv if kind == "csv" else write_jsonl
     content = style["mark"] + write(random.Random(seed), 420, style)  # type: ignore[operator]
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.data.records.BLOCK_BYTES", style["block"])
+        patch.setattr("shopsight.training.data.reading.records.BLOCK_BYTES", style["block"])
         folder, path = Path(name), f"rows.{kind}" + (".gz" if style["packed"] else "")
         (folder / path).write_bytes(gzip.compress(content, 1) if style["packed"] else content)
         (folder / "sources.toml").write_text(SOURCES.format(path=path))

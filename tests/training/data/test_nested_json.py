@@ -9,10 +9,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from training.data.chunks import Chunk
-from training.data.errors import IngestError
-from training.data.readers import header_of, read_chunks
-from training.data.source import Source
+from shopsight.training.data.errors import IngestError
+from shopsight.training.data.reading.chunks import Chunk
+from shopsight.training.data.reading.readers import header_of, read_chunks
+from shopsight.training.data.sources.source import Source
 
 TICKETS: list[dict[str, Any]] = [
     {"id": 301, "text": "Where is it?\n\nTess", "requester": {"email": "tess@mail.example"}, "tags": ["a"]},

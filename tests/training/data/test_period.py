@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from training.data.clocks import hourly, implausible
-from training.data.period import after, period
+from shopsight.training.data.cleaning.clocks import hourly, implausible
+from shopsight.training.data.period import after, period
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 ODD = [

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from training.data.readers import read_chunks
-from training.data.source import Source
+from shopsight.training.data.reading.readers import read_chunks
+from shopsight.training.data.sources.source import Source
 
 COLUMNS = ("order_id", "line_no", "customer_id", "title", "quantity", "unit_price", "ordered_at")
 TITLES = [
@@ -116,7 +116,7 @@ def test_dirt_changes_no_other_row(
         dirt(rng, line, end.encode()) if i in spoilt else line for i, line in enumerate(lines)
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.data.records.BLOCK_BYTES", block)
+        patch.setattr("shopsight.training.data.reading.records.BLOCK_BYTES", block)
         found, refused, num_read = read(tmp_path_factory.mktemp("dirt"), content)
     assert found.height + refused.height == num_read
     assert pl.concat([found["row"], refused["row"]]).sort().to_list() == list(range(1, num_read + 1))

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from serving.pseudonym import PseudonymKey
-from training.data import ingest as module
-from training.data import loading
-from training.data.conventions import Convention
-from training.data.ingest import IngestReport, ingest
-from training.data.tables import scan_table
-from training.workspace import Workspace
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data import ingest as module
+from shopsight.training.data import loading
+from shopsight.training.data.cleaning.conventions import Convention
+from shopsight.training.data.ingest import IngestReport, ingest
+from shopsight.training.data.tables import scan_table
 
 KEY = PseudonymKey("test", b"k" * 32)
 ROWS = "id,who,code,name,qty,price,at\n1,a,1001,Lamp,1,10,03/04/2025\n2,b,1002,Wrapping,1,4,05/06/2025\n"

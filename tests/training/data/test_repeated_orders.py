@@ -8,13 +8,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from serving.pseudonym import PseudonymKey
-from training.data.errors import IngestError
-from training.data.ingest import IngestReport, ingest
-from training.data.sources import load_sources
-from training.data.tables import scan_table
-from training.data.validate import validate
-from training.workspace import Workspace
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.describing.validate import validate
+from shopsight.training.data.errors import IngestError
+from shopsight.training.data.ingest import IngestReport, ingest
+from shopsight.training.data.sources.load import load_sources
+from shopsight.training.data.tables import scan_table
 
 KEY = PseudonymKey("test", b"k" * 32)
 SOURCES = """format_version = 1

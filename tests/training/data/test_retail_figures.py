@@ -8,12 +8,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from serving.pseudonym import PseudonymKey
-from training.data.adapters import adapt
-from training.data.ingest import ingest
-from training.data.quality import QUALITY_FILE
-from training.data.tables import scan_table
-from training.workspace import Workspace
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.cleaning.flags import QUALITY_FILE
+from shopsight.training.data.ingest import ingest
+from shopsight.training.data.public.adapters import adapt
+from shopsight.training.data.tables import scan_table
 
 KEY = PseudonymKey("test", b"k" * 32)
 RETAIL = Path(__file__).parents[4] / "shared" / "data" / "online_retail" / "online_retail.csv.gz"

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from training.cli import app
-from training.data.check import Books
-from training.data.sources import load_sources
-from training.data.validate import Draft, rehearse, validate
+from shopsight.training.cli.main import app
+from shopsight.training.data.check import Books
+from shopsight.training.data.describing.validate import Draft, rehearse, validate
+from shopsight.training.data.sources.load import load_sources
 
 HEAD = "order_id,order_date,customer_id,sku,quantity,unit_price,currency\n"
 

@@ -6,9 +6,9 @@ import json
 import sys
 from pathlib import Path
 
+from shopsight.training.jobs.cluster import Resources, connected
+from shopsight.training.jobs.launch import on_all_workers
 from tests.training.jobs.group_work import two_towers
-from training.jobs.cluster import Resources, connected
-from training.jobs.launch import on_all_workers
 
 
 def main(root: str, steps: str = "") -> None:

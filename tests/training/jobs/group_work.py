@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from tests.training.embedding.small import CONFIG, task, ways
-from training.recommend.embedding.examples import Examples
-from training.recommend.embedding.fitting import fit
+from shopsight.training.recommend.embedding.examples import Examples
+from shopsight.training.recommend.embedding.fitting import fit
+from tests.training.recommend.embedding.small import CONFIG, task, ways
 
 ROWS = ways(CONFIG, "row_wise", checkpoint_steps=3)
 CUT_AFTER = 13  # steps of thirty, ten an epoch

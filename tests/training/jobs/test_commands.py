@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from shopsight.training.artifacts.snapshots import snapshot_sha256
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.jobs.cluster import connected
+from shopsight.training.jobs.errors import JobError
+from shopsight.training.jobs.trainings import reachable
 from tests.training.jobs.cluster_process import BIN, ROOT, RayCluster, command_environment
 from tests.training.small_shop import tastes_shop
 from tests.waiting import HANG_SECONDS, wait_until
-from training.artifacts.snapshots import snapshot_sha256
-from training.jobs.cluster import connected
-from training.jobs.errors import JobError
-from training.jobs.trainings import reachable
-from training.workspace import Workspace
 
 TRAIN = ("-m", "training", "train", "profiles", "--num-workers", "1")
 

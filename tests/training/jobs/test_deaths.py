@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.embedding.small import in_workers, tastes
+from shopsight.training.recommend.embedding.checkpoint import last_good, weights
 from tests.training.jobs.cluster_process import ROOT, command_environment
 from tests.training.jobs.group_work import without_ray
+from tests.training.recommend.embedding.small import in_workers, tastes
 from tests.waiting import HANG_SECONDS, wait_until
-from training.recommend.embedding.checkpoint import last_good, weights
 
 COMMAND = [sys.executable, "-m", "tests.training.jobs.drive"]
 

@@ -10,9 +10,9 @@ import pytest
 import ray.exceptions
 from ray.train import WorkerGroupError
 
-from training.jobs.cluster import Resources, connected
-from training.jobs.errors import JobError, explained, is_death, root_cause
-from training.language.corpus import LanguageError
+from shopsight.training.jobs.cluster import Resources, connected
+from shopsight.training.jobs.errors import JobError, explained, is_death, root_cause
+from shopsight.training.language.corpus import LanguageError
 
 RESET = RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:5: Connection reset by peer")
 DEAD = ray.exceptions.ActorDiedError()

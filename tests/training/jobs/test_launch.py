@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.training.embedding.small import in_workers, tastes
+from shopsight.training.jobs.cluster import Resources, connected, require_room
+from shopsight.training.jobs.errors import JobError
+from shopsight.training.jobs.launch import on_all_workers, on_one_worker
+from shopsight.training.recommend.embedding.checkpoint import last_good, weights
 from tests.training.jobs.cluster_process import RayCluster
 from tests.training.jobs.group_work import CUT_AFTER, two_towers, without_ray
+from tests.training.recommend.embedding.small import in_workers, tastes
 from tests.waiting import wait_until
-from training.jobs.cluster import Resources, connected, require_room
-from training.jobs.errors import JobError
-from training.jobs.launch import on_all_workers, on_one_worker
-from training.recommend.embedding.checkpoint import last_good, weights
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from serving.contract import read_json
+from shopsight.serving.contract import read_json
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.jobs.space import SPACES, applied, as_toml, check_space, draw
+from shopsight.training.jobs.trials import NobodyToJudge, run_trial
+from shopsight.training.pipeline.overrides import ConfigError, overridden
+from shopsight.training.pipeline.recipes import Recipe, recipe
 from tests.training.jobs.cluster_process import ROOT, RayCluster
 from tests.training.small_shop import event, tastes_shop, write_shop
 from tests.waiting import HANG_SECONDS
-from training.config import ConfigError, overridden
-from training.jobs.space import SPACES, applied, as_toml, check_space, draw
-from training.jobs.trials import NobodyToJudge, run_trial
-from training.recipes import Recipe, recipe
-from training.workspace import Workspace
 
 DEFAULT = recipe("default")
 SPACE = """

@@ -9,9 +9,9 @@ import resource
 import pytest
 from typer.testing import CliRunner
 
-from training.cli import app
-from training.jobs.errors import JobError
-from training.jobs.sizing import GIB, DoesNotFit, Plan, Sizing, enough_workers, plan
+from shopsight.training.cli.main import app
+from shopsight.training.jobs.errors import JobError
+from shopsight.training.jobs.sizing import GIB, DoesNotFit, Plan, Sizing, enough_workers, plan
 
 LARGE = Sizing(customers=10**9, items=10**8, dim=128, workers=64)
 

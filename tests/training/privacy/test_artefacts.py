@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from serving.contract import ModelContract
+from shopsight.serving.contract import ModelContract
+from shopsight.training.privacy.artefacts import erase_people, without_rows
 from tests.serving.tiny_models import KEY, TinyShop
-from training.privacy.artefacts import erase_people, without_rows
 
 
 def test_every_other_customer_keeps_factors_list_and_pseudonym(tmp_path: Path) -> None:

@@ -10,24 +10,31 @@ import numpy as np
 import polars as pl
 import pytest
 
-from serving.pseudonym import PseudonymKey
-from serving.routing.recommend import RecommendRouter
-from serving.routing.rows import Row
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.serving.routing.recommend import RecommendRouter
+from shopsight.serving.routing.rows import Row
+from shopsight.training import recommend
+from shopsight.training.artifacts.goldens import member
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.consent import (
+    LANGUAGE,
+    MARKETING,
+    PERSONALISATION,
+    PROFILING,
+    forbidden,
+    permitted,
+)
+from shopsight.training.data.errors import IngestError
+from shopsight.training.data.ingest import ingest
+from shopsight.training.data.tables import SCHEMAS, scan_table, write_tables
+from shopsight.training.privacy.people import find_person
+from shopsight.training.profiles.config import ProfilesConfig
+from shopsight.training.profiles.features import Tables, compute, fit_spec
+from shopsight.training.recommend import RecommendConfig
+from shopsight.training.recommend.checkpoint import load
+from shopsight.training.report.content import messages
 from tests.training.privacy.raw_shop import SOURCES, write_raw
 from tests.training.small_shop import START, table, tastes_shop
-from training import recommend
-from training.data.errors import IngestError
-from training.data.ingest import ingest
-from training.data.tables import SCHEMAS, scan_table, write_tables
-from training.goldens import member
-from training.privacy.consent import LANGUAGE, MARKETING, PERSONALISATION, PROFILING, forbidden, permitted
-from training.privacy.people import find_person
-from training.profiles.config import ProfilesConfig
-from training.profiles.features import Tables, compute, fit_spec
-from training.recommend import RecommendConfig
-from training.recommend.checkpoint import load
-from training.report.content import messages
-from training.workspace import Workspace
 
 KEY = PseudonymKey("test", b"k" * 32)
 END = START + timedelta(days=200)

@@ -9,23 +9,23 @@ import numpy as np
 import polars as pl
 import pytest
 
-from serving.contract import read_json, write_json
-from serving.forgotten import Forgotten
-from serving.pseudonym import PseudonymKey
-from serving.repository import publish, releases, rollback
+from shopsight.serving.contract import read_json, write_json
+from shopsight.serving.forgotten import Forgotten
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.serving.repository import publish, releases, rollback
+from shopsight.training.artifacts.snapshots import read_snapshot
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.identity.given_ids import IdFileError, read_ids
+from shopsight.training.data.ingest import ingest
+from shopsight.training.data.tables import SCHEMAS, scan_table, write_tables
+from shopsight.training.pipeline import families
+from shopsight.training.pipeline.recipes import recipe
+from shopsight.training.privacy import places
+from shopsight.training.privacy.forget import NotForgotten, Receipt, Repository, UnknownIdsError, forget, look
+from shopsight.training.privacy.people import UnknownSourceError, find_person
+from shopsight.training.privacy.subject_access import NothingHeld, subject_access
+from shopsight.training.recommend.checkpoint import load as load_recommend
 from tests.training.privacy.raw_shop import EVENTS, write_raw
-from training import families
-from training.artifacts.snapshots import read_snapshot
-from training.data.given_ids import IdFileError, read_ids
-from training.data.ingest import ingest
-from training.data.tables import SCHEMAS, scan_table, write_tables
-from training.privacy import places
-from training.privacy.forget import NotForgotten, Receipt, Repository, UnknownIdsError, forget, look
-from training.privacy.people import UnknownSourceError, find_person
-from training.privacy.subject_access import NothingHeld, subject_access
-from training.recipes import recipe
-from training.recommend.checkpoint import load as load_recommend
-from training.workspace import Workspace
 
 KEY = PseudonymKey("test", b"k" * 32)
 PEOPLE, GONE = 60, 17

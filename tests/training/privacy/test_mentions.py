@@ -8,16 +8,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from serving.pseudonym import PseudonymKey
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.cleaning.phrases import CONTACT_FIELDS, Finder, phrases_of
+from shopsight.training.data.forgetting import Gone
+from shopsight.training.data.ingest import ingest
+from shopsight.training.data.intent_examples import SCHEMA as TAUGHT
+from shopsight.training.data.intent_examples import read_taught, write_taught
+from shopsight.training.data.tables import scan_table
+from shopsight.training.privacy.forget import forget, look
 from tests.training.privacy.raw_shop import write_raw
-from training.data.forgetting import Gone
-from training.data.ingest import ingest
-from training.data.phrases import CONTACT_FIELDS, Finder, phrases_of
-from training.data.tables import scan_table
-from training.data.taught import SCHEMA as TAUGHT
-from training.data.taught import read_taught, write_taught
-from training.privacy.forget import forget, look
-from training.workspace import Workspace
 
 KEY = PseudonymKey("test", b"k" * 32)
 
@@ -141,7 +141,7 @@ def test_a_second_customer_is_searched_for_though_the_intake_went(shop: tuple[Wo
 
 
 def test_nothing_is_hashed_where_nothing_is_masked() -> None:
-    from serving.forgotten import Forgotten
+    from shopsight.serving.forgotten import Forgotten
 
     texts = pl.Series("text", ["Mara Quill", None])
     assert Gone(Forgotten(), KEY).masked(texts).equals(texts, null_equal=True)

@@ -14,10 +14,10 @@ import pytest
 from scipy import stats
 from scipy.integrate import quad
 
+from shopsight.training.value import bgnbd
+from shopsight.training.value.bgnbd import BGNBD, DistinctHistories, log_likelihood
+from shopsight.training.value.fitting import IdentifiabilityWarning
 from tests.training.value.shoppers import buyers
-from training.value import bgnbd
-from training.value.bgnbd import BGNBD, DistinctHistories, log_likelihood
-from training.value.fitting import IdentifiabilityWarning
 
 CDNOW = Path(__file__).resolve().parents[4] / "shared" / "data" / "cdnow"
 MODELS = [BGNBD(0.24, 4.4, 0.79, 2.43), BGNBD(1.7, 60.0, 1.0, 0.6), BGNBD(0.5, 30.0, 3.0, 40.0)]

@@ -8,12 +8,12 @@ from typing import Any
 import polars as pl
 import pytest
 
+from shopsight.training.value import holdout
+from shopsight.training.value.calibration import Calibration
+from shopsight.training.value.config import ValueConfig
+from shopsight.training.value.holdout import Backtest, Foretold, backtest
+from shopsight.training.value.purchases import Histories
 from tests.training.small_shop import START
-from training.value import holdout
-from training.value.calibration import Calibration
-from training.value.config import ValueConfig
-from training.value.holdout import Backtest, Foretold, backtest
-from training.value.purchases import Histories
 
 CONFIG = ValueConfig(horizon_days=30, num_bootstraps=20)
 LEARNED = [Calibration(intercept=float(number)) for number in range(4)]

@@ -9,9 +9,9 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import betainc
 
-from training.value.bgnbd import BGNBD
-from training.value.forecast import Forecast, forecast
-from training.value.gamma_gamma import GammaGamma
+from shopsight.training.value.bgnbd import BGNBD
+from shopsight.training.value.forecast import Forecast, forecast
+from shopsight.training.value.gamma_gamma import GammaGamma
 
 BUYING, SPENDING = BGNBD(0.24, 31.0, 0.79, 2.43), GammaGamma(6.25, 3.74, 15.4)
 # frequency, recency, T, num_priced, monetary_value

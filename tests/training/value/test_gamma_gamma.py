@@ -10,11 +10,11 @@ import pytest
 from scipy import stats
 from scipy.integrate import quad
 
+from shopsight.training.value import gamma_gamma
+from shopsight.training.value.fitting import IdentifiabilityWarning
+from shopsight.training.value.gamma_gamma import GammaGamma, log_likelihood
 from tests.training.value.shoppers import spending
 from tests.training.value.test_bgnbd import CDNOW
-from training.value import gamma_gamma
-from training.value.fitting import IdentifiabilityWarning
-from training.value.gamma_gamma import GammaGamma, log_likelihood
 
 MODEL = GammaGamma(6.25, 3.74, 15.4)
 CUSTOMERS = [(1, 12.0), (3, 80.0), (40, 9.5), (2, 0.05)]

@@ -11,21 +11,21 @@ import polars as pl
 import pytest
 from scipy.special import expit, logit
 
-from serving.pseudonym import PseudonymKey
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training import value
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.ingest import ingest
+from shopsight.training.data.shop import ShopSpec, make_shop
+from shopsight.training.data.tables import scan_table
+from shopsight.training.language import checkpoint
+from shopsight.training.language.checkpoint import Prediction
+from shopsight.training.value.calibration import calibrate
+from shopsight.training.value.checkpoint import load
+from shopsight.training.value.config import ValueConfig
+from shopsight.training.value.purchases import histories
+from shopsight.training.value.recent_tone import Moods
 from tests.training.language_shop import pretend_trained
 from tests.training.small_shop import START, event, write_shop
-from training import value
-from training.data.ingest import ingest
-from training.data.shop import ShopSpec, make_shop
-from training.data.tables import scan_table
-from training.language import checkpoint
-from training.language.checkpoint import Prediction
-from training.value.calibration import calibrate
-from training.value.checkpoint import load
-from training.value.config import ValueConfig
-from training.value.mood import Moods
-from training.value.purchases import histories
-from training.workspace import Workspace
 
 CONFIG = ValueConfig(num_bootstraps=20, horizon_days=60)
 CLASSES = ("negative", "neutral", "positive")

@@ -10,8 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tests.training.small_shop import START, event, table
-from training.value.purchases import (
+from shopsight.training.value.purchases import (
     BadHistory,
     Histories,
     NoPurchases,
@@ -19,6 +18,7 @@ from training.value.purchases import (
     histories,
     purchases_between,
 )
+from tests.training.small_shop import START, event, table
 
 
 def bought(customer: str | None, day: float, price: float | None = 10.0, **more: Any) -> dict[str, Any]:

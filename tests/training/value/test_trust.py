@@ -14,26 +14,26 @@ import numpy as np
 import polars as pl
 import pytest
 
-from serving.client import _forecast
-from serving.contract import ModelContract
-from serving.routing.insight import InsightRouter
-from serving.routing.profile import ProfileRouter
-from serving.routing.rows import Row
-from serving.routing.tensors import FORECAST, FORECAST_TRUST
+from shopsight.serving.client import _forecast
+from shopsight.serving.contract import ModelContract
+from shopsight.serving.routing.insight import InsightRouter
+from shopsight.serving.routing.profile import ProfileRouter
+from shopsight.serving.routing.rows import Row
+from shopsight.serving.routing.tensors import FORECAST, FORECAST_TRUST
+from shopsight.training import profiles, value
+from shopsight.training.artifacts.goldens import member
+from shopsight.training.artifacts.trained_state import training
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.pipeline.insight import export_insight
+from shopsight.training.profiles.config import ProfilesConfig
+from shopsight.training.report.value import worth
+from shopsight.training.value.calibration import Calibration
+from shopsight.training.value.checkpoint import FAMILY, save
+from shopsight.training.value.config import ValueConfig
+from shopsight.training.value.holdout import Backtest, Foretold
+from shopsight.training.value.purchases import Histories
+from shopsight.training.value.trust import LEAST_CUSTOMERS, LEAST_REPEAT, Trusts, decide
 from tests.training.small_shop import START, event, tastes_shop, write_shop
-from training import profiles, value
-from training.artifacts.trained_state import training
-from training.goldens import member
-from training.insight import export_insight
-from training.profiles.config import ProfilesConfig
-from training.report.value import worth
-from training.value.calibration import Calibration
-from training.value.checkpoint import FAMILY, save
-from training.value.config import ValueConfig
-from training.value.holdout import Backtest, Foretold
-from training.value.purchases import Histories
-from training.value.trust import LEAST_CUSTOMERS, LEAST_REPEAT, Trusts, decide
-from training.workspace import Workspace
 
 CONFIG = ValueConfig(horizon_days=20, num_bootstraps=20)
 

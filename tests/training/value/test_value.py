@@ -12,21 +12,22 @@ import numpy as np
 import polars as pl
 import pytest
 
-from serving.contract import ModelContract, read_goldens
-from serving.routing.profile import ProfileRouter
-from serving.routing.rows import Row
-from serving.routing.tensors import FORECAST
+from shopsight.serving.contract import ModelContract, read_goldens
+from shopsight.serving.routing.profile import ProfileRouter
+from shopsight.serving.routing.rows import Row
+from shopsight.serving.routing.tensors import FORECAST
+from shopsight.training import profiles, value
+from shopsight.training.artifacts.goldens import member
+from shopsight.training.artifacts.trained_state import NotTrained
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.consent import PROFILING
+from shopsight.training.data.tables import write_tables
+from shopsight.training.pipeline import families
+from shopsight.training.pipeline.recipes import Recipe
+from shopsight.training.profiles.config import ProfilesConfig
+from shopsight.training.value.config import ValueConfig
 from tests.training.small_shop import START, event, table, tastes_shop, write_shop
 from tests.training.value.shoppers import buyers, spending
-from training import families, profiles, value
-from training.artifacts.trained_state import NotTrained
-from training.data.tables import write_tables
-from training.goldens import member
-from training.privacy.consent import PROFILING
-from training.profiles.config import ProfilesConfig
-from training.recipes import Recipe
-from training.value.config import ValueConfig
-from training.workspace import Workspace
 
 CONFIG = ValueConfig(horizon_days=60, num_bootstraps=50)
 QUICK = ProfilesConfig(num_segments=3, num_bootstraps=2)
@@ -83,9 +84,9 @@ def test_the_holdout_agrees_with_what_the_shop_did(shop: tuple[Workspace, dict[s
 
 def test_the_holdout_is_blind_to_what_came_after(tmp_path: Path) -> None:
     """What was forecast as of the cut is the same whether or not the shop has a future."""
-    from training.data.tables import scan_table
-    from training.value.holdout import foretell
-    from training.value.purchases import histories
+    from shopsight.training.data.tables import scan_table
+    from shopsight.training.value.holdout import foretell
+    from shopsight.training.value.purchases import histories
 
     workspace = _shop(tmp_path, 300)
     events = scan_table(workspace.tables, "events")

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from serving.pages import insight_page
+from shopsight.serving.pages import insight_page
+from shopsight.training import profiles, value
+from shopsight.training.profiles.config import ProfilesConfig
+from shopsight.training.report.page import write_report
+from shopsight.training.report.value import worth
+from shopsight.training.value.config import ValueConfig
 from tests.training.small_shop import tastes_shop
-from training import profiles, value
-from training.profiles.config import ProfilesConfig
-from training.report.page import write_report
-from training.report.value import worth
-from training.value.config import ValueConfig
 
 CONFIG = ValueConfig(horizon_days=20, num_bootstraps=20)
 

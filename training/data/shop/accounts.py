@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from training.data.shop.people import phrases, plain
+from shopsight.training.data.shop.people import phrases, plain
 
 _MODULUS = 2_147_483_647  # a prime: multiplying modulo it scrambles ids without a collision
 

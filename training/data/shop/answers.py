@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from training.data.shop.people import phrases
+from shopsight.training.data.shop.people import phrases
 
 
 def faq() -> pl.DataFrame:

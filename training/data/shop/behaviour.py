@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from training.data.shop.catalogue import Catalogue
-from training.data.shop.personas import Traits
-from training.data.shop.preferences import Chooser, Wishes
-from training.data.shop.seasons import Calendar
-from training.data.shop.spec import DAY_SECONDS, EXPERIMENT_DAYS, FUTURE_DAYS, NUM_DAYS, ShopSpec
+from shopsight.training.data.shop.catalogue import Catalogue
+from shopsight.training.data.shop.personas import Traits
+from shopsight.training.data.shop.preferences import Chooser, Wishes
+from shopsight.training.data.shop.seasons import Calendar
+from shopsight.training.data.shop.spec import DAY_SECONDS, EXPERIMENT_DAYS, FUTURE_DAYS, NUM_DAYS, ShopSpec
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]

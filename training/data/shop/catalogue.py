@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from training.data.shop.people import phrases
-from training.data.shop.personas import DEPARTMENTS
-from training.data.shop.spec import NUM_DAYS, START, ShopSpec, random_stream
+from shopsight.training.data.shop.people import phrases
+from shopsight.training.data.shop.personas import DEPARTMENTS
+from shopsight.training.data.shop.spec import NUM_DAYS, START, ShopSpec, random_stream
 
 LATENT = 6  # dimensions of style that neither category nor price explains
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from training.data.shop.accounts import draw_accounts
-from training.data.shop.behaviour import Ints
-from training.data.shop.catalogue import Catalogue
-from training.data.shop.experiment import assign_arms
-from training.data.shop.people import draw_people
-from training.data.shop.personas import Traits, draw_traits
-from training.data.shop.preferences import person_factors
-from training.data.shop.spec import DAY_SECONDS, NUM_DAYS, ShopSpec, random_stream
+from shopsight.training.data.shop.accounts import draw_accounts
+from shopsight.training.data.shop.behaviour import Ints
+from shopsight.training.data.shop.catalogue import Catalogue
+from shopsight.training.data.shop.experiment import assign_arms
+from shopsight.training.data.shop.people import draw_people
+from shopsight.training.data.shop.personas import Traits, draw_traits
+from shopsight.training.data.shop.preferences import person_factors
+from shopsight.training.data.shop.spec import DAY_SECONDS, NUM_DAYS, ShopSpec, random_stream
 
 CHUNK = 5_000  # people whose year is held in memory at once
 SELLING = ("web", "app", "store")  # in the order of behaviour.WEB, APP, STORE

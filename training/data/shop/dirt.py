@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from training.data.shop.files import BROKEN_UTF8, CUT_LINE, EXTRA_COLUMN
+from shopsight.training.data.shop.files import BROKEN_UTF8, CUT_LINE, EXTRA_COLUMN
 
 _DATES = (
     "2025-02-30 10:00:00",

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from training.data.shop.behaviour import WEB, Ints, Sessions, Views, experiment_time
-from training.data.shop.spec import EXPERIMENT_DAYS, FUTURE_DAYS, NUM_DAYS, START, ShopSpec
+from shopsight.training.data.shop.behaviour import WEB, Ints, Sessions, Views, experiment_time
+from shopsight.training.data.shop.spec import EXPERIMENT_DAYS, FUTURE_DAYS, NUM_DAYS, START, ShopSpec
 
 NAME = "checkout_reminder"
 ARMS = ("control", "treatment")

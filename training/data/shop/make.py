@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from training.data.shop import answers, experiment, raw
-from training.data.shop.behaviour import STORE, WEB, Year, draw_returns, draw_year
-from training.data.shop.catalogue import Catalogue, draw_catalogue
-from training.data.shop.chunk import CHUNK, SELLING, Chunk, draw_chunk
-from training.data.shop.dirt import spoil
-from training.data.shop.files import TruthFiles, append_rows
-from training.data.shop.messages import draw_messages
-from training.data.shop.personas import PERSONAS
-from training.data.shop.pictures import write_pictures
-from training.data.shop.preferences import Chooser, item_factors
-from training.data.shop.raw_accounts import ACCOUNT_FILES
-from training.data.shop.spec import ShopSpec, ShopSummary, random_stream
-from training.data.shop.streams import online_events
+from shopsight.training.data.shop import answers, experiment, raw
+from shopsight.training.data.shop.behaviour import STORE, WEB, Year, draw_returns, draw_year
+from shopsight.training.data.shop.catalogue import Catalogue, draw_catalogue
+from shopsight.training.data.shop.chunk import CHUNK, SELLING, Chunk, draw_chunk
+from shopsight.training.data.shop.dirt import spoil
+from shopsight.training.data.shop.files import TruthFiles, append_rows
+from shopsight.training.data.shop.messages import draw_messages
+from shopsight.training.data.shop.personas import PERSONAS
+from shopsight.training.data.shop.pictures import write_pictures
+from shopsight.training.data.shop.preferences import Chooser, item_factors
+from shopsight.training.data.shop.raw_accounts import ACCOUNT_FILES
+from shopsight.training.data.shop.spec import ShopSpec, ShopSummary, random_stream
+from shopsight.training.data.shop.streams import online_events
 
 Progress = Callable[[int, int], None]  # people done, people in all
 _README = """The raw files of a synthetic shop, twelve months up to 2026-06-30: what each of its channels

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from training.data.shop.catalogue import Catalogue
-from training.data.shop.chunk import Chunk
-from training.data.shop.spec import DAY_SECONDS, NUM_DAYS, ShopSpec
-from training.data.shop.texts import SENTIMENTS, Writer
+from shopsight.training.data.shop.catalogue import Catalogue
+from shopsight.training.data.shop.chunk import Chunk
+from shopsight.training.data.shop.spec import DAY_SECONDS, NUM_DAYS, ShopSpec
+from shopsight.training.data.shop.texts import SENTIMENTS, Writer
 
 _REVIEWED = 0.35  # of the lines that a writer of reviews bought
 _POSTS = 1.5  # a year

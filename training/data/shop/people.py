@@ -32,7 +32,7 @@ _CULTURAL = ("country", "calling_code", "mobile", "landline")  # alike for all o
 @cache
 def phrases(name: str) -> dict[str, Any]:
     """Return one file of phrases/ as TOML tables."""
-    source = resources.files("training.data.shop") / "phrases" / f"{name}.toml"
+    source = resources.files("shopsight.training.data.shop") / "phrases" / f"{name}.toml"
     return tomllib.loads(source.read_text(encoding="utf-8"))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.data.shop.catalogue import LATENT, Catalogue
+from shopsight.training.data.shop.catalogue import LATENT, Catalogue
 
 FOLDER = "pictures"
 SIZE = 48

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.shop.catalogue import LATENT, Catalogue
-from training.data.shop.personas import Traits
+from shopsight.training.data.shop.catalogue import LATENT, Catalogue
+from shopsight.training.data.shop.personas import Traits
 
 Array = NDArray[np.float64]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from training.data.shop.behaviour import APP, WEB
-from training.data.shop.dirt import Weakness
-from training.data.shop.spec import CURRENCY, SHOP_TIMEZONE, START
+from shopsight.training.data.shop.behaviour import APP, WEB
+from shopsight.training.data.shop.dirt import Weakness
+from shopsight.training.data.shop.spec import CURRENCY, SHOP_TIMEZONE, START
 
 WEAKNESSES = {
     "items.csv": Weakness("sku", "title", "sku", price="price"),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import polars as pl
 
-from training.data.shop.raw import day_of
+from shopsight.training.data.shop.raw import day_of
 
 
 def web_accounts(accounts: pl.DataFrame) -> pl.DataFrame:

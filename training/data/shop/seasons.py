@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.shop.personas import PERSONAS, Traits
-from training.data.shop.spec import FUTURE_DAYS, NUM_DAYS, START
+from shopsight.training.data.shop.personas import PERSONAS, Traits
+from shopsight.training.data.shop.spec import FUTURE_DAYS, NUM_DAYS, START
 
 Array = NDArray[np.float64]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from training.data.shop.behaviour import APP, Sessions, Views, Year
-from training.data.shop.catalogue import Catalogue
-from training.data.shop.spec import DAY_SECONDS, NUM_DAYS
+from shopsight.training.data.shop.behaviour import APP, Sessions, Views, Year
+from shopsight.training.data.shop.catalogue import Catalogue
+from shopsight.training.data.shop.spec import DAY_SECONDS, NUM_DAYS
 
 _SEARCHES = 0.15  # of sessions start with one
 _RATES = 0.12  # of lines bought in the app get stars

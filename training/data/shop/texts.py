@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from training.data.shop.people import phrases
+from shopsight.training.data.shop.people import phrases
 
 SENTIMENTS = ("negative", "neutral", "positive")
 NEGATIVE, NEUTRAL, POSITIVE = 0, 1, 2

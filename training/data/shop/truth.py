@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from training.data.shop.spec import FUTURE_DAYS, NUM_DAYS
+from shopsight.training.data.shop.spec import FUTURE_DAYS, NUM_DAYS
 
 
 def propensities(person_factors: pl.Series, items: pl.DataFrame) -> NDArray[np.float64]:

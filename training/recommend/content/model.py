@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from scipy import sparse
 from torch import Tensor, nn
 
-from serving.contract import read_json, write_json
-from serving.routing.arrays import load_safetensors
-from training.plain_settings import take_plain_values
+from shopsight.serving.contract import read_json, write_json
+from shopsight.serving.routing.arrays import load_safetensors
+from shopsight.training.artifacts.plain_settings import take_plain_values
 
 Float32 = NDArray[np.float32]
 FORMAT_VERSION = 1

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from training.recommend.embedding.config import EmbeddingConfig
-from training.workspace import Workspace
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.recommend.embedding.config import EmbeddingConfig
 
 __all__ = ["EmbeddingConfig", "evaluate", "export", "train"]
 
@@ -21,20 +21,20 @@ def train(
 
     Called by every worker of a process group, or by one process alone. hooks: on_epoch and on_checkpoint.
     """
-    from training.recommend.embedding.trainer import train as run
+    from shopsight.training.recommend.embedding.trainer import train as run
 
     return run(workspace, config, progress, **hooks)
 
 
 def evaluate(workspace: Workspace, config: EmbeddingConfig) -> dict[str, Any]:
     """Measure the trained towers beside popularity; see training/recommend/embedding/trainer.py."""
-    from training.recommend.embedding.trainer import evaluate as run
+    from shopsight.training.recommend.embedding.trainer import evaluate as run
 
     return run(workspace, config)
 
 
 def export(workspace: Workspace, config: EmbeddingConfig) -> list[Path]:
     """Write models/two_tower_retrieval and models/ranker; see training/recommend/embedding/exporter.py."""
-    from training.recommend.embedding.exporter import export as run
+    from shopsight.training.recommend.embedding.exporter import export as run
 
     return run(workspace, config)

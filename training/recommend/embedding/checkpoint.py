@@ -23,11 +23,11 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.planner import WriteItem
 
-from serving.contract import ContractError, file_entry, read_json, sha256_of, write_json
-from serving.durable import flush_folder
-from serving.safetensors_layout import TensorFileError, read_layout
-from training.recommend.embedding.group import Group
-from training.recommend.embedding.quiet import quiet
+from shopsight.serving.contract import ContractError, file_entry, read_json, sha256_of, write_json
+from shopsight.serving.durable import flush_folder
+from shopsight.serving.safetensors_layout import TensorFileError, read_layout
+from shopsight.training.recommend.embedding.group import Group
+from shopsight.training.recommend.embedding.quiet import quiet
 
 FORMAT_VERSION = 2  # 1: the dense layers read embeddings in the order of the sharding plan
 _MANIFEST = "manifest.json"

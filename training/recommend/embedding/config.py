@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
-from training.plain_settings import take_plain_values
+from shopsight.training.artifacts.plain_settings import take_plain_values
 
 Config = TypeVar("Config")
 

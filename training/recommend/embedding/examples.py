@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.contract import read_json, write_json
-from training.data.loader import map_columns, write_columns
+from shopsight.serving.contract import read_json, write_json
+from shopsight.training.data.column_files import map_columns, write_columns
 
 FORMAT_VERSION = 1
 _META = "examples.json"

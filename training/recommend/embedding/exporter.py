@@ -10,22 +10,22 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from serving.contract import METRICS_FILE, Golden, TensorSpec, read_json, write_goldens, write_json
-from training.artifacts.snapshots import on_one_snapshot
-from training.artifacts.trained_state import TrainedState
-from training.export import model_folder, write_contract
-from training.goldens import golden, member
-from training.recommend.embedding.config import EmbeddingConfig, config_from
-from training.recommend.embedding.examples import Examples
-from training.recommend.embedding.graph import write_ranker_graph, write_two_tower_graph
-from training.recommend.embedding.group import ALONE
-from training.recommend.embedding.measuring import ranker_of, shop_of, towers_of
-from training.recommend.embedding.retrieval_task import TwoTowerTask
-from training.recommend.embedding.shop_examples import VALUES_FILE
-from training.recommend.embedding.trainer import ITEMS_FILE, current
-from training.recommend.exporter import clear_length
-from training.recommend.graph import MAX_BATCH_SIZE
-from training.workspace import Workspace
+from shopsight.serving.contract import METRICS_FILE, Golden, TensorSpec, read_json, write_goldens, write_json
+from shopsight.training.artifacts.goldens import golden, member
+from shopsight.training.artifacts.model_folders import model_folder, write_contract
+from shopsight.training.artifacts.snapshots import on_one_snapshot
+from shopsight.training.artifacts.trained_state import TrainedState
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.recommend.embedding.config import EmbeddingConfig, config_from
+from shopsight.training.recommend.embedding.examples import Examples
+from shopsight.training.recommend.embedding.graph import write_ranker_graph, write_two_tower_graph
+from shopsight.training.recommend.embedding.group import ALONE
+from shopsight.training.recommend.embedding.measuring import ranker_of, shop_of, towers_of
+from shopsight.training.recommend.embedding.retrieval_task import TwoTowerTask
+from shopsight.training.recommend.embedding.shop_examples import VALUES_FILE
+from shopsight.training.recommend.embedding.trainer import ITEMS_FILE, current
+from shopsight.training.recommend.exporter import clear_length
+from shopsight.training.recommend.graph import MAX_BATCH_SIZE
 
 Array = NDArray[Any]
 _MODEL = "model.onnx"

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from torchrec.distributed import DistributedModelParallel
 from torchrec.optim.optimizers import in_backward_optimizer_filter
 
-from training.artifacts.locks import exclusive
-from training.data.loader import Int64, Order
-from training.recommend.embedding import checkpoint
-from training.recommend.embedding.checkpoint import Position
-from training.recommend.embedding.config import LoopConfig
-from training.recommend.embedding.group import Group, process_group
-from training.recommend.embedding.quiet import quiet
-from training.recommend.embedding.sharding import sharded, tables_optimizer
+from shopsight.training.artifacts.locks import exclusive
+from shopsight.training.data.column_files import Int64, Order
+from shopsight.training.recommend.embedding import checkpoint
+from shopsight.training.recommend.embedding.checkpoint import Position
+from shopsight.training.recommend.embedding.config import LoopConfig
+from shopsight.training.recommend.embedding.group import Group, process_group
+from shopsight.training.recommend.embedding.quiet import quiet
+from shopsight.training.recommend.embedding.sharding import sharded, tables_optimizer
 
 Progress = Callable[[str], None]
 

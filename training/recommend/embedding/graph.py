@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.onnx_graph import OnnxGraph
-from training.recommend.embedding.config import FeatureConfig
-from training.recommend.embedding.examples import Examples
-from training.recommend.embedding.inputs import HISTORY_KEYS, KeyedBags
-from training.recommend.embedding.item_store import stored
-from training.recommend.embedding.ranker import Ranker
-from training.recommend.embedding.two_tower import Tower, TwoTower
-from training.recommend.graph import ASKED, RANKED, rank_items
+from shopsight.training.artifacts.onnx_graph import OnnxGraph
+from shopsight.training.recommend.embedding.config import FeatureConfig
+from shopsight.training.recommend.embedding.examples import Examples
+from shopsight.training.recommend.embedding.inputs import HISTORY_KEYS, KeyedBags
+from shopsight.training.recommend.embedding.item_store import stored
+from shopsight.training.recommend.embedding.ranker import Ranker
+from shopsight.training.recommend.embedding.two_tower import Tower, TwoTower
+from shopsight.training.recommend.graph import ASKED, RANKED, rank_items
 
 Float32 = NDArray[np.float32]
 

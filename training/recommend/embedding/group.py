@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from kernels.backend import resolve
-from training.data.loader import Share
+from shopsight.kernels.backend import resolve
+from shopsight.training.data.column_files import Share
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig, PoolingType
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
-from training.data.loader import latest
-from training.recommend.embedding.config import FeatureConfig
-from training.recommend.embedding.examples import Examples, Schema
+from shopsight.training.data.column_files import latest
+from shopsight.training.recommend.embedding.config import FeatureConfig
+from shopsight.training.recommend.embedding.examples import Examples, Schema
 
 Int64 = NDArray[np.int64]
 Array = NDArray[Any]

@@ -11,23 +11,23 @@ import polars as pl
 import torch
 from scipy.sparse import csr_matrix
 
-from training.artifacts.snapshots import snapshot_sha256
-from training.recommend.config import RecommendConfig
-from training.recommend.embedding.config import ITEM_DTYPES, EmbeddingConfig
-from training.recommend.embedding.examples import Examples
-from training.recommend.embedding.group import ALONE
-from training.recommend.embedding.item_store import restored, stored
-from training.recommend.embedding.ranker import Ranker, load_ranker
-from training.recommend.embedding.ranking_task import RankerTask
-from training.recommend.embedding.retrieval_task import Asked, TwoTowerTask
-from training.recommend.embedding.shop_examples import read_asked
-from training.recommend.embedding.two_tower import TwoTower, load_towers
-from training.recommend.evaluation import PROTOCOL
-from training.recommend.judging import Judge, Lists
-from training.recommend.metrics import recall_at_k
-from training.recommend.shop import Shop
-from training.recommend.split import events_before, leak_report
-from training.workspace import Workspace
+from shopsight.training.artifacts.snapshots import snapshot_sha256
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.evaluation.ranking import recall_at_k
+from shopsight.training.recommend.config import RecommendConfig
+from shopsight.training.recommend.embedding.config import ITEM_DTYPES, EmbeddingConfig
+from shopsight.training.recommend.embedding.examples import Examples
+from shopsight.training.recommend.embedding.group import ALONE
+from shopsight.training.recommend.embedding.item_store import restored, stored
+from shopsight.training.recommend.embedding.ranker import Ranker, load_ranker
+from shopsight.training.recommend.embedding.ranking_task import RankerTask
+from shopsight.training.recommend.embedding.retrieval_task import Asked, TwoTowerTask
+from shopsight.training.recommend.embedding.shop_examples import read_asked
+from shopsight.training.recommend.embedding.two_tower import TwoTower, load_towers
+from shopsight.training.recommend.evaluation import PROTOCOL
+from shopsight.training.recommend.evaluator import Judge, Lists
+from shopsight.training.recommend.shop import Shop
+from shopsight.training.recommend.split import events_before, leak_report
 
 _CHUNK = 256  # customers whose candidates are ranked at a time
 

@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.recommend.embedding.checkpoint import weights
-from training.recommend.embedding.config import RankerConfig
-from training.recommend.embedding.examples import Schema
-from training.recommend.embedding.inputs import (
+from shopsight.training.recommend.embedding.checkpoint import weights
+from shopsight.training.recommend.embedding.config import RankerConfig
+from shopsight.training.recommend.embedding.examples import Schema
+from shopsight.training.recommend.embedding.inputs import (
     KeyedBags,
     customer_keys,
     customer_tables,
     item_keys,
     item_tables,
 )
-from training.recommend.embedding.two_tower import perceptron
+from shopsight.training.recommend.embedding.two_tower import perceptron
 
 # log(1 + x) of: the item's examples, the length of the history, how often the item is in it.
 DENSE = ("item_count", "history_length", "times_in_history")

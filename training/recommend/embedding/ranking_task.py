@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.data.loader import Int64
-from training.recommend.embedding.config import FeatureConfig, RankerConfig
-from training.recommend.embedding.examples import Examples
-from training.recommend.embedding.group import Group
-from training.recommend.embedding.inputs import Inputs
-from training.recommend.embedding.negatives import log_expected
-from training.recommend.embedding.ranker import DENSE, Ranker
+from shopsight.training.data.column_files import Int64
+from shopsight.training.recommend.embedding.config import FeatureConfig, RankerConfig
+from shopsight.training.recommend.embedding.examples import Examples
+from shopsight.training.recommend.embedding.group import Group
+from shopsight.training.recommend.embedding.inputs import Inputs
+from shopsight.training.recommend.embedding.negatives import log_expected
+from shopsight.training.recommend.embedding.ranker import DENSE, Ranker
 
 Float32 = NDArray[np.float32]
 

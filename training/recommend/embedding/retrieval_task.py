@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
 
-from kernels.topk import topk
-from training.data.loader import Int64
-from training.recommend.embedding.config import FeatureConfig, TwoTowerConfig
-from training.recommend.embedding.examples import Examples
-from training.recommend.embedding.group import Group
-from training.recommend.embedding.inputs import Inputs
-from training.recommend.embedding.negatives import drawn, log_expected, sampled_softmax
-from training.recommend.embedding.two_tower import TwoTower
-from training.recommend.metrics import ndcg_at_k, recall_at_k
+from shopsight.kernels.topk import topk
+from shopsight.training.data.column_files import Int64
+from shopsight.training.evaluation.ranking import ndcg_at_k, recall_at_k
+from shopsight.training.recommend.embedding.config import FeatureConfig, TwoTowerConfig
+from shopsight.training.recommend.embedding.examples import Examples
+from shopsight.training.recommend.embedding.group import Group
+from shopsight.training.recommend.embedding.inputs import Inputs
+from shopsight.training.recommend.embedding.negatives import drawn, log_expected, sampled_softmax
+from shopsight.training.recommend.embedding.two_tower import TwoTower
 
 Float32 = NDArray[np.float32]
 _CHUNK = 4096

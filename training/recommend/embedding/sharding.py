@@ -23,7 +23,7 @@ from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backwa
 from torchrec.optim.keyed import KeyedOptimizer
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from training.recommend.embedding.config import LoopConfig
+from shopsight.training.recommend.embedding.config import LoopConfig
 
 _LEAST_COLUMNS = 32  # of a column-wise shard
 _LEAST_ROWS = 8  # of a row-wise shard

@@ -11,15 +11,15 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
-from serving.contract import read_json, write_json
-from training.data.loader import map_columns, write_columns
-from training.data.tables import scan_table
-from training.recommend.embedding.config import FeatureConfig
-from training.recommend.embedding.examples import Features, buckets_of, write_examples
-from training.recommend.embedding.retrieval_task import Asked
-from training.recommend.judging import Judge
-from training.recommend.shop import Shop
-from training.recommend.split import NoInteractions
+from shopsight.serving.contract import read_json, write_json
+from shopsight.training.data.column_files import map_columns, write_columns
+from shopsight.training.data.tables import scan_table
+from shopsight.training.recommend.embedding.config import FeatureConfig
+from shopsight.training.recommend.embedding.examples import Features, buckets_of, write_examples
+from shopsight.training.recommend.embedding.retrieval_task import Asked
+from shopsight.training.recommend.evaluator import Judge
+from shopsight.training.recommend.shop import Shop
+from shopsight.training.recommend.split import NoInteractions
 
 VALUES_FILE = "values.json"  # what the codes of facts stand for
 _MOST_VALUES = 10_000

@@ -15,21 +15,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from serving.contract import read_json
-from serving.durable import write_text
-from training.artifacts.folders import link_tree
-from training.artifacts.snapshots import on_one_snapshot, snapshot_sha256
-from training.artifacts.trained_state import TrainedState, Training, opened, training, write_metrics
-from training.recommend.embedding import checkpoint
-from training.recommend.embedding.config import EmbeddingConfig, config_from
-from training.recommend.embedding.examples import Examples
-from training.recommend.embedding.fitting import EpochReport, decisive, fit
-from training.recommend.embedding.group import process_group
-from training.recommend.embedding.measuring import measure, ranker_task, shop_of
-from training.recommend.embedding.retrieval_task import TwoTowerTask
-from training.recommend.embedding.shop_examples import read_asked, write_asked, write_shop_examples
-from training.recommend.judging import Judge
-from training.workspace import Workspace
+from shopsight.serving.contract import read_json
+from shopsight.serving.durable import write_text
+from shopsight.training.artifacts.folders import link_tree
+from shopsight.training.artifacts.snapshots import on_one_snapshot, snapshot_sha256
+from shopsight.training.artifacts.trained_state import TrainedState, Training, opened, training, write_metrics
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.recommend.embedding import checkpoint
+from shopsight.training.recommend.embedding.config import EmbeddingConfig, config_from
+from shopsight.training.recommend.embedding.examples import Examples
+from shopsight.training.recommend.embedding.fitting import EpochReport, decisive, fit
+from shopsight.training.recommend.embedding.group import process_group
+from shopsight.training.recommend.embedding.measuring import measure, ranker_task, shop_of
+from shopsight.training.recommend.embedding.retrieval_task import TwoTowerTask
+from shopsight.training.recommend.embedding.shop_examples import read_asked, write_asked, write_shop_examples
+from shopsight.training.recommend.evaluator import Judge
 
 FAMILY = "embedding"
 FORMAT_VERSION = 3  # 1: the dense layers read embeddings in the order of the sharding plan

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.recommend.embedding.checkpoint import weights
-from training.recommend.embedding.config import TwoTowerConfig
-from training.recommend.embedding.examples import Schema
-from training.recommend.embedding.inputs import (
+from shopsight.training.recommend.embedding.checkpoint import weights
+from shopsight.training.recommend.embedding.config import TwoTowerConfig
+from shopsight.training.recommend.embedding.examples import Schema
+from shopsight.training.recommend.embedding.inputs import (
     KeyedBags,
     customer_keys,
     customer_tables,

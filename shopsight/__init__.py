@@ -1,0 +1,1 @@
+"""Shopsight: an online shop's raw events in, customer insight out of a Triton endpoint."""

@@ -1,0 +1,61 @@
+"""The scores of the demo against slow, obvious counting."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from shopsight.training.evaluation.planted import (
+    bad_rows_row,
+    experiment_row,
+    identity_row,
+    labels_row,
+    pairwise,
+    recall_at_k,
+)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pairwise_counts_pairs(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    truth, found = generator.integers(0, 6, 40), generator.integers(0, 8, 40)
+    pairs = list(combinations(range(40), 2))
+    together = sum(truth[i] == truth[j] and found[i] == found[j] for i, j in pairs)
+    precision, recall = pairwise(truth, found)
+    assert precision == pytest.approx(together / sum(found[i] == found[j] for i, j in pairs))
+    assert recall == pytest.approx(together / sum(truth[i] == truth[j] for i, j in pairs))
+
+
+def test_pairwise_of_singletons_has_nothing_to_find() -> None:
+    assert pairwise(np.arange(4), np.arange(4)) == (1.0, 1.0)
+
+
+def test_recall_divides_by_what_could_be_found() -> None:
+    assert recall_at_k([["a", "b", "c"], ["x"]], [{"a", "c", "d"}, {"y"}], k=2) == pytest.approx(0.25)
+
+
+def test_an_account_that_ingest_lost_counts_as_missed() -> None:
+    truth = pl.DataFrame({"source": ["w"] * 3, "source_id": ["1", "2", "3"], "person_id": [7, 7, 7]})
+    identities = pl.DataFrame(
+        {"source": ["w"] * 2, "source_id": ["1", "2"], "customer_id": ["c1", "c1"], "valid_to": [None, None]}
+    )
+    row = identity_row(truth, identities)
+    assert not row.passed and "recall 0.3333" in row.found and "precision 1.0000" in row.found
+
+
+def test_every_bad_row_and_no_good_one() -> None:
+    planted = pl.DataFrame({"file": ["a", "a"], "row": [3, 9], "reason": ["duplicate", "duplicate"]})
+    assert bad_rows_row(planted, planted).passed
+    assert not bad_rows_row(planted, planted.head(1)).passed
+    extra = pl.concat([planted, pl.DataFrame({"file": ["a"], "row": [4], "reason": ["x"]})])
+    assert not bad_rows_row(planted, extra).passed
+
+
+def test_labels_and_effect_state_the_bar() -> None:
+    assert labels_row("intent", ["a", "b"], ["a", "b"], 0.9).passed
+    assert not labels_row("intent", ["a", "b"], ["a", "a"], 0.9).passed
+    assert experiment_row(0.02, 0.03, 0.01, 0.05).passed
+    assert not experiment_row(0.02, 0.03, 0.021, 0.05).passed

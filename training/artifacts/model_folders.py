@@ -1,0 +1,94 @@
+"""How a trained model becomes a folder that serving can publish: staged, contracted, swapped in whole."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from shopsight.serving.contract import ModelContract, ModelKind, TensorSpec, file_entry
+from shopsight.training.artifacts.folders import link_tree, replaced_folder
+from shopsight.training.artifacts.locks import exclusive
+from shopsight.training.artifacts.workspace import Workspace
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+@contextmanager
+def models_replaced(workspace: Workspace) -> Iterator[Workspace]:
+    """Yield the workspace with a staged copy of its models, which replaces `models/` when the block ends.
+
+    So the models of one export become visible together or not at all; an exception leaves them as they were.
+    """
+    with changing_models(workspace, "export"), replaced_folder(workspace.models) as staging:
+        if workspace.models.is_dir():
+            link_tree(workspace.models, staging)
+        yield replace(workspace, staged_models=staging)
+
+
+@contextmanager
+def changing_models(workspace: Workspace, work: str) -> Iterator[None]:
+    """Be the one process that changes the models of a workspace for the block; another one is waited for."""
+    with exclusive(workspace.root / ".models.lock", work, wait=True):
+        yield
+
+
+@contextmanager
+def model_folder(workspace: Workspace, name: str) -> Iterator[Path]:
+    """Yield a staging folder that replaces `models/<name>` when the block ends without an exception."""
+    with replaced_folder(workspace.models / name) as staging:
+        yield staging
+
+
+def write_contract(
+    folder: Path,
+    *,
+    data_sha256: str,
+    name: str,
+    kind: ModelKind,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    max_batch_size: int,
+    files: Sequence[str],
+    calls: Sequence[str] = (),
+    preprocessing: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> ModelContract:
+    """Write `contract.json` for the files already in `folder` and return it.
+
+    data_sha256: of the tables that the model was trained on. The commit of the code is that which runs;
+    tensors are given without the batch dimension.
+    """
+    contract = ModelContract(
+        name=name,
+        kind=kind,
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        max_batch_size=max_batch_size,
+        files=tuple(file_entry(folder, file) for file in files),
+        calls=tuple(calls),
+        preprocessing=dict(preprocessing or {}),
+        config=dict(config or {}),
+        data_sha256=data_sha256,
+        commit=commit(),
+    )
+    contract.write(folder)
+    return contract
+
+
+def commit() -> str:
+    """Return the commit of the code that runs, "" when it does not run from a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(PROJECT_ROOT), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

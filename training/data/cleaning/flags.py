@@ -1,0 +1,78 @@
+"""What the cleaning rules found in the tables: flags on rows that stay, and a count for every rule."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from shopsight.training.data.cleaning.clocks import clocks, hourly, implausible
+from shopsight.training.data.cleaning.near_duplicates import near_duplicate_events, near_duplicate_texts
+from shopsight.training.data.cleaning.outliers import outliers
+from shopsight.training.data.cleaning.returns import matched_returns
+from shopsight.training.data.tables import SCHEMAS
+
+QUALITY_FILE = "data_quality.json"
+FORMAT_VERSION = 1
+RULES = (
+    "near_duplicate", "resent_line", "near_duplicate_text", "return_matched", "return_unmatched", "returned",
+    "price_outlier", "quantity_outlier", "implausible_time",
+)  # fmt: skip
+
+
+def find_flags(
+    parts: list[Path], messages: pl.DataFrame, fees: pl.Series, engine: Any
+) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """Look at the written parts of the events table and at the messages; returns flags and clocks.
+
+    fees: items that are no goods, whose prices and quantities vary as they please.
+
+    No more than one part, and the lines that a rule needs, are in memory at a time.
+    """
+    events = pl.scan_parquet(parts)
+    counts = hourly(events, engine)
+    lines = events.filter(~pl.col("item_id").is_in(fees.implode()))
+    found = [pl.DataFrame(schema=SCHEMAS["flags"])]
+    columns = ["customer_id", "channel", "timestamp", "item_id", "event", "price", "quantity", "order_id"]
+    columns += ["line_id", "session_id", "event_id"]
+    found += [near_duplicate_events(pl.read_parquet(part, columns=columns)) for part in parts]
+    found += [near_duplicate_texts(messages), matched_returns(events, engine), outliers(lines, engine)]
+    found.append(
+        events.filter(implausible(counts))
+        .select(
+            pl.lit("events").alias("table"),
+            pl.col("event_id").alias("id"),
+            "customer_id",
+            pl.lit("implausible_time").alias("rule"),
+            pl.lit(None, dtype=pl.String).alias("related_id"),
+            pl.lit(None, dtype=pl.Float64).alias("value"),
+        )
+        .collect(engine=engine)
+    )
+    flags = pl.concat(found).sort("table", "id", "rule", "related_id")
+    return flags, [asdict(clock) for clock in clocks(counts)]
+
+
+def counts_of(flags: pl.DataFrame) -> dict[str, int]:
+    """How many rows each rule flagged, rules that found nothing among them."""
+    seen = dict(flags.group_by("rule").len().iter_rows())
+    return {rule: int(seen.get(rule, 0)) for rule in RULES}
+
+
+def write_quality(folder: Path, content: Mapping[str, Any]) -> Path:
+    """Write the data-quality report as JSON, complete or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / QUALITY_FILE
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    text = json.dumps({"format_version": FORMAT_VERSION, **content}, indent=1, sort_keys=True)
+    with staged.open("w", encoding="utf-8") as stream:
+        stream.write(text + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    staged.replace(path)
+    return path

@@ -1,0 +1,170 @@
+"""What others call our fields, kinds of files and events: for validate's first guess at a sources file."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from shopsight.training.data.describing.foreign_names import FOREIGN_NAMES, STATUS_WORDS
+
+# Our field and what others call it, in lower case without anything but letters and digits; best first.
+ALIASES: dict[str, tuple[str, ...]] = {
+    name: (*words.split(), *FOREIGN_NAMES.get(name, "").split())
+    for name, words in {
+        "source_id": "userpseudoid sourceid customerid idcustomer userid visitorid accountid clientid"
+        " memberid householdid contactid cardno cardnumber profileid reviewerid handleid card customer"
+        " user visitor account handle contact uid who by requesterid authorid",
+        "item_id": "itemid productid lineitemsku productsku itemsku sku productreference stockcode"
+        " idproduct articleid article productcode asin parentasin item product",
+        "order_id": "orderid idorder invoiceno invoiceid invoice orderno ordernumber receipt basketid"
+        " transactionid order",
+        "line_id": "lineid lineno linenumber orderitemid lineitemid line position",
+        "session_id": "sessionid gasessionid session visitid usersession",
+        "request_id": "requestid request impressionid",
+        "message_id": "messageid reviewid postid ticketid commentid tweetid",
+        "answer_id": "answerid faqid",
+        "event": "event eventtype eventname action activity interaction type",
+        "timestamp": "timestamp eventtimestamp eventtime datetime invoicedate orderdate orderedat"
+        " createdat time ts date transactiontimestamp purchasedate writtenat sentat postedat"
+        " shownat tilltime sent at when unixreviewtime reviewtime reviewdate createddate"
+        " datecreated orderdatetime paidat dateadd",
+        "quantity": "quantity productquantity lineitemquantity itemquantity qty pieces units"
+        " amountordered count",
+        "price": "unitprice unitpricetaxincl lineitemprice itemprice price itemcost saleprice pricepaid unit",
+        "amount": "linetotal totalpricetaxincl lineamount itemtotal rowtotal linesubtotal orderlinetotal"
+        " orderlinesubtotal itemsubtotal extendedprice extendedamount lineitemtotal totalprice productsales"
+        " grosssales salesvalue salesamount netsales amount",
+        # When goods or money came back, in a list of returns.
+        "return_time": "refunddate refundedat refundcreatedat daterefunded returndate returnedat dateofreturn"
+        " refundprocessedat",
+        # The whole of an order, where no column names an item.
+        "order_total": "total ordertotal grandtotal totalamount totalpaid amountpaid ordervalue ordersum"
+        " invoicetotal totalpaidtaxincl totalttc",
+        "order_discount": "orderdiscount orderdiscountamount cartdiscount cartdiscountamount coupondiscount"
+        " discountcodeamount",
+        "refunded": "refundedamount amountrefunded orderrefundamount refundamount totalrefunded",
+        "status": "orderstatus financialstatus paymentstatus status statusname statename orderstatename"
+        " currentstate state orderstate",
+        "cancelled_at": "cancelledat canceledat cancelled canceled cancellationdate",
+        "cost": "cost unitcost costprice",
+        "currency": "currency currencycode ordercurrency",
+        "discount": "linediscount lineitemdiscount itemdiscount itempromotiondiscount discount discountamount"
+        " promotionalrebates rebate",
+        "rating": "rating stars score overall",
+        "given_name": "givenname firstname first forename billingfirstname",
+        "family_name": "familyname lastname surname last billinglastname",
+        "full_name": "fullname name customername displayname holder contactname penname reviewername"
+        " requestername billingname",
+        "email": "email mail emailaddress emailaddr customeremail billingemail requesteremail revieweremail",
+        "phone": "phone mobile telephone phonenumber tel cell billingphone",
+        "loyalty_number": "loyaltynumber loyaltyno loyaltyid membershipnumber",
+        "birth_date": "birthdate dateofbirth dob birthday born",
+        "street": "street address address1 streetaddress addressline1 billingaddress1 billingstreet",
+        "city": "city town suburb billingcity",
+        "postcode": "postcode zip zipcode postalcode plz billingzip billingpostcode",
+        "country": "country countrycode billingcountry",
+        "state": "state region province billingprovince billingstate",
+        "gov_id": "govid socsecid ssn nationalid taxid",
+        "registered_at": "registeredat signupdate registrationdate createdat issuedat opened joined since",
+        "title": "title productname itemname lineitemname productdescription description name",
+        "category_path": "categorypath itemcategory category categories productcategory department"
+        " warengruppe",
+        "brand": "brand itembrand manufacturer vendor",
+        "attributes": "attributes properties features",
+        "image_path": "imagepath image imageurl",
+        "available_from": "availablefrom launchedat launchdate",
+        "available_to": "availableto withdrawnat discontinued",
+        "text": "text message body review content comment utterance sentence reviewtext tweet",
+        "language": "language lang locale",
+        "intent": "intent category label topic",
+        "sentiment": "sentiment mood polarity",
+        "split": "split fold",
+        "question": "question title",
+        "answer": "answer text response",
+        "rank": "rank position slot",
+        "experiment": "experiment test campaign",
+        "arm": "arm variant group",
+        "propensity": "propensity probability",
+        # Signs of a ticket, whose text is called by a word that elsewhere is an item's.
+        "ticket_text": "description body comment",
+        "subject": "subject ticketsubject",
+        "task": "task",
+        "label": "label class",
+    }.items()
+}
+# A customer is known by the mail where nothing else names them.
+ALIASES["source_id"] += ALIASES["email"]
+# A bare id is the key of what the file lists.
+KEY_OF = {
+    "customers": "source_id",
+    "items": "item_id",
+    "messages": "message_id",
+    "reviews": "message_id",
+    "answers": "answer_id",
+}
+# What a file of each kind must have, and what it must not; the first kind that fits is taken.
+SIGNS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("exposures", ("request_id", "item_id", "rank"), ("event",)),
+    ("answers", ("question", "answer"), ("source_id",)),
+    ("labels", ("message_id", "task", "label"), ()),
+    ("reviews", ("text", "item_id"), ("order_id",)),
+    ("reviews", ("text", "rating"), ("order_id",)),
+    ("orders", ("order_id", "item_id", "quantity", "timestamp"), ("event",)),
+    ("messages", ("ticket_text", "subject", "timestamp"), ("order_id",)),
+    ("events", ("event", "timestamp"), ("text",)),
+    ("customers", ("email",), ("item_id", "text")),
+    ("customers", ("family_name",), ("item_id", "text")),
+    ("customers", ("birth_date",), ("item_id", "text")),
+    ("customers", ("phone",), ("item_id", "text")),
+    ("messages", ("text",), ("item_id",)),
+    ("items", ("item_id", "title"), ("quantity", "order_id")),
+    ("items", ("item_id", "category_path"), ("quantity", "order_id")),
+)
+EVENT_WORDS: dict[str, tuple[str, ...]] = {
+    "view": (
+        "view",
+        "viewitem",
+        "viewproduct",
+        "productviewed",
+        "pageview",
+        "screenview",
+        "click",
+        "detail",
+        "impression",
+        "pv",
+    ),
+    "cart": ("cart", "addtocart", "productadded", "addedtocart", "addtobasket", "basket", "atc"),
+    "purchase": (
+        "purchase",
+        "transaction",
+        "order",
+        "ordercompleted",
+        "placedorder",
+        "buy",
+        "checkout",
+        "sale",
+    ),
+    "return": ("return", "refund", "orderrefunded", "sendback"),
+    "rating": ("rating", "rate", "stars"),
+    "search": ("search", "query", "viewsearchresults", "productssearched"),
+}
+KIND_WORDS = re.compile(
+    r"events?|orders?|accounts?|customers?|items?|products?|reviews?|messages?|posts?|profiles?|contacts?|users?"
+    r"|bestellung(?:en)?|kunden?|artikel|produkte?|commandes?|clients?|produits?|pedidos?|clientes?|productos?"
+    r"|produtos?|ordini|ordine|clienti|prodotti|bestellingen|klanten|订单|商品|客户|会员|明细|sales|verkaufe|ventes"
+    r"|transactions?|details?|lines?|lists?|history|reports?|catalogu?e|articles?|faq|policies|clicks?|cards?|exposures?|authors?|labels?|data|export"
+)
+
+_STATUSES = {word: status for status, words in STATUS_WORDS.items() for word in words.split()}
+
+
+def plain_name(text: str) -> str:
+    """A name in lower case, without accents and without anything but letters and digits."""
+    letters = unicodedata.normalize("NFKD", text.casefold().replace("ß", "ss").replace("ł", "l"))
+    return re.sub(r"[\W_]", "", "".join(c for c in letters if not unicodedata.combining(c)))
+
+
+def status_of(value: str) -> str | None:
+    """What a status of an order means (sources_file.STATUSES), or None where its word is not known."""
+    name = plain_name(value)
+    return _STATUSES.get(name) or _STATUSES.get(re.sub(r"^(wc|order|orderstatus|payment|status)", "", name))

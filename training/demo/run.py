@@ -1,0 +1,159 @@
+"""The main job, whole: a shop with planted truth, learned, served by a real Triton, and scored."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from shopsight.serving.pseudonym import PseudonymKey, create_key, key_path, load_key
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.demo.scores import planted_against_found
+from shopsight.training.demo.stages import Stages
+from shopsight.training.evaluation.planted import Row, as_records, table
+from shopsight.training.pipeline import families
+from shopsight.training.pipeline.recipes import Recipe, recipe
+
+FORMAT_VERSION = 1
+_MARKER = ".made-by-shopsight-demo"
+
+
+class DemoError(RuntimeError):
+    """The demo cannot run where it was asked to."""
+
+
+@dataclass(frozen=True)
+class DemoOutcome:
+    """What the demo found, what each stage cost, and where the page lies."""
+
+    rows: tuple[Row, ...]
+    release: str
+    report: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_bytes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """True when every row reached what was asked."""
+        return all(row.passed for row in self.rows)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the content of `demo.json`."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "passed": self.passed,
+            "release": self.release,
+            "report": self.report.name,
+            "rows": as_records(self.rows),
+            "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
+            "peak_bytes": self.peak_bytes,
+        }
+
+
+def run_demo(folder: Path, *, num_customers: int, seed: int, serve: bool, console: Console) -> DemoOutcome:
+    """Run everything under `folder` and return what was found; writes `workspace/demo.json`.
+
+    `folder` gets raw/ (what a shop would have), truth/ (which only the scoring reads) and workspace/. With
+    `serve` a supervised server outlives the call. Raises DemoError for a folder that holds something else,
+    and what the stages raise.
+    """
+    from shopsight.serving.repository import publish
+    from shopsight.serving.server import TritonServer
+    from shopsight.serving.supervisor import start_detached
+
+    stages = Stages(console)
+    workspace = Workspace(folder / "workspace")
+    chosen = recipe("default")
+    _fresh(folder)
+    key = _demo_key(stages)
+    _learn(folder, workspace, chosen, key, num_customers, seed, stages)
+    with stages.stage("start Triton"):
+        workspace.repository.mkdir(parents=True, exist_ok=True)
+        server = TritonServer.start(workspace.repository, key_file=key_path())
+    try:
+        with stages.stage("publish"):
+            release = publish(workspace.models, workspace.repository, server=server, progress=stages.progress)
+        with stages.stage("ask Triton, compare with what was planted"):
+            rows = planted_against_found(folder / "truth", workspace, key, server, stages.progress)
+        outcome = _write_outcome(workspace, rows, str(release.number), stages)
+    finally:
+        server.stop()
+    console.print(stages.table())
+    console.print(table(outcome.rows))
+    console.print(f"the page for people: {outcome.report}")
+    if serve:
+        start_detached(workspace.repository, (0, 0, 0), stages.progress)
+        _what_to_try(console, folder, workspace)
+    return outcome
+
+
+def _learn(
+    folder: Path,
+    workspace: Workspace,
+    chosen: Recipe,
+    key: PseudonymKey,
+    num_customers: int,
+    seed: int,
+    stages: Stages,
+) -> None:
+    from shopsight.training.data.ingest import ingest
+    from shopsight.training.data.shop import ShopSpec, make_shop
+
+    with stages.stage("make a shop with planted truth"):
+        spec = ShopSpec(num_customers=num_customers, seed=seed)
+        made = make_shop(
+            spec, folder / "raw", folder / "truth", lambda done, _: stages.progress(f"{done:,} people")
+        )
+        stages.progress(f"{made.num_events:,} events, {made.raw_bytes / 1e6:.0f} MB")
+    with stages.stage("ingest: clean, set bad rows aside, join customers across channels"):
+        ingest(folder / "raw" / "sources.toml", workspace, key, progress=stages.progress)
+    names = families.chosen(workspace, "all", stages.progress)
+    for name in names:
+        with stages.stage(f"train {name}"):
+            families.train(workspace, chosen, name, stages.progress)
+    with stages.stage("export to ONNX with contracts and golden requests"):
+        for path in families.export(workspace, chosen, names):
+            stages.progress(f"exported {path.name}")
+
+
+def _fresh(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()) and not (folder / _MARKER).exists():
+        raise DemoError(f"{folder} holds something that the demo did not make; name another with --folder")
+    for part in ("raw", "truth", "workspace"):
+        shutil.rmtree(folder / part, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _MARKER).touch()
+
+
+def _demo_key(stages: Stages) -> PseudonymKey:
+    if not key_path().exists():
+        stages.progress(f"made a pseudonymisation key at {create_key()}")
+    return load_key()
+
+
+def _write_outcome(workspace: Workspace, rows: list[Row], release: str, stages: Stages) -> DemoOutcome:
+    from shopsight.training.report.page import write_report
+
+    with stages.stage("write the page for people"):
+        report = write_report(workspace, title="A shop and its customers", planted=rows)
+    outcome = DemoOutcome(tuple(rows), release, report, stages.seconds, stages.peak_bytes)
+    staged = workspace.root / f".demo.json.{os.getpid()}"
+    staged.write_text(json.dumps(outcome.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    staged.replace(workspace.root / "demo.json")
+    return outcome
+
+
+def _what_to_try(console: Console, folder: Path, workspace: Workspace) -> None:
+    from shopsight.training.demo.scores import a_customer
+
+    ask = f"shopsight ask --repository {workspace.repository}"
+    customer = a_customer(folder / "truth", workspace, load_key())
+    console.print("Triton stays up. Three commands to try:", style="bold")
+    console.print(f"  {ask} --customer {customer}", soft_wrap=True)
+    console.print(f"  {ask} --customer {customer} --message 'where is my parcel?'", soft_wrap=True)
+    console.print(f"  shopsight status --repository {workspace.repository}", soft_wrap=True)

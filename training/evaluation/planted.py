@@ -1,0 +1,178 @@
+"""Planted against found: how much of the synthetic shop's truth the workspace and the endpoint recover."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what was planted or asked for, what was found, and whether that is enough."""
+
+    name: str
+    planted: str
+    found: str
+    passed: bool
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """Return the rows as a table for people."""
+    shown = Table(title="planted against found")
+    for column in ("what", "planted or asked", "found", "reached"):
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        shown.add_row(
+            row.name, row.planted, row.found, "[green]yes[/green]" if row.passed else "[red]no[/red]"
+        )
+    return shown
+
+
+def as_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the rows as JSON-ready records."""
+    return [asdict(row) for row in rows]
+
+
+def pairwise(truth: NDArray[np.int64], found: NDArray[np.int64]) -> tuple[float, float]:
+    """Return pairwise (precision, recall) of a found grouping against the true one.
+
+    truth and found are group numbers of the same records, int64 [n]. Counted from the contingency table:
+    pairs together in both over pairs together in found, and over pairs together in truth; 1.0 where there is
+    no pair to find.
+    """
+    both = pl.DataFrame({"truth": truth, "found": found})
+    together = _pairs(both.group_by("truth", "found").len()["len"])
+    found_pairs = _pairs(both.group_by("found").len()["len"])
+    truth_pairs = _pairs(both.group_by("truth").len()["len"])
+    precision = together / found_pairs if found_pairs else 1.0
+    recall = together / truth_pairs if truth_pairs else 1.0
+    return precision, recall
+
+
+def _pairs(sizes: pl.Series) -> float:
+    counts = sizes.cast(pl.Float64)
+    return float((counts * (counts - 1) / 2).sum())
+
+
+def recall_at_k(recommended: Sequence[Sequence[str]], bought: Sequence[set[str]], k: int) -> float:
+    """Return the mean over people of |first k recommended ∩ bought| / min(k, |bought|)."""
+    shares = [
+        len(set(items[:k]) & wanted) / min(k, len(wanted))
+        for items, wanted in zip(recommended, bought, strict=True)
+    ]
+    return float(np.mean(shares))
+
+
+def identity_row(truth: pl.DataFrame, identities: pl.DataFrame) -> Row:
+    """Score who was joined with whom; both frames have `source, source_id` (keyed hash) and a group.
+
+    truth adds `person_id`, identities `customer_id`; records that ingest never saw count as missed, because
+    their pairs stay apart.
+    """
+    joined = truth.join(
+        identities.filter(pl.col("valid_to").is_null()).select("source", "source_id", "customer_id"),
+        on=["source", "source_id"],
+        how="left",
+    ).with_row_index("row")
+    alone = pl.concat_str(pl.lit("absent-"), pl.col("row").cast(pl.String))
+    joined = joined.with_columns(pl.coalesce("customer_id", alone))
+    precision, recall = pairwise(_codes(joined["person_id"]), _codes(joined["customer_id"]))
+    return Row(
+        name="customers joined across channels",
+        planted=f"{truth['person_id'].n_unique():,} people in {truth.height:,} accounts; "
+        "precision ≥ .98, recall ≥ .95",
+        found=f"precision {precision:.4f}, recall {recall:.4f}, "
+        f"{joined['customer_id'].n_unique():,} customers",
+        passed=precision >= 0.98 and recall >= 0.95,
+    )
+
+
+def segments_row(personas: pl.DataFrame, segments: pl.DataFrame) -> Row:
+    """Score segments against personas; frames `customer_id, persona` and `customer_id, segment`."""
+    from sklearn.metrics import adjusted_rand_score
+
+    joined = personas.join(segments, on="customer_id", how="inner")
+    score = float(adjusted_rand_score(_codes(joined["persona"]), _codes(joined["segment"])))
+    return Row(
+        name="segments against personas",
+        planted=f"{joined['persona'].n_unique()} personas that overlap; adjusted Rand index ≥ .6",
+        found=f"{joined['segment'].n_unique()} segments, adjusted Rand index {score:.3f} "
+        f"on {joined.height:,} customers",
+        passed=score >= 0.6,
+    )
+
+
+def recommendations_row(found: float, popularity: float, best: float, num_customers: int) -> Row:
+    """Score recall@10 on what people bought after the raw data end."""
+    return Row(
+        name="recommendations, recall@10 of later purchases",
+        planted=f"≥ 2 × popularity ({popularity:.4f}); best achievable {best:.4f}",
+        found=f"{found:.4f} = {found / max(popularity, 1e-9):.2f} × popularity, "
+        f"{found / max(best, 1e-9):.0%} of the best, {num_customers:,} customers",
+        passed=found >= 2 * popularity > 0,
+    )
+
+
+def churn_row(churn: NDArray[np.float64], bought: NDArray[np.bool_]) -> Row:
+    """Score who was said to leave against who bought nothing after the raw data end; both [n].
+
+    NaN where churn was withheld; then, and where all or none came back, the row fails with the reason.
+    """
+    from shopsight.training.value.holdout import auc
+
+    withheld = bool(np.isnan(churn).any())
+    score = None if withheld else auc(churn, ~bought)
+    undefined = "churn is withheld" if withheld else "no AUC: all or none of them came back"
+    return Row(
+        name="churn against later purchases",
+        planted=f"{bought.sum():,} of {len(bought):,} buyers came back; AUC ≥ .65",
+        found=undefined if score is None else f"AUC {score:.3f}",
+        passed=score is not None and score >= 0.65,
+    )
+
+
+def labels_row(name: str, planted: Sequence[str], found: Sequence[str], required: float) -> Row:
+    """Score predicted labels of messages that nobody had labelled."""
+    accuracy = float(np.mean(np.asarray(planted, dtype=object) == np.asarray(found, dtype=object)))
+    return Row(
+        name=name,
+        planted=f"{len(set(planted))} kinds, {len(planted):,} unlabelled messages; accuracy ≥ {required}",
+        found=f"accuracy {accuracy:.4f}",
+        passed=accuracy >= required,
+    )
+
+
+def bad_rows_row(planted: pl.DataFrame, refused: pl.DataFrame) -> Row:
+    """Score which rows were set aside; both frames have `file, row, reason`."""
+    keys = ["file", "row"]
+    missed = planted.join(refused, on=keys, how="anti")
+    wrongly = refused.join(planted, on=keys, how="anti")
+    same = planted.join(refused.unique(keys), on=keys, how="inner", suffix="_given")
+    reasons = same.filter(pl.col("reason") == pl.col("reason_given")).height / max(same.height, 1)
+    return Row(
+        name="bad rows set aside",
+        planted=f"{planted.height:,} rows, {planted['reason'].n_unique()} reasons; all found, no good one",
+        found=f"{planted.height - missed.height:,} found, {wrongly.height:,} good ones refused, "
+        f"the planted reason named for {reasons:.1%}",
+        passed=missed.is_empty() and wrongly.is_empty(),
+    )
+
+
+def experiment_row(planted: float, found: float, low: float, high: float) -> Row:
+    """Score the effect of the A/B test: the interval must hold what was planted."""
+    return Row(
+        name="effect of the A/B test",
+        planted=f"{planted:+.4f} conversion",
+        found=f"{found:+.4f}, 95% interval {low:+.4f} to {high:+.4f}",
+        passed=low <= planted <= high,
+    )
+
+
+def _codes(values: pl.Series) -> NDArray[np.int64]:
+    return values.cast(pl.String).rank("dense").cast(pl.Int64).to_numpy()

@@ -1,1 +1,0 @@
-"""Behaviour and the market: experiments."""

@@ -1,0 +1,106 @@
+"""Lists for customers of a held-out window, from factors or from popularity, and their figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from shopsight.kernels.topk import topk
+from shopsight.training.evaluation.bootstrap import interval, ratio_interval
+from shopsight.training.evaluation.ranking import coverage, ndcg_at_k, recall_at_k
+from shopsight.training.recommend.mf.model import MatrixFactorization
+from shopsight.training.recommend.shop import Shop
+
+Int64 = NDArray[np.int64]
+Lists = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The customers of one window with what they did in it, and what may be recommended to them.
+
+    users: rows of customers with both a past before the window and a target in it. relevant: CSR [users,
+    items]. bought: CSR [users, items] of the past. blocked: items that cannot be sold when the window begins.
+    """
+
+    users: Int64
+    relevant: csr_matrix
+    bought: csr_matrix
+    blocked: NDArray[np.int32]
+    k: int
+    num_cold: int
+
+    @staticmethod
+    def of(shop: Shop, past: csr_matrix, begin: datetime, end: datetime) -> Judge:
+        """Gather a window's customers; `past` is what the model is fitted to, CSR [customers, items]."""
+        relevant = shop.targets(begin, end)
+        active: NDArray[np.bool_] = np.diff(relevant.indptr) > 0
+        warm = np.flatnonzero(active & (np.diff(past.indptr) > 0))
+        if len(warm) > shop.config.max_judged:
+            rng = np.random.default_rng(shop.config.seed)
+            warm = np.sort(rng.choice(warm, shop.config.max_judged, replace=False))
+        blocked = np.flatnonzero(~shop.available(begin)).astype(np.int32)
+        return Judge(
+            users=warm,
+            relevant=relevant[warm],
+            bought=shop.bought(begin)[warm],
+            blocked=blocked,
+            k=min(shop.config.k, relevant.shape[1]),
+            num_cold=int(active.sum()) - int((active & (np.diff(past.indptr) > 0)).sum()),
+        )
+
+    def by_factors(self, model: MatrixFactorization, bought_again: bool) -> Lists:
+        """Return each user's best items, int32 [users, k]."""
+        mask: dict[str, Any] = {} if bought_again else self._mask()
+        x, y = model.retrieval_factors()
+        found, _ = topk(x[self.users], y, self.k, exclude_items=self.blocked, **mask)
+        return found
+
+    def by_popularity(
+        self, popularity: NDArray[np.float32], bought_again: bool, group: Int64 | None = None
+    ) -> Lists:
+        """Return the most popular items, int32 [users, k], by popularity [items].
+
+        With `group`, int64 [users], popularity is [groups, items] and each user gets that of their group.
+        """
+        mask: dict[str, Any] = {} if bought_again else self._mask()
+        tables = np.atleast_2d(popularity)
+        member = np.zeros(len(self.users), dtype=np.int64) if group is None else group
+        chosen = np.ascontiguousarray(np.eye(len(tables), dtype=np.float32)[member])
+        weight = np.ascontiguousarray(tables.T, dtype=np.float32)
+        found, _ = topk(chosen, weight, self.k, exclude_items=self.blocked, **mask)
+        return found
+
+    def figures(self, lists: Lists, seed: int, num_bootstraps: int) -> dict[str, Any]:
+        """Return recall, ndcg and coverage of lists, with 95 % intervals over customers."""
+        draws = {"seed": seed, "num_resamples": num_bootstraps}
+        sellable = self.relevant.shape[1] - len(self.blocked)
+        return {
+            f"recall_at_{self.k}": interval(recall_at_k(lists, self.relevant), **draws),
+            f"ndcg_at_{self.k}": interval(ndcg_at_k(lists, self.relevant), **draws),
+            "coverage": coverage(lists, sellable),
+        }
+
+    def ratio(self, lists: Lists, others: Lists, seed: int, num_bootstraps: int) -> dict[str, Any]:
+        """Return the ratio of two lists' recall with its interval, resampled by the same customers."""
+        return ratio_interval(
+            recall_at_k(lists, self.relevant),
+            recall_at_k(others, self.relevant),
+            seed=seed,
+            num_resamples=num_bootstraps,
+        )
+
+    def recall(self, lists: Lists) -> float | None:
+        """Return the mean recall, None where there is nobody to ask."""
+        return float(recall_at_k(lists, self.relevant).mean()) if len(self.users) else None
+
+    def _mask(self) -> dict[str, Any]:
+        return {
+            "exclude_indptr": self.bought.indptr.astype(np.int64),
+            "exclude_indices": self.bought.indices.astype(np.int32),
+        }

@@ -1,0 +1,171 @@
+"""Epochs of a factorisation: in core on the device, or block by block where it does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from scipy import sparse
+
+from shopsight.kernels.als import DivergenceError, alternate
+from shopsight.kernels.rows import Float32
+from shopsight.training.artifacts.factor_store import FactorStore, InFile, InMemory, gramian_of, slabs
+from shopsight.training.recommend.mf.half_steps import BlockedSide, Fixed, solve_at_once
+from shopsight.training.recommend.mf.objective import MFConfig, rows_of
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Factors in the storage type, biases float32, the ratings' mean, and validation epoch by epoch."""
+
+    user_factors: FactorStore
+    item_factors: FactorStore
+    user_bias: Float32
+    item_bias: Float32
+    mean: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class Epochs(Protocol):
+    """How epochs run."""
+
+    def run(self, state: Fitted, first: int, count: int, say: Progress) -> Fitted:
+        """The state after `count` epochs, the first of them number `first` + 1; `state` may be used up."""
+
+    def settle(self, state: Fitted) -> Fitted:
+        """The state with its users folded in anew, as serving would; `state` may be used up."""
+
+    def copy(self, state: Fitted) -> Fitted:
+        """A state that `run` can use up while `state` stays as it is."""
+
+
+class InCore:
+    """Both sides at once."""
+
+    def __init__(self, matrix: sparse.csr_matrix, config: MFConfig) -> None:
+        self._matrix, self._config = matrix, config
+        if config.objective == "explicit":
+            self._transposed = matrix.T.tocsr()
+        else:
+            self._rows = rows_of(matrix, config), rows_of(matrix.T.tocsr(), config)
+
+    def run(self, state: Fitted, first: int, count: int, say: Progress) -> Fitted:
+        if self._config.objective == "explicit":
+            for epoch in range(first + 1, first + count + 1):
+                with naming_epoch(epoch):
+                    state = self._explicit_epoch(state)
+                say(f"epoch {epoch} of {self._config.num_epochs}")
+            return state
+
+        def after_epoch(epoch: int, _: Any) -> bool:
+            say(f"epoch {epoch} of {self._config.num_epochs}")
+            return False
+
+        x, y = alternate(
+            *self._rows,
+            state.user_factors.array(),
+            state.item_factors.array(),
+            self._config.missing_weight,
+            solver=self._config.solver,
+            num_cg_steps=self._config.num_cg_steps,
+            num_epochs=count,
+            first_epoch=first + 1,
+            after_epoch=after_epoch,
+            backend=self._config.backend,
+        )
+        return replace(state, user_factors=InMemory(x), item_factors=InMemory(y))
+
+    def settle(self, state: Fitted) -> Fitted:
+        users, bias = solve_at_once(self._matrix, _fixed_items(state, self._config), self._config)
+        return replace(state, user_factors=InMemory(users), user_bias=bias)
+
+    def copy(self, state: Fitted) -> Fitted:
+        return state
+
+    def _explicit_epoch(self, state: Fitted) -> Fitted:
+        fixed = Fixed(state.item_factors, state.item_bias, state.mean)
+        start = state.user_factors.array(), state.user_bias
+        users, user_bias = solve_at_once(self._matrix, fixed, self._config, start)
+        fixed = Fixed(InMemory(users), user_bias, state.mean)
+        start = state.item_factors.array(), state.item_bias
+        items, item_bias = solve_at_once(self._transposed, fixed, self._config, start)
+        return replace(
+            state,
+            user_factors=InMemory(users),
+            item_factors=InMemory(items),
+            user_bias=user_bias,
+            item_bias=item_bias,
+        )
+
+
+class ByBlocks:
+    """Half steps block by block; the factors live in files in `folder`, or in memory where that is None."""
+
+    def __init__(
+        self, matrix: sparse.csr_matrix, config: MFConfig, room_bytes: int, folder: Path | None
+    ) -> None:
+        self._config, self._folder = config, folder
+        self._users = BlockedSide(matrix, config, room_bytes, "user")
+        self._items = BlockedSide(matrix.T.tocsr(), config, room_bytes, "item")
+
+    def __str__(self) -> str:
+        where = "" if self._folder is None else f", factors in files in {self._folder}"
+        return f"{self._users.num_blocks} blocks of users, {self._items.num_blocks} of items{where}"
+
+    def run(self, state: Fitted, first: int, count: int, say: Progress) -> Fitted:
+        for epoch in range(first + 1, first + count + 1):
+            with naming_epoch(epoch):
+                users, items = state.user_factors, state.item_factors
+                bias = self._users.solve(_fixed_items(state, self._config), users, (users, state.user_bias))
+                state = replace(state, user_bias=bias)
+                bias = self._items.solve(_fixed_users(state, self._config), items, (items, state.item_bias))
+                state = replace(state, item_bias=bias)
+            say(f"epoch {epoch} of {self._config.num_epochs}")
+        return state
+
+    def settle(self, state: Fitted) -> Fitted:
+        bias = self._users.solve(_fixed_items(state, self._config), state.user_factors)
+        return replace(state, user_bias=bias)
+
+    def copy(self, state: Fitted) -> Fitted:
+        users, items = (self._copied(store) for store in (state.user_factors, state.item_factors))
+        return replace(state, user_factors=users, item_factors=items)
+
+    def _copied(self, store: FactorStore) -> FactorStore:
+        copy = new_store(store.shape, store.dtype, self._folder)
+        for begin, values in slabs(store):
+            copy.write(begin, values)
+        return copy
+
+
+def new_store(shape: tuple[int, ...], dtype: np.dtype[np.generic], folder: Path | None) -> FactorStore:
+    """Room for factors: in `folder`, or in memory where that is None."""
+    return InMemory(np.empty(shape, dtype)) if folder is None else InFile.scratch(shape, dtype, folder)
+
+
+@contextmanager
+def naming_epoch(epoch: int) -> Iterator[None]:
+    """Turns what a half step raises at bad numbers into a DivergenceError that names the epoch."""
+    try:
+        yield
+    except (ValueError, ArithmeticError) as error:
+        words = f"epoch {epoch}: {error}; raise the regularization or lower the weights"
+        raise DivergenceError(words) from None
+
+
+def _fixed_items(state: Fitted, config: MFConfig) -> Fixed:
+    return _fixed(state.item_factors, state.item_bias, state.mean, config)
+
+
+def _fixed_users(state: Fitted, config: MFConfig) -> Fixed:
+    return _fixed(state.user_factors, state.user_bias, state.mean, config)
+
+
+def _fixed(factors: FactorStore, bias: Float32, mean: float, config: MFConfig) -> Fixed:
+    return Fixed(factors, bias, mean, gramian_of(factors) if config.missing_weight else None)

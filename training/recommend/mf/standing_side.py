@@ -1,0 +1,72 @@
+"""One side as it stands after a fit: rows of the other are folded in against it, scores explained by it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from shopsight.kernels.backend import resolve
+from shopsight.kernels.fold_in import FoldIn
+from shopsight.kernels.rows import Factors, Float32, Int32
+from shopsight.training.artifacts.factor_store import InMemory, gramian_of
+from shopsight.training.recommend.mf.half_steps import (
+    BlockedSide,
+    Fixed,
+    extended,
+    normal_equations,
+    observations,
+    separated,
+)
+from shopsight.training.recommend.mf.memory import plan_memory
+from shopsight.training.recommend.mf.objective import MFConfig
+
+
+class StandingSide:
+    """Factors of one side with what folding in needs again and again: Gramian and, on the device, all.
+
+    The first fold-in takes the factors to the device, where they stay; where they do not fit, each fold-in
+    goes by blocks.
+    """
+
+    def __init__(self, factors: Factors, bias: Float32, mean: float, config: MFConfig) -> None:
+        self._factors, self._bias, self._mean, self._config = factors, bias, mean, config
+
+    def fold_in(self, matrix: sparse.csr_matrix) -> tuple[Factors, Float32]:
+        """Factors and bias of the rows of `matrix` (canonical, [rows, standing]), by the exact half step."""
+        config = self._config
+        if matrix.shape[1] != len(self._factors):
+            raise ValueError(f"{matrix.shape[1]} columns must be the {len(self._factors)} that were fitted")
+        plan = plan_memory(matrix.shape, matrix.nnz, config, resolve(config.backend))
+        if plan.home == "device":
+            return separated(self._session.solve(observations(matrix, config, self._fixed)), config)
+        solved = InMemory(np.empty((matrix.shape[0], self._factors.shape[1]), self._factors.dtype))
+        bias = BlockedSide(matrix, config, plan.room_bytes, "user").solve(self._fixed, solved)
+        return solved.array(), bias
+
+    def explain(self, row: sparse.csr_matrix, item: int) -> tuple[Int32, NDArray[np.float64]]:
+        """The items of a single row and what each adds to the row's score of `item`."""
+        config = self._config
+        rows = observations(row, config, self._fixed)
+        system, _ = normal_equations(rows, self._fixed, config)
+        scored = extended(self._factors[item : item + 1], config)[0].astype(np.float64)
+        seen = extended(self._factors[rows.indices], config).astype(np.float64)
+        return rows.indices, rows.target * (seen @ np.linalg.solve(system, scored))
+
+    @cached_property
+    def _fixed(self) -> Fixed:
+        items = InMemory(self._factors)
+        gramian = gramian_of(items) if self._config.missing_weight else None
+        return Fixed(items, self._bias, self._mean, gramian)
+
+    @cached_property
+    def _session(self) -> FoldIn:
+        config = self._config
+        return FoldIn(
+            np.ascontiguousarray(extended(self._factors, config)),
+            config.missing_weight,
+            gramian=self._fixed.gramian,
+            backend=config.backend,
+        )

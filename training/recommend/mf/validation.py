@@ -1,0 +1,45 @@
+"""What validation says of a factorisation: recall and NDCG over a full ranking."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+from shopsight.training.recommend.mf.epochs import Fitted
+from shopsight.training.recommend.mf.half_steps import extended
+from shopsight.training.recommend.mf.objective import MFConfig
+from shopsight.training.recommend.mf.retrieval import best_items, item_blocks
+
+
+def validate(
+    state: Fitted, matrix: sparse.csr_matrix, held_out: sparse.csr_matrix, config: MFConfig
+) -> dict[str, float]:
+    """Recall (hits / held-out items of the user) and NDCG at `validation_k`, over all unseen items.
+
+    The mean over the users with held-out items, at most `validation_users` of them, drawn by the seed.
+    """
+    users = np.flatnonzero(np.diff(held_out.indptr))
+    if len(users) > config.validation_users:
+        users = np.sort(
+            np.random.default_rng(config.seed).choice(users, config.validation_users, replace=False)
+        )
+    num_items = matrix.shape[1]
+    k = min(config.validation_k, num_items)
+    ids, _ = best_items(
+        extended(state.user_factors.take(users), config),
+        item_blocks(state.item_factors, config, state.item_bias),
+        num_items,
+        k,
+        config.backend,
+        seen=matrix[users],
+    )
+    wanted = held_out[users]
+    sizes = np.diff(wanted.indptr)
+    keys = np.repeat(np.arange(len(users)), sizes) * num_items + wanted.indices
+    hits = np.isin(np.arange(len(users))[:, None] * num_items + ids, keys) & (ids >= 0)
+    gain = 1 / np.log2(np.arange(2, k + 2))
+    ideal = np.cumsum(gain)[np.minimum(sizes, k) - 1]
+    return {
+        "recall": float((hits.sum(1) / sizes).mean()),
+        "ndcg": float(((hits * gain).sum(1) / ideal).mean()),
+    }

@@ -1,0 +1,44 @@
+"""Who is to be helped before anything is offered: customers with a recent complaint or return."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from shopsight.training.data.consent import PROFILING, permitted
+from shopsight.training.profiles.message_features import read_messages
+from shopsight.training.recommend.shop import Shop
+
+
+def suppressions(shop: Shop) -> tuple[list[str], NDArray[np.uint8]]:
+    """Return what suppresses offers, and of each customer of `shop.known` the place of theirs plus 1, or 0.
+
+    uint8 [customers]. What counts lies within `config.care.days` before the end of the data; of several the
+    latest counts. Intents are those that the trained language model reads, and are left out without one.
+    """
+    care, end = shop.config.care, shop.windows.end
+    names = [*care.events, *care.intents]
+    begin = end - timedelta(days=care.days)
+    happened = shop.events.filter(
+        pl.col("event").is_in(care.events), pl.col("timestamp") >= begin, pl.col("timestamp") < end
+    ).select("customer_id", "timestamp", what="event")
+    parts = [happened.collect()]
+    if care.intents and care.days:
+        read = read_messages(shop.workspace, end, lambda _: None, since=begin)
+        if read is not None and read["intent"].null_count() < read.height:
+            written = permitted(shop.workspace, "messages", PROFILING).select(
+                "message_id", "customer_id", "timestamp"
+            )
+            asked = read.filter(pl.col("intent").is_in(care.intents)).lazy()
+            told = asked.join(written, on="message_id").select("customer_id", "timestamp", what="intent")
+            parts.append(told.collect())
+    latest = pl.concat(parts).sort("timestamp", "what").group_by("customer_id").agg(pl.col("what").last())
+    code = {name: place for place, name in enumerate(names, start=1)}
+    rows = shop.known.customer_ids.to_frame("customer_id").join(
+        latest, on="customer_id", how="left", maintain_order="left"
+    )
+    found = rows["what"].replace_strict(code, default=0, return_dtype=pl.UInt8).fill_null(0).to_numpy()
+    return names, np.where(shop.personalised, found, np.uint8(0)).astype(np.uint8)
