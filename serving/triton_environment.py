@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import shopsight
 from shopsight import kernels, serving
 from shopsight.kernels import threads
 from shopsight.serving import at_work
@@ -87,15 +88,17 @@ class Runtime:
 def prepare_runtime(installation: TritonInstallation, folder: Path) -> Runtime:
     """Fill `folder` with what one server needs.
 
-    The folder gets our packages (`python/`: linked one by one, so that nothing else of this process's
+    The folder gets our package (`python/`: `kernels` and `serving` linked one by one, so that nothing else of this process's
     environment, such as its numpy, reaches the server's Python) and, unless the server is native, the
     backend directory (copies: Triton refuses links).
     """
     packages = folder / "python"
-    packages.mkdir()
+    ours = packages / shopsight.__name__
+    ours.mkdir(parents=True)
+    (ours / "__init__.py").symlink_to(Path(str(shopsight.__file__)).resolve())
     for package in (kernels, serving):
         source = Path(str(package.__file__)).resolve().parent
-        (packages / source.name).symlink_to(source, target_is_directory=True)
+        (ours / source.name).symlink_to(source, target_is_directory=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     (folder / at_work.FOLDER).mkdir()
     environment |= _BOUNDED_THREADS | {

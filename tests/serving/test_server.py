@@ -59,8 +59,9 @@ class TritonPythonModel:
     def execute(self, requests):
         facts = {
             "numpy": np.__version__,
-            "packages": [n for n in ("serving", "kernels", "training", "torch", "polars")
+            "packages": [n for n in ("shopsight.serving", "shopsight.kernels", "torch", "polars")
                          if importlib.util.find_spec(n)],
+            "below": sorted(os.listdir(os.path.dirname(importlib.util.find_spec("shopsight").origin))),
             "threads": os.environ.get("OMP_NUM_THREADS"),
             "key": os.environ.get("SHOPSIGHT_KEY_FILE"),
         }
@@ -190,7 +191,8 @@ def test_routers_get_our_packages_numpy_1_and_the_key_but_none_of_our_environmen
     write_python_model(repository, "facts", FACTS, FACTS_CONFIG)
     server = start_server(repository, models=["facts"], key_file=tmp_path / "key.json")
     facts = json.loads(infer(server, "facts", [0])["FACTS"][0])
-    assert facts["packages"] == ["serving", "kernels"]
+    assert facts["packages"] == ["shopsight.serving", "shopsight.kernels"]
+    assert facts["below"] == ["__init__.py", "kernels", "serving"]
     assert facts["numpy"].split(".")[0] == "1"
     assert facts["threads"] == "1"
     assert facts["key"] == str(tmp_path / "key.json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from shopsight.serving.contract import ModelContract, ModelKind, TensorSpec, file_entry
+from shopsight.training.artifacts.checkout import commit
 from shopsight.training.artifacts.folders import link_tree, replaced_folder
 from shopsight.training.artifacts.locks import exclusive
 from shopsight.training.artifacts.workspace import Workspace
-
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 
 @contextmanager
@@ -77,18 +75,3 @@ def write_contract(
     )
     contract.write(folder)
     return contract
-
-
-def commit() -> str:
-    """Return the commit of the code that runs, "" when it does not run from a checkout."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(PROJECT_ROOT), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()

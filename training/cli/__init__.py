@@ -1,0 +1,1 @@
+"""The command `shopsight`: one file a group of verbs, options that they share, and what is printed."""

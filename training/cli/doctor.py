@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from shopsight.serving.pseudonym import key_path
+from shopsight.training.artifacts.checkout import ROOT
 
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
 NEEDED = ("numpy", "scipy", "polars", "numba", "scikit-learn", "torch", "onnx", "onnxruntime", "tokenizers")
 OPTIONAL = (
     "ray",
@@ -66,7 +64,7 @@ class Examination:
 
 def examine() -> Examination:
     """Look at packages, backends, the Triton at hand and the key; changes nothing."""
-    return Examination((_machine(), *_own_packages(), *_libraries(), *_backends(), _triton(), _key()))
+    return Examination((_machine(), _own_package(), *_libraries(), *_backends(), _triton(), _key()))
 
 
 def _machine() -> Finding:
@@ -74,17 +72,13 @@ def _machine() -> Finding:
     return Finding("machine", f"{cores} cores, Python {sys.version.split()[0]}", sys.version_info >= (3, 11))
 
 
-def _own_packages() -> list[Finding]:
-    findings = []
-    for name in ("kernels", "serving", "training"):
-        spec = importlib.util.find_spec(name)
-        origin = Path(spec.origin).parent if spec and spec.origin else None
-        ours = origin == PROJECT_ROOT / name
-        remedy = f"another distribution shadows '{name}'; uninstall it or use an environment of its own"
-        findings.append(
-            Finding(f"package {name}", "ours" if ours else f"not ours: {origin}", ours, True, remedy)
-        )
-    return findings
+def _own_package() -> Finding:
+    """What `import shopsight` gives, against what is installed: a copy elsewhere on the path hides it."""
+    try:
+        version = importlib.metadata.version("shopsight")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("package shopsight", f"not installed, runs from {ROOT}", True, False)
+    return Finding("package shopsight", f"{version} from {ROOT}", True)
 
 
 def _libraries() -> list[Finding]:

@@ -387,15 +387,15 @@ def bench(
     """
     import subprocess
 
-    from shopsight.training.cli.doctor import PROJECT_ROOT
+    from shopsight.training.artifacts.checkout import ROOT
 
-    if not (PROJECT_ROOT / "benchmarks").is_dir():
+    if not (ROOT / "benchmarks").is_dir():
         raise FileNotFoundError("benchmarks/ is not installed with the package; run this from a checkout")
     # A process of its own: it needs the checkout on its path, and nothing imported here may disturb a timing.
     command = [sys.executable, "-m", "benchmarks.runner"]
     if name is not None:
         command += [name, *([str(json_file.absolute())] if json_file is not None else [])]
-    raise typer.Exit(subprocess.run(command, cwd=PROJECT_ROOT, check=False).returncode)
+    raise typer.Exit(subprocess.run(command, cwd=ROOT, check=False).returncode)
 
 
 _STOPPED = {130: "interrupted", 143: "terminated"}  # 128 and the signal
@@ -424,8 +424,7 @@ def main() -> None:
 
 
 def _is_ours(error: BaseException) -> bool:
-    package = type(error).__module__.split(".")[0]
-    return package in {"kernels", "serving", "training"} or isinstance(error, OSError)
+    return type(error).__module__.startswith("shopsight.") or isinstance(error, OSError)
 
 
 def _resolved(workspace: Path, name: str, config: Path | None, settings: list[str] | None) -> tuple[Any, Any]:

@@ -1,0 +1,1 @@
+"""A shop with planted truth goes the whole way; what is found is held against what was planted."""

@@ -1,0 +1,1 @@
+"""How well something works: ranking figures, intervals, baselines, and planted truth against found."""

@@ -39,7 +39,7 @@ def explained(error: BaseException) -> JobError:
             return JobError(f"the disk is full{where}: make room on the workspace's filesystem; {INTACT}")
         if type(one).__name__ in _REMEDIES:
             return JobError(_REMEDIES[type(one).__name__])
-        if type(one).__module__.split(".")[0] in ("kernels", "serving", "training"):
+        if type(one).__module__.startswith("shopsight."):
             return JobError(str(one))
     return JobError(f"{type(cause).__name__}: {_first_lines(cause)}; {INTACT}")
 

@@ -51,7 +51,7 @@ def test_a_submitted_job_trains_and_takes_no_environment_along(cluster: RayClust
     assert state["data_sha256"] == snapshot_sha256(workspace.tables)
     assert len(figures["profiles"]["segments"]) >= 3
     (package,) = cluster.folder.glob("session_latest/runtime_resources/working_dir_files/_ray_pkg_*/")
-    assert (package / "training" / "jobs").is_dir()
+    assert (package / "shopsight" / "training" / "jobs").is_dir()
     size = sum(path.stat().st_size for path in package.rglob("*") if path.is_file())
     assert size < 20 * 2**20  # of 500 MiB that Ray takes
     assert not {".venv", ".venv-triton", ".git", "tests"} & {path.name for path in package.iterdir()}

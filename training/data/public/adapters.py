@@ -13,7 +13,7 @@ from shopsight.training.data.sources.faults import nearest
 
 Adapter = Callable[[Path, Path], Path]
 
-_PUBLIC = Path(__file__).parent / "public"
+_PUBLIC = Path(__file__).parent
 OUT_OF_SCOPE = "out_of_scope"
 _CLINC_SPLITS = {
     "train": "train",

@@ -1,0 +1,26 @@
+"""The checkout that the code runs from: its root and its commit."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import shopsight
+
+# Of an installed package: the folder of all packages.
+ROOT = Path(str(shopsight.__file__)).resolve().parent.parent
+
+
+def commit() -> str:
+    """Return the commit of the code that runs, "" when it does not run from a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
