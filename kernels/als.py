@@ -9,16 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shopsight.kernels.backend import resolve
+from shopsight.kernels.dispatch import body
+from shopsight.kernels.errors import DivergenceError
 from shopsight.kernels.rows import Factors, Rows, check_array, check_at_least, check_factors, check_rows
 
 SOLVERS = ("exact", "cg")
 _CURE = "raise the regularization or lower the weights"
 AfterEpoch = Callable[[int, Callable[[], tuple[Factors, Factors]]], bool]
-
-
-class DivergenceError(ArithmeticError):
-    """Factors became NaN or infinite; the message says when and what to change."""
 
 
 def half_step(
@@ -64,7 +61,9 @@ def half_step(
     if gramian is not None:
         check_array(gramian, np.float64, (factors.shape[1],) * 2, "gramian")
     return check_solved(
-        _body(backend).half_step(rows, factors, unobserved_weight, solver, num_cg_steps, initial, gramian)
+        body("als", backend).half_step(
+            rows, factors, unobserved_weight, solver, num_cg_steps, initial, gramian
+        )
     )
 
 
@@ -115,7 +114,7 @@ def alternate(
     _check_solver(solver, num_cg_steps)
     check_at_least(unobserved_weight, 0, "unobserved_weight")
     check_at_least(num_epochs, 0, "num_epochs")
-    training = _body(backend).AlsTraining(
+    training = body("als", backend).AlsTraining(
         user_rows, item_rows, user_factors, item_factors, unobserved_weight, solver, num_cg_steps
     )
     for epoch in range(first_epoch, first_epoch + num_epochs):
@@ -148,11 +147,3 @@ def _check_solver(solver: str, num_cg_steps: int) -> None:
     if solver not in SOLVERS:
         raise ValueError(f"solver={solver!r}: must be one of {', '.join(SOLVERS)}")
     check_at_least(num_cg_steps, 1, "num_cg_steps")
-
-
-def _body(backend: str) -> Any:
-    if resolve(backend).name == "cuda":
-        from shopsight.kernels.cuda import als as body
-    else:
-        from shopsight.kernels.cpu import als as body  # type: ignore[no-redef]
-    return body

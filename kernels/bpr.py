@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from shopsight.kernels.als import DivergenceError
-from shopsight.kernels.backend import resolve
+from shopsight.kernels.dispatch import body
+from shopsight.kernels.errors import DivergenceError
 from shopsight.kernels.rows import Factors, Int32, Int64, check_at_least, check_csr, check_factors
 
 AfterEpoch = Callable[[int, float], bool]
@@ -50,11 +49,7 @@ def train(
     _check_distinct(indptr, indices)
     check_at_least(rate, 0, "rate")
     check_at_least(regularization, 0, "regularization")
-    if resolve(backend).name == "cuda":
-        from shopsight.kernels.cuda import bpr as body
-    else:
-        from shopsight.kernels.cpu import bpr as body  # type: ignore[no-redef]
-    training: Any = body.BprTraining(indptr, indices, user_factors, item_factors)
+    training = body("bpr", backend).BprTraining(indptr, indices, user_factors, item_factors)
     for epoch in range(first_epoch, first_epoch + num_epochs):
         training.run_pass(rate, regularization, seed, epoch)
         if after_epoch is not None and after_epoch(epoch, training.num_correct() / max(1, len(indices))):

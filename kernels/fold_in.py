@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shopsight.kernels.als import check_solved, half_step
-from shopsight.kernels.backend import resolve
+from shopsight.kernels.dispatch import body
 from shopsight.kernels.rows import Factors, Rows, check_array, check_at_least, check_factors, check_rows
 
 
@@ -47,12 +47,8 @@ class FoldIn:
         check_at_least(unobserved_weight, 0, "unobserved_weight")
         if gramian is not None:
             check_array(gramian, np.float64, (factors.shape[1],) * 2, "gramian")
-        if resolve(backend).name == "cuda":
-            from shopsight.kernels.cuda.fold_in import KeptFactors
-        else:
-            from shopsight.kernels.cpu.fold_in import KeptFactors  # type: ignore[assignment]
         self._num_columns = len(factors)
-        self._kept = KeptFactors(factors, unobserved_weight, gramian)
+        self._kept = body("fold_in", backend).KeptFactors(factors, unobserved_weight, gramian)
 
     def solve(self, rows: Rows) -> Factors:
         """The factors of `rows` [rows, f], in the storage type, equal to `fold_in`'s; raises the same."""

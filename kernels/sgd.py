@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from shopsight.kernels.als import DivergenceError
-from shopsight.kernels.backend import resolve
+from shopsight.kernels.dispatch import body
+from shopsight.kernels.errors import DivergenceError
 from shopsight.kernels.rows import (
     Factors,
     Float32,
@@ -84,11 +84,7 @@ def train(
     check_finite(ratings, "ratings")
     for name, value in rates._asdict().items():
         check_at_least(value, 0, name)
-    if resolve(backend).name == "cuda":
-        from shopsight.kernels.cuda import sgd as body
-    else:
-        from shopsight.kernels.cpu import sgd as body  # type: ignore[no-redef]
-    training: Any = body.SgdTraining(indptr, indices, ratings, *state)
+    training = body("sgd", backend).SgdTraining(indptr, indices, ratings, *state)
     for epoch in range(first_epoch, first_epoch + num_epochs):
         factor = schedule(epoch)
         training.run_pass(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from shopsight.kernels.backend import resolve
+from shopsight.kernels.dispatch import body
 from shopsight.kernels.rows import Factors, Float32, Int32, Int64, check_csr, check_factors
 
 
@@ -50,12 +48,10 @@ def topk(
             raise ValueError(f"exclude.indptr: {len(exclude_indptr) - 1} rows must be {len(user_factors)}")
     if exclude_items is not None:
         _check_items(exclude_items, len(item_factors))
-    if resolve(backend).name == "cuda":
-        from shopsight.kernels.cuda import topk as body
-    else:
-        from shopsight.kernels.cpu import topk as body  # type: ignore[no-redef]
-    answer: Any = body.topk(user_factors, item_factors, k, exclude_indptr, exclude_indices, exclude_items)
-    return answer  # type: ignore[no-any-return]
+    answer: tuple[Int32, Float32] = body("topk", backend).topk(
+        user_factors, item_factors, k, exclude_indptr, exclude_indices, exclude_items
+    )
+    return answer
 
 
 def _check_items(items: Int32, num_items: int) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -129,18 +128,14 @@ _MOVED = {
 
 def provide(package: str) -> None:
     """Let `package` and all below it be the modules of `shopsight.<package>` from now on."""
-    warnings.warn(
-        f"'{package}' is called 'shopsight.{package}' since 0.2", DeprecationWarning, stacklevel=3
-    )
+    warnings.warn(f"'{package}' is called 'shopsight.{package}' since 0.2", DeprecationWarning, stacklevel=3)
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     sys.modules[package] = importlib.import_module(f"shopsight.{package}")
 
 
 class _Finder(MetaPathFinder):
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, *_unused: object) -> ModuleSpec | None:
         package, _, below = fullname.partition(".")
         if package not in _PACKAGES or not below or below == "__main__":
             return None
@@ -151,7 +146,7 @@ class _Alias(Loader):
     def __init__(self, present: str) -> None:
         self._present = present
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
+    def create_module(self, _: ModuleSpec) -> ModuleType:
         module = importlib.import_module(self._present)
         self._spec = module.__spec__
         return module

@@ -8,13 +8,13 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from shopsight.kernels.als import DivergenceError
 from shopsight.kernels.cuda import runtime
 from shopsight.kernels.cuda.basis import Basis, eigenbasis, rotate
 from shopsight.kernels.cuda.launches import cg_launch, dual_launch, partial_floats, primal_launch, start
 from shopsight.kernels.cuda.layout import Layout, all_finite, to_device, to_host
 from shopsight.kernels.cuda.plan import PRIMAL, Interactions, LongRows, load_interactions
 from shopsight.kernels.cuda.runtime import Device
+from shopsight.kernels.errors import DivergenceError
 from shopsight.kernels.reference.fold_in import fold_in as solve_in_float64
 from shopsight.kernels.rows import Factors, Rows
 

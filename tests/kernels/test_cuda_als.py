@@ -8,9 +8,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from shopsight.kernels.als import DivergenceError
 from shopsight.kernels.cuda import als, basis, plan, runtime
 from shopsight.kernels.cuda.layout import Layout
+from shopsight.kernels.errors import DivergenceError
 from shopsight.kernels.reference import als as reference
 from shopsight.kernels.rows import Rows
 from tests.kernels.cuda_host.device import HostDevice

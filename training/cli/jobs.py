@@ -74,9 +74,9 @@ def plan(
 
     Example: shopsight plan --customers 1e9 --items 1e8 --dim 128 --workers 64
     """
+    from shopsight.training.jobs.cluster_plan import plan as run
     from shopsight.training.jobs.plan_page import print_plan
     from shopsight.training.jobs.sizing import Sizing, whole_number
-    from shopsight.training.jobs.sizing import plan as run
 
     sizing = Sizing(
         customers=whole_number(customers, "customers"),

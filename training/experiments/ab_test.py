@@ -13,6 +13,7 @@ from scipy import stats
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.data.cleaning.goods import of_goods
 from shopsight.training.data.tables import scan_table
+from shopsight.training.evaluation.proportions import wilson
 
 CONTROL = "control"
 _Z = 1.959963984540054  # 95 %
@@ -151,14 +152,6 @@ def compare(arm: str, found: tuple[int, int], control: str, base: tuple[int, int
         lift=effect / base_rate if base_rate else None,
         p_value=float(2 * stats.norm.sf(abs(effect) / deviation)) if deviation else 1.0,
     )
-
-
-def wilson(num_converted: int, num_exposed: int) -> tuple[float, float]:
-    """Return the 95 % score interval of a share (Wilson, 1927)."""
-    share, z2 = num_converted / num_exposed, _Z**2 / num_exposed
-    centre = (share + z2 / 2) / (1 + z2)
-    reach = float(np.sqrt(share * (1 - share) * z2 + z2**2 / 4)) / (1 + z2)
-    return max(0.0, centre - reach), min(1.0, centre + reach)
 
 
 def sample_ratio_p(num_exposed: Mapping[str, int], planned: Mapping[str, float] | None = None) -> float:

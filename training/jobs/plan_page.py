@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from shopsight.training.jobs.sizing import GIB, Plan
+from shopsight.training.jobs.cluster_plan import Plan
+from shopsight.training.jobs.sizing import GIB
 
 
 def print_plan(plan: Plan, as_json: bool) -> None:

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import unicodedata
-import warnings
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-# Okabe and Ito's palette stays apart for colour-blind readers.
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6BB1", "#4D4D4D")
-STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "shopsight",
-    "font.family": "sans-serif",
-    "text.parse_math": False,  # a name with two $ in it is a name and no formula
-}
+from shopsight.training.artifacts.svg import PALETTE, STYLE, svg
+
 _JOINERS = "\u200c\u200d"  # without them Persian, Indic and emoji names read differently
 
 
@@ -92,14 +80,3 @@ def shortened(name: str, limit: int = 44) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
-
-
-def svg(figure: Figure) -> str:
-    """Return a drawn figure as SVG text to put into a page; equal figures give equal text."""
-    buffer = io.StringIO()
-    with warnings.catch_warnings():
-        # Letters are drawn by the reader's browser, whose fonts have more of them than those here.
-        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font")
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]

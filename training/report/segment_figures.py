@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from shopsight.training.report.figures import PALETTE, STYLE, shortened, svg
+from shopsight.training.artifacts.svg import PALETTE, STYLE, svg
+from shopsight.training.report.figures import shortened
 
 
 def choice(tried: Sequence[dict[str, Any]]) -> str:

@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
+from shopsight.training.artifacts.svg import PALETTE, STYLE, svg
 from shopsight.training.artifacts.trained_state import NotTrained
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.report import figures
-from shopsight.training.report.figures import PALETTE, STYLE, svg
 from shopsight.training.value.checkpoint import Trained
 
 _TENTHS = 10

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 from threadpoolctl import threadpool_limits
 
-from shopsight.training.experiments.ab_test import wilson
+from shopsight.training.evaluation.proportions import wilson
 from shopsight.training.value.fitting import Array
 
 Bools = NDArray[np.bool_]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shopsight.training.experiments.ab_test import ExperimentError, analyse, compare, sample_ratio_p, wilson
+from shopsight.training.evaluation.proportions import wilson
+from shopsight.training.experiments.ab_test import ExperimentError, analyse, compare, sample_ratio_p
 from tests.training.small_shop import START, event, write_shop
 
 

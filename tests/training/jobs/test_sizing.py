@@ -10,8 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from shopsight.training.cli.main import app
+from shopsight.training.jobs.cluster_plan import DoesNotFit, Plan, enough_workers, plan
 from shopsight.training.jobs.errors import JobError
-from shopsight.training.jobs.sizing import GIB, DoesNotFit, Plan, Sizing, enough_workers, plan
+from shopsight.training.jobs.sizing import GIB, Sizing
 
 LARGE = Sizing(customers=10**9, items=10**8, dim=128, workers=64)
 

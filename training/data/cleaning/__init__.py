@@ -1,1 +1,1 @@
-"""Text columns to typed columns: conventions of a source, rules that refuse a row, flags on rows that stay."""
+"""Text columns to typed columns: a source's conventions, rules that refuse a row, flags on rows that stay."""

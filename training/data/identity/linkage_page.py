@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from shopsight.serving.durable import write_text
+from shopsight.training.artifacts.svg import PALETTE, STYLE, svg
 from shopsight.training.data.identity.linkage import Linkage, curve
 from shopsight.training.data.identity.linkage.comparisons import DIFFERENT, EXACT, FIELDS, levels_of
-from shopsight.training.report.figures import PALETTE, STYLE, svg
 
 FORMAT_VERSION = 1
 PAGE_FILE, JSON_FILE = "linkage.html", "linkage.json"

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from scipy import sparse
 
-from shopsight.kernels.als import DivergenceError, alternate
+from shopsight.kernels.als import alternate
+from shopsight.kernels.errors import DivergenceError
 from shopsight.kernels.rows import Float32
 from shopsight.training.artifacts.factor_store import FactorStore, InFile, InMemory, gramian_of, slabs
 from shopsight.training.recommend.mf.half_steps import BlockedSide, Fixed, solve_at_once

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from shopsight.kernels.als import DivergenceError
+from shopsight.kernels.errors import DivergenceError
 from shopsight.kernels.rows import Factors, Float32, Int32
 from shopsight.training.artifacts.factor_store import InMemory, gramian_of
 from shopsight.training.recommend.mf.epochs import Fitted, Progress

@@ -14,9 +14,9 @@ import pytest
 from scipy import sparse
 
 from shopsight.kernels import als
-from shopsight.kernels.als import DivergenceError
 from shopsight.kernels.backend import Backend
 from shopsight.kernels.cuda import runtime
+from shopsight.kernels.errors import DivergenceError
 from shopsight.training.recommend.mf import memory
 from shopsight.training.recommend.mf.epochs import ByBlocks, InCore
 from shopsight.training.recommend.mf.fitting import run_epochs

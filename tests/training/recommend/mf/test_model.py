@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from shopsight.kernels.als import DivergenceError
+from shopsight.kernels.errors import DivergenceError
 from shopsight.kernels.fold_in import FoldIn
 from shopsight.training.artifacts.factor_store import InMemory
 from shopsight.training.recommend.mf import fitting as mf_fitting
