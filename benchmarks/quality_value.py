@@ -31,9 +31,9 @@ from sklearn.preprocessing import StandardScaler
 from shopsight.serving.pseudonym import PseudonymKey
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.data.ingest import ingest
+from shopsight.training.data.period import end_of_data
 from shopsight.training.data.public.adapters import adapt
 from shopsight.training.data.tables import scan_table
-from shopsight.training.profiles.features import end_of_data
 from shopsight.training.value import bgnbd, gamma_gamma
 from shopsight.training.value.bgnbd import BGNBD
 from shopsight.training.value.config import ValueConfig

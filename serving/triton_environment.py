@@ -89,8 +89,8 @@ def prepare_runtime(installation: TritonInstallation, folder: Path) -> Runtime:
     """Fill `folder` with what one server needs.
 
     The folder gets our package (`python/`: `kernels` and `serving` are linked one by one, so that nothing
-    else of this process's environment, such as its numpy, reaches the server's Python) and, unless the server is
-    native, the backend directory (copies: Triton refuses links).
+    else of this process's environment, such as its numpy, reaches the server's Python) and, unless the
+    server is native, the backend directory (copies: Triton refuses links).
     """
     packages = folder / "python"
     ours = packages / shopsight.__name__

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.data.tables import scan_table
 
 _SHARE = 0.001  # of the rows at each end, and one row at least, do not decide where the period ends
@@ -18,6 +19,10 @@ _FAR = 3  # times what all other rows took, and a year at least
 _YEAR = 365 * 86_400_000_000  # microseconds
 _LEAST_COMPARED = 3  # rows; of two nobody can tell which is wrong
 _UTC = pl.Datetime("us", "UTC")
+
+
+class NoEvents(ValueError):  # noqa: N818 - reads as what happened
+    """There is no event, so there is nothing to measure."""
 
 
 def dated_events(tables: Path) -> pl.LazyFrame:
@@ -44,6 +49,17 @@ def period(rows: pl.LazyFrame) -> tuple[datetime, datetime] | None:
     microseconds = times.to_numpy()
     first, last = pl.Series([-_last(-microseconds), _last(microseconds)]).cast(_UTC)
     return first, last
+
+
+def end_of_data(workspace: Workspace) -> datetime:
+    """Return the first instant after the last event: features as of then see everything.
+
+    An event far from all others, a wrong clock's, does not count (`period`). Raises NoEvents without any.
+    """
+    found = period(dated_events(workspace.tables))
+    if found is None:
+        raise NoEvents(f"{workspace.tables}: the events table has no rows; ingest a source of events first")
+    return after(found[1])
 
 
 def after(last: datetime) -> datetime:

@@ -14,7 +14,6 @@ from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.data.cleaning.goods import of_goods
 from shopsight.training.data.consent import PROFILING, permitted
 from shopsight.training.data.money import events_in_main
-from shopsight.training.data.period import after, dated_events, period
 from shopsight.training.data.tables import scan_table
 from shopsight.training.profiles import measures, rhythm
 from shopsight.training.profiles.config import ProfilesConfig
@@ -24,15 +23,11 @@ from shopsight.training.profiles.message_features import intents_asked, opinions
 from shopsight.training.profiles.spec import FeatureSpec
 
 
-class NoEvents(ValueError):  # noqa: N818 - reads as what happened
-    """There is no event, so there is nothing to measure."""
-
-
 @dataclass(frozen=True)
 class Tables:
     """What features are measured on: tables of training/data/tables.py as lazy frames.
 
-    read_messages: message_id, tone and intent as opinions.read_messages gives them, or None.
+    read_messages: message_id, tone and intent as language/reading.py gives them, or None.
     """
 
     events: pl.LazyFrame
@@ -120,17 +115,6 @@ def plan(tables: Tables, spec: FeatureSpec, as_of: datetime) -> pl.LazyFrame:
 def feature_matrix(features: pl.DataFrame) -> NDArray[np.float32]:
     """Return measured features as float32 [customers, features], NaN where missing."""
     return np.ascontiguousarray(features.drop("customer_id").to_numpy(), dtype=np.float32)
-
-
-def end_of_data(workspace: Workspace) -> datetime:
-    """Return the first instant after the last event: features as of then see everything.
-
-    An event far from all others, a wrong clock's, does not count (`period`). Raises NoEvents without any.
-    """
-    found = period(dated_events(workspace.tables))
-    if found is None:
-        raise NoEvents(f"{workspace.tables}: the events table has no rows; ingest a source of events first")
-    return after(found[1])
 
 
 def _measured(tables: Tables, spec: FeatureSpec, as_of: datetime) -> list[pl.LazyFrame]:

@@ -1,59 +1,16 @@
-"""What customers write: how much, in what tone, about what, as the trained language model reads it."""
+"""What customers write, counted for each of them: how much, in what tone, about what."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import polars as pl
 
-from shopsight.training.artifacts.trained_state import is_trained
-from shopsight.training.artifacts.workspace import Workspace
-from shopsight.training.data.consent import LANGUAGE, PROFILING, forbidden, permitted
+from shopsight.training.language.reading import written_before
 from shopsight.training.profiles.measures import KEY
 
-_POLARITY = {"positive": 1.0, "negative": -1.0}
 _TONES = ("review_sentiment", "message_sentiment")
-
-
-def read_messages(
-    workspace: Workspace,
-    as_of: datetime,
-    progress: Callable[[str], None],
-    since: datetime | None = None,
-) -> pl.DataFrame | None:
-    """Read customers' messages before `as_of` with the workspace's language model; None where there is none.
-
-    since: those of earlier are left out. Messages of people who forbid profiling, or the reading of their
-    language, are not read.
-
-    Returns message_id, tone Float64 (probability of positive less that of negative, -1 to 1; null where the
-    model knows neither) and intent String. Labels that people gave are not used: when they gave them is not
-    recorded, and it may have been after `as_of`.
-    """
-    unread = forbidden(workspace, LANGUAGE)
-    messages = permitted(workspace, "messages", PROFILING).filter(
-        *_written_before(as_of), ~pl.col(KEY).is_in(unread)
-    )
-    if since is not None:
-        messages = messages.filter(pl.col("timestamp") >= since)
-    texts = messages.select("message_id", pl.col("text").fill_null("")).unique("message_id").collect()
-    if texts.is_empty():
-        return None
-    if not is_trained(workspace, "language"):
-        progress("no language model is trained: tone and topics of messages are left out of the features")
-        return None
-    from shopsight.training.language.checkpoint import load  # torch takes seconds to import
-
-    said = load(workspace).predict(texts["text"].to_list())
-    classes = said.classes.get("sentiment", ())
-    tone = pl.lit(None, dtype=pl.Float64)
-    if _POLARITY.keys() & set(classes):
-        weights = [_POLARITY.get(name, 0.0) for name in classes]
-        tone = pl.lit(pl.Series(said.probability("sentiment") @ weights))
-    intent = pl.Series(said.labels("intent")) if "intent" in said.classes else None
-    progress(f"read {texts.height:,} messages with the language model")
-    return texts.select("message_id", tone=tone, intent=pl.lit(intent, dtype=pl.String))
 
 
 def opinions(
@@ -61,10 +18,10 @@ def opinions(
 ) -> pl.LazyFrame:
     """Count messages before `as_of`, and average what the language model read in them.
 
-    read: as `read_messages` returns it, or None: tone and topics are then missing. Reviews are the messages
-    that came with a rating; the others have intents.
+    read: as language/reading.py returns it, or None: tone and topics are then missing. Reviews are the
+    messages that came with a rating; the others have intents.
     """
-    written = messages.filter(*_written_before(as_of)).select(KEY, "message_id", "rating")
+    written = messages.filter(*written_before(as_of)).select(KEY, "message_id", "rating")
     counted = written.group_by(KEY).agg(num_messages=pl.len())
     names = [*_TONES, *(f"intent_share.{name}" for name in intents)]
     if read is None:
@@ -82,9 +39,5 @@ def opinions(
 
 def intents_asked(messages: pl.LazyFrame, read: pl.LazyFrame, as_of: datetime) -> pl.LazyFrame:
     """Return the intent of each message before `as_of` that is no review."""
-    asked = messages.filter(*_written_before(as_of), pl.col("rating").is_null())
+    asked = messages.filter(*written_before(as_of), pl.col("rating").is_null())
     return asked.select("message_id").join(read, on="message_id").select("intent")
-
-
-def _written_before(as_of: datetime) -> list[pl.Expr]:
-    return [pl.col(KEY).is_not_null(), pl.col("timestamp") < as_of]

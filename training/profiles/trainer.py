@@ -13,16 +13,17 @@ from shopsight.kernels.backend import estimators
 from shopsight.training.artifacts.snapshots import on_one_snapshot
 from shopsight.training.artifacts.trained_state import NotTrained, StateDamaged, training, write_metrics
 from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.period import end_of_data
 from shopsight.training.evaluation.bootstrap import interval, undefined
+from shopsight.training.language.reading import read_messages
 from shopsight.training.profiles.checkpoint import FAMILY, Trained, load, load_current, save
 from shopsight.training.profiles.choosing import RULE
 from shopsight.training.profiles.clusters import Int64
 from shopsight.training.profiles.config import ProfilesConfig
 from shopsight.training.profiles.dense_groups import find_dense_groups
 from shopsight.training.profiles.describe import describe
-from shopsight.training.profiles.features import Tables, compute, end_of_data, feature_matrix, fit_spec
+from shopsight.training.profiles.features import Tables, compute, feature_matrix, fit_spec
 from shopsight.training.profiles.matching import Match, match_segments
-from shopsight.training.profiles.message_features import read_messages
 from shopsight.training.profiles.migration import migrate
 from shopsight.training.profiles.picture import draw
 from shopsight.training.profiles.scaling import Float32

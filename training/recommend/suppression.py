@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from shopsight.training.data.consent import PROFILING, permitted
-from shopsight.training.profiles.message_features import read_messages
+from shopsight.training.language.reading import read_messages
 from shopsight.training.recommend.shop import Shop
 
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.data.consent import PROFILING, permitted
-from shopsight.training.profiles.message_features import read_messages
+from shopsight.training.language.reading import read_messages
 from shopsight.training.value.purchases import Histories
 
 MOOD = "mood"

@@ -15,8 +15,8 @@ from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.data.cleaning.goods import fee_ids
 from shopsight.training.data.consent import PROFILING, permitted
 from shopsight.training.data.money import events_in_main
+from shopsight.training.data.period import end_of_data
 from shopsight.training.data.tables import scan_table
-from shopsight.training.profiles.features import end_of_data
 from shopsight.training.value.checkpoint import FAMILY, Trained, load_current, save
 from shopsight.training.value.config import ValueConfig
 from shopsight.training.value.holdout import backtest

@@ -12,9 +12,8 @@ import pytest
 
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.data.consent import PROFILING, permitted
-from shopsight.training.data.period import period
+from shopsight.training.data.period import end_of_data, period
 from shopsight.training.language.drift import OUTSIDE, Read
-from shopsight.training.profiles.features import end_of_data
 from shopsight.training.recommend.config import RecommendConfig
 from shopsight.training.recommend.shop import Shop
 from shopsight.training.recommend.split import NoWindow

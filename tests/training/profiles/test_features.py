@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.period import NoEvents, end_of_data
 from shopsight.training.profiles.config import ProfilesConfig
-from shopsight.training.profiles.features import NoEvents, Tables, compute, end_of_data, fit_spec
+from shopsight.training.profiles.features import Tables, compute, fit_spec
 from shopsight.training.profiles.spec import FeatureSpec
 from tests.training.small_shop import START, event, write_shop
 

@@ -13,9 +13,9 @@ import pytest
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.language import checkpoint
 from shopsight.training.language.checkpoint import Prediction
+from shopsight.training.language.reading import read_messages
 from shopsight.training.profiles.config import ProfilesConfig
 from shopsight.training.profiles.features import Tables, compute, fit_spec
-from shopsight.training.profiles.message_features import read_messages
 from tests.training.language_shop import pretend_trained
 from tests.training.small_shop import START, event, write_shop
 
