@@ -6,12 +6,19 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("kernels", "serving", "training")
+# The rooms of training in their order: each uses those before it.
+ROOMS = (
+    "artifacts", "data", "evaluation", "language", "value", "profiles", "recommend", "experiments",
+    "pipeline", "privacy", "jobs", "report", "demo", "cli",
+)  # fmt: skip
 # What each package may import of ours: kernels <- serving <- training, never backwards.
 ALLOWED = {
     "kernels": {"kernels"},
@@ -67,14 +74,23 @@ def _module_scope(tree: ast.AST) -> Iterator[ast.stmt]:
         yield from _module_scope(node)
 
 
-def _imported(nodes: Iterator[ast.AST]) -> Iterator[tuple[str, int]]:
+def _names(nodes: Iterator[ast.AST]) -> Iterator[tuple[str, int]]:
+    """Every module that is imported, whole: also the submodules that `from package import module` takes."""
     for node in nodes:
         if isinstance(node, ast.Import):
-            yield from ((alias.name.split(".")[0], node.lineno) for alias in node.names)
+            yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield node.module.split(".")[0], node.lineno
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
 
 
+def _imported(nodes: Iterator[ast.AST]) -> Iterator[tuple[str, int]]:
+    """The package of each import: ours by its part, as `training`, others by their first name."""
+    for name, line in _names(nodes):
+        parts = name.split(".")
+        yield (parts[1] if parts[0] == "shopsight" and len(parts) > 1 else parts[0]), line
+
+
+@cache
 def _parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
@@ -93,6 +109,74 @@ def test_imports_flow_one_way(package: str) -> None:
         if name in ours - ALLOWED[package]
     ]
     assert not backwards
+
+
+def _modules() -> dict[str, Path]:
+    found = {}
+    for path in _files(*PACKAGES):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(("shopsight", *(parts[:-1] if parts[-1] == "__init__" else parts)))] = path
+    return found
+
+
+@cache
+def _dependencies() -> dict[str, set[str]]:
+    """Which module imports which, imports inside functions included, those for types alone left out."""
+    modules = _modules()
+    found = {}
+    for module, path in modules.items():
+        names = {name for name, _ in _names(_run_time(_parsed(path)))}
+        whole = {name if name in modules else name.rpartition(".")[0] for name in names}
+        found[module] = (whole & modules.keys()) - {module}
+    return found
+
+
+def _run_time(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            continue
+        yield child
+        yield from _run_time(child)
+
+
+def _room(module: str) -> str:
+    parts = module.split(".")
+    room = parts[2] if parts[1:2] == ["training"] and len(parts) > 2 else ""
+    return "" if room == "__main__" else room
+
+
+def test_every_folder_of_training_is_a_room_in_the_order() -> None:
+    folders = {p.parent.name for p in (ROOT / "training").glob("*/__init__.py")}
+    assert folders == set(ROOMS), "name a new room in ROOMS, after all that it uses"
+    loose = {p.name for p in (ROOT / "training").glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert not loose, "a file of training lies in a room"
+
+
+def test_rooms_use_only_those_before_them() -> None:
+    upward = [
+        f"{module} imports {other}: {_room(other)} stands after {_room(module)} in ROOMS"
+        for module, others in _dependencies().items()
+        for other in others
+        if _room(module) and _room(other) and ROOMS.index(_room(other)) > ROOMS.index(_room(module))
+    ]
+    assert not upward
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    try:
+        tuple(TopologicalSorter(_dependencies()).static_order())
+    except CycleError as error:
+        pytest.fail(f"files import each other: {' -> '.join(error.args[1])}")
+
+
+def test_nothing_of_ours_uses_an_old_name() -> None:
+    old = [
+        f"{_where(path, line)} imports {name}; write shopsight.{name}"
+        for path in _files(*PACKAGES, "shopsight", "model_repository", "benchmarks", "tests")
+        for name, line in _names(ast.walk(_parsed(path)))
+        if name.split(".")[0] in PACKAGES
+    ]
+    assert not old
 
 
 def test_serving_and_the_routers_import_no_training_library() -> None:
@@ -193,12 +277,12 @@ def _loads_code(call: ast.Call) -> bool:
     )
 
 
-def test_the_packages_are_ours_when_run_from_a_foreign_directory(tmp_path: Path) -> None:
-    code = "import kernels, serving, training; print(kernels.__file__, serving.__file__, training.__file__)"
+def test_the_package_is_ours_when_run_from_a_foreign_directory(tmp_path: Path) -> None:
+    code = "from shopsight import kernels, serving, training; print(*map(str, (kernels, serving, training)))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert all(Path(name).is_relative_to(ROOT) for name in done.stdout.split())
+    assert done.stdout.count(f"from '{ROOT / 'shopsight'}/") == 3
 
 
 def test_importing_the_command_line_loads_no_training_library() -> None:

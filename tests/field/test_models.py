@@ -131,7 +131,7 @@ def test_a_window_longer_than_the_data_is_refused(folder: Path, plain: Path) -> 
     """34-nobody-to-judge: an error, not a recall of 0."""
     settings = ["--set", "recommend.test_days=1000", "--set", "recommend.factors=8"]
     done = _run(
-        folder, "-m", "training", "train", "recommend", "--workspace", str(plain), "--json", *settings
+        folder, "-m", "shopsight", "train", "recommend", "--workspace", str(plain), "--json", *settings
     )
     assert done.returncode == 1 and not done.stdout
     assert "test_days=1000: the events span" in done.stderr and "Traceback" not in done.stderr

@@ -22,7 +22,7 @@ def test_a_workspace_is_its_owner_s_alone(tmp_path: Path) -> None:
     ]
     for verb in verbs:
         subprocess.run(
-            [sys.executable, "-m", "training", *verb],
+            [sys.executable, "-m", "shopsight", *verb],
             env=environment,
             umask=0o022,
             check=True,

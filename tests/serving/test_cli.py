@@ -25,7 +25,7 @@ from shopsight.serving.cli import app
 try:
     app(sys.argv[1:], standalone_mode=True)
 except (ValueError, RuntimeError, OSError) as error:
-    assert type(error).__module__.split(".")[0] in {"serving", "builtins"}, type(error)
+    assert type(error).__module__.split(".")[0] in {"shopsight", "builtins"}, type(error)
     print(f"error: {error}", file=sys.stderr)
     sys.exit(1)
 assert not {"torch", "polars", "ray", "sklearn", "numba"} & set(sys.modules)

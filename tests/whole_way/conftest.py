@@ -40,7 +40,7 @@ class Command:
 
     def __call__(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", "training", *map(str, arguments)],
+            [sys.executable, "-m", "shopsight", *map(str, arguments)],
             cwd=self.folder,
             env=os.environ | {KEY_FILE_VARIABLE: str(self.key_file), "COLUMNS": "200"} | _FROM_CHECKOUT,
             capture_output=True,

@@ -15,7 +15,7 @@ from shopsight.serving.repository import publish
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.data.ingest import ingest
 from shopsight.training.language.new_intents import Examples, learn
-from shopsight.training.pipeline import families
+from shopsight.training.pipeline import steps
 from shopsight.training.pipeline.overrides import overridden
 from shopsight.training.pipeline.recipes import Recipe, recipe
 from shopsight.training.privacy.forget import Repository, forget, look
@@ -90,9 +90,9 @@ def places_of_markers(folder: Path) -> set[str]:
 
 def learned(workspace: Workspace, chosen: Recipe) -> None:
     for family in FAMILIES:
-        families.train(workspace, chosen, family, lambda _: None)
-        families.evaluate(workspace, chosen, family)
-    families.export(workspace, chosen, FAMILIES)
+        steps.train(workspace, chosen, family, lambda _: None)
+        steps.evaluate(workspace, chosen, family)
+    steps.export(workspace, chosen, FAMILIES)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         *(f"the {item} hums at night" for item in ITEMS[:6]),
     ]
     learn(workspace, Examples(hums, ["hums"] * len(hums)), 1.0, lambda _: None)
-    families.export(workspace, chosen, ("language",))
+    steps.export(workspace, chosen, ("language",))
     publish(workspace.models, workspace.repository)
     write_report(workspace, title="Texts")
     return workspace

@@ -1,11 +1,14 @@
-"""Settings drawn with NumPy become Python's own values, so that a fitted model can be written down."""
+"""Settings on their way to disk and back: NumPy values become plain ones, JSON becomes a configuration."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, get_type_hints
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
+
+Config = TypeVar("Config")
 
 
 def take_plain_values(config: Any) -> None:
@@ -36,3 +39,14 @@ def _plain(value: Any) -> Any:
         same = isinstance(value, tuple) and all(a is b for a, b in zip(plain, value, strict=True))
         return value if same else plain
     return value
+
+
+def config_from(kind: type[Config], raw: Mapping[str, Any]) -> Config:
+    """Read a configuration back from what `asdict` and JSON made of it."""
+    hints, values = get_type_hints(kind), {}
+    for name, value in raw.items():
+        if dataclasses.is_dataclass(hints[name]):
+            values[name] = config_from(hints[name], value)
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)

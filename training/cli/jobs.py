@@ -37,11 +37,11 @@ AddressOption = Annotated[
 def trainer(
     num_workers: int | None, cpus_per_worker: int, use_gpu: bool, address: str | None
 ) -> Iterator[Callable[..., dict[str, Any]]]:
-    """Yield what trains a family: `families.train`, or the same as a job where workers were asked for."""
+    """Yield what trains a family: `steps.train`, or the same as a job where workers were asked for."""
     if num_workers is None and not use_gpu and address is None:
-        from shopsight.training.pipeline import families
+        from shopsight.training.pipeline import steps
 
-        yield families.train
+        yield steps.train
         return
     from shopsight.training.jobs import trainings
     from shopsight.training.jobs.cluster import Resources, connected
@@ -121,14 +121,14 @@ def tune(
     from shopsight.training.artifacts.workspace import Workspace
     from shopsight.training.jobs.cluster import Resources, connected
     from shopsight.training.jobs.search import SearchConfig, search
-    from shopsight.training.jobs.space import SPACES, read_space
+    from shopsight.training.jobs.space import read_space, searched
     from shopsight.training.pipeline.overrides import overridden
     from shopsight.training.pipeline.recipes import recipe as named
 
     console = Console(stderr=as_json)
     over = overridden(named(recipe), toml_path=config, settings=settings or ())
     resources = Resources(num_workers, cpus_per_worker, use_gpu, address)
-    wanted = read_space(space) if space else SPACES.get(family, {})
+    wanted = read_space(space) if space else searched(family).space
     with connected(address) as ray:
         found = search(
             ray, resources, Workspace(workspace), over, family, wanted,

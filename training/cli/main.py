@@ -243,12 +243,12 @@ def train(
 
     Example: shopsight train recommend --workspace shop/workspace --set recommend.factors=64
     """
-    from shopsight.training.pipeline import families
+    from shopsight.training.pipeline import steps
 
     settings = [*(settings or []), *([f"language.encoder={encoder}"] if encoder else [])]
     console, (where, chosen_recipe) = _console(as_json), _resolved(workspace, recipe, config, settings)
     printer, figures = _printer(console), {}
-    names = families.chosen(where, family, printer)
+    names = steps.chosen(where, family, printer)
     with shopsight.training.cli.jobs.trainer(num_workers, cpus_per_worker, use_gpu, address) as run:
         for name in names:
             began = time.monotonic()
@@ -293,11 +293,11 @@ def evaluate(
 
     Example: shopsight evaluate all --workspace shop/workspace
     """
-    from shopsight.training.pipeline import families
+    from shopsight.training.pipeline import steps
 
     console, (where, chosen_recipe) = _console(as_json), _resolved(workspace, recipe, config, settings)
-    names = families.chosen(where, family, _printer(console))
-    _show_figures({name: families.evaluate(where, chosen_recipe, name) for name in names}, as_json)
+    names = steps.chosen(where, family, _printer(console))
+    _show_figures({name: steps.evaluate(where, chosen_recipe, name) for name in names}, as_json)
 
 
 @app.command()
@@ -313,11 +313,11 @@ def export(
 
     Example: shopsight export --workspace shop/workspace
     """
-    from shopsight.training.pipeline import families
+    from shopsight.training.pipeline import steps
 
     console, (where, chosen_recipe) = _console(as_json), _resolved(workspace, recipe, config, settings)
-    names = families.chosen(where, family, _printer(console))
-    folders = families.export(where, chosen_recipe, names)
+    names = steps.chosen(where, family, _printer(console))
+    folders = steps.export(where, chosen_recipe, names)
     if as_json:
         _print_json({"models": [str(folder) for folder in folders]})
         return

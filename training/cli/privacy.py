@@ -218,15 +218,15 @@ def _show_receipt(console: Console, where: Any, receipt: Receipt, *, retrained: 
 
 def _retrain(where: Any, name: str, repositories: list[Any], say: Any) -> None:
     from shopsight.serving.repository import publish
-    from shopsight.training.pipeline import families
+    from shopsight.training.pipeline import steps
     from shopsight.training.pipeline.recipes import recipe
 
-    chosen = families.as_trained(where, recipe(name))
-    trained = families.ever_trained(where)
+    chosen = steps.as_trained(where, recipe(name))
+    trained = steps.ever_trained(where)
     for family in trained:
-        families.train(where, chosen, family, say)
-        families.evaluate(where, chosen, family)
-    families.export(where, chosen, trained)
+        steps.train(where, chosen, family, say)
+        steps.evaluate(where, chosen, family)
+    steps.export(where, chosen, trained)
     for target in repositories:
         publish(where.models, target.path, server=target.server, progress=say)
 

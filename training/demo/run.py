@@ -16,7 +16,7 @@ from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.demo.scores import planted_against_found
 from shopsight.training.demo.stages import Stages
 from shopsight.training.evaluation.planted import Row, as_records, table
-from shopsight.training.pipeline import families
+from shopsight.training.pipeline import steps
 from shopsight.training.pipeline.recipes import Recipe, recipe
 
 FORMAT_VERSION = 1
@@ -112,12 +112,12 @@ def _learn(
         stages.progress(f"{made.num_events:,} events, {made.raw_bytes / 1e6:.0f} MB")
     with stages.stage("ingest: clean, set bad rows aside, join customers across channels"):
         ingest(folder / "raw" / "sources.toml", workspace, key, progress=stages.progress)
-    names = families.chosen(workspace, "all", stages.progress)
+    names = steps.chosen(workspace, "all", stages.progress)
     for name in names:
         with stages.stage(f"train {name}"):
-            families.train(workspace, chosen, name, stages.progress)
+            steps.train(workspace, chosen, name, stages.progress)
     with stages.stage("export to ONNX with contracts and golden requests"):
-        for path in families.export(workspace, chosen, names):
+        for path in steps.export(workspace, chosen, names):
             stages.progress(f"exported {path.name}")
 
 

@@ -21,8 +21,17 @@ from shopsight.training.jobs.cluster import Resources, require_room
 from shopsight.training.jobs.errors import JobError, explained
 from shopsight.training.jobs.launch import environment
 from shopsight.training.jobs.lines import Progress, heard
-from shopsight.training.jobs.space import Settings, Space, applied, as_toml, check_space, draw, name_of
-from shopsight.training.jobs.trials import SEARCHED, epochs_of, run_trial
+from shopsight.training.jobs.space import (
+    Settings,
+    Space,
+    applied,
+    as_toml,
+    check_space,
+    draw,
+    name_of,
+    searched,
+)
+from shopsight.training.jobs.trials import run_trial
 from shopsight.training.jobs.trials_table import Trial, read_trials, write_trials
 from shopsight.training.pipeline.overrides import as_dict
 from shopsight.training.pipeline.recipes import Recipe
@@ -63,8 +72,6 @@ def search(
     trials run at once. Raises JobError, ConfigError for a setting that there is none of, Busy when another
     search of the family is under way.
     """
-    if family not in SEARCHED:
-        raise JobError(f"no search over '{family}'; there are: {', '.join(SEARCHED)}")
     check_space(space, family)
     drawn = draw(space, config.num_trials, config.seed, recipe)
     require_room(ray, Resources(1, resources.cpus_per_worker, resources.use_gpu))
@@ -83,14 +90,14 @@ def _search(
     out: Path,
     progress: Progress,
 ) -> list[Trial]:
-    settings_of_all = as_dict(getattr(recipe, family))
+    settings_of_all = as_dict(recipe.of(family))
     _same_or_empty(out, {"data_sha256": snapshot_sha256(workspace.tables), "config": settings_of_all})
     progress(f"{family}: {len(drawn)} settings, {resources.num_workers} at a time, in {out}")
     shared = {"root": str(workspace.root.absolute()), "recipe": recipe, "family": family, "out": str(out)}
     with heard(progress) as say:
         errors = _tune(resources, {**shared, "say": say, "env": environment(resources)}, drawn, config)
     shutil.rmtree(search_folder(workspace) / family, ignore_errors=True)
-    trials = read_trials(out, drawn, epochs_of(recipe, family), errors)
+    trials = read_trials(out, drawn, searched(family).num_epochs(recipe.of(family)), errors)
     if not trials or trials[0].best is None:
         raise JobError(f"no trial came to an epoch; the first error: {next(iter(errors.values()), 'none')}")
     write_trials(out, trials)
@@ -120,7 +127,9 @@ def _tune(
                 max_concurrent_trials=resources.num_workers,
                 scheduler=schedulers.ASHAScheduler(
                     time_attr="epoch",
-                    max_t=max(2, epochs_of(shared["recipe"], shared["family"])),
+                    max_t=max(
+                        2, searched(shared["family"]).num_epochs(shared["recipe"].of(shared["family"]))
+                    ),
                     grace_period=config.grace_epochs,
                     reduction_factor=config.reduction,
                 ),

@@ -12,60 +12,23 @@ from typing import Any
 
 import numpy as np
 
+from shopsight.training.artifacts.family import Search
+from shopsight.training.jobs.errors import JobError
+from shopsight.training.pipeline.families import FAMILIES, named
 from shopsight.training.pipeline.overrides import ConfigError, overridden
 from shopsight.training.pipeline.recipes import Recipe
 
 Space = Mapping[str, Any]
 Settings = dict[str, Any]
 
-# What matters most in each family, within what has been of use.
-SPACES: dict[str, Space] = {
-    "recommend": {
-        "recommend.factors": [32, 64, 128],
-        "recommend.unobserved_weights": [[0.003], [0.01], [0.03], [0.1], [0.3]],
-        "recommend.regularizations": [[0.003], [0.01], [0.03], [0.1]],
-        "recommend.regularization_exponent": {"low": 0.0, "high": 1.0},
-    },
-    "embedding": {
-        "embedding.two_tower.dim": [32, 64, 128],
-        "embedding.two_tower.temperature": {"low": 0.05, "high": 0.3, "log": True},
-        "embedding.two_tower.popularity_correction": {"low": 0.0, "high": 1.0},
-        "embedding.two_tower.loop.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
-        "embedding.two_tower.loop.embedding_learning_rate": {"low": 0.01, "high": 0.3, "log": True},
-    },
-}
 
-
-# What a trial reads of its recipe. What decides on whom and by what a trial is judged is not: trials of
-# different measures cannot be compared.
-READ: dict[str, tuple[str, ...]] = {
-    "recommend": tuple(
-        f"recommend.{name}"
-        for name in (
-            "event_weights",
-            "half_life_days",
-            "factors",
-            "iterations",
-            "regularization_exponent",
-            "unobserved_weights",
-            "regularizations",
-            "bought_again",
-        )
-    ),
-    "embedding": ("embedding.features", "embedding.two_tower"),
-}
-MEASURE = {
-    "recommend.k",
-    "recommend.test_days",
-    "recommend.max_judged",
-    "recommend.seed",
-    "embedding.k",
-    "embedding.test_days",
-    "embedding.max_judged",
-    "embedding.two_tower.loop.seed",
-}
-# A trial takes one value of each, the first.
-_ONE_VALUE = ("recommend.unobserved_weights", "recommend.regularizations")
+def searched(family: str) -> Search:
+    """Return how a family is searched; raises JobError for one that has no search, with those that have."""
+    search = named(family).search
+    if search is None:
+        names = ", ".join(one.name for one in FAMILIES if one.search)
+        raise JobError(f"no search over '{family}'; there are: {names}")
+    return search
 
 
 def check_space(space: Space, family: str) -> None:
@@ -73,20 +36,25 @@ def check_space(space: Space, family: str) -> None:
 
     Raises ConfigError naming the setting.
     """
+    search = searched(family)
     if not space:
         raise ConfigError("the search space names no setting; nothing would be searched")
     for key, given in space.items():
-        if key in MEASURE:
+        if key in search.measured_by:
             raise ConfigError(
                 f"search space, '{key}': it changes what trials are judged by; they could not be compared; "
                 f"fix it with --set {key}=..."
             )
-        if not any(key == name or key.startswith(f"{name}.") for name in READ[family]):
+        if not any(key == name or key.startswith(f"{name}.") for name in search.read):
             raise ConfigError(
                 f"search space, '{key}': a trial of {family} does not read it, and all would be the same; it "
-                f"reads {', '.join(READ[family])}"
+                f"reads {', '.join(search.read)}"
             )
-        if key in _ONE_VALUE and isinstance(given, list) and any(_num_values(one) != 1 for one in given):
+        if (
+            key in search.one_value
+            and isinstance(given, list)
+            and any(_num_values(one) != 1 for one in given)
+        ):
             raise ConfigError(
                 f"search space, '{key}': a trial takes one value; write [[0.01], [0.1]] to try both"
             )

@@ -11,7 +11,8 @@ from shopsight.training.jobs.cluster import Resources
 from shopsight.training.jobs.errors import JobError
 from shopsight.training.jobs.launch import on_all_workers, on_one_worker
 from shopsight.training.jobs.lines import Progress
-from shopsight.training.pipeline import families
+from shopsight.training.pipeline import steps
+from shopsight.training.pipeline.families import named
 from shopsight.training.pipeline.recipes import Recipe
 
 _UNPACKED = (
@@ -22,14 +23,14 @@ _UNPACKED = (
 def train(
     ray: Any, resources: Resources, workspace: Workspace, recipe: Recipe, family: str, progress: Progress
 ) -> dict[str, Any]:
-    """Train one family on the connected cluster; returns its figures, as `families.train` does.
+    """Train one family on the connected cluster; returns its figures, as `steps.train` does.
 
     Raises JobError where a worker does not reach the workspace.
     """
     where = reachable(workspace)
     each = f"{resources.cpus_per_worker} CPU{'s' * (resources.cpus_per_worker > 1)}"
     each += " and a GPU" * resources.use_gpu
-    if family not in families.DATA_PARALLEL:
+    if not named(family).data_parallel:
         progress(f"{family}: one worker of {each}, as it is not data-parallel")
         return on_one_worker(ray, resources, _train, where, recipe, family, progress=progress)
     progress(f"{family}: {resources.num_workers} workers of {each}")
@@ -55,4 +56,4 @@ def _train(root: str, recipe: Recipe, family: str, say: Progress) -> dict[str, A
             f"a worker on {os.uname().nodename} finds no tables at {workspace.tables}: put the workspace on "
             "a filesystem that every node mounts under the same path"
         )
-    return families.train(workspace, recipe, family, say)
+    return steps.train(workspace, recipe, family, say)

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from shopsight.training.language.config import LanguageConfig
-from shopsight.training.profiles.config import ProfilesConfig
-from shopsight.training.recommend.config import RecommendConfig
-from shopsight.training.recommend.embedding.config import EmbeddingConfig
-from shopsight.training.value.config import ValueConfig
+from shopsight.training.pipeline.families import FAMILIES
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What `train`, `evaluate` and `export` do, family by family."""
+class _Recipe:
+    """What `train`, `evaluate` and `export` do: one field a family, its configuration."""
 
-    profiles: ProfilesConfig = field(default_factory=ProfilesConfig)
-    value: ValueConfig = field(default_factory=ValueConfig)
-    recommend: RecommendConfig = field(default_factory=RecommendConfig)
-    language: LanguageConfig = field(default_factory=LanguageConfig)
-    embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
+    if TYPE_CHECKING:
+
+        def __init__(self, **configs: Any) -> None: ...
+
+        def __getattr__(self, family: str) -> Any: ...
+
+    def of(self, family: str) -> Any:
+        """Return the configuration of a family."""
+        return getattr(self, family)
+
+    def replaced(self, configs: Mapping[str, Any]) -> Recipe:
+        """Return the recipe with other configurations for some families."""
+        return dataclasses.replace(self, **configs)  # type: ignore[type-var]
+
+
+if TYPE_CHECKING:
+    Recipe = _Recipe
+else:
+    Recipe = dataclasses.make_dataclass(
+        "Recipe",
+        [(f.name, f.config, dataclasses.field(default_factory=f.config)) for f in FAMILIES],
+        bases=(_Recipe,),
+        frozen=True,
+        namespace={"__module__": __name__},  # where pickle, by which Ray sends it, looks for the class
+    )
 
 
 class UnknownRecipe(ValueError):  # noqa: N818 - reads as what happened

@@ -23,7 +23,7 @@ from shopsight.training.artifacts.trained_state import is_trained
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.data.cleaning.phrases import Phrase
 from shopsight.training.data.forgetting import word_hash
-from shopsight.training.pipeline.families import FAMILIES
+from shopsight.training.pipeline.families import NAMES
 from shopsight.training.privacy import places
 from shopsight.training.privacy.artefacts import drop_quotes, erase_people, quotes_messages
 from shopsight.training.privacy.mentions import Mention, mask_mentions, mentions, names_of, with_initials
@@ -164,7 +164,7 @@ def forget(
             "touched: correct them, or pass over them with skip_unknown where others are known"
         )
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    trained = tuple(family for family in FAMILIES if is_trained(workspace, family))
+    trained = tuple(family for family in NAMES if is_trained(workspace, family))
     receipt = Receipt(
         forgotten_at=now,
         key_id=key.key_id,

@@ -13,10 +13,11 @@ import polars as pl
 from shopsight.training.artifacts.trained_state import erase, folder_of, rewrite
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.data.column_files import COLUMNS_FILE, map_columns
+from shopsight.training.pipeline.families import FAMILIES
 
 _WEIGHTS = re.compile(r"/weights-[^/]+/")
-_WHOLE = ("recommend", "embedding")
-_BY_ROW = ("profiles", "value")
+_WHOLE = tuple(family.name for family in FAMILIES if family.erasure == "weights")
+_BY_ROW = tuple(family.name for family in FAMILIES if family.erasure == "rows")
 
 
 def trained_rows(workspace: Workspace, customer_ids: Collection[str]) -> dict[str, int]:

@@ -41,7 +41,8 @@ def read_blend(workspace: Workspace, config: RecommendConfig, trained: Trained) 
 
 
 def _read(workspace: Workspace, config: RecommendConfig, trained: Trained, state: TrainedState) -> Blend:
-    from shopsight.training.recommend.embedding.config import EmbeddingConfig, config_from
+    from shopsight.training.artifacts.plain_settings import config_from
+    from shopsight.training.recommend.embedding.config import EmbeddingConfig
     from shopsight.training.recommend.embedding.examples import Examples
     from shopsight.training.recommend.embedding.trainer import ITEMS_FILE
 

@@ -23,7 +23,7 @@ from tests.training.jobs.cluster_process import BIN, ROOT, RayCluster, command_e
 from tests.training.small_shop import tastes_shop
 from tests.waiting import HANG_SECONDS, wait_until
 
-TRAIN = ("-m", "training", "train", "profiles", "--num-workers", "1")
+TRAIN = ("-m", "shopsight", "train", "profiles", "--num-workers", "1")
 
 
 def _run(
@@ -130,7 +130,7 @@ def test_a_training_that_is_stopped_says_so_and_leaves_nothing_running(
         "--set",
         "embedding.two_tower.loop.patience=0",
     ]
-    command = [sys.executable, "-m", "training", "train", "embedding", "--num-workers", "1", *endless]
+    command = [sys.executable, "-m", "shopsight", "train", "embedding", "--num-workers", "1", *endless]
     ray_folder = tempfile.mkdtemp(prefix="ray-")  # the path of a socket must be short
     process = subprocess.Popen(
         [*command, "--workspace", str(shop.root)],

@@ -12,9 +12,11 @@ import polars as pl
 import pytest
 
 from shopsight.serving.contract import read_json
+from shopsight.training.artifacts.family import NobodyToEvaluate
 from shopsight.training.artifacts.workspace import Workspace
-from shopsight.training.jobs.space import SPACES, applied, as_toml, check_space, draw
-from shopsight.training.jobs.trials import NobodyToJudge, run_trial
+from shopsight.training.jobs.space import applied, as_toml, check_space, draw
+from shopsight.training.jobs.trials import run_trial
+from shopsight.training.pipeline.families import FAMILIES
 from shopsight.training.pipeline.overrides import ConfigError, overridden
 from shopsight.training.pipeline.recipes import Recipe, recipe
 from tests.training.jobs.cluster_process import ROOT, RayCluster
@@ -22,12 +24,13 @@ from tests.training.small_shop import event, tastes_shop, write_shop
 from tests.waiting import HANG_SECONDS
 
 DEFAULT = recipe("default")
+SPACES = {family.name: family.search.space for family in FAMILIES if family.search}
 SPACE = """
 "recommend.factors" = [1, 16]
 "recommend.unobserved_weights" = [[0.01], [0.1]]
 """
 COMMAND = [
-    sys.executable, "-m", "training", "tune", "recommend", "--trials", "4", "--num-workers", "2", "--set",
+    sys.executable, "-m", "shopsight", "tune", "recommend", "--trials", "4", "--num-workers", "2", "--set",
     "recommend.iterations=4", "--json",
 ]  # fmt: skip
 
@@ -98,7 +101,7 @@ def test_nobody_in_the_validation_window_is_said_before_anything_is_fitted(
     # Everybody bought on the first days and once on the last: nobody did in the window between.
     events = [event(f"c{n}", f"i{n % 3}", "purchase", day) for n in range(6) for day in (0.0, 1.0, 99.0)]
     workspace = write_shop(tmp_path, events, [{"item_id": f"i{n}"} for n in range(3)])
-    with pytest.raises(NobodyToJudge, match="in the validation window"):
+    with pytest.raises(NobodyToEvaluate, match="in the validation window"):
         run_trial(workspace, Recipe(), family, "t", tmp_path / "t.json", lambda *_: None)
 
 

@@ -18,7 +18,7 @@ from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.data.identity.given_ids import IdFileError, read_ids
 from shopsight.training.data.ingest import ingest
 from shopsight.training.data.tables import SCHEMAS, scan_table, write_tables
-from shopsight.training.pipeline import families
+from shopsight.training.pipeline import steps
 from shopsight.training.pipeline.recipes import recipe
 from shopsight.training.privacy import places
 from shopsight.training.privacy.forget import NotForgotten, Receipt, Repository, UnknownIdsError, forget, look
@@ -34,8 +34,8 @@ FAMILIES = ("profiles", "recommend")
 
 def learned(workspace: Workspace) -> None:
     for family in FAMILIES:
-        families.train(workspace, recipe("default"), family, lambda _: None)
-    families.export(workspace, recipe("default"), FAMILIES)
+        steps.train(workspace, recipe("default"), family, lambda _: None)
+    steps.export(workspace, recipe("default"), FAMILIES)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from shopsight.training.artifacts.trained_state import NotTrained
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.data.consent import PROFILING
 from shopsight.training.data.tables import write_tables
-from shopsight.training.pipeline import families
+from shopsight.training.pipeline import steps
 from shopsight.training.pipeline.recipes import Recipe
 from shopsight.training.profiles.config import ProfilesConfig
 from shopsight.training.value.config import ValueConfig
@@ -121,7 +121,7 @@ def test_a_shop_too_young_to_calibrate_says_so(tmp_path: Path) -> None:
 def test_profile_serves_what_training_found(shop: tuple[Workspace, dict[str, Any]]) -> None:
     workspace, _ = shop
     profiles.train(workspace, QUICK, _silent)
-    families.export(workspace, Recipe(profiles=QUICK), ["value"])
+    steps.export(workspace, Recipe(profiles=QUICK), ["value"])
     folder = workspace.models / "profile"
     contract = ModelContract.read(folder)
     contract.verify_files(folder)
@@ -176,10 +176,10 @@ def test_who_forbids_profiling_has_no_value(tmp_path: Path) -> None:
 def test_a_shop_without_purchases_is_left_out_by_name(tmp_path: Path) -> None:
     workspace = write_shop(tmp_path, [event("a", "x", "view", i / 10) for i in range(9)])
     said: list[str] = []
-    assert "value" not in families.chosen(workspace, "all", said.append)
+    assert "value" not in steps.chosen(workspace, "all", said.append)
     assert any(line.startswith("left out value: no rows in purchases") for line in said)
-    with pytest.raises(families.NothingToLearn, match="purchases"):
-        families.chosen(workspace, "value", _silent)
+    with pytest.raises(steps.NothingToLearn, match="purchases"):
+        steps.chosen(workspace, "value", _silent)
 
 
 def test_purchases_without_prices_have_churn_but_no_value(tmp_path: Path) -> None:

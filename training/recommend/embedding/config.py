@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from dataclasses import dataclass, field
 
 from shopsight.training.artifacts.plain_settings import take_plain_values
-
-Config = TypeVar("Config")
 
 SHARDINGS = ("table_wise", "row_wise", "column_wise")
 ITEM_DTYPES = ("float32", "float16", "int8")
@@ -157,14 +153,3 @@ class EmbeddingConfig:
         take_plain_values(self)
         if self.item_dtype not in ITEM_DTYPES:
             raise ValueError(f"item_dtype is {self.item_dtype!r}; it must be one of {', '.join(ITEM_DTYPES)}")
-
-
-def config_from(kind: type[Config], raw: Mapping[str, Any]) -> Config:
-    """Read a configuration back from what `asdict` and JSON made of it."""
-    hints, values = get_type_hints(kind), {}
-    for name, value in raw.items():
-        if is_dataclass(hints[name]):
-            values[name] = config_from(hints[name], value)
-        else:
-            values[name] = tuple(value) if isinstance(value, list) else value
-    return kind(**values)

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from shopsight.serving.contract import METRICS_FILE, Golden, TensorSpec, read_json, write_goldens, write_json
 from shopsight.training.artifacts.goldens import golden, member
 from shopsight.training.artifacts.model_folders import model_folder, write_contract
+from shopsight.training.artifacts.plain_settings import config_from
 from shopsight.training.artifacts.snapshots import on_one_snapshot
 from shopsight.training.artifacts.trained_state import TrainedState
 from shopsight.training.artifacts.workspace import Workspace
-from shopsight.training.recommend.embedding.config import EmbeddingConfig, config_from
+from shopsight.training.recommend.embedding.config import EmbeddingConfig
 from shopsight.training.recommend.embedding.examples import Examples
 from shopsight.training.recommend.embedding.graph import write_ranker_graph, write_two_tower_graph
 from shopsight.training.recommend.embedding.group import ALONE

@@ -18,11 +18,12 @@ from typing import Any
 from shopsight.serving.contract import read_json
 from shopsight.serving.durable import write_text
 from shopsight.training.artifacts.folders import link_tree
+from shopsight.training.artifacts.plain_settings import config_from
 from shopsight.training.artifacts.snapshots import on_one_snapshot, snapshot_sha256
 from shopsight.training.artifacts.trained_state import TrainedState, Training, opened, training, write_metrics
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.recommend.embedding import checkpoint
-from shopsight.training.recommend.embedding.config import EmbeddingConfig, config_from
+from shopsight.training.recommend.embedding.config import EmbeddingConfig
 from shopsight.training.recommend.embedding.examples import Examples
 from shopsight.training.recommend.embedding.fitting import EpochReport, decisive, fit
 from shopsight.training.recommend.embedding.group import process_group

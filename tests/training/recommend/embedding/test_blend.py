@@ -21,7 +21,7 @@ from shopsight.training import recommend
 from shopsight.training.artifacts.goldens import members_of
 from shopsight.training.artifacts.trained_state import NotTrained, training
 from shopsight.training.artifacts.workspace import Workspace
-from shopsight.training.pipeline import families
+from shopsight.training.pipeline import steps
 from shopsight.training.pipeline.recipes import Recipe
 from shopsight.training.privacy.artefacts import erase_people, people_rows
 from shopsight.training.recommend import embedding
@@ -49,7 +49,7 @@ def asked(workspace: Workspace) -> Any:
 
     def export(**changes: Any) -> Any:
         recipe = Recipe(recommend=replace(FEW, **changes), embedding=CONFIG)
-        families.export(workspace, recipe, ["embedding"])
+        steps.export(workspace, recipe, ["embedding"])
         router = RecommendRouter(workspace.models / "recommend", release="1")
         names = ModelContract.read(workspace.models / "recommend").calls
         ask = members_of({name: workspace.models / name / "model.onnx" for name in names})

@@ -17,7 +17,7 @@ from shopsight.serving.graph import read_graph
 from shopsight.training.artifacts.trained_state import NotTrained, saved_metrics
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.data.tables import scan_table, write_tables
-from shopsight.training.pipeline import families
+from shopsight.training.pipeline import steps
 from shopsight.training.pipeline.recipes import Recipe
 from shopsight.training.privacy.trained import erase_trained, trained_rows
 from shopsight.training.recommend import embedding
@@ -195,10 +195,10 @@ def test_a_bucket_is_the_hash_that_the_contract_names() -> None:
 
 
 def test_all_leaves_embeddings_out_until_they_were_asked_for(workspace: Workspace, tmp_path: Path) -> None:
-    assert "embedding" in families.chosen(workspace, "all", lambda _: None)
+    assert "embedding" in steps.chosen(workspace, "all", lambda _: None)
     fresh = tastes_shop(tmp_path, num_customers=9)
-    assert "embedding" not in families.chosen(fresh, "all", lambda _: None)
-    assert families.chosen(fresh, "embedding", lambda _: None) == ["embedding"]
+    assert "embedding" not in steps.chosen(fresh, "all", lambda _: None)
+    assert steps.chosen(fresh, "embedding", lambda _: None) == ["embedding"]
 
 
 def test_a_model_of_the_format_that_read_embeddings_by_place_is_refused(workspace: Workspace) -> None:
@@ -240,7 +240,7 @@ def test_what_a_cut_training_left_of_other_tables_makes_room(tmp_path: Path) -> 
     workspace = tastes_shop(tmp_path, num_customers=30)
     _cut_training(workspace, CONFIG)
     with pytest.raises(NotTrained, match="no trained embedding model"):
-        families.export(workspace, Recipe(embedding=CONFIG), ["embedding"])
+        steps.export(workspace, Recipe(embedding=CONFIG), ["embedding"])
     ready = workspace.checkpoints / "embedding" / "under_way" / "ready.json"
     assert ready.is_file()
     event_of_the_next_day = event("c000", "Books-99", "purchase", 101.0)
@@ -275,5 +275,5 @@ def test_forgetting_leaves_nothing_of_what_customers_did(tmp_path: Path) -> None
     embedding.train(workspace, CONFIG, lambda _: None)
     erase_trained(workspace, ["c002"])
     assert not list((workspace.checkpoints / "embedding").rglob("*.safetensors"))
-    assert "embedding" in families.chosen(workspace, "all", lambda _: None)  # and is trained again with all
-    assert families.as_trained(workspace, Recipe()).embedding == CONFIG
+    assert "embedding" in steps.chosen(workspace, "all", lambda _: None)  # and is trained again with all
+    assert steps.as_trained(workspace, Recipe()).embedding == CONFIG

@@ -1,0 +1,18 @@
+"""The recommend family: factors of customers and items, and the router that recommends."""
+
+from __future__ import annotations
+
+from shopsight.training.artifacts.family import Family
+from shopsight.training.recommend import RecommendConfig, evaluate, export, train
+from shopsight.training.recommend.search import SEARCH
+
+FAMILY = Family(
+    name="recommend",
+    config=RecommendConfig,
+    requires=("events", "items"),
+    train=train,
+    evaluate=evaluate,
+    export=export,
+    erasure="weights",
+    search=SEARCH,
+)
