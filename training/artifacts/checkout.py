@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,14 @@ import shopsight
 
 # Of an installed package: the folder of all packages.
 ROOT = Path(str(shopsight.__file__)).resolve().parent.parent
+
+
+def installed_version() -> str:
+    """Return the version of the installed package, "" when it runs from a checkout without installation."""
+    try:
+        return importlib.metadata.version("shopsight")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def commit() -> str:

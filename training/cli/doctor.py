@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from shopsight.serving.pseudonym import key_path
-from shopsight.training.artifacts.checkout import ROOT
+from shopsight.training.artifacts.checkout import ROOT, installed_version
 
 NEEDED = ("numpy", "scipy", "polars", "numba", "scikit-learn", "torch", "onnx", "onnxruntime", "tokenizers")
 OPTIONAL = (
@@ -74,11 +74,7 @@ def _machine() -> Finding:
 
 def _own_package() -> Finding:
     """What `import shopsight` gives, against what is installed: a copy elsewhere on the path hides it."""
-    try:
-        version = importlib.metadata.version("shopsight")
-    except importlib.metadata.PackageNotFoundError:
-        return Finding("package shopsight", f"not installed, runs from {ROOT}", True, False)
-    return Finding("package shopsight", f"{version} from {ROOT}", True)
+    return Finding("package shopsight", f"{installed_version() or 'not installed'}, from {ROOT}", True)
 
 
 def _libraries() -> list[Finding]:
