@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import onnxruntime
 
-from shopsight.serving.routing.insight import InsightRouter
-from shopsight.serving.routing.profile import ProfileRouter
-from shopsight.serving.routing.recommend import RecommendRouter
-from shopsight.serving.routing.understand import UnderstandRouter
-
-_ROUTERS = {
-    "insight": InsightRouter,
-    "profile": ProfileRouter,
-    "recommend": RecommendRouter,
-    "understand": UnderstandRouter,
-}
 _CRITICAL_ONLY = 4
 
 
 def open_router(folder: Path, name: str) -> list[str]:
     """Open a router's data as Triton will; return what is wrong with it."""
     try:
-        _ROUTERS[name](folder, release="0")
+        module = importlib.import_module(f"shopsight.serving.routing.{name}")
+        getattr(module, f"{name.capitalize()}Router")(folder, release="0")
     except Exception as error:  # readers are libraries too: tokenizers raises bare Exception
         return [_problem(name, "its router cannot open its data", error)]
     return []

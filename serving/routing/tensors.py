@@ -27,6 +27,7 @@ class RouterTensors:
     outputs: tuple[TensorSpec, ...]
     calls: tuple[str, ...]
     max_batch_size: int = MAX_BATCH_SIZE
+    num_instances: int = 1  # processes that answer beside each other
 
 
 _PERSON = (
@@ -119,6 +120,7 @@ UNDERSTAND = RouterTensors(
         _RELEASE,
     ),
     calls=("intent_encoder",),
+    num_instances=2,
 )
 
 INSIGHT = RouterTensors(
@@ -131,4 +133,5 @@ INSIGHT = RouterTensors(
     calls=("recommend", "profile", "understand"),
 )
 
+# One line a public model. Its router is the class <Name>Router of routing/<name>.py.
 ROUTERS = {"recommend": RECOMMEND, "profile": PROFILE, "understand": UNDERSTAND, "insight": INSIGHT}

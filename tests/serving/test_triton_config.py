@@ -15,7 +15,10 @@ from onnx import TensorProto, helper
 
 from shopsight.serving.client import ShopsightClient
 from shopsight.serving.contract import ContractError, Golden, GoldenTensor, ModelContract, TensorSpec
+from shopsight.serving.router_configs import render_router_config
+from shopsight.serving.routing.tensors import ROUTERS
 from shopsight.serving.server import ModelLoadError
+from shopsight.serving.staging import routers_folder
 from shopsight.serving.triton_config import parse_config, read_config, render_member_config, warmup_files
 from tests.serving.conftest import onnx_graph
 from tests.waiting import HANG_SECONDS
@@ -166,3 +169,15 @@ def test_a_golden_survives_json_into_the_same_warmup() -> None:
     np.testing.assert_array_equal(
         np.frombuffer(content, np.float32), np.array([1.5, 2.25, 3.125, -0.1], np.float32)
     )
+
+
+@pytest.mark.parametrize("name", sorted(ROUTERS))
+def test_a_routers_config_is_the_one_rendered_from_its_tensors(name: str) -> None:
+    written = (routers_folder() / name / "config.pbtxt").read_text(encoding="utf-8")
+    assert written == render_router_config(name, ROUTERS[name]), (
+        "a tensor list changed: run python -m shopsight.serving.router_configs"
+    )
+    config = parse_config(written)
+    assert [tensor.name for tensor in config.input] == [spec.name for spec in ROUTERS[name].inputs]
+    assert [tensor.name for tensor in config.output] == [spec.name for spec in ROUTERS[name].outputs]
+    assert [list(tensor.dims) for tensor in config.input] == [list(s.dims) for s in ROUTERS[name].inputs]
