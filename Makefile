@@ -6,7 +6,10 @@ BIN := $(VENV)/bin
 # Test processes beside each other; each takes about 4 GiB.
 JOBS ?= 2
 
-.PHONY: demo test lint format install bench clean
+.PHONY: help demo test lint format install bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: install  ## make a shop, learn from it, serve it from a real Triton, compare found with planted
 	$(BIN)/shopsight demo $(ARGS)
@@ -14,16 +17,16 @@ demo: install  ## make a shop, learn from it, serve it from a real Triton, compa
 test: install lint  ## everything that protects the project
 	$(BIN)/pytest --numprocesses=$(JOBS) --no-loadscope-reorder $(ARGS)
 
-lint: install
+lint: install  ## layout, rules and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: install
+format: install  ## mend layout and rules
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-install:
+install:  ## both environments
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.installed $(TRITON_VENV)/.installed
 
 # torch goes first and alone: a dependency that asks for it by range would fetch another build.
@@ -43,5 +46,5 @@ $(TRITON_VENV)/.installed: constraints-triton.txt
 bench: install  ## make bench NAME=als
 	$(BIN)/shopsight bench $(NAME)
 
-clean:
+clean:  ## remove environments, caches and the demo shop
 	rm -rf $(VENV) $(TRITON_VENV) shop-demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
