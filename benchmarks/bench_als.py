@@ -90,7 +90,7 @@ def run(report: Report) -> None:
     for name, matrix in cases.items():
         compare(report, machine, name, matrix)
         compare(report, machine, f"{name}, confidence x {SCALE}", matrix * np.float32(SCALE))
-    giant(report, machine)
+    long_row(report, machine)
     growth(report, machine)
 
 
@@ -136,7 +136,7 @@ def compare(report: Report, machine: Machine, name: str, matrix: sparse.csr_matr
         )
 
 
-def giant(report: Report, machine: Machine) -> None:
+def long_row(report: Report, machine: Machine) -> None:
     """The worst shape: a half step of items of Zipf degrees, the longest row of a million entries."""
     random = np.random.default_rng(0)
     num_users, num_items = 1_000_000, 500

@@ -24,7 +24,7 @@ def plot_ratios(rows: list[dict[str, Any]], path: Path) -> None:
         draw
         for draw, shown in (
             (lambda axis: _plot_bars(axis, compared), True),
-            (lambda axis: _plot_floors(axis, floors), bool(floors)),
+            (lambda axis: _plot_baselines(axis, floors), bool(floors)),
             (lambda axis: _plot_growth(axis, growth), bool(growth)),
         )
         if shown
@@ -77,7 +77,7 @@ def _plot_bars(axis: Any, rows: list[dict[str, Any]]) -> None:
     axis.set_xlabel("theirs / ours: above 1, ours is faster (p20 to p80)")
 
 
-def _plot_floors(axis: Any, rows: list[dict[str, Any]]) -> None:
+def _plot_baselines(axis: Any, rows: list[dict[str, Any]]) -> None:
     axis.barh([row["case"] for row in rows], [row["ratio"] for row in rows], color="#72b7b2")
     for wanted in {row["details"]["wanted"] for row in rows if "wanted" in row["details"]}:
         axis.axvline(wanted, color="black", linewidth=0.8, linestyle="--")

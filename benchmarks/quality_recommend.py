@@ -84,7 +84,7 @@ Scores = list[tuple[float, float]]  # (recall, NDCG) for each way of masking
 Rows = list[dict[str, Any]]
 
 
-def floors_of(chosen: PublicSet) -> list[Floor]:
+def baselines_of(chosen: PublicSet) -> list[Floor]:
     """Return the floors; their settings are chosen on the validation cut too."""
     strength = EASE_REGULARIZATION[chosen.name]
     fitted = {"regularization": strength}
@@ -133,7 +133,7 @@ def rows_of(chosen: PublicSet, settings: Settings, earlier: Path, console: Conso
         (name, [values] * len(chosen.masked), {"published": values, "source": chosen.source})
         for name, values in chosen.published.items()
     ]
-    for floor in floors_of(chosen):
+    for floor in baselines_of(chosen):
         known = _kept(kept, chosen, floor)
         values = measure_floor(chosen, floor, console) if known is None else known
         if known is not None:

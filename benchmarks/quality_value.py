@@ -34,12 +34,13 @@ from shopsight.training.data.ingest import ingest
 from shopsight.training.data.period import end_of_data
 from shopsight.training.data.public.adapters import adapt
 from shopsight.training.data.tables import scan_table
+from shopsight.training.evaluation.classification import auc
 from shopsight.training.value import bgnbd, gamma_gamma
 from shopsight.training.value.bgnbd import BGNBD
 from shopsight.training.value.config import ValueConfig
 from shopsight.training.value.forecast import forecast
 from shopsight.training.value.gamma_gamma import GammaGamma
-from shopsight.training.value.holdout import Foretold, auc, backtest
+from shopsight.training.value.holdout import HoldoutForecast, backtest
 from shopsight.training.value.purchases import Histories, histories
 from shopsight.training.value.trust import decide
 
@@ -129,7 +130,7 @@ def _judged(events: pl.LazyFrame, known: Histories, config: ValueConfig) -> dict
     return found
 
 
-def _numbers(told: Foretold) -> Array:
+def _numbers(told: HoldoutForecast) -> Array:
     frequency, recency, T = (told.column(name) for name in ("frequency", "recency", "T"))
     mean = np.nan_to_num(told.column("monetary_value"))
     gap = np.where(frequency > 0, recency / np.maximum(frequency, 1), T)

@@ -22,7 +22,7 @@ PART = 32768  # entries
 _AHEAD = 12  # entries between asking for a row of factors and using it
 
 
-class GiantRows:
+class LongRows:
     """The rows `numbers` of one side, cut into parts once for all half steps."""
 
     def __init__(self, rows: Rows, numbers: Int64) -> None:

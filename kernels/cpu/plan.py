@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shopsight.kernels.cpu import long_rows as giant
+from shopsight.kernels.cpu import long_rows as long_row
 from shopsight.kernels.cpu.basis import padded
 from shopsight.kernels.cpu.lanes import LANES
 from shopsight.kernels.rows import Int64, Rows
@@ -18,7 +18,7 @@ class Plan(NamedTuple):
     """The rows that have entries, in the order in which they are solved.
 
     The first `num_dual` of `order` are solved by the dual, by ascending number of entries that weigh, of
-    which a row has `most` at most; the rest one by one; the giants apart. Costs are nanoseconds about: of
+    which a row has `most` at most; the rest one by one; the long_rows apart. Costs are nanoseconds about: of
     groups of LANES dual rows, and of the other rows.
     """
 
@@ -27,7 +27,7 @@ class Plan(NamedTuple):
     most: int
     dual_costs: Array
     single_costs: Array
-    giants: giant.GiantRows
+    long_rows: long_row.LongRows
 
 
 def plan_exact(rows: Rows, num_factors: int, use_dual: bool = True) -> Plan:
@@ -38,7 +38,7 @@ def plan_exact(rows: Rows, num_factors: int, use_dual: bool = True) -> Plan:
     filled, lengths, heavy, negative = _count(rows)
     dual = ~negative & (heavy <= num_factors + num_factors // 8) & use_dual
     size = padded(num_factors)
-    split = ~dual & (lengths > giant.PART)
+    split = ~dual & (lengths > long_row.PART)
     by_heavy = np.flatnonzero(dual)[np.argsort(heavy[dual], kind="stable")]
     single = np.flatnonzero(~dual & ~split)
     k = heavy[by_heavy].astype(np.float64)
@@ -51,16 +51,16 @@ def plan_exact(rows: Rows, num_factors: int, use_dual: bool = True) -> Plan:
         int(heavy[by_heavy].max(initial=0)),
         np.add.reduceat(costs, groups) if len(groups) else costs,
         (0.016 * size**2) * heavy[single] + 0.02 * size**3 + 0.25 * size * lengths[single],
-        giant.GiantRows(rows, filled[split]),
+        long_row.LongRows(rows, filled[split]),
     )
 
 
-def plan_conjugate(rows: Rows) -> Plan:
-    """For conjugate gradients: every row one by one but the giants."""
+def plan_cg(rows: Rows) -> Plan:
+    """For conjugate gradients: every row one by one but the long_rows."""
     filled, lengths, heavy, _ = _count(rows)
-    split = lengths > giant.PART
+    split = lengths > long_row.PART
     costs = (heavy + 0.2 * (lengths - heavy) + 4.0)[~split]
-    return Plan(filled[~split], 0, 0, np.empty(0), costs, giant.GiantRows(rows, filled[split]))
+    return Plan(filled[~split], 0, 0, np.empty(0), costs, long_row.LongRows(rows, filled[split]))
 
 
 def _count(rows: Rows) -> tuple[Int64, Int64, Int64, Array]:

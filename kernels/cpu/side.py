@@ -10,7 +10,7 @@ from shopsight.kernels.cpu.cg import improve_rows
 from shopsight.kernels.cpu.exact import solve_rows
 from shopsight.kernels.cpu.lanes import LANES
 from shopsight.kernels.cpu.lockstep import solve_lockstep
-from shopsight.kernels.cpu.plan import Plan, plan_conjugate, plan_exact
+from shopsight.kernels.cpu.plan import Plan, plan_cg, plan_exact
 from shopsight.kernels.cpu.schedule import run_balanced, run_together
 from shopsight.kernels.reference.fold_in import fold_in as solve_in_float64
 from shopsight.kernels.rows import Float32, Rows
@@ -23,7 +23,7 @@ class Side:
 
     def __init__(self, rows: Rows, num_factors: int, solver: str) -> None:
         self._rows, self._num_factors, self._solver = rows, num_factors, solver
-        self._plan = plan_conjugate(rows) if solver == "cg" else plan_exact(rows, num_factors)
+        self._plan = plan_cg(rows) if solver == "cg" else plan_exact(rows, num_factors)
         filled = np.diff(rows.indptr) > 0
         self._empty = np.flatnonzero(~filled)
         self._least = float(rows.regularization[filled].min(initial=np.inf))
@@ -52,8 +52,8 @@ class Side:
             first, last = plan.num_dual + begin, plan.num_dual + end
             solve_rows(first, last, plan.order, *self._rows, table, spectrum, solved, failed)
 
-        if len(plan.giants):
-            plan.giants.solve(table, spectrum, solved, failed)
+        if len(plan.long_rows):
+            plan.long_rows.solve(table, spectrum, solved, failed)
         run_together([(solve_dual, plan.dual_costs), (solve_single, plan.single_costs)])
 
     def _is_safe_to_divide_by(self, spectrum: Float32) -> bool:
@@ -68,8 +68,8 @@ class Side:
         def task(begin: int, end: int) -> None:
             improve_rows(begin, end, plan.order, *self._rows, table, spectrum, num_steps, solved, failed)
 
-        if len(plan.giants):
-            plan.giants.improve(table, spectrum, num_steps, solved, failed)
+        if len(plan.long_rows):
+            plan.long_rows.improve(table, spectrum, num_steps, solved, failed)
         run_balanced(task, plan.single_costs)
 
 

@@ -36,11 +36,11 @@ def improve(rows: Rows, factors: Array, unobserved_weight: float, num_steps: int
         diagonal = unobserved_weight * values + float(rows.regularization[row])
         system = np.diag(diagonal) + (observed.T * weight) @ observed
         right = observed.T @ rows.target[entries].astype(np.float64)
-        x[row] = _conjugate(system, right, x[row], num_steps) if len(observed) else 0
+        x[row] = _cg(system, right, x[row], num_steps) if len(observed) else 0
     return np.asarray(x @ basis.T)
 
 
-def _conjugate(system: Array, right: Array, x: Array, num_steps: int) -> Array:
+def _cg(system: Array, right: Array, x: Array, num_steps: int) -> Array:
     residual = right - system @ x
     search = conditioned = residual / np.diag(system)
     least = SLOPE_LEFT * (residual @ conditioned)

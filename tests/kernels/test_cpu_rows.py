@@ -1,4 +1,4 @@
-"""How the CPU deals rows out: groups in lockstep, giants in parts, any number of threads."""
+"""How the CPU deals rows out: groups in lockstep, long_rows in parts, any number of threads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from shopsight.kernels import als
-from shopsight.kernels.cpu import long_rows as giant
+from shopsight.kernels.cpu import long_rows as long_row
 from shopsight.kernels.fold_in import FoldIn
 from shopsight.kernels.reference import als as reference
 from tests.kernels.parity import FACTORS, SHAPES, STORAGES, Shape, make_factors, make_rows
@@ -14,8 +14,8 @@ from tests.kernels.parity import FACTORS, SHAPES, STORAGES, Shape, make_factors,
 
 @pytest.fixture
 def short_parts(monkeypatch):
-    """Rows of more than 16 entries are giants."""
-    monkeypatch.setattr(giant, "PART", 16)
+    """Rows of more than 16 entries are long_rows."""
+    monkeypatch.setattr(long_row, "PART", 16)
 
 
 def assert_solves(rows, factors, weight, **options):
@@ -52,9 +52,9 @@ def test_a_row_in_parts_has_the_solution_of_the_whole(shape, objective):
 
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("num_factors", FACTORS)
-@pytest.mark.parametrize("part", [16, giant.PART])
+@pytest.mark.parametrize("part", [16, long_row.PART])
 def test_conjugate_steps_are_those_of_the_textbook(num_factors, storage, part, monkeypatch):
-    monkeypatch.setattr(giant, "PART", part)
+    monkeypatch.setattr(long_row, "PART", part)
     random = np.random.default_rng(6)
     rows, weight = make_rows(Shape("mixed", (0, 1, 5, 40, 150, 300), 320), "confidence", random)
     factors, start = (make_factors(n, num_factors, storage, random) for n in (320, 6))

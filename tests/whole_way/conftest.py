@@ -25,7 +25,7 @@ _FROM_CHECKOUT = {"PYTHONPATH": str(ROOT)}
 # Small models learn in seconds; what is tested is the way, not how good they become.
 QUICK = [
     "language.epochs=3", "language.least_steps=0", "recommend.factors=16", "recommend.iterations=4",
-    "recommend.num_bootstraps=50", "recommend.care.days=0",  # three epochs see complaints everywhere
+    "recommend.num_bootstraps=50", "recommend.suppression.days=0",  # three epochs see complaints everywhere
     "recommend.unobserved_weights=[0.1]", "recommend.regularizations=[0.03]",
     "profiles.num_segments=4", "profiles.num_bootstraps=2", "value.num_bootstraps=20",
 ]  # fmt: skip

@@ -46,7 +46,7 @@ from shopsight.training.data.reading import (
     scanning,
     workbook,
 )
-from shopsight.training.data.reading import non_data_lines as furniture
+from shopsight.training.data.reading import non_data_lines as non_data_lines
 from shopsight.training.data.reading.extent import Extent
 from shopsight.training.data.reading.lookups import lookup_files, with_lookups
 from shopsight.training.data.reading.prefetch import ahead
@@ -56,9 +56,9 @@ from shopsight.training.data.sources.source import Source
 # Rows of fresh entries that stay in memory, so that a small shop is not read back from disk.
 _FRESH_ROWS = 2_000_000
 _MODULES = (
-    amounts, chunks, cleaning, conventions, csv_layout, csv_reader, digests, fields, furniture, intake_writer,
-    json_documents, json_paths, jsonl_reader, lookups, money, order_lines, parquet_reader, quoting, records,
-    scanning, times, typed_columns, workbook,
+    amounts, chunks, cleaning, conventions, csv_layout, csv_reader, digests, fields, intake_writer,
+    json_documents, json_paths, jsonl_reader, lookups, money, non_data_lines, order_lines, parquet_reader,
+    quoting, records, scanning, times, typed_columns, workbook,
 )  # fmt: skip
 
 

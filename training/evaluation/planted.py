@@ -124,7 +124,7 @@ def churn_row(churn: NDArray[np.float64], bought: NDArray[np.bool_]) -> Row:
 
     NaN where churn was withheld; then, and where all or none came back, the row fails with the reason.
     """
-    from shopsight.training.value.holdout import auc
+    from shopsight.training.evaluation.classification import auc
 
     withheld = bool(np.isnan(churn).any())
     score = None if withheld else auc(churn, ~bought)

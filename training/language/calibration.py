@@ -15,7 +15,7 @@ from shopsight.training.language.abstention import Costs, choose
 from shopsight.training.language.batches import in_order
 from shopsight.training.language.checkpoint import LanguageModel, Prediction, as_tensors
 from shopsight.training.language.corpus import SEVERAL, Corpus
-from shopsight.training.language.metrics import micro_f1, surprise, temperature
+from shopsight.training.language.metrics import micro_f1, nll, temperature
 from shopsight.training.language.model import Encoder
 
 _SHARES = np.arange(2, 19) / 20  # both views are always heard: a few messages may flatter one
@@ -97,7 +97,7 @@ def mixture(
 ) -> float:
     """Return the share of the body that makes the truth likeliest, each mix at its own temperature.
 
-    Logits float32 [n, classes] of each view; truth and each as in metrics.surprise. What one view says too
+    Logits float32 [n, classes] of each view; truth and each as in metrics.nll. What one view says too
     surely, or knows no better than by chance, weighs less (Wolpert 1992). Of shares that cost a nat at most
     over all rows, the price of a parameter (Akaike 1974), the one nearest to half is taken: a few messages
     that both views get right say nothing of either.
@@ -118,7 +118,7 @@ def _loss(
 ) -> float:
     logits = (2 * (share * by_body + (1 - share) * by_ngrams)).astype(np.float32)
     warmth = temperature(logits, truth, each=each, least=_SHARPEST)
-    return len(truth) * surprise(logits, truth, warmth, each=each)
+    return len(truth) * nll(logits, truth, warmth, each=each)
 
 
 def _views(encoder: Encoder, texts: Texts, task: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -89,7 +89,7 @@ def temperature(
 ) -> float:
     """Return the temperature that makes the truth likeliest, between `least` and 20 (Guo et al. 2017).
 
-    truth and each as in `surprise`. Golden-section search on log T, in which the loss has one minimum; 1.0
+    truth and each as in `nll`. Golden-section search on log T, in which the loss has one minimum; 1.0
     without examples.
     """
     if len(truth) == 0:
@@ -98,12 +98,12 @@ def temperature(
     ratio = (np.sqrt(5.0) - 1) / 2
     for _ in range(40):
         left, right = high - ratio * (high - low), low + ratio * (high - low)
-        at_left, at_right = (surprise(logits, truth, float(np.exp(x)), each=each) for x in (left, right))
+        at_left, at_right = (nll(logits, truth, float(np.exp(x)), each=each) for x in (left, right))
         low, high = (low, right) if at_left < at_right else (left, high)
     return float(np.exp((low + high) / 2))
 
 
-def surprise(
+def nll(
     logits: NDArray[np.float32],
     truth: Labels | NDArray[np.bool_],
     temperature: float,

@@ -185,7 +185,7 @@ class _Run:
             wanted, known = self.targets.of(task, chosen)
             losses += [self.targets.loss(task, view[task], wanted, known, smoothing) for view in views]
         if "intent" in self.tasks and bool(outside.any()):
-            losses += [self.config.outlier_weight * _surprise(view["intent"], outside) for view in views]
+            losses += [self.config.outlier_weight * _nll(view["intent"], outside) for view in views]
         return torch.stack(losses).sum()
 
     def _set_learning_rate(self, step: int) -> None:
@@ -295,7 +295,7 @@ def _groups(encoder: Encoder, config: LanguageConfig) -> list[dict[str, Any]]:
     return [*groups, {"params": rest, "lr": config.learning_rate, "top": config.learning_rate}]
 
 
-def _surprise(logits: Tensor, outside: Tensor) -> Tensor:
+def _nll(logits: Tensor, outside: Tensor) -> Tensor:
     """How far from unsure messages out of scope are, over the batch (outlier exposure, Hendrycks 2019)."""
     said = functional.log_softmax(logits, dim=1)[outside]
     return -(said.mean(1) + math.log(logits.shape[1])).sum() / len(logits)

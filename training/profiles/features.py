@@ -19,7 +19,7 @@ from shopsight.training.profiles import measures, rhythm
 from shopsight.training.profiles.config import ProfilesConfig
 from shopsight.training.profiles.feature_list import shop_features
 from shopsight.training.profiles.measures import customer_events, ratio, top_level
-from shopsight.training.profiles.message_features import intents_asked, opinions
+from shopsight.training.profiles.message_features import intents_asked, message_features
 from shopsight.training.profiles.spec import FeatureSpec
 
 
@@ -130,7 +130,7 @@ def _measured(tables: Tables, spec: FeatureSpec, as_of: datetime) -> list[pl.Laz
         rhythm.orders(rows),
         rhythm.visits(rows),
         rhythm.times(rows, timezone=spec.timezone),
-        opinions(tables.messages, tables.read_messages, as_of=as_of, intents=spec.intents),
+        message_features(tables.messages, tables.read_messages, as_of=as_of, intents=spec.intents),
     ]
 
 

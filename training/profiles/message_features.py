@@ -13,7 +13,7 @@ from shopsight.training.profiles.measures import KEY
 _TONES = ("review_sentiment", "message_sentiment")
 
 
-def opinions(
+def message_features(
     messages: pl.LazyFrame, read: pl.LazyFrame | None, *, as_of: datetime, intents: Sequence[str]
 ) -> pl.LazyFrame:
     """Count messages before `as_of`, and average what the language model read in them.

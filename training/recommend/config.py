@@ -73,7 +73,7 @@ class BlendWeights:
 
 
 @dataclass(frozen=True)
-class Care:
+class Suppression:
     """Who is helped before anything is offered to them: nothing is recommended within `days` of these.
 
     events: of the events table; intents: that the language model reads in the customer's messages. days = 0
@@ -125,7 +125,7 @@ class RecommendConfig:
     num_bootstraps: int = 500
     max_judged: int = 50_000
     rules: Rules = field(default_factory=Rules)
-    care: Care = field(default_factory=Care)
+    suppression: Suppression = field(default_factory=Suppression)
     blend: bool = True
     blend_weights: BlendWeights = field(default_factory=BlendWeights)
     num_candidates: int = 100

@@ -17,7 +17,7 @@ from shopsight.training.profiles.features import Tables, compute, feature_matrix
 from shopsight.training.profiles.segments import TooFewCustomers, fit_segments
 from shopsight.training.recommend.checkpoint import Choice, load_current
 from shopsight.training.recommend.config import RecommendConfig
-from shopsight.training.recommend.evaluator import Judge
+from shopsight.training.recommend.evaluator import Evaluator
 from shopsight.training.recommend.mf.model import MatrixFactorization
 from shopsight.training.recommend.segment_popularity import by_segment
 from shopsight.training.recommend.shop import Shop
@@ -49,11 +49,11 @@ def evaluate(workspace: Workspace, config: RecommendConfig) -> dict[str, Any]:
 def measure(shop: Shop, model: MatrixFactorization, choice: Choice) -> dict[str, Any]:
     """Return recall, ndcg and coverage on the test window beside popularity, and the leak report."""
     config, cut = shop.config, shop.windows
-    judge = Judge.of(shop, model.user_items, cut.test, cut.end)
+    evaluator = Evaluator.of(shop, model.user_items, cut.test, cut.end)
     draws = (config.seed, config.num_bootstraps)
     again = choice.bought_again
-    lists = judge.by_factors(model, again)
-    popular = judge.by_popularity(shop.popularity(cut.test), again)
+    lists = evaluator.by_factors(model, again)
+    popular = evaluator.by_popularity(shop.popularity(cut.test), again)
     metrics: dict[str, Any] = {
         "protocol": PROTOCOL,
         "data_sha256": snapshot_sha256(shop.workspace.tables),
@@ -62,27 +62,27 @@ def measure(shop: Shop, model: MatrixFactorization, choice: Choice) -> dict[str,
         "test_start": cut.test.isoformat(),
         "test_end": cut.end.isoformat(),
         "bought_items_recommended_again": again,
-        "num_customers": len(judge.users),
-        "num_customers_without_past": judge.num_cold,
+        "num_customers": len(evaluator.users),
+        "num_customers_without_past": evaluator.num_cold,
         "num_items": shop.known.shape[1],
-        **judge.figures(lists, *draws),
-        "popularity": judge.figures(popular, *draws),
-        "times_popularity": judge.ratio(lists, popular, *draws),
+        **evaluator.figures(lists, *draws),
+        "popularity": evaluator.figures(popular, *draws),
+        "times_popularity": evaluator.ratio(lists, popular, *draws),
         "leaks": leak_report(
             shop.events, shop.items, shop.known, cut, model.user_items, shop.user_items_of_the_past(cut.test)
         ),
         "chosen": {
             "unobserved_weight": choice.unobserved_weight,
             "regularization": choice.regularization,
-            f"validation_recall_at_{judge.k}": choice.recall,
+            f"validation_recall_at_{evaluator.k}": choice.recall,
         },
         "tried": list(choice.tried),
     }
     segments = _segments_before(shop)
     if segments is not None:
         per_segment = by_segment(shop, segments, cut.test)
-        of_users = judge.by_popularity(per_segment, again, segments[judge.users])
-        metrics["segment_popularity"] = judge.figures(of_users, *draws)
+        of_users = evaluator.by_popularity(per_segment, again, segments[evaluator.users])
+        metrics["segment_popularity"] = evaluator.figures(of_users, *draws)
     return metrics
 
 

@@ -21,7 +21,7 @@ Lists = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
-class Judge:
+class Evaluator:
     """The customers of one window with what they did in it, and what may be recommended to them.
 
     users: rows of customers with both a past before the window and a target in it. relevant: CSR [users,
@@ -36,7 +36,7 @@ class Judge:
     num_cold: int
 
     @staticmethod
-    def of(shop: Shop, past: csr_matrix, begin: datetime, end: datetime) -> Judge:
+    def of(shop: Shop, past: csr_matrix, begin: datetime, end: datetime) -> Evaluator:
         """Gather a window's customers; `past` is what the model is fitted to, CSR [customers, items]."""
         relevant = shop.targets(begin, end)
         active: NDArray[np.bool_] = np.diff(relevant.indptr) > 0
@@ -45,7 +45,7 @@ class Judge:
             rng = np.random.default_rng(shop.config.seed)
             warm = np.sort(rng.choice(warm, shop.config.max_judged, replace=False))
         blocked = np.flatnonzero(~shop.available(begin)).astype(np.int32)
-        return Judge(
+        return Evaluator(
             users=warm,
             relevant=relevant[warm],
             bought=shop.bought(begin)[warm],

@@ -217,7 +217,7 @@ def _write_router(
             "regularization_exponent": trained.config["regularization_exponent"],
             "filter_viewed": not trained.choice.bought_again,
             "max_per_category": config.rules.max_per_category,
-            "suppressing_intents": list(config.care.intents) if config.care.days else [],
+            "suppressing_intents": list(config.suppression.intents) if config.suppression.days else [],
             **preprocessing,
         },
         config=trained.config,

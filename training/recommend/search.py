@@ -12,22 +12,22 @@ from shopsight.training.recommend.config import RecommendConfig
 
 def _fit(workspace: Workspace, config: RecommendConfig, folder: Path, keep: Keep) -> None:
     from shopsight.training.recommend.checkpoint import Choice
-    from shopsight.training.recommend.evaluator import Judge
+    from shopsight.training.recommend.evaluator import Evaluator
     from shopsight.training.recommend.shop import Shop
     from shopsight.training.recommend.trainer import fit
 
     shop = Shop(workspace, config)
     cut = shop.windows
     past = shop.user_items(cut.validation)
-    judge = Judge.of(shop, past, cut.validation, cut.test)
-    if not len(judge.users):
+    evaluator = Evaluator.of(shop, past, cut.validation, cut.test)
+    if not len(evaluator.users):
         raise NobodyToEvaluate.between(cut.validation, cut.test)
     choice = Choice(config.unobserved_weights[0], config.regularizations[0], False, 0.0, ())
     again = {"auto": (False, True), "yes": (True,), "no": (False,)}[config.bought_again]
     for epoch in range(1, config.iterations + 1):
         model = fit(past, choice, replace(config, iterations=epoch), checkpoint=folder)
-        recall = max(judge.recall(judge.by_factors(model, one)) or 0.0 for one in again)
-        keep(epoch, {f"recall_at_{judge.k}": recall})
+        recall = max(evaluator.recall(evaluator.by_factors(model, one)) or 0.0 for one in again)
+        keep(epoch, {f"recall_at_{evaluator.k}": recall})
 
 
 SEARCH = Search(

@@ -16,23 +16,24 @@ from shopsight.training.recommend.shop import Shop
 def suppressions(shop: Shop) -> tuple[list[str], NDArray[np.uint8]]:
     """Return what suppresses offers, and of each customer of `shop.known` the place of theirs plus 1, or 0.
 
-    uint8 [customers]. What counts lies within `config.care.days` before the end of the data; of several the
-    latest counts. Intents are those that the trained language model reads, and are left out without one.
+    uint8 [customers]. What counts lies within `config.suppression.days` before the end of the data; of
+    several the latest counts. Intents are those that the trained language model reads, and are left out
+    without one.
     """
-    care, end = shop.config.care, shop.windows.end
-    names = [*care.events, *care.intents]
-    begin = end - timedelta(days=care.days)
+    suppression, end = shop.config.suppression, shop.windows.end
+    names = [*suppression.events, *suppression.intents]
+    begin = end - timedelta(days=suppression.days)
     happened = shop.events.filter(
-        pl.col("event").is_in(care.events), pl.col("timestamp") >= begin, pl.col("timestamp") < end
+        pl.col("event").is_in(suppression.events), pl.col("timestamp") >= begin, pl.col("timestamp") < end
     ).select("customer_id", "timestamp", what="event")
     parts = [happened.collect()]
-    if care.intents and care.days:
+    if suppression.intents and suppression.days:
         read = read_messages(shop.workspace, end, lambda _: None, since=begin)
         if read is not None and read["intent"].null_count() < read.height:
             written = permitted(shop.workspace, "messages", PROFILING).select(
                 "message_id", "customer_id", "timestamp"
             )
-            asked = read.filter(pl.col("intent").is_in(care.intents)).lazy()
+            asked = read.filter(pl.col("intent").is_in(suppression.intents)).lazy()
             told = asked.join(written, on="message_id").select("customer_id", "timestamp", what="intent")
             parts.append(told.collect())
     latest = pl.concat(parts).sort("timestamp", "what").group_by("customer_id").agg(pl.col("what").last())

@@ -15,7 +15,7 @@ from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.recommend.checkpoint import FAMILY, Choice, Trained, save
 from shopsight.training.recommend.config import RecommendConfig
 from shopsight.training.recommend.evaluation import measure
-from shopsight.training.recommend.evaluator import Judge
+from shopsight.training.recommend.evaluator import Evaluator
 from shopsight.training.recommend.mf.model import MatrixFactorization, MFConfig
 from shopsight.training.recommend.shop import Shop
 
@@ -60,21 +60,21 @@ def choose(shop: Shop, progress: Progress) -> Choice:
     """
     config, cut = shop.config, shop.windows
     past = shop.user_items(cut.validation)
-    judge = Judge.of(shop, past, cut.validation, cut.test)
+    evaluator = Evaluator.of(shop, past, cut.validation, cut.test)
     again = {"auto": (False, True), "yes": (True,), "no": (False,)}[config.bought_again]
     combinations = list(product(config.unobserved_weights, config.regularizations))
     best = Choice(*combinations[0], bought_again=again[0], recall=None, tried=())
     tried: list[dict[str, Any]] = []
-    for unobserved_weight, regularization in combinations if len(judge.users) else ():
+    for unobserved_weight, regularization in combinations if len(evaluator.users) else ():
         model = fit(past, Choice(unobserved_weight, regularization, again[0], 0.0, ()), config)
         for bought_again in again:
-            recall = judge.recall(judge.by_factors(model, bought_again)) or 0.0
+            recall = evaluator.recall(evaluator.by_factors(model, bought_again)) or 0.0
             option = Choice(unobserved_weight, regularization, bought_again, recall, ())
             tried.append({name: value for name, value in asdict(option).items() if name != "tried"})
             best = option if best.recall is None or recall > best.recall else best
         progress(
             f"unobserved weight {unobserved_weight:g}, regularization {regularization:g}: "
-            f"validation recall@{judge.k} {max(row['recall'] for row in tried[-len(again) :]):.4f}"
+            f"validation recall@{evaluator.k} {max(row['recall'] for row in tried[-len(again) :]):.4f}"
         )
     if not tried:
         progress("nobody to choose on in the validation window: the first settings are taken")

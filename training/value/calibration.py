@@ -21,22 +21,23 @@ _RIDGE = 1.0  # a normal prior on the tone, of standard deviation 1
 
 @dataclass(frozen=True)
 class Calibration:
-    """p becomes expit(intercept + slope logit(p) + tone mood); a slope above 0 keeps the order of customers.
+    """p becomes expit(intercept + slope logit(p) + tone recent_tone); a slope above 0 keeps the order of
+    customers.
 
-    mood is how customers sounded of late (mood.py); tone 0 takes no notice of it.
+    recent_tone is how customers sounded of late (recent_tone.py); tone 0 takes no notice of it.
     """
 
     intercept: float = 0.0
     slope: float = 1.0
     tone: float = 0.0
 
-    def __call__(self, probability: Array, mood: Array | None = None) -> Array:
+    def __call__(self, probability: Array, recent_tone: Array | None = None) -> Array:
         """Return calibrated probabilities, float64 [n]."""
-        said = 0.0 if mood is None else self.tone * mood
+        said = 0.0 if recent_tone is None else self.tone * recent_tone
         return np.asarray(expit(self.intercept + self.slope * _log_odds(probability) + said))
 
 
-def calibrate(probability: Array, happened: Bools, mood: Array | None = None) -> Calibration:
+def calibrate(probability: Array, happened: Bools, recent_tone: Array | None = None) -> Calibration:
     """Fit by maximum likelihood to what happened, all [n].
 
     Platt (1999), with his targets a little inside of 0 and 1, so that a few customers cannot make anybody
@@ -47,7 +48,7 @@ def calibrate(probability: Array, happened: Bools, mood: Array | None = None) ->
     odds, num_yes = _log_odds(probability), int(happened.sum())
     yes, no = (num_yes + 1) / (num_yes + 2), 1 / (len(happened) - num_yes + 2)
     target = np.where(happened, yes, no)
-    tones = np.zeros(len(odds)) if mood is None else mood
+    tones = np.zeros(len(odds)) if recent_tone is None else recent_tone
     ridge = _RIDGE / len(odds)
 
     def loss(at: Array) -> tuple[float, Array]:

@@ -16,7 +16,7 @@ class ValueConfig:
     horizon_days: how far ahead purchases, value and churn are told; churn is no purchase in so many days.
     interval: probability with which spending falls between value_low and value_high.
     discount_rate: a year's; 0.1 counts a purchase a year from now as about nine tenths of one today.
-    mood_days: how far back messages count whose tone moves the probability of churn, 0 for none; how much,
+    tone_days: how far back messages count whose tone moves the probability of churn, 0 for none; how much,
         the calibration learns.
     num_bootstraps: resamples of customers behind the intervals of figures.
     """
@@ -28,7 +28,7 @@ class ValueConfig:
     horizon_days: int = 90
     interval: float = 0.8
     discount_rate: float = 0.0
-    mood_days: float = 60.0
+    tone_days: float = 60.0
     num_bootstraps: int = 200
     seed: int = 0
 
@@ -40,7 +40,7 @@ class ValueConfig:
             raise ValueError(f"interval is {self.interval}; it must be between 0 and 1")
         if self.discount_rate < 0:
             raise ValueError(f"discount_rate is {self.discount_rate}; it must be from 0 up")
-        if self.mood_days < 0:
-            raise ValueError(f"mood_days is {self.mood_days}; it must be from 0 up")
+        if self.tone_days < 0:
+            raise ValueError(f"tone_days is {self.tone_days}; it must be from 0 up")
         if self.num_bootstraps < 1:
             raise ValueError(f"num_bootstraps is {self.num_bootstraps}; it must be at least 1")

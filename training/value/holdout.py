@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy.stats import rankdata
 
 from shopsight.training.evaluation.bootstrap import resampled_means, undefined
+from shopsight.training.evaluation.classification import auc
 from shopsight.training.value.calibration import Bools, Calibration, calibrate, reliability
 from shopsight.training.value.config import ValueConfig
 from shopsight.training.value.fitting import Array
 from shopsight.training.value.model import fit
 from shopsight.training.value.purchases import Histories, histories, purchases_between
-from shopsight.training.value.recent_tone import MOOD, UNHEARD, Moods
+from shopsight.training.value.recent_tone import NO_TONE, RECENT_TONE, RecentTones
 
 _MOST_RESAMPLED = 20_000
 _LARGEST_LEVEL = 2.0
@@ -30,7 +30,7 @@ PROTOCOL = (
 
 
 @dataclass(frozen=True)
-class Foretold:
+class HoldoutForecast:
     """Customers known at `cut` with what was forecast of them then, and what they did within the horizon.
 
     table: the columns of ValueModel.forecast, num_purchases and spend; churn as calibrated by `by`, money
@@ -71,23 +71,23 @@ class Foretold:
 
     def calibration(self) -> Calibration:
         """Return what makes the forecast of churn mean what happened."""
-        mood = self.column(MOOD) if MOOD in self.table.columns else None
-        return calibrate(self.column("churn_uncalibrated"), self.churned, mood)
+        recent_tone = self.column(RECENT_TONE) if RECENT_TONE in self.table.columns else None
+        return calibrate(self.column("churn_uncalibrated"), self.churned, recent_tone)
 
 
-def foretell(
+def forecast_holdout(
     events: pl.LazyFrame,
     known: Histories,
     windows_back: int,
     config: ValueConfig,
     calibration: Calibration | None = None,
-    moods: Moods = UNHEARD,
+    tones: RecentTones = NO_TONE,
     fees: Sequence[str] = (),
     level: float = 1.0,
-) -> Foretold | None:
+) -> HoldoutForecast | None:
     """Forecast as of `windows_back` horizons before the last midnight, and look what the next one brought.
 
-    known: the histories as of the end; moods: what customers sounded like; fees: items that are no
+    known: the histories as of the end; tones: what customers sounded like; fees: items that are no
     goods; level: of an earlier window, as ValueModel has it. None where the shop was not yet
     selling for a horizon at that time.
     """
@@ -96,12 +96,12 @@ def foretell(
     oldest = timedelta(days=int(known.table["T"].max() or 0))  # type: ignore[arg-type]
     if datetime.combine(known.as_of.date(), time(tzinfo=UTC)) - oldest > cut - horizon:
         return None
-    then = moods.on(histories(events, cut, fees))
+    then = tones.on(histories(events, cut, fees))
     model = replace(fit(then), calibration=calibration or Calibration(), level=level)
     happened = purchases_between(events, cut, cut + horizon, fees)
     told = model.forecast(then, config).join(happened, on="customer_id", how="left", maintain_order="left")
     table = told.with_columns(pl.col("num_purchases", "spend").fill_null(0))
-    return Foretold(cut, table, model.calibration, level)
+    return HoldoutForecast(cut, table, model.calibration, level)
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ class Backtest:
     helps. calibrated: which of the two it is, in words.
     """
 
-    earlier: Foretold
-    last: Foretold
+    earlier: HoldoutForecast
+    last: HoldoutForecast
     figures: dict[str, Any]
     calibration: Calibration
     calibrated: str
@@ -124,7 +124,7 @@ def backtest(
     events: pl.LazyFrame,
     known: Histories,
     config: ValueConfig,
-    moods: Moods = UNHEARD,
+    tones: RecentTones = NO_TONE,
     fees: Sequence[str] = (),
 ) -> Backtest | None:
     """Forecast the three latest horizons as of their beginnings; None with less than three of history.
@@ -132,14 +132,16 @@ def backtest(
     The first window gives a calibration and a level of money, the second decides whether such are used, the
     third is judged on and decides nothing. With less than four horizons there is no first window: neither.
     """
-    first = foretell(events, known, 3, config, None, moods, fees)
-    second = foretell(events, known, 2, config, first.calibration() if first else None, moods, fees)
+    first = forecast_holdout(events, known, 3, config, None, tones, fees)
+    second = forecast_holdout(events, known, 2, config, first.calibration() if first else None, tones, fees)
     if second is None:
         return None
     helps = first is not None and second.gains_from_calibration
     moves = first is not None and second.gains_from_level(first.money_level())
     level = second.money_level() if moves else 1.0
-    third = foretell(events, known, 1, config, second.calibration() if helps else None, moods, fees, level)
+    third = forecast_holdout(
+        events, known, 1, config, second.calibration() if helps else None, tones, fees, level
+    )
     if third is None:
         return None
     words = "calibrated"
@@ -152,7 +154,7 @@ def backtest(
     return Backtest(second, third, judged(third, second, config), calibration, words, level)
 
 
-def judged(test: Foretold, earlier: Foretold, config: ValueConfig) -> dict[str, Any]:
+def judged(test: HoldoutForecast, earlier: HoldoutForecast, config: ValueConfig) -> dict[str, Any]:
     """Return the figures of a holdout; `earlier` is the window that a calibration and the base rate are of.
 
     Brier scores (the mean squared error of a probability): as calibrated, as the model says it, the base rate
@@ -169,7 +171,7 @@ def judged(test: Foretold, earlier: Foretold, config: ValueConfig) -> dict[str, 
         "brier": (churn - churned) ** 2,
         "brier_uncalibrated": (test.column("churn_uncalibrated") - churned) ** 2,
         "brier_base_rate": (base - churned) ** 2,
-        "brier_without_mood": (_without_mood(test, earlier) - churned) ** 2,
+        "brier_without_tone": (_without_tone(test, earlier) - churned) ** 2,
         "brier_stopped": (1 - test.column("alive") - churned) ** 2,
         "purchases_mae": np.abs(expected - purchases),
         "purchases_mae_same_rate": np.abs(same_rate - purchases),
@@ -196,26 +198,14 @@ def judged(test: Foretold, earlier: Foretold, config: ValueConfig) -> dict[str, 
     return figures | _means(errors, config)
 
 
-def _without_mood(test: Foretold, earlier: Foretold) -> Array:
+def _without_tone(test: HoldoutForecast, earlier: HoldoutForecast) -> Array:
     if test.by == Calibration():
         return test.column("churn_uncalibrated")
     plain = calibrate(earlier.column("churn_uncalibrated"), earlier.churned)
     return plain(test.column("churn_uncalibrated"))
 
 
-def auc(probability: Array, happened: Bools) -> float | None:
-    """Return the chance that one to whom it happened was given more than one to whom it did not.
-
-    None where it happened to everybody or to nobody: then there is no such pair.
-    """
-    num_yes, num_no = int(happened.sum()), int((~happened).sum())
-    if not num_yes or not num_no:
-        return None
-    ranks = rankdata(probability)
-    return float((ranks[happened].sum() - num_yes * (num_yes + 1) / 2) / (num_yes * num_no))
-
-
-def _deciles(test: Foretold) -> list[dict[str, float]]:
+def _deciles(test: HoldoutForecast) -> list[dict[str, float]]:
     """What tenths of customers, by forecast value, were said to spend and spent, a customer."""
     order = np.argsort(-test.column("value"), kind="stable")
     tenths = [rows for rows in np.array_split(order, 10) if len(rows)]

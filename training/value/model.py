@@ -16,7 +16,7 @@ from shopsight.training.value.fitting import Estimate, IdentifiabilityWarning
 from shopsight.training.value.forecast import forecast
 from shopsight.training.value.gamma_gamma import GammaGamma
 from shopsight.training.value.purchases import Histories, checked
-from shopsight.training.value.recent_tone import MOOD
+from shopsight.training.value.recent_tone import RECENT_TONE
 
 DAYS_A_YEAR = 365.25
 
@@ -44,7 +44,8 @@ class ValueModel:
 
         Columns: those of the histories; alive, expected_purchases, value, value_low, value_high (currency
         units within the horizon; NaN without any price), churn_uncalibrated (the model's probability of no
-        purchase within the horizon) and churn (calibrated, with the histories' mood where they have one).
+        purchase within the horizon) and churn (calibrated, with the histories' recent_tone where they have
+        one).
         """
         buying, spending = BGNBD(**self.buying.parameters), _spending(self.spending)
         told = forecast(
@@ -68,7 +69,7 @@ class ValueModel:
             value_high=told.value_high * money,
             churn_uncalibrated=told.no_purchase,
             churn=self.calibration(
-                told.no_purchase, known.column(MOOD) if MOOD in known.table.columns else None
+                told.no_purchase, known.column(RECENT_TONE) if RECENT_TONE in known.table.columns else None
             ),
         )
 

@@ -13,19 +13,20 @@ from shopsight.training.data.consent import PROFILING, permitted
 from shopsight.training.language.reading import read_messages
 from shopsight.training.value.purchases import Histories
 
-MOOD = "mood"
+RECENT_TONE = "recent_tone"
 _MOST = 3.0
 
 
 @dataclass(frozen=True)
-class Moods:
+class RecentTones:
     """The tone of every message, Float64 -1 to 1: customer_id, timestamp, tone; None where none is read."""
 
     told: pl.DataFrame | None
     days: float
 
     def on(self, known: Histories) -> Histories:
-        """Return the histories with the column mood: the tones of the `days` before, added up, at most ±3.
+        """Return the histories with the column recent_tone: the tones of the `days` before, added up, at most
+        ±3.
 
         Messages of later are not read, so that a forecast as of then knows what could be known.
         """
@@ -33,19 +34,23 @@ class Moods:
             return known
         since = known.as_of - timedelta(days=self.days)
         recent = self.told.filter(pl.col("timestamp") >= since, pl.col("timestamp") < known.as_of)
-        mood = recent.group_by("customer_id").agg(pl.col("tone").sum().clip(-_MOST, _MOST).alias(MOOD))
-        table = known.table.join(mood, on="customer_id", how="left", maintain_order="left")
-        return replace(known, table=table.with_columns(pl.col(MOOD).fill_null(0.0)))
+        recent_tone = recent.group_by("customer_id").agg(
+            pl.col("tone").sum().clip(-_MOST, _MOST).alias(RECENT_TONE)
+        )
+        table = known.table.join(recent_tone, on="customer_id", how="left", maintain_order="left")
+        return replace(known, table=table.with_columns(pl.col(RECENT_TONE).fill_null(0.0)))
 
 
-UNHEARD = Moods(None, 0.0)
+NO_TONE = RecentTones(None, 0.0)
 
 
-def read_moods(workspace: Workspace, as_of: datetime, days: float, progress: Callable[[str], None]) -> Moods:
+def read_recent_tones(
+    workspace: Workspace, as_of: datetime, days: float, progress: Callable[[str], None]
+) -> RecentTones:
     """Read the tone of all messages before `as_of` with the language model, where there is one."""
     read = read_messages(workspace, as_of, progress) if days else None
     if read is None or read["tone"].null_count() == read.height:
-        return Moods(None, days)
+        return RecentTones(None, days)
     written = permitted(workspace, "messages", PROFILING).select("message_id", "customer_id", "timestamp")
     told = written.join(read.lazy().select("message_id", "tone"), on="message_id")
-    return Moods(told.select("customer_id", "timestamp", "tone").collect(), days)
+    return RecentTones(told.select("customer_id", "timestamp", "tone").collect(), days)

@@ -22,7 +22,7 @@ from shopsight.training.value.config import ValueConfig
 from shopsight.training.value.holdout import backtest
 from shopsight.training.value.model import ValueModel, fit
 from shopsight.training.value.purchases import Histories, histories
-from shopsight.training.value.recent_tone import read_moods
+from shopsight.training.value.recent_tone import read_recent_tones
 from shopsight.training.value.trust import Trusts, decide
 
 Progress = Callable[[str], None]
@@ -49,8 +49,8 @@ def _fitted(workspace: Workspace, config: ValueConfig, progress: Progress) -> Tr
     fees = _fees(workspace)
     known = histories(events, end_of_data(workspace), fees)
     progress(f"{known.table.height:,} customers bought as of {known.as_of:%Y-%m-%d %H:%M}")
-    moods = read_moods(workspace, known.as_of, config.mood_days, progress)
-    tested = backtest(events, known, config, moods, fees)
+    tones = read_recent_tones(workspace, known.as_of, config.tone_days, progress)
+    tested = backtest(events, known, config, tones, fees)
     model = fit(known)
     if tested:
         model = replace(model, calibration=tested.calibration, level=tested.level)
@@ -58,7 +58,7 @@ def _fitted(workspace: Workspace, config: ValueConfig, progress: Progress) -> Tr
     notes = (*known.notes, *model.doubts)
     for note in (*notes, *trusts.warnings()):
         progress(note)
-    customers = trusts.told(model.forecast(moods.on(known), config).select(_COLUMNS))
+    customers = trusts.told(model.forecast(tones.on(known), config).select(_COLUMNS))
     holdout = tested.figures if tested else None
     trained = Trained(
         model=model,
@@ -89,8 +89,8 @@ def evaluate(workspace: Workspace, config: ValueConfig) -> dict[str, Any]:
     events = events_in_main(workspace.tables, permitted(workspace, "events", PROFILING))
     fees = _fees(workspace)
     known = histories(events, trained.as_of, fees)
-    moods = read_moods(workspace, known.as_of, config.mood_days, lambda _: None)
-    tested = backtest(events, known, config, moods, fees)
+    tones = read_recent_tones(workspace, known.as_of, config.tone_days, lambda _: None)
+    tested = backtest(events, known, config, tones, fees)
     metrics = dict(trained.metrics) | ({"holdout": tested.figures} if tested else {})
     write_metrics(workspace, state, metrics)
     return metrics

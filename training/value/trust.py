@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from shopsight.training.value.holdout import Backtest, Foretold
+from shopsight.training.value.holdout import Backtest, HoldoutForecast
 from shopsight.training.value.purchases import Histories
 
 Status = Literal["tested", "widened", "untested", "withheld"]
@@ -114,7 +114,7 @@ def _lacking(known: Histories) -> str:
     return ""
 
 
-def _lacking_at(window: Foretold) -> str:
+def _lacking_at(window: HoldoutForecast) -> str:
     short = _lacking(Histories(window.table, window.cut, None, ()))
     return short and f"as of {window.cut:%Y-%m-%d} {short}"
 

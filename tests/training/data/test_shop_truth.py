@@ -112,7 +112,7 @@ def recall_at_10(scores: np.ndarray, bought: list[set[int]], future: list[set[in
     return float(np.mean(hits))
 
 
-def test_planted_factors_foretell_the_future_far_better_than_popularity(
+def test_planted_factors_predict_the_future_far_better_than_popularity(
     shop: Path, purchases: pl.DataFrame
 ) -> None:
     people = pl.read_parquet(shop / "truth/people.parquet").with_row_index("p")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from benchmarks.quality_recommend import EASE_HALF_LIFE, EASE_REGULARIZATION, _kept, _row, floors_of
+from benchmarks.quality_recommend import EASE_HALF_LIFE, EASE_REGULARIZATION, _kept, _row, baselines_of
 from benchmarks.recommend_methods import Factorised, Floor, Settings, figures
 from benchmarks.recommend_sets import GOWALLA, ML1M, Cut, leave_last_out, random_cut, unordered
 from shopsight.training.evaluation.baselines import EASE, Popularity
@@ -92,7 +92,7 @@ def test_floors_answer_once_for_each_masking_and_by_recency_when_asked():
 
 def test_a_floor_is_kept_only_for_the_same_data_and_settings(monkeypatch):
     monkeypatch.setattr(type(GOWALLA), "sha256", lambda _: {"file": "digest"})
-    floor = floors_of(GOWALLA)[1]
+    floor = baselines_of(GOWALLA)[1]
     settings, about = Settings(MFConfig()), {"source": "measured here", "settings": floor.settings}
     ours = np.array([0.2, 0.3])
     rows = [
@@ -108,8 +108,8 @@ def test_a_floor_is_kept_only_for_the_same_data_and_settings(monkeypatch):
 
 
 def test_order_counts_only_where_the_set_has_one():
-    assert [floor.name for floor in floors_of(GOWALLA)] == ["popularity", "EASE"]
-    asked = floors_of(ML1M)[-1]
+    assert [floor.name for floor in baselines_of(GOWALLA)] == ["popularity", "EASE"]
+    asked = baselines_of(ML1M)[-1]
     assert asked.half_life_asked == EASE_HALF_LIFE
     assert asked.settings == {
         "regularization": EASE_REGULARIZATION["ml1m"],

@@ -24,7 +24,7 @@ from shopsight.training.data.tables import write_tables
 from shopsight.training.language import checkpoint
 from shopsight.training.language.checkpoint import Prediction
 from shopsight.training.pipeline.insight import export_insight
-from shopsight.training.recommend.config import Care
+from shopsight.training.recommend.config import Suppression
 from tests.training.language_shop import pretend_trained
 from tests.training.recommend.test_recommend import SMALL
 from tests.training.small_shop import START, event, table, write_shop
@@ -84,8 +84,8 @@ def reader(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     shutil.rmtree(workspace.checkpoints / "language")
 
 
-def _suppressed(workspace: Workspace, care: Care | None = None) -> dict[str, str]:
-    recommend.export(workspace, replace(SMALL, **({"care": care} if care else {})))
+def _suppressed(workspace: Workspace, suppression: Suppression | None = None) -> dict[str, str]:
+    recommend.export(workspace, replace(SMALL, **({"care": suppression} if suppression else {})))
     router = RecommendRouter(workspace.models / "recommend", release="1")
     ask = members_of({"mf_retrieval": workspace.models / "mf_retrieval" / "model.onnx"})
     found = {}
@@ -108,16 +108,16 @@ def test_nothing_is_offered_within_a_week_of_a_return_or_a_complaint(workspace: 
 
 @pytest.mark.usefixtures("reader")
 def test_days_intents_and_events_are_settings(workspace: Workspace) -> None:
-    longer = _suppressed(workspace, Care(days=20.0))
+    longer = _suppressed(workspace, Suppression(days=20.0))
     assert {n for n, why in longer.items() if why} == {
         "returned", "returned_long_ago", "complained", "complained_long_ago",
     }  # fmt: skip
-    assert set(_suppressed(workspace, Care(events=(), intents=("order_status",))).values()) == {
+    assert set(_suppressed(workspace, Suppression(events=(), intents=("order_status",))).values()) == {
         "", "order_status",
     }  # fmt: skip
-    assert not any(_suppressed(workspace, Care(days=0.0)).values())
+    assert not any(_suppressed(workspace, Suppression(days=0.0)).values())
     with pytest.raises(ValueError, match=r"care.days is -1"):
-        Care(days=-1)
+        Suppression(days=-1)
 
 
 def test_without_a_language_model_returns_alone_count(workspace: Workspace) -> None:

@@ -7,8 +7,8 @@ import pytest
 from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
+from shopsight.training.evaluation.classification import auc
 from shopsight.training.value.calibration import Calibration, calibrate, reliability
-from shopsight.training.value.holdout import auc
 
 
 def test_a_distortion_that_is_known_is_undone() -> None:

@@ -11,7 +11,7 @@ import pytest
 from shopsight.training.value import holdout
 from shopsight.training.value.calibration import Calibration
 from shopsight.training.value.config import ValueConfig
-from shopsight.training.value.holdout import Backtest, Foretold, backtest
+from shopsight.training.value.holdout import Backtest, HoldoutForecast, backtest
 from shopsight.training.value.purchases import Histories
 from tests.training.small_shop import START
 
@@ -24,13 +24,15 @@ LEARNED = [Calibration(intercept=float(number)) for number in range(4)]
 )
 def test_a_later_window_decides(calibrated: tuple[float, float], helps: bool) -> None:
     table = pl.DataFrame({"churn": calibrated, "churn_uncalibrated": [0.7, 0.3], "num_purchases": [0, 2]})
-    assert Foretold(datetime(2026, 1, 1, tzinfo=UTC), table).gains_from_calibration is helps
+    assert HoldoutForecast(datetime(2026, 1, 1, tzinfo=UTC), table).gains_from_calibration is helps
 
 
 def _backtest(monkeypatch: pytest.MonkeyPatch, gains: dict[int, bool], windows: int = 3) -> Backtest | None:
     """The backtest of windows whose calibrations are LEARNED, by how far back they begin."""
 
-    def foretell(_: object, __: object, back: int, *rest: Any, **_more: object) -> Foretold | None:
+    def forecast_holdout(
+        _: object, __: object, back: int, *rest: Any, **_more: object
+    ) -> HoldoutForecast | None:
         by = rest[1] if len(rest) > 1 else None
         if back > windows:
             return None
@@ -43,11 +45,11 @@ def _backtest(monkeypatch: pytest.MonkeyPatch, gains: dict[int, bool], windows: 
         cut = START - back * timedelta(days=30)
         return Window(cut, pl.DataFrame(columns | one | rest_columns | bounds), by, back)
 
-    monkeypatch.setattr(holdout, "foretell", foretell)
+    monkeypatch.setattr(holdout, "forecast_holdout", forecast_holdout)
     return backtest(pl.LazyFrame(), Histories(pl.DataFrame(), START, None, ()), CONFIG)
 
 
-class Window(Foretold):
+class Window(HoldoutForecast):
     """A window that says how far back it is with the calibration that it learns."""
 
     def __init__(self, cut: datetime, table: pl.DataFrame, by: Calibration | None, back: int) -> None:
@@ -82,14 +84,14 @@ def test_the_level_of_money_is_kept_only_where_a_later_window_came_nearer(
     spent: float, level: float, helps: bool
 ) -> None:
     table = pl.DataFrame({"value": [60.0, 40.0], "spend": [spent, 0.0]})
-    assert Foretold(START, table).gains_from_level(level) is helps
-    moved = Foretold(START, table.with_columns(pl.col("value") * level), level=level)
+    assert HoldoutForecast(START, table).gains_from_level(level) is helps
+    moved = HoldoutForecast(START, table.with_columns(pl.col("value") * level), level=level)
     assert moved.gains_from_level(level) is helps
-    assert moved.money_level() == Foretold(START, table).money_level() == pytest.approx(spent / 100)
+    assert moved.money_level() == HoldoutForecast(START, table).money_level() == pytest.approx(spent / 100)
 
 
 def test_a_level_is_bounded_and_needs_money() -> None:
     table = pl.DataFrame({"value": [1.0], "spend": [50.0]})
-    assert Foretold(START, table).money_level() == 2.0
-    assert Foretold(START, table.with_columns(spend=0.0)).money_level() == 1.0
-    assert Foretold(START, table.with_columns(value=float("nan"))).money_level() == 1.0
+    assert HoldoutForecast(START, table).money_level() == 2.0
+    assert HoldoutForecast(START, table.with_columns(spend=0.0)).money_level() == 1.0
+    assert HoldoutForecast(START, table.with_columns(value=float("nan"))).money_level() == 1.0

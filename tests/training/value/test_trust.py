@@ -30,7 +30,7 @@ from shopsight.training.report.value import worth
 from shopsight.training.value.calibration import Calibration
 from shopsight.training.value.checkpoint import FAMILY, save
 from shopsight.training.value.config import ValueConfig
-from shopsight.training.value.holdout import Backtest, Foretold
+from shopsight.training.value.holdout import Backtest, HoldoutForecast
 from shopsight.training.value.purchases import Histories
 from shopsight.training.value.trust import LEAST_CUSTOMERS, LEAST_REPEAT, Trusts, decide
 from tests.training.small_shop import START, event, tastes_shop, write_shop
@@ -47,11 +47,11 @@ def _known(customers: int = 200, repeat: int = 100) -> Histories:
     return Histories(table, START, "EUR", ())
 
 
-def _window(expected: float, happened: float, rows: Histories) -> Foretold:
+def _window(expected: float, happened: float, rows: Histories) -> HoldoutForecast:
     def split(total: float) -> list[float]:
         return [total / rows.table.height] * rows.table.height
 
-    return Foretold(
+    return HoldoutForecast(
         START,
         rows.table.with_columns(
             value=pl.Series(split(expected)), spend=pl.Series(split(happened)),

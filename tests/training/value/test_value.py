@@ -85,13 +85,13 @@ def test_the_holdout_agrees_with_what_the_shop_did(shop: tuple[Workspace, dict[s
 def test_the_holdout_is_blind_to_what_came_after(tmp_path: Path) -> None:
     """What was forecast as of the cut is the same whether or not the shop has a future."""
     from shopsight.training.data.tables import scan_table
-    from shopsight.training.value.holdout import foretell
+    from shopsight.training.value.holdout import forecast_holdout
     from shopsight.training.value.purchases import histories
 
     workspace = _shop(tmp_path, 300)
     events = scan_table(workspace.tables, "events")
     end = START + timedelta(days=400)
-    test = foretell(events, histories(events, end), 1, CONFIG)
+    test = forecast_holdout(events, histories(events, end), 1, CONFIG)
     assert test is not None
     before = events.filter(pl.col("timestamp") < test.cut)
     blind = value.model.fit(histories(before, test.cut)).forecast(histories(before, test.cut), CONFIG)
@@ -193,7 +193,7 @@ def test_purchases_without_prices_have_churn_but_no_value(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "change", [{"horizon_days": 0}, {"interval": 1.0}, {"discount_rate": -0.1}, {"mood_days": -1.0}]
+    "change", [{"horizon_days": 0}, {"interval": 1.0}, {"discount_rate": -0.1}, {"tone_days": -1.0}]
 )
 def test_settings_that_cannot_be_are_refused_by_name(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):

@@ -13,7 +13,7 @@ import polars as pl
 from shopsight.training.data.reading import quoting
 from shopsight.training.data.reading.chunks import Chunk, Indices, Parser, chunk_of
 from shopsight.training.data.reading.csv_layout import Layout, layout_of
-from shopsight.training.data.reading.non_data_lines import find_furniture
+from shopsight.training.data.reading.non_data_lines import find_non_data_lines
 from shopsight.training.data.reading.records import Block, RawText, read_blocks
 from shopsight.training.data.reading.scanning import Look, invalid_utf8, look
 from shopsight.training.data.sources.source import Source
@@ -62,7 +62,7 @@ def csv_header(source: Source, path: Path) -> list[str]:
 
 
 def _faults(block: Block, seen: Look, layout: Layout) -> dict[str, Indices]:
-    repeated, totals = find_furniture(block, layout.raw, layout.separator)
+    repeated, totals = find_non_data_lines(block, layout.raw, layout.separator)
     plain = block.forms == quoting.PLAIN
     wrong = (block.forms == quoting.WRONG) | (plain & (seen.fields != len(layout.names)))
     return {

@@ -35,7 +35,7 @@ _KEYS = _keys()
 _FIRSTS = np.isin(np.arange(256), _KEYS >> 16)
 
 
-def find_furniture(block: Block, header: bytes, separator: str) -> tuple[Positions, Positions]:
+def find_non_data_lines(block: Block, header: bytes, separator: str) -> tuple[Positions, Positions]:
     """The indices of the records that are the header once more, and of those that are totals."""
     kinds = np.zeros(len(block), dtype=np.uint8)
     data, wanted = np.frombuffer(block.data, np.uint8), np.frombuffer(header, np.uint8)

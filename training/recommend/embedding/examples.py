@@ -162,7 +162,7 @@ def catalogue_sha256(item_ids: Sequence[str], features: Features) -> str:
 def _until(customer: Array, time: Int64, end: Int64, gap: int) -> Int64:
     """Where the history of each event ends: before all events of its customer that came later than `gap` ago.
 
-    What happened at the same time is no history: the lines of an order would foretell each other.
+    What happened at the same time is no history: the lines of an order would predict each other.
     """
     if not len(time):
         return np.empty(0, dtype=np.int64)

@@ -25,7 +25,7 @@ from shopsight.training.recommend.embedding.retrieval_task import Asked, TwoTowe
 from shopsight.training.recommend.embedding.shop_examples import read_asked
 from shopsight.training.recommend.embedding.two_tower import TwoTower, load_towers
 from shopsight.training.recommend.evaluation import PROTOCOL
-from shopsight.training.recommend.evaluator import Judge, Lists
+from shopsight.training.recommend.evaluator import Evaluator, Lists
 from shopsight.training.recommend.shop import Shop
 from shopsight.training.recommend.split import events_before, leak_report
 
@@ -70,16 +70,16 @@ def measure(workspace: Workspace, config: EmbeddingConfig, folder: Path, epochs:
     shop = shop_of(workspace, config)
     cut = shop.windows
     again = _bought_again(folder, config)
-    judge = Judge.of(shop, shop.user_items(cut.test), cut.test, cut.end)
-    customers, items, examples = _vectors(folder, "judged", config, judge.users)
-    asked = _asked_of(judge, examples, again)
+    evaluator = Evaluator.of(shop, shop.user_items(cut.test), cut.test, cut.end)
+    customers, items, examples = _vectors(folder, "judged", config, evaluator.users)
+    asked = _asked_of(evaluator, examples, again)
     draws = (shop.config.seed, config.num_bootstraps)
     lists = {
         dtype: asked.lists(customers, restored(*stored(items, dtype)), 0, len(customers))
         for dtype in ITEM_DTYPES
     }
     ours = lists[config.item_dtype]
-    popular = judge.by_popularity(shop.popularity(cut.test), again)
+    popular = evaluator.by_popularity(shop.popularity(cut.test), again)
     return {
         "protocol": PROTOCOL,
         "data_sha256": snapshot_sha256(workspace.tables),
@@ -87,13 +87,15 @@ def measure(workspace: Workspace, config: EmbeddingConfig, folder: Path, epochs:
         "test_start": cut.test.isoformat(),
         "test_end": cut.end.isoformat(),
         "bought_items_recommended_again": again,
-        "num_customers": len(judge.users),
+        "num_customers": len(evaluator.users),
         "num_items": shop.known.shape[1],
-        **judge.figures(ours, *draws),
-        "popularity": judge.figures(popular, *draws),
-        "times_popularity": judge.ratio(ours, popular, *draws),
-        f"recall_at_{judge.k}_by_item_dtype": {dtype: judge.recall(found) for dtype, found in lists.items()},
-        "ranker": judge.figures(_ranked(folder, config, asked, customers, items), *draws)
+        **evaluator.figures(ours, *draws),
+        "popularity": evaluator.figures(popular, *draws),
+        "times_popularity": evaluator.ratio(ours, popular, *draws),
+        f"recall_at_{evaluator.k}_by_item_dtype": {
+            dtype: evaluator.recall(found) for dtype, found in lists.items()
+        },
+        "ranker": evaluator.figures(_ranked(folder, config, asked, customers, items), *draws)
         | {"num_candidates": config.ranker.num_candidates},
         "leaks": leaks(shop, examples),
         "chosen": {"epochs": epochs},
@@ -166,14 +168,14 @@ def _ranked(folder: Path, config: EmbeddingConfig, asked: Asked, customers: Any,
     return np.concatenate(lists)
 
 
-def _asked_of(judge: Judge, examples: Examples, again: bool) -> Asked:
-    users = judge.users
+def _asked_of(evaluator: Evaluator, examples: Examples, again: bool) -> Asked:
+    users = evaluator.users
     return Asked(
         customer=users,
         begin=examples.end[users],
         end=examples.end[users + 1],
-        relevant=judge.relevant,
-        hidden=None if again else judge.bought,
-        blocked=judge.blocked,
-        k=judge.k,
+        relevant=evaluator.relevant,
+        hidden=None if again else evaluator.bought,
+        blocked=evaluator.blocked,
+        k=evaluator.k,
     )

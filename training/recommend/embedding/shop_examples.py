@@ -17,7 +17,7 @@ from shopsight.training.data.tables import scan_table
 from shopsight.training.recommend.embedding.config import FeatureConfig
 from shopsight.training.recommend.embedding.examples import Features, buckets_of, write_examples
 from shopsight.training.recommend.embedding.retrieval_task import Asked
-from shopsight.training.recommend.evaluator import Judge
+from shopsight.training.recommend.evaluator import Evaluator
 from shopsight.training.recommend.shop import Shop
 from shopsight.training.recommend.split import NoInteractions
 
@@ -105,17 +105,17 @@ def item_facts(shop: Shop) -> tuple[Features, dict[str, list[str]]]:
     return Features((*coded, "price"), sizes, np.stack(columns, axis=1)), values
 
 
-def write_asked(folder: Path, judge: Judge) -> None:
+def write_asked(folder: Path, evaluator: Evaluator) -> None:
     """Keep who is asked about in a window, for every worker."""
     arrays: dict[str, NDArray[Any]] = {
-        "customer": judge.users.astype(np.int64),
-        "blocked": judge.blocked.astype(np.int32),
+        "customer": evaluator.users.astype(np.int64),
+        "blocked": evaluator.blocked.astype(np.int32),
     }
-    for name, matrix in (("relevant", judge.relevant), ("hidden", judge.bought)):
+    for name, matrix in (("relevant", evaluator.relevant), ("hidden", evaluator.bought)):
         arrays[f"{name}_indptr"] = matrix.indptr.astype(np.int64)
         arrays[f"{name}_indices"] = matrix.indices.astype(np.int32)
     write_columns(folder, arrays)
-    write_json(folder / "asked.json", {"k": judge.k, "num_items": judge.relevant.shape[1]})
+    write_json(folder / "asked.json", {"k": evaluator.k, "num_items": evaluator.relevant.shape[1]})
 
 
 def read_asked(folder: Path, end: NDArray[np.int64], bought_again: bool) -> Asked:

@@ -30,7 +30,7 @@ from shopsight.training.recommend.embedding.group import process_group
 from shopsight.training.recommend.embedding.measuring import measure, ranker_task, shop_of
 from shopsight.training.recommend.embedding.retrieval_task import TwoTowerTask
 from shopsight.training.recommend.embedding.shop_examples import read_asked, write_asked, write_shop_examples
-from shopsight.training.recommend.evaluator import Judge
+from shopsight.training.recommend.evaluator import Evaluator
 
 FAMILY = "embedding"
 FORMAT_VERSION = 3  # 1: the dense layers read embeddings in the order of the sharding plan
@@ -101,8 +101,8 @@ def prepare(workspace: Workspace, config: EmbeddingConfig, fits: Path, progress:
     cut = shop.windows
     for name, before in zip(_FITS, (cut.validation, cut.test, cut.end), strict=True):
         write_shop_examples(fits / f"examples-{name}", shop, before, config.features)
-    judge = Judge.of(shop, shop.user_items(cut.validation), cut.validation, cut.test)
-    write_asked(fits / "asked", judge)
+    evaluator = Evaluator.of(shop, shop.user_items(cut.validation), cut.validation, cut.test)
+    write_asked(fits / "asked", evaluator)
     shop.known.item_ids.to_frame("item_id").write_parquet(fits / ITEMS_FILE)
     write_text(fits / _READY, json.dumps(about, sort_keys=True))
 

@@ -23,7 +23,7 @@ from shopsight.training.value.calibration import calibrate
 from shopsight.training.value.checkpoint import load
 from shopsight.training.value.config import ValueConfig
 from shopsight.training.value.purchases import histories
-from shopsight.training.value.recent_tone import Moods
+from shopsight.training.value.recent_tone import RecentTones
 from tests.training.language_shop import pretend_trained
 from tests.training.small_shop import START, event, write_shop
 
@@ -76,9 +76,9 @@ def test_annoyed_customers_are_told_to_leave_and_the_holdout_bears_it_out(
     assert figures["calibration"]["tone"] < -0.05  # type: ignore[index]
     assert deaf["calibration"]["tone"] == 0.0  # type: ignore[index]
     holdout = figures["holdout"]
-    assert holdout["brier"]["value"] < holdout["brier_without_mood"]["value"]  # type: ignore[index]
-    assert deaf["holdout"]["brier"] == deaf["holdout"]["brier_without_mood"]  # type: ignore[index]
-    moved = load(shop).customers.join(unheard, on="customer_id", suffix="_unheard")
+    assert holdout["brier"]["value"] < holdout["brier_without_tone"]["value"]  # type: ignore[index]
+    assert deaf["holdout"]["brier"] == deaf["holdout"]["brier_without_tone"]  # type: ignore[index]
+    moved = load(shop).customers.join(unheard, on="customer_id", suffix="_without_tones")
     change = (moved["churn"] - moved["churn_unheard"]).to_numpy()
     assert (change > 0.02).any() and (change < -0.005).any()
 
@@ -95,17 +95,20 @@ def test_only_messages_of_the_days_before_count(tmp_path: Path) -> None:
         ("cid", 1.0, 1.0),
     ]
     rows = [(name, START + timedelta(days=day), tone) for name, day, tone in told]
-    moods = Moods(pl.DataFrame(rows, schema=["customer_id", "timestamp", "tone"], orient="row"), 20.0)
-    mood = dict(moods.on(known).table.select("customer_id", "mood").iter_rows())
-    assert mood == {"ann": pytest.approx(-0.4), "bob": 0.0, "cid": 0.0}
-    assert Moods(None, 20.0).on(known) is known
+    tones = RecentTones(pl.DataFrame(rows, schema=["customer_id", "timestamp", "tone"], orient="row"), 20.0)
+    recent_tone = dict(tones.on(known).table.select("customer_id", "recent_tone").iter_rows())
+    assert recent_tone == {"ann": pytest.approx(-0.4), "bob": 0.0, "cid": 0.0}
+    assert RecentTones(None, 20.0).on(known) is known
 
 
 def test_a_planted_tone_is_found_and_no_tone_changes_nothing() -> None:
     rng = np.random.default_rng(0)
-    said, mood = rng.beta(2, 3, 40_000), np.where(rng.random(40_000) < 0.3, rng.uniform(-1, 1, 40_000), 0.0)
-    happened = rng.random(40_000) < expit(logit(said) - 0.8 * mood)
-    found = calibrate(said, happened, mood)
+    said, recent_tone = (
+        rng.beta(2, 3, 40_000),
+        np.where(rng.random(40_000) < 0.3, rng.uniform(-1, 1, 40_000), 0.0),
+    )
+    happened = rng.random(40_000) < expit(logit(said) - 0.8 * recent_tone)
+    found = calibrate(said, happened, recent_tone)
     assert (found.intercept, found.slope, found.tone) == pytest.approx((0.0, 1.0, -0.8), abs=0.08)
-    assert np.abs(found(said, mood) - expit(logit(said) - 0.8 * mood)).max() < 0.03
+    assert np.abs(found(said, recent_tone) - expit(logit(said) - 0.8 * recent_tone)).max() < 0.03
     assert calibrate(said, happened, np.zeros(40_000)) == calibrate(said, happened)

@@ -1,0 +1,133 @@
+"""Verbs of models: train, learn-intents, evaluate, export."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import shopsight.serving.cli
+import shopsight.training.cli.identity
+import shopsight.training.cli.jobs
+import shopsight.training.cli.key
+import shopsight.training.cli.privacy
+from shopsight.training.cli.options import (
+    DEFAULT_WORKSPACE,
+    FAMILY_HELP,
+    ConfigOption,
+    EncoderOption,
+    JsonOption,
+    RecipeOption,
+    SetOption,
+    WorkspaceOption,
+    console_for,
+    print_json,
+    printer_of,
+    resolved,
+    show_figures,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def train(
+    family: Annotated[str, typer.Argument(help=FAMILY_HELP)] = "all",
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    recipe: RecipeOption = "default",
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    encoder: EncoderOption = None,
+    num_workers: shopsight.training.cli.jobs.NumWorkersOption = None,
+    cpus_per_worker: shopsight.training.cli.jobs.CpusOption = 1,
+    use_gpu: shopsight.training.cli.jobs.UseGpuOption = False,
+    address: shopsight.training.cli.jobs.AddressOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train models from the tables, in this process or, given --num-workers, on workers of a Ray cluster.
+
+    Example: shopsight train recommend --workspace shop/workspace --set recommend.factors=64
+    """
+    from shopsight.training.pipeline import steps
+
+    settings = [*(settings or []), *([f"language.encoder={encoder}"] if encoder else [])]
+    console, (where, chosen_recipe) = console_for(as_json), resolved(workspace, recipe, config, settings)
+    printer, figures = printer_of(console), {}
+    names = steps.chosen(where, family, printer)
+    with shopsight.training.cli.jobs.trainer(num_workers, cpus_per_worker, use_gpu, address) as run:
+        for name in names:
+            began = time.monotonic()
+            figures[name] = run(where, chosen_recipe, name, printer)
+            printer(f"{name}: trained in {time.monotonic() - began:.1f} s")
+    show_figures(figures, as_json)
+
+
+@app.command("learn-intents")
+def learn_intents(
+    examples: Annotated[Path, typer.Argument(help="CSV or JSON Lines with the columns text and intent.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    most_loss: Annotated[
+        float, typer.Option(help="How far the accuracy of the known intents may fall.", min=0.0, max=1.0)
+    ] = 0.01,
+    as_json: JsonOption = False,
+) -> None:
+    """Teach the trained language model new intents from a handful of examples, in seconds.
+
+    Example: shopsight learn-intents gift-cards.csv --workspace shop/workspace
+    """
+    from shopsight.training.artifacts.workspace import Workspace
+    from shopsight.training.language.new_intents import learn, read_examples
+
+    console = console_for(as_json)
+    figures = learn(Workspace(workspace), read_examples(examples), most_loss, printer_of(console))
+    show_figures({"language": figures}, as_json)
+    if not as_json:
+        console.print(f"next: shopsight export language --workspace {workspace}")
+
+
+@app.command()
+def evaluate(
+    family: Annotated[str, typer.Argument(help=FAMILY_HELP)] = "all",
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    recipe: RecipeOption = "default",
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure trained models on rows that they never saw: metrics with intervals, and a leak report.
+
+    Example: shopsight evaluate all --workspace shop/workspace
+    """
+    from shopsight.training.pipeline import steps
+
+    console, (where, chosen_recipe) = console_for(as_json), resolved(workspace, recipe, config, settings)
+    names = steps.chosen(where, family, printer_of(console))
+    show_figures({name: steps.evaluate(where, chosen_recipe, name) for name in names}, as_json)
+
+
+@app.command()
+def export(
+    family: Annotated[str, typer.Argument(help=FAMILY_HELP)] = "all",
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    recipe: RecipeOption = "default",
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Export trained models: ONNX, contract and golden requests, ready to publish.
+
+    Example: shopsight export --workspace shop/workspace
+    """
+    from shopsight.training.pipeline import steps
+
+    console, (where, chosen_recipe) = console_for(as_json), resolved(workspace, recipe, config, settings)
+    names = steps.chosen(where, family, printer_of(console))
+    folders = steps.export(where, chosen_recipe, names)
+    if as_json:
+        print_json({"models": [str(folder) for folder in folders]})
+        return
+    for folder in folders:
+        console.print(f"exported {folder}")
+    console.print(f"next: shopsight publish --workspace {workspace}")
