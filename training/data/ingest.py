@@ -2,135 +2,62 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from rich.table import Table
 
 from shopsight.kernels import backend
 from shopsight.serving.forgotten import Forgotten
 from shopsight.serving.pseudonym import PseudonymKey
-from shopsight.training.artifacts.snapshots import SNAPSHOT_FILE, read_snapshot, snapshot_sha256, writing
+from shopsight.training.artifacts.snapshots import writing
 from shopsight.training.artifacts.workspace import Workspace
-from shopsight.training.data.cleaning.conventions import Convention
-from shopsight.training.data.cleaning.flags import counts_of, find_flags, write_quality
-from shopsight.training.data.cleaning.goods import StatedGoods, fee_ids, marked
-from shopsight.training.data.consent_table import consents_table
-from shopsight.training.data.customers import ACTIVE, active_times, customers_table
+from shopsight.training.data.cleaning.flags import write_quality
+from shopsight.training.data.cleaning.goods import StatedGoods, marked
 from shopsight.training.data.errors import IngestError
-from shopsight.training.data.events import directory, events_table, exposures_table
 from shopsight.training.data.forgetting import Gone
-from shopsight.training.data.identity.also_ids import ALSO_ID, stated_links
+from shopsight.training.data.identity.also_ids import stated_links
 from shopsight.training.data.identity.config import IdentityConfig, load_identity_config
 from shopsight.training.data.identity.contacts import write_contacts
 from shopsight.training.data.identity.linkage_page import linkage_row, write_linkage_report
 from shopsight.training.data.identity.resolve import Resolution, resolve
 from shopsight.training.data.identity.review import JOINS_FILE
 from shopsight.training.data.identity.rules import read_rules, write_private
+from shopsight.training.data.ingest_inputs import (
+    hashed_inputs,
+    inputs_before,
+    made_anew,
+    remembered,
+    unchanged,
+)
+from shopsight.training.data.ingest_report import (
+    FileReport,
+    IngestReport,
+    account,
+    notes,
+    refuse_empty_sources,
+)
+from shopsight.training.data.ingest_tables import (
+    account_records,
+    items_of_events,
+    previous_identities,
+    seen_ids,
+    write_tables,
+)
 from shopsight.training.data.intake import Intake
 from shopsight.training.data.items import items_table, refuse_unknown_items
-from shopsight.training.data.loading import REFUSED, Loaded, load_all, mode, refuse_duplicates
-from shopsight.training.data.messages import answers_table, labels_table, messages_table, prepare_messages
+from shopsight.training.data.loading import Loaded, load_all, refuse_duplicates
+from shopsight.training.data.messages import prepare_messages
 from shopsight.training.data.money import Currencies
-from shopsight.training.data.quarantine import REASONS, named, relative_name, write_quarantine
-from shopsight.training.data.quarantine import SCHEMA as QUARANTINE
-from shopsight.training.data.reading.extent import Extent
-from shopsight.training.data.reading.readers import files_of
+from shopsight.training.data.quarantine import write_quarantine
 from shopsight.training.data.sources.load import consent_defaults, load_currencies, load_goods, load_sources
 from shopsight.training.data.sources.source import Source
-from shopsight.training.data.tables import SCHEMAS, SnapshotWriter, read_table
+from shopsight.training.data.tables import SnapshotWriter
 
 __all__ = ["FileReport", "IngestError", "IngestReport", "ingest"]
-
-
-_RELEASE = "the rules of this release"
-
-
-@dataclass(frozen=True)
-class FileReport:
-    """Rows of one file as one source reads it: accepted + refused = read.
-
-    `folded` counts the accepted rows that share a row of the tables with others: an item's titles in order
-    lines, an account's records. `extent` counts the lines of a text file.
-    """
-
-    source: str
-    kind: str
-    file: str
-    read: int
-    accepted: int
-    refused: int
-    folded: int
-    derived: bool = False
-    extent: Extent | None = None
-
-
-@dataclass(frozen=True)
-class IngestReport:
-    """What one ingest did: rows by file, refusals by rule, rows by table, customers, time.
-
-    flagged: by rule, rows that stay in the tables and are named in the flags table; clocks: of each channel
-    its period, and whether its day looks hours off (training/data/cleaning/clocks.py); notes: how files were
-    read where that was found out and not said, which were read again and why, and what does not add up;
-    unread: files among several that could not be read, and why.
-    """
-
-    files: tuple[FileReport, ...]
-    refused: dict[str, int]
-    tables: dict[str, int]
-    customers: dict[str, int]
-    read: int
-    accepted: int
-    seconds: float
-    rows_per_second: float
-    backend: str
-    snapshot_sha256: str
-    flagged: dict[str, int] = field(default_factory=dict)
-    clocks: list[dict[str, Any]] = field(default_factory=list)
-    stages: dict[str, float] = field(default_factory=dict)
-    unchanged: bool = False
-    notes: tuple[str, ...] = ()
-    unread: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report as JSON takes it."""
-        return asdict(self)
-
-    def table(self) -> Table:
-        """The report for a terminal."""
-        began = "nothing changed since the last run; " if self.unchanged else ""
-        title = began + (
-            f"{self.read:,} rows read in {self.seconds:.1f} s "
-            f"({self.rows_per_second:,.0f}/s, {self.backend}), {self.accepted:,} accepted, "
-            f"{self.read - self.accepted:,} refused; "
-            f"{self.customers['accounts']:,} ids are {self.customers['customers']:,} customers"
-        )
-        table = Table(title=title, title_justify="left")
-        for name in ("source", "kind", "file"):
-            table.add_column(name)
-        for name in ("read", "accepted", "refused", "folded"):
-            table.add_column(name, justify="right")
-        for row in self.files:
-            counts = (f"{n:,}" for n in (row.read, row.accepted, row.refused, row.folded))
-            table.add_row(row.source, row.kind, row.file, *counts)
-        rules = "".join(
-            f"\n  {reason} {count:,}: {REASONS.get(reason, '')}" for reason, count in self.refused.items()
-        )
-        flagged = ", ".join(f"{rule} {count:,}" for rule, count in self.flagged.items() if count)
-        late = [f"{c['channel']} by {c['hours']} h" for c in self.clocks if c["suspect"]]
-        table.caption = f"refused: {rules or 'nothing'}\nflagged: {flagged or 'nothing'}" + (
-            f"\nthe clock looks wrong: {', '.join(late)}; see timezone of the source" if late else ""
-        )
-        unread = [f"not read, nothing of it is in the tables: {problem}" for problem in self.unread]
-        table.caption = "\n".join([table.caption, *self.notes, *unread])
-        table.caption_justify = "left"
-        return table
 
 
 def ingest(
@@ -152,331 +79,193 @@ def ingest(
     show = progress or (lambda _: None)
     _check_writable(workspace.root)
     with writing(workspace.tables, "ingest", show):
-        return _ingest(sources_file, workspace, key, show)
+        clock = _Clock()
+        stated = _Stated.read(sources_file, workspace, key)
+        if (report := stated.unchanged_report()) is not None:
+            show(f"nothing changed in {len(report.files)} files since the last run")
+            return replace(report, seconds=clock.total(), rows_per_second=0.0, stages={}, unchanged=True)
+        rows = _read(stated, show)
+        clock.lap("read")
+        joined = _join(stated, rows, show)
+        clock.lap("identity")
+        writer = SnapshotWriter(workspace.tables)
+        late, found = write_tables(
+            writer,
+            rows.parts,
+            rows.items,
+            rows.known_items,
+            joined.people,
+            key,
+            stated.intake.engine,
+            stated.defaults,
+        )
+        clock.lap("tables")
+        quarantine, files = account(rows.parts, late)
+        refuse_empty_sources(rows.parts, files, quarantine)
+        report = _reported(rows, joined, writer, quarantine, files, found, clock.total())
+        for note in report.notes:
+            show(note)
+        _keep(stated, rows, joined, writer, quarantine, report)
+        clock.lap("write")
+        written = sum(report.tables.values())
+        show(f"wrote {written:,} rows, {quarantine.height:,} to quarantine, in {clock.total():.1f} s")
+        return replace(report, stages=clock.laps)
 
 
-def _ingest(
-    sources_file: Path, workspace: Workspace, key: PseudonymKey, show: Callable[[str], None]
-) -> IngestReport:
-    clock = _Clock()
-    sources = load_sources(sources_file)
-    forgotten = Forgotten.read(workspace.root)
-    intake = Intake(workspace.intake, Gone(forgotten, key) if forgotten.tombstones else None)
-    config, defaults = load_identity_config(sources_file), consent_defaults(sources_file)
-    currencies, stated = load_currencies(sources_file), load_goods(sources_file)
-    rules = read_rules(workspace.root, key)
-    inputs = _inputs(sources, intake, config, defaults, currencies, stated, key, rules.to_dicts())
-    before = _inputs_before(workspace)
-    if before == inputs and (report := _unchanged(workspace)) is not None:
-        show(f"nothing changed in {len(report.files)} files since the last run")
-        return replace(report, seconds=clock.total(), rows_per_second=0.0, stages={}, unchanged=True)
-    found = load_all(sources, intake, _remembered(workspace), show)
-    loaded, notes = found.parts, (*_made_anew(before, inputs), *intake.read_again, *found.notes)
-    for note in (*notes, *found.unread):
+@dataclass(frozen=True)
+class _Stated:
+    """What the sources file, the people of a review and earlier runs say, before a row is read."""
+
+    workspace: Workspace
+    key: PseudonymKey
+    sources: list[Source]
+    intake: Intake
+    identity: IdentityConfig
+    defaults: dict[str, bool]
+    currencies: Currencies
+    goods: StatedGoods
+    rules: pl.DataFrame
+    forgotten: Forgotten
+    inputs: dict[str, str]
+
+    @staticmethod
+    def read(sources_file: Path, workspace: Workspace, key: PseudonymKey) -> _Stated:
+        """Read all of it; raises IngestError, with what, where and the remedy."""
+        sources = load_sources(sources_file)
+        forgotten = Forgotten.read(workspace.root)
+        intake = Intake(workspace.intake, Gone(forgotten, key) if forgotten.tombstones else None)
+        identity, defaults = load_identity_config(sources_file), consent_defaults(sources_file)
+        currencies, goods = load_currencies(sources_file), load_goods(sources_file)
+        rules = read_rules(workspace.root, key)
+        inputs = hashed_inputs(sources, intake, identity, defaults, currencies, goods, key, rules.to_dicts())
+        return _Stated(
+            workspace, key, sources, intake, identity, defaults, currencies, goods, rules, forgotten, inputs
+        )
+
+    def unchanged_report(self) -> IngestReport | None:
+        """The report of the last run where the tables are those that this one would make."""
+        same = inputs_before(self.workspace) == self.inputs
+        return unchanged(self.workspace) if same else None
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Clean rows by source, the items table, the items that may be named, and what there is to say."""
+
+    parts: list[Loaded]
+    items: pl.DataFrame
+    known_items: pl.Series | None
+    notes: tuple[str, ...]
+    said_of_items: tuple[str, ...]
+    unread: tuple[str, ...]
+    decided: dict[str, dict[str, Any]]
+
+
+def _read(stated: _Stated, show: Callable[[str], None]) -> _Rows:
+    """Read and clean every source through the intake; duplicates and unknown items are refused."""
+    found = load_all(stated.sources, stated.intake, remembered(stated.workspace), show)
+    loaded = found.parts
+    anew = made_anew(inputs_before(stated.workspace), stated.inputs)
+    said = (*anew, *stated.intake.read_again, *found.notes)
+    for note in (*said, *found.unread):
         show(note)
     refuse_duplicates(loaded)
     items = items_table([part for part in loaded if part.source.kind == "items"])
-    items, said_of_items = marked(items, _items_of_events(loaded, intake.engine), stated)
+    items, said_of_items = marked(items, items_of_events(loaded, stated.intake.engine), stated.goods)
     # Order lines that tell titles list what was bought, not what there is: they refuse nothing.
     listed = any(part.source.kind == "items" and not part.source.derived for part in loaded)
     known_items = items["item_id"] if listed else None
     if known_items is not None:
         refuse_unknown_items(loaded, items)
-    prepare_messages(loaded, key)
-    clock.lap("read")
-    records, previous = _account_records(loaded), _previous_identities(workspace)
-    links, doubts = stated_links(loaded)
-    people = resolve(records, _seen_ids(loaded), previous, key, config, forgotten.customer_ids, rules, links)
+    prepare_messages(loaded, stated.key)
+    return _Rows(loaded, items, known_items, said, tuple(said_of_items), tuple(found.unread), found.known)
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Accounts as customers, the records that they were joined by, and links that sources state in doubt."""
+
+    people: Resolution
+    records: pl.DataFrame
+    doubts: tuple[str, ...]
+
+
+def _join(stated: _Stated, rows: _Rows, show: Callable[[str], None]) -> _Joined:
+    """Join accounts to customers."""
+    records, previous = account_records(rows.parts), previous_identities(stated.workspace)
+    links, doubts = stated_links(rows.parts)
+    ids, gone = seen_ids(rows.parts), stated.forgotten.customer_ids
+    people = resolve(records, ids, previous, stated.key, stated.identity, gone, stated.rules, links)
     show(f"joined {people.customers.height:,} ids into {people.num_customers:,} customers")
     if people.num_merged or people.num_split:
         changed = f"{people.num_merged:,} known customers were merged, {people.num_split:,} split"
-        show(f"{changed}; {rules.height:,} rules of a review hold")
-    clock.lap("identity")
-    writer = SnapshotWriter(workspace.tables)
-    refused, quality = _write(writer, loaded, items, known_items, people, key, intake.engine, defaults)
-    clock.lap("tables")
-    quarantine, files = _account(loaded, refused)
-    _refuse_empty_sources(loaded, files, quarantine)
-    counts = writer.rows()
+        show(f"{changed}; {stated.rules.height:,} rules of a review hold")
+    return _Joined(people, records, tuple(doubts))
+
+
+def _reported(
+    rows: _Rows,
+    joined: _Joined,
+    writer: SnapshotWriter,
+    quarantine: pl.DataFrame,
+    files: tuple[FileReport, ...],
+    found: dict[str, Any],
+    seconds: float,
+) -> IngestReport:
     reasons = dict(quarantine.group_by("reason").len().sort("reason").iter_rows())
-    if num_forgotten := sum(entry.num_forgotten for part in loaded for entry in part.entries):
+    if num_forgotten := sum(entry.num_forgotten for part in rows.parts for entry in part.entries):
         reasons["forgotten"] = num_forgotten  # their rows are in no quarantine
     # A derived source reads rows that its file's owner has counted.
     owned = [file for file in files if not file.derived]
-    read, seconds = sum(file.read for file in owned), clock.total()
-    report = IngestReport(
+    read = sum(file.read for file in owned)
+    return IngestReport(
         files=files,
         refused=reasons,
-        tables=counts,
-        customers=_customer_counts(people),
+        tables=writer.rows(),
+        customers=_customer_counts(joined.people),
         read=read,
         accepted=sum(file.accepted for file in owned),
         seconds=seconds,
         rows_per_second=read / max(seconds, 1e-9),
         backend=backend.resolve().name,
         snapshot_sha256=writer.sha256(),
-        flagged=quality["flagged"],
-        clocks=quality["clocks"],
-        notes=(*notes, *said_of_items, *doubts, *_notes(loaded, files)),
-        unread=tuple(found.unread),
+        flagged=found["flagged"],
+        clocks=found["clocks"],
+        notes=(*rows.notes, *rows.said_of_items, *joined.doubts, *notes(rows.parts, files)),
+        unread=rows.unread,
     )
-    for note in report.notes:
-        show(note)
+
+
+def _keep(
+    stated: _Stated,
+    rows: _Rows,
+    joined: _Joined,
+    writer: SnapshotWriter,
+    quarantine: pl.DataFrame,
+    report: IngestReport,
+) -> None:
+    """Commit the snapshot between what must lie there before it and what tells of it."""
+    workspace, files = stated.workspace, [asdict(file) for file in report.files]
     write_quarantine(workspace.quarantine, quarantine)
-    write_contacts(workspace.intake, records)
+    write_contacts(workspace.intake, joined.records)
     writer.commit(
         {
-            "files": [asdict(f) for f in files],
-            "refused": reasons,
+            "files": files,
+            "refused": report.refused,
             "backend": report.backend,
-            "inputs": inputs,
+            "inputs": stated.inputs,
             "report": report.as_dict(),
-            "decided": found.known,
-            "currencies": currencies.as_dict(),
-            "linkage": linkage_row(people.linkage),
+            "decided": rows.decided,
+            "currencies": stated.currencies.as_dict(),
+            "linkage": linkage_row(joined.people.linkage),
         }
     )
-    write_private(workspace.root / JOINS_FILE, people.joins)
-    write_linkage_report(workspace.reports, people.linkage)
-    write_quality(
-        workspace.reports,
-        {
-            "refused": reasons,
-            "flagged": report.flagged,
-            "clocks": report.clocks,
-            "files": [asdict(f) for f in files],
-            "tables": counts,
-            "snapshot_sha256": report.snapshot_sha256,
-        },
-    )
-    intake.keep_only({entry.folder.name for part in loaded for entry in part.entries})
-    clock.lap("write")
-    show(
-        f"wrote {sum(counts.values()):,} rows, {quarantine.height:,} to quarantine, in {clock.total():.1f} s"
-    )
-    return replace(report, stages=clock.laps)
-
-
-def _remembered(workspace: Workspace) -> dict[str, dict[str, Any]]:
-    """How dates and numbers of each path are written, as the values of earlier runs decided it."""
-    if not (workspace.tables / SNAPSHOT_FILE).is_file():
-        return {}
-    known: dict[str, dict[str, Any]] = read_snapshot(workspace.tables)["note"].get("decided", {})
-    return known
-
-
-def _refuse_empty_sources(loaded: list[Loaded], files: tuple[FileReport, ...], refused: pl.DataFrame) -> None:
-    """Raise IngestError for a source of which no row is used, unless others had all of its rows before."""
-    first = 0
-    for part in loaded:
-        reports = files[first : first + len(part.files)]
-        first += len(part.files)
-        if part.source.derived or any(file.accepted > 0 for file in reports):
-            continue
-        names = [file.file for file in reports]
-        theirs = refused.filter(pl.col("source") == part.source.name, pl.col("file").is_in(names))
-        theirs = theirs.filter(~pl.col("reason").is_in(["duplicate", "repeated_order"]))
-        if theirs.is_empty():
-            continue
-        counts = theirs.group_by("reason", "field").len().sort("len", "reason", descending=[True, False])
-        told = ", ".join(
-            f"{n:,} {reason} ({name or 'row'})" for reason, name, n in counts.head(3).iter_rows()
-        )
-        row = theirs.row(0, named=True)
-        raise IngestError(
-            f"{part.source.label}: none of its {sum(file.read for file in reports):,} rows can be used: "
-            f"{told}; the first is row {row['row']} of {row['file']}; the tables stay as they were"
-        )
-
-
-def _inputs(
-    sources: list[Source],
-    intake: Intake,
-    config: IdentityConfig,
-    defaults: dict[str, bool],
-    currencies: Currencies,
-    stated: StatedGoods,
-    key: PseudonymKey,
-    rules: list[dict[str, Any]],
-) -> dict[str, str]:
-    """Hashes of all that the tables follow from, by what people call it."""
-    usual = Convention()
-    files = [[relative_name(s, path), intake.key(s, path, usual)] for s in sources for path in files_of(s)]
-    told = {
-        "the files or how they are read": files,
-        "[identity]": asdict(config),
-        "[consent_default]": defaults,
-        "[currency]": currencies.as_dict(),
-        "[goods]": asdict(stated),
-        "the key of pseudonyms": key.key_id,
-        "the rules of a review": rules,
-    }
-    hashes = {name: hashlib.sha256(json.dumps(value).encode()).hexdigest() for name, value in told.items()}
-    # Vocabularies and presets lie beside the code and are as much a rule as it is.
-    code = (p for p in sorted(Path(__file__).parent.rglob("*")) if p.suffix in (".py", ".toml"))
-    hashes[_RELEASE] = hashlib.sha256(b"\0".join(path.read_bytes() for path in code)).hexdigest()
-    return hashes
-
-
-def _inputs_before(workspace: Workspace) -> dict[str, str] | None:
-    """What the present tables follow from; None without tables, empty for those of an earlier release."""
-    if not (workspace.tables / SNAPSHOT_FILE).is_file():
-        return None
-    inputs = read_snapshot(workspace.tables)["note"].get("inputs")
-    return inputs if isinstance(inputs, dict) else {}
-
-
-def _made_anew(before: dict[str, str] | None, inputs: dict[str, str]) -> list[str]:
-    """Why tables that there are are made anew, in words."""
-    if before is None:
-        return []
-    changed = [name for name in inputs if before.get(name) != inputs[name]] if before else [_RELEASE]
-    return [f"the tables are made anew, changed: {', '.join(changed)}"] if changed else []
-
-
-def _unchanged(workspace: Workspace) -> IngestReport | None:
-    """The report of the last run, which read the same, if its tables are whole."""
-    manifest = read_snapshot(workspace.tables)
-    files = [workspace.tables / f["path"] for table in manifest["tables"].values() for f in table["files"]]
-    report = manifest["note"].get("report")
-    if not report or not all(map(Path.is_file, files)):
-        return None
-    if report["snapshot_sha256"] != snapshot_sha256(workspace.tables):
-        return None
-    read = tuple(_file_report(file) for file in report["files"])
-    told = {name: tuple(report[name]) for name in ("notes", "unread")}
-    return IngestReport(**{**report, "files": read, **told})
-
-
-def _file_report(raw: dict[str, Any]) -> FileReport:
-    return FileReport(**{**raw, "extent": Extent(**raw["extent"]) if raw["extent"] else None})
-
-
-def _write(
-    writer: SnapshotWriter,
-    loaded: list[Loaded],
-    items: pl.DataFrame,
-    known_items: pl.Series | None,
-    people: Resolution,
-    key: PseudonymKey,
-    engine: Any,
-    defaults: dict[str, bool],
-) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Write every table; returns what was refused on the way (REFUSED), and what the rules found."""
-    who, refused = directory(loaded, people.customers), [pl.DataFrame(schema=REFUSED)]
-    active = [pl.DataFrame(schema=ACTIVE)]
-    for bucket in events_table(loaded, who, known_items, key, engine):
-        writer.add("events", bucket.table)
-        refused += bucket.refused
-        active.append(active_times(bucket.table))
-    for bucket in exposures_table(loaded, who, known_items, key, engine):
-        writer.add("exposures", bucket.table)
-        refused += bucket.refused
-    writer.add("customers", customers_table(people, pl.concat(active)))
-    writer.add("identities", people.identities)
-    writer.add("facts", people.facts)
-    writer.add("items", items)
-    messages = messages_table(loaded, who)
-    writer.add("messages", messages)
-    writer.add("labels", labels_table(loaded))
-    writer.add("answers", answers_table(loaded, key))
-    writer.add("consents", consents_table(loaded, who, defaults))
-    flags, found_clocks = find_flags(writer.paths("events"), messages, fee_ids(items), engine)
-    writer.add("flags", flags)
-    return pl.concat(refused), {"flagged": counts_of(flags), "clocks": found_clocks}
-
-
-def _account_records(loaded: list[Loaded]) -> pl.DataFrame:
-    """Every record of a person; those taken out of order lines are folded to one an id, the usual value."""
-    parts = [pl.DataFrame(schema={"source": pl.String, "source_id": pl.String})]
-    for part in loaded:
-        if part.source.kind != "customers":
-            continue
-        rows = part.rows.filter(pl.col("source_id").is_not_null())
-        if part.source.derived:
-            folded = rows.select(pl.col("source_id").unique())
-            for name in (n for n in part.source.fields if n not in ("source_id", ALSO_ID)):
-                folded = folded.join(mode(rows, "source_id", name), on="source_id", how="left")
-            rows = folded
-        else:
-            rows = rows.drop("file", "row", "hi", "lo", "bucket", "channel")
-        parts.append(rows.with_columns(pl.lit(part.source.name).alias("source")))
-    return pl.concat(parts, how="diagonal")
-
-
-def _seen_ids(loaded: list[Loaded]) -> pl.DataFrame:
-    """Every id in any file, and when it was first seen."""
-    schema = {"source": pl.String, "source_id": pl.String, "first_seen": SCHEMAS["events"]["timestamp"]}
-    parts = [pl.DataFrame(schema=schema), *(part.ids().select(list(schema)) for part in loaded)]
-    return pl.concat(parts).group_by("source", "source_id").agg(pl.col("first_seen").min())
-
-
-def _items_of_events(loaded: list[Loaded], engine: Any) -> pl.Series:
-    """Every item that an event names, once."""
-    parts = [part.scan() for part in loaded if part.source.kind in ("events", "orders")]
-    parts = [part.select("item_id") for part in parts if "item_id" in part.collect_schema().names()]
-    ids = pl.concat([pl.LazyFrame(schema={"item_id": pl.String}), *parts]).unique().sort("item_id")
-    return ids.collect(engine=engine)["item_id"]
-
-
-def _previous_identities(workspace: Workspace) -> pl.DataFrame:
-    if not (workspace.tables / SNAPSHOT_FILE).is_file():
-        return pl.DataFrame(schema=SCHEMAS["identities"])
-    return read_table(workspace.tables, "identities")
-
-
-def _account(loaded: list[Loaded], refused: pl.DataFrame) -> tuple[pl.DataFrame, tuple[FileReport, ...]]:
-    """Bring refusals to their files: the quarantine, and the count of every file."""
-    quarantine, reports = [pl.DataFrame(schema=QUARANTINE)], []
-    for part in loaded:
-        last_file = part.first_file + len(part.files)
-        theirs = pl.concat(
-            [
-                part.all_refused(),
-                refused.filter(pl.col("file").is_between(part.first_file, last_file, "left")),
-            ]
-        )
-        quarantine.append(named(theirs, part.source, part.files, part.first_file))
-        reports += _file_reports(part, theirs)
-    return pl.concat(quarantine), tuple(reports)
-
-
-def _file_reports(part: Loaded, refused: pl.DataFrame) -> list[FileReport]:
-    by_file = dict(refused.group_by("file").len().iter_rows())
-    late = dict(refused.filter(pl.col("raw").is_null()).group_by("file").len().iter_rows())
-    entity = {"items": "item_id", "customers": "source_id"}.get(part.source.kind)
-    reports = []
-    for number, (path, entry) in enumerate(zip(part.files, part.entries, strict=True), part.first_file):
-        kept = distinct = entry.num_read if part.source.derived else entry.num_rows - late.get(number, 0)
-        if entity is not None:
-            distinct = part.rows.filter(pl.col("file") == number)[entity].drop_nulls().n_unique()
-        report = FileReport(
-            source=part.source.name,
-            kind=part.source.kind,
-            file=relative_name(part.source, path),
-            read=entry.num_read,
-            accepted=kept,
-            refused=by_file.get(number, 0) + entry.num_forgotten,
-            folded=kept - distinct,
-            derived=part.source.derived,
-            extent=entry.extent,
-        )
-        if report.accepted + report.refused != report.read:
-            raise AssertionError(f"{path}: {report.accepted} + {report.refused} rows are not {report.read}")
-        reports.append(report)
-    return reports
-
-
-def _notes(loaded: list[Loaded], files: tuple[FileReport, ...]) -> tuple[str, ...]:
-    found = [
-        f"{relative_name(part.source, path)}: {note}"
-        for part in loaded
-        for path, entry in zip(part.files, part.entries, strict=True)
-        for note in entry.notes
-    ]
-    for file in files:
-        found += [f"{file.file}: {doubt}" for doubt in (file.extent.doubts(file.read) if file.extent else [])]
-    return tuple(dict.fromkeys(found))
+    write_private(workspace.root / JOINS_FILE, joined.people.joins)
+    write_linkage_report(workspace.reports, joined.people.linkage)
+    told = {"refused": report.refused, "flagged": report.flagged, "clocks": report.clocks, "files": files}
+    told |= {"tables": report.tables, "snapshot_sha256": report.snapshot_sha256}
+    write_quality(workspace.reports, told)
+    stated.intake.keep_only({entry.folder.name for part in rows.parts for entry in part.entries})
 
 
 def _customer_counts(people: Resolution) -> dict[str, int]:
