@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shopsight.training.evaluation.undefined import undefined
+
 
 def interval(values: NDArray[Any], *, seed: int, num_resamples: int = 500) -> dict[str, Any]:
     """Return {value, low, high}: the mean of `values` [n] with its 95 % percentile bootstrap interval.
@@ -39,11 +41,6 @@ def ratio_interval(
     means = resampled_means(both, seed=seed, num_resamples=num_resamples)
     drawn = np.divide(means[:, 0], means[:, 1], out=np.full(len(means), np.inf), where=means[:, 1] > 0)
     return _summary(float(value / base), drawn)
-
-
-def undefined(reason: str) -> dict[str, Any]:
-    """A figure over nothing: no value, no interval, and the reason."""
-    return {"value": None, "low": None, "high": None, "reason": reason}
 
 
 def resampled_means(values: NDArray[Any], *, seed: int, num_resamples: int) -> NDArray[np.float64]:

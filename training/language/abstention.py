@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shopsight.serving.routing.scope import Abstention, Values
+from shopsight.training.evaluation.undefined import share
 from shopsight.training.language.metrics import area_under_roc
 
 
@@ -83,10 +84,10 @@ def figures(
     accepted = in_score >= rule.threshold
     return {
         "rule": rule.as_dict(),
-        "in_scope_accuracy_before": float(right.mean()),
-        "in_scope_accuracy_at_threshold": float((right & accepted).mean()),
-        "accuracy_of_answered": float(right[accepted].mean()) if accepted.any() else 0.0,
-        "coverage": float(accepted.mean()),
+        "in_scope_accuracy_before": share(right),
+        "in_scope_accuracy_at_threshold": share(right & accepted),
+        "accuracy_of_answered": share(right[accepted]),
+        "coverage": share(accepted),
         "risk_coverage": risk_coverage(in_score, right),
         **(
             {

@@ -9,6 +9,7 @@ import numpy as np
 from shopsight.training.artifacts.snapshots import on_one_snapshot
 from shopsight.training.artifacts.trained_state import write_metrics
 from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.evaluation.undefined import share, without_nan
 from shopsight.training.language import abstention
 from shopsight.training.language.answers import answering
 from shopsight.training.language.answers import figures as answer_figures
@@ -62,6 +63,7 @@ def evaluate(workspace: Workspace, config: LanguageConfig) -> dict[str, Any]:
         figures["answers"] = answer_figures(answers.index, answers.rule, model, corpus)
     if model.abstention is not None:
         figures["watch"] = watch(workspace, model)
+    figures = without_nan(figures, "no held-out message tells it")
     write_metrics(workspace, state, figures)
     return figures
 
@@ -128,6 +130,6 @@ def evaluate_several(model: LanguageModel, corpus: Corpus) -> dict[str, Any]:
         "messages_with_several": int((truth.sum(1) > 1).sum()),
         "threshold": model.several_threshold,
         "micro_f1": micro_f1(truth, said),
-        "exactly_right": float((truth == said).all(1).mean()),
+        "exactly_right": share((truth == said).all(1)),
         "linear_micro_f1": micro_f1(truth, linear.predict(corpus.texts_of(rows)).astype(np.bool_)),
     }

@@ -14,7 +14,8 @@ from shopsight.training.artifacts.snapshots import on_one_snapshot
 from shopsight.training.artifacts.trained_state import NotTrained, StateDamaged, training, write_metrics
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.data.period import end_of_data
-from shopsight.training.evaluation.bootstrap import interval, undefined
+from shopsight.training.evaluation.bootstrap import interval
+from shopsight.training.evaluation.undefined import undefined
 from shopsight.training.language.reading import read_messages
 from shopsight.training.profiles.checkpoint import FAMILY, Trained, load, load_current, save
 from shopsight.training.profiles.choosing import RULE

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from shopsight.training.evaluation.bootstrap import resampled_means, undefined
+from shopsight.training.evaluation.bootstrap import resampled_means
 from shopsight.training.evaluation.classification import auc
+from shopsight.training.evaluation.undefined import undefined
 from shopsight.training.value.calibration import Bools, Calibration, calibrate, reliability
 from shopsight.training.value.config import ValueConfig
 from shopsight.training.value.fitting import Array

@@ -8,7 +8,7 @@ import pytest
 
 from shopsight.serving.pseudonym import PseudonymKey
 from shopsight.training.artifacts.workspace import Workspace
-from shopsight.training.data import ingest as module
+from shopsight.training.data import ingest_inputs as module
 from shopsight.training.data import loading
 from shopsight.training.data.cleaning.conventions import Convention
 from shopsight.training.data.ingest import IngestReport, ingest

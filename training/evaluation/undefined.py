@@ -1,0 +1,37 @@
+"""Figures over nothing: None with the reason, and never a number that reads as a measurement."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_INTERVAL = {"value", "low", "high"}
+
+
+def undefined(reason: str) -> dict[str, Any]:
+    """Return a figure over nothing: no value, no interval, and the reason."""
+    return {"value": None, "low": None, "high": None, "reason": reason}
+
+
+def share(happened: NDArray[np.bool_]) -> float:
+    """Return the share of true entries, NaN without any entry."""
+    return float(happened.mean()) if happened.size else math.nan
+
+
+def without_nan(figures: Any, reason: str) -> Any:
+    """Return figures with None for every NaN; an interval around one carries the reason.
+
+    figures: JSON-ready, mappings and lists within each other.
+    """
+    if isinstance(figures, Mapping):
+        value = figures.get("value")
+        if set(figures) >= _INTERVAL and isinstance(value, float) and math.isnan(value):
+            return {**figures, **undefined(reason)}
+        return {name: without_nan(inner, reason) for name, inner in figures.items()}
+    if isinstance(figures, list | tuple):
+        return [without_nan(inner, reason) for inner in figures]
+    return None if isinstance(figures, float) and math.isnan(figures) else figures
