@@ -9,7 +9,7 @@
 // Shared (floats): CAPACITY (PADDED + 4), then the larger of the tiles of CAPACITY and 2 SLICES PADDED, then
 // 4 CAPACITY + PADDED + 2 warps.
 #include "cholesky.cuh"
-#include "halves.cuh"
+#include "half_pairs.cuh"
 
 constexpr int PITCH = PADDED + 4;  // 4 mod 32: no bank conflict where factors run along a product
 constexpr int GROUPS = PADDED / 8;

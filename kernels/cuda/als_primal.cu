@@ -8,7 +8,7 @@
 // Shared (floats): the larger of two chunks (2 * 32 * (PADDED + 4)) and the tiles (36 KB at 128, 136 KB at 256),
 // which take each other's place, + 32 + 2 warps + 5 PADDED.
 #include "cholesky.cuh"
-#include "halves.cuh"
+#include "half_pairs.cuh"
 
 constexpr int CHUNK = 32;
 constexpr int PITCH = PADDED + 4;
