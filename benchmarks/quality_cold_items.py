@@ -36,8 +36,8 @@ from benchmarks.runner import RESULTS, commit, device_name, versions
 from shopsight.training.evaluation.ranking import recall_at_k
 from shopsight.training.recommend.content import ContentConfig, ContentFeatures, ContentModel
 from shopsight.training.recommend.content.features import item_tokens
+from shopsight.training.recommend.mf.config import MFConfig
 from shopsight.training.recommend.mf.model import MatrixFactorization
-from shopsight.training.recommend.mf.objective import MFConfig
 
 SEEDS = (1, 2, 3)  # settings were tried on draw 0
 K, COLD_SHARE = 20, 0.1

@@ -35,7 +35,7 @@ from shopsight.training.recommend.embedding.fitting import fit
 from shopsight.training.recommend.embedding.group import process_group
 from shopsight.training.recommend.embedding.retrieval_task import TwoTowerTask
 from shopsight.training.recommend.embedding.two_tower import TwoTower, load_towers
-from shopsight.training.recommend.mf.objective import MFConfig
+from shopsight.training.recommend.mf.config import MFConfig
 
 BENCH = "quality_embedding"
 SEEDS = (0, 1, 2)

@@ -27,7 +27,7 @@ from benchmarks.recommend_search import SPACES, search
 from benchmarks.recommend_sets import ML1M, SETS, PublicSet
 from benchmarks.runner import RESULTS, commit, device_name, versions
 from shopsight.training.evaluation.baselines import EASE, Popularity
-from shopsight.training.recommend.mf.objective import MFConfig
+from shopsight.training.recommend.mf.config import MFConfig
 
 BENCH = "quality_recommend"
 SEEDS = (0, 1, 2, 3, 4)

@@ -13,8 +13,9 @@ from benchmarks.recommend_sets import Cut
 from shopsight.kernels.topk import topk
 from shopsight.training.evaluation.baselines import EASE, Popularity
 from shopsight.training.evaluation.ranking import hits, ndcg_at_k
+from shopsight.training.recommend.mf.config import MFConfig
 from shopsight.training.recommend.mf.model import MatrixFactorization
-from shopsight.training.recommend.mf.objective import MFConfig, degree_weights
+from shopsight.training.recommend.mf.objective import canonical
 
 Lists = NDArray[np.int32]
 _USERS = 1024
@@ -102,6 +103,27 @@ def figures(lists: Lists, held_out: sparse.csr_matrix) -> tuple[float, float]:
 def asked_users(held_out: sparse.csr_matrix) -> NDArray[np.int64]:
     """Return the users who have held-out items."""
     return np.flatnonzero(np.diff(held_out.indptr))
+
+
+def degree_weights(user_items: sparse.csr_matrix, exponent: float) -> sparse.csr_matrix:
+    """`user_items` with every value multiplied by (d_u d_i)^-exponent, where their mean stays as it was.
+
+    d_u and d_i count the entries of the user's row and of the item's column. It keeps those who did much, and
+    what everybody has, from deciding on the factors, as the symmetric normalisation of graph methods does
+    (He et al. 2020, "LightGCN"). Returns CSR float32, sorted; raises what `canonical` raises, and ValueError
+    for an exponent that is not finite.
+    """
+    if not np.isfinite(exponent):
+        raise ValueError(f"exponent={exponent}: must be finite")
+    matrix = canonical(user_items)
+    per_user: NDArray[np.int64] = np.diff(matrix.indptr)
+    per_item = np.bincount(matrix.indices, minlength=matrix.shape[1])
+    degrees = np.repeat(per_user, per_user) * per_item[matrix.indices].astype(np.float64)
+    weighted = matrix.data * degrees**-exponent
+    total = np.abs(weighted).sum()
+    scale = np.abs(matrix.data).sum(dtype=np.float64) / total if total else 1.0
+    matrix.data = (weighted * scale).astype(np.float32)
+    return matrix
 
 
 def _weighted(recency: sparse.csr_matrix, half_life: float, degree_exponent: float) -> sparse.csr_matrix:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from benchmarks.recommend_methods import Factorised, Settings, asked_users, figures
 from benchmarks.recommend_sets import PublicSet
-from shopsight.training.recommend.mf.objective import MFConfig
+from shopsight.training.recommend.mf.config import MFConfig
 
 _SAMPLE_SEED = 1
 

@@ -108,6 +108,7 @@ _MOVED = {
     "training.language.familiarity": "training.language.nearest_example",
     "training.language.watch": "training.language.drift",
     "training.lookup": "training.data.people_files",
+    "training.market": "training.experiments",
     "training.market.experiment": "training.experiments.ab_test",
     "training.onnx_graph": "training.artifacts.onnx_graph",
     "training.plain_settings": "training.artifacts.plain_settings",

@@ -18,7 +18,8 @@ import numpy as np
 from scipy import sparse
 
 from shopsight.training.recommend.mf import memory
-from shopsight.training.recommend.mf.model import MatrixFactorization, MFConfig
+from shopsight.training.recommend.mf.config import MFConfig
+from shopsight.training.recommend.mf.model import MatrixFactorization
 from tests.reliability.dying import die_before, is_killed_in_child
 
 _CHANGES = ("replace", "unlink", "fsync", "open")

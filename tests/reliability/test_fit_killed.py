@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from shopsight.training.recommend.mf.model import MatrixFactorization, MFConfig
+from shopsight.training.recommend.mf.config import MFConfig
+from shopsight.training.recommend.mf.model import MatrixFactorization
 from tests.waiting import HANG_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from shopsight.training.recommend.mf.objective import MFConfig
+from shopsight.training.recommend.mf.config import MFConfig
 
 CONFIG = MFConfig(num_factors=12, num_epochs=6, regularization=0.01, backend="cpu")
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from shopsight.training.artifacts.plain_settings import take_plain_values
+from shopsight.training.recommend.mf.config import MFConfig
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,30 @@ class Suppression:
     def __post_init__(self) -> None:
         take_plain_values(self)
         if self.days < 0:
-            raise ValueError(f"care.days is {self.days}; it must be 0 or above")
+            raise ValueError(f"suppression.days is {self.days}; it must be 0 or above")
         if len(self.events) + len(self.intents) > 255:
-            raise ValueError("care.events and care.intents name more than 255 things")
+            raise ValueError("suppression.events and suppression.intents name more than 255 things")
+
+
+@dataclass(frozen=True)
+class Computation:
+    """How the factorisation is computed, whatever it learns: the options of `MFConfig` with these names.
+
+    solver: "exact" or "cg" with num_cg_steps. storage: of the factors while they are fitted. backend: "auto",
+    "cpu" or "cuda". memory_limit_gib: what a fit may take, 0 for what the device has; what does not fit at
+    once is fitted by blocks.
+    """
+
+    solver: str = "exact"
+    num_cg_steps: int = 3
+    storage: Literal["float32", "float16", "bfloat16"] = "float32"
+    initial_deviation: float = 0.1
+    backend: str = "auto"
+    memory_limit_gib: float = 0.0
+
+    def __post_init__(self) -> None:
+        take_plain_values(self)
+        MFConfig(**vars(self))  # its rules
 
 
 @dataclass(frozen=True)
@@ -97,8 +120,9 @@ class RecommendConfig:
     """How interactions are weighted, split, fitted and served.
 
     half_life_days: age, counted back from the customer's own latest event, at which an event counts half.
-    factors, iterations, regularization_exponent: of the matrix factorisation (mf.py); unobserved_weights
+    factors, iterations, regularization_exponent: of the matrix factorisation (mf/); unobserved_weights
         and regularizations are tried in every combination and chosen on the validation window alone.
+    computation: how it is computed.
     test_days: length of the test window, and of the validation window before it; 0 takes a tenth of the
         span of the data, at most 28 days.
     k: length of the list that is judged. bought_again: whether bought items may be recommended; "auto"
@@ -118,6 +142,7 @@ class RecommendConfig:
     regularization_exponent: float = 1.0
     unobserved_weights: tuple[float, ...] = (0.03, 0.1)
     regularizations: tuple[float, ...] = (0.01, 0.05)
+    computation: Computation = field(default_factory=Computation)
     test_days: float = 0.0
     k: int = 10
     bought_again: str = "auto"

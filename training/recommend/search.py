@@ -47,6 +47,7 @@ SEARCH = Search(
             "regularization_exponent",
             "unobserved_weights",
             "regularizations",
+            "computation",
             "bought_again",
         )
     ),

@@ -16,7 +16,8 @@ from shopsight.training.recommend.checkpoint import FAMILY, Choice, Trained, sav
 from shopsight.training.recommend.config import RecommendConfig
 from shopsight.training.recommend.evaluation import measure
 from shopsight.training.recommend.evaluator import Evaluator
-from shopsight.training.recommend.mf.model import MatrixFactorization, MFConfig
+from shopsight.training.recommend.mf.config import MFConfig
+from shopsight.training.recommend.mf.model import MatrixFactorization
 from shopsight.training.recommend.shop import Shop
 
 Progress = Callable[[str], None]
@@ -97,5 +98,6 @@ def fit(
         regularization_exponent=config.regularization_exponent,
         num_epochs=config.iterations,
         seed=config.seed,
+        **vars(config.computation),
     )
     return MatrixFactorization(settings).fit(user_items, checkpoint=checkpoint, progress=progress)

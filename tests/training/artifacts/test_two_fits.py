@@ -14,7 +14,8 @@ from scipy import sparse
 from shopsight.training.artifacts import locks
 from shopsight.training.artifacts.locks import Busy, exclusive
 from shopsight.training.recommend.embedding.fitting import fit
-from shopsight.training.recommend.mf.model import MatrixFactorization, MFConfig
+from shopsight.training.recommend.mf.config import MFConfig
+from shopsight.training.recommend.mf.model import MatrixFactorization
 from tests.training.recommend.embedding.small import CONFIG, task, tastes
 
 

@@ -12,7 +12,7 @@ from benchmarks.quality_recommend import EASE_HALF_LIFE, EASE_REGULARIZATION, _k
 from benchmarks.recommend_methods import Factorised, Floor, Settings, figures
 from benchmarks.recommend_sets import GOWALLA, ML1M, Cut, leave_last_out, random_cut, unordered
 from shopsight.training.evaluation.baselines import EASE, Popularity
-from shopsight.training.recommend.mf.model import MFConfig
+from shopsight.training.recommend.mf.config import MFConfig
 
 
 def test_figures_are_those_counted_by_hand():

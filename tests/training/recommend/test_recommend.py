@@ -24,7 +24,8 @@ from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.recommend.checkpoint import load
 from shopsight.training.recommend.config import EventWeights, RecommendConfig
 from shopsight.training.recommend.graph import write_retrieval_graph
-from shopsight.training.recommend.mf.model import MatrixFactorization, MFConfig
+from shopsight.training.recommend.mf.config import MFConfig
+from shopsight.training.recommend.mf.model import MatrixFactorization
 from shopsight.training.recommend.shop import Shop
 from tests.training.small_shop import START, event, tastes_shop, write_shop
 

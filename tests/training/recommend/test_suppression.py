@@ -85,7 +85,7 @@ def reader(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 
 
 def _suppressed(workspace: Workspace, suppression: Suppression | None = None) -> dict[str, str]:
-    recommend.export(workspace, replace(SMALL, **({"care": suppression} if suppression else {})))
+    recommend.export(workspace, replace(SMALL, **({"suppression": suppression} if suppression else {})))
     router = RecommendRouter(workspace.models / "recommend", release="1")
     ask = members_of({"mf_retrieval": workspace.models / "mf_retrieval" / "model.onnx"})
     found = {}
@@ -116,7 +116,7 @@ def test_days_intents_and_events_are_settings(workspace: Workspace) -> None:
         "", "order_status",
     }  # fmt: skip
     assert not any(_suppressed(workspace, Suppression(days=0.0)).values())
-    with pytest.raises(ValueError, match=r"care.days is -1"):
+    with pytest.raises(ValueError, match=r"suppression.days is -1"):
         Suppression(days=-1)
 
 

@@ -1,6 +1,7 @@
 """Matrix factorisation: fit, recommend, explain, save, load; in core, by blocks, resumed after a kill."""
 
+from shopsight.kernels.errors import DivergenceError
+from shopsight.training.recommend.mf.config import MFConfig
 from shopsight.training.recommend.mf.model import MatrixFactorization
-from shopsight.training.recommend.mf.objective import MFConfig
 
-__all__ = ["MFConfig", "MatrixFactorization"]
+__all__ = ["DivergenceError", "MFConfig", "MatrixFactorization"]

@@ -15,8 +15,9 @@ from shopsight.kernels.als import alternate
 from shopsight.kernels.errors import DivergenceError
 from shopsight.kernels.rows import Float32
 from shopsight.training.artifacts.factor_store import FactorStore, InFile, InMemory, gramian_of, slabs
+from shopsight.training.recommend.mf.config import MFConfig
 from shopsight.training.recommend.mf.half_steps import BlockedSide, Fixed, solve_at_once
-from shopsight.training.recommend.mf.objective import MFConfig, rows_of
+from shopsight.training.recommend.mf.objective import rows_of
 
 Progress = Callable[[str], None]
 

@@ -17,10 +17,10 @@ from shopsight.kernels.backend import resolve
 from shopsight.training.artifacts.factor_store import FactorStore, bytes_of, rows_of_slab
 from shopsight.training.artifacts.locks import exclusive
 from shopsight.training.artifacts.tensor_file import dtype_of
+from shopsight.training.recommend.mf.config import MFConfig
 from shopsight.training.recommend.mf.epochs import ByBlocks, Epochs, Fitted, InCore, Progress, new_store
 from shopsight.training.recommend.mf.files import INDEX, read_state, write_state
 from shopsight.training.recommend.mf.memory import plan_memory, readable
-from shopsight.training.recommend.mf.objective import MFConfig
 from shopsight.training.recommend.mf.validation import validate
 
 FACTORS, BIASES = ("user_factors", "item_factors"), ("user_bias", "item_bias")

@@ -16,8 +16,9 @@ from shopsight.kernels.als import half_step
 from shopsight.kernels.blocks import cut_rows
 from shopsight.kernels.rows import Factors, Float32, Int32, Rows
 from shopsight.training.artifacts.factor_store import FactorStore
+from shopsight.training.recommend.mf.config import MFConfig
 from shopsight.training.recommend.mf.memory import BlockCosts, readable
-from shopsight.training.recommend.mf.objective import MFConfig, rows_of
+from shopsight.training.recommend.mf.objective import rows_of
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shopsight.kernels.backend import Backend, resolve
-from shopsight.training.recommend.mf.objective import MFConfig
+from shopsight.training.recommend.mf.config import MFConfig
 
 Home = Literal["device", "memory", "disk"]
 GIB = 2**30

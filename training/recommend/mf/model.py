@@ -12,12 +12,12 @@ from scipy import sparse
 from shopsight.kernels.errors import DivergenceError
 from shopsight.kernels.rows import Factors, Float32, Int32
 from shopsight.training.artifacts.factor_store import InMemory, gramian_of
+from shopsight.training.recommend.mf.config import MFConfig
 from shopsight.training.recommend.mf.epochs import Fitted, Progress
 from shopsight.training.recommend.mf.files import read_state, write_state
 from shopsight.training.recommend.mf.fitting import BIASES, FACTORS, fit_factors, fitted_from
 from shopsight.training.recommend.mf.half_steps import Fixed, extended
 from shopsight.training.recommend.mf.inputs import checked_input, checked_matrix, row_numbers
-from shopsight.training.recommend.mf.objective import MFConfig
 from shopsight.training.recommend.mf.retrieval import best_items, directions, item_blocks
 from shopsight.training.recommend.mf.rows import new_row_numbers, with_interactions, with_rows
 from shopsight.training.recommend.mf.staleness import Staleness, item_error

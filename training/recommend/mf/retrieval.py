@@ -11,9 +11,9 @@ from shopsight.kernels.backend import resolve
 from shopsight.kernels.rows import Factors, Float32, Int32
 from shopsight.kernels.topk import topk
 from shopsight.training.artifacts.factor_store import FactorStore
+from shopsight.training.recommend.mf.config import MFConfig
 from shopsight.training.recommend.mf.half_steps import extended
 from shopsight.training.recommend.mf.memory import GIB
-from shopsight.training.recommend.mf.objective import MFConfig
 
 Blocks = Iterator[tuple[int, Factors]]
 _LEAST_ITEMS = 1024

@@ -18,8 +18,8 @@ import numpy as np
 from scipy import sparse
 
 from shopsight.kernels.rows import Factors, Float32
+from shopsight.training.recommend.mf.config import MFConfig
 from shopsight.training.recommend.mf.half_steps import Fixed, extended, normal_equations, observations
-from shopsight.training.recommend.mf.objective import MFConfig
 
 REFIT_ERROR = 0.03
 REFIT_SHARE = 0.5

@@ -12,6 +12,7 @@ from shopsight.kernels.backend import resolve
 from shopsight.kernels.fold_in import FoldIn
 from shopsight.kernels.rows import Factors, Float32, Int32
 from shopsight.training.artifacts.factor_store import InMemory, gramian_of
+from shopsight.training.recommend.mf.config import MFConfig
 from shopsight.training.recommend.mf.half_steps import (
     BlockedSide,
     Fixed,
@@ -21,7 +22,6 @@ from shopsight.training.recommend.mf.half_steps import (
     separated,
 )
 from shopsight.training.recommend.mf.memory import plan_memory
-from shopsight.training.recommend.mf.objective import MFConfig
 
 
 class StandingSide:

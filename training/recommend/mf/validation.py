@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
+from shopsight.training.recommend.mf.config import MFConfig
 from shopsight.training.recommend.mf.epochs import Fitted
 from shopsight.training.recommend.mf.half_steps import extended
-from shopsight.training.recommend.mf.objective import MFConfig
 from shopsight.training.recommend.mf.retrieval import best_items, item_blocks
 
 

@@ -18,11 +18,12 @@ from shopsight.kernels.backend import Backend
 from shopsight.kernels.cuda import runtime
 from shopsight.kernels.errors import DivergenceError
 from shopsight.training.recommend.mf import memory
+from shopsight.training.recommend.mf.config import MFConfig
 from shopsight.training.recommend.mf.epochs import ByBlocks, InCore
 from shopsight.training.recommend.mf.fitting import run_epochs
 from shopsight.training.recommend.mf.half_steps import BlockedSide, Fixed
 from shopsight.training.recommend.mf.memory import GIB, BlockCosts, plan_memory
-from shopsight.training.recommend.mf.model import MatrixFactorization, MFConfig
+from shopsight.training.recommend.mf.model import MatrixFactorization
 from shopsight.training.recommend.mf.objective import canonical
 from tests.kernels.cuda_host.device import HostDevice
 
@@ -204,7 +205,8 @@ _MEASURE = """
 import gc, json, sys
 import numpy as np
 from scipy import sparse
-from shopsight.training.recommend.mf.model import MatrixFactorization, MFConfig
+from shopsight.training.recommend.mf.config import MFConfig
+from shopsight.training.recommend.mf.model import MatrixFactorization
 
 def status(key):
     line = next(line for line in open("/proc/self/status") if line.startswith(key))

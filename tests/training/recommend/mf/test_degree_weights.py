@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from shopsight.training.recommend.mf.model import MatrixFactorization, MFConfig
-from shopsight.training.recommend.mf.objective import degree_weights
+from benchmarks.recommend_methods import degree_weights
+from shopsight.training.recommend.mf.config import MFConfig
+from shopsight.training.recommend.mf.model import MatrixFactorization
 
 
 def _slow(x: np.ndarray, exponent: float) -> np.ndarray:

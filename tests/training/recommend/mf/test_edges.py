@@ -10,7 +10,8 @@ from shopsight.training.jobs.search import SearchConfig
 from shopsight.training.profiles.config import ProfilesConfig
 from shopsight.training.recommend.config import RecommendConfig
 from shopsight.training.recommend.embedding.config import EmbeddingConfig, LoopConfig, TwoTowerConfig
-from shopsight.training.recommend.mf.model import MatrixFactorization, MFConfig
+from shopsight.training.recommend.mf.config import MFConfig
+from shopsight.training.recommend.mf.model import MatrixFactorization
 from tests.training.tastes import CONFIG, tastes
 
 SMALL = MFConfig(num_factors=8, num_epochs=4)

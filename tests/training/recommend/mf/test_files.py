@@ -15,7 +15,8 @@ from scipy import sparse
 from shopsight.training.artifacts import factor_store
 from shopsight.training.artifacts.factor_store import InFile, InMemory, gramian_of, slabs
 from shopsight.training.artifacts.tensor_file import read_tensors, sha256_of_file, write_tensors
-from shopsight.training.recommend.mf.model import MatrixFactorization, MFConfig
+from shopsight.training.recommend.mf.config import MFConfig
+from shopsight.training.recommend.mf.model import MatrixFactorization
 
 DTYPES = [np.float32, np.float16, ml_dtypes.bfloat16]
 

@@ -9,7 +9,8 @@ import pytest
 from scipy import sparse
 
 from shopsight.kernels.backend import BackendUnavailable, available
-from shopsight.training.recommend.mf.model import MatrixFactorization, MFConfig
+from shopsight.training.recommend.mf.config import MFConfig
+from shopsight.training.recommend.mf.model import MatrixFactorization
 from tests.training.tastes import CONFIG, tastes
 
 

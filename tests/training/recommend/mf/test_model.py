@@ -13,9 +13,10 @@ from shopsight.kernels.fold_in import FoldIn
 from shopsight.training.artifacts.factor_store import InMemory
 from shopsight.training.recommend.mf import fitting as mf_fitting
 from shopsight.training.recommend.mf import standing_side
+from shopsight.training.recommend.mf.config import MFConfig
 from shopsight.training.recommend.mf.epochs import Fitted
 from shopsight.training.recommend.mf.files import read_state
-from shopsight.training.recommend.mf.model import MatrixFactorization, MFConfig
+from shopsight.training.recommend.mf.model import MatrixFactorization
 from shopsight.training.recommend.mf.validation import validate
 from tests.training.tastes import CONFIG, tastes
 

@@ -9,7 +9,8 @@ import pytest
 from scipy import sparse
 
 from shopsight.kernels.reference.als import half_step, loss
-from shopsight.training.recommend.mf.model import MatrixFactorization, MFConfig
+from shopsight.training.recommend.mf.config import MFConfig
+from shopsight.training.recommend.mf.model import MatrixFactorization
 from shopsight.training.recommend.mf.objective import rows_of
 
 NUM_USERS, NUM_ITEMS = 900, 250
