@@ -30,6 +30,10 @@ TYPES: dict[str, pl.DataType] = {
     "allowed": pl.Boolean(),
     "goods": pl.Boolean(),
 }
+# Amounts of money, those that the row's currency is asked of first.
+MONEY_FIELDS = (
+    "price", "amount", "discount", "order_discount", "refunded", "order_paid", "order_postage", "cost",
+)  # fmt: skip
 # What order lines tell of their whole order, kept beside the rows until the order is settled.
 ORDER_TYPES: dict[str, pl.DataType] = {
     "order_discount": MONEY,

@@ -26,7 +26,14 @@ from shopsight.kernels import backend
 from shopsight.serving.contract import sha256_of
 from shopsight.serving.durable import private
 from shopsight.training.data import digests, fields, intake_writer, money
-from shopsight.training.data.cleaning import amounts, conventions, order_lines, times, typed_columns
+from shopsight.training.data.cleaning import (
+    amounts,
+    conventions,
+    order_lines,
+    times,
+    typed_columns,
+    written_currency,
+)
 from shopsight.training.data.cleaning import rules as cleaning
 from shopsight.training.data.cleaning.conventions import Convention, Evidence
 from shopsight.training.data.cleaning.rules import Cleaner
@@ -59,6 +66,7 @@ _MODULES = (
     amounts, chunks, cleaning, conventions, csv_layout, csv_reader, digests, fields, intake_writer,
     json_documents, json_paths, jsonl_reader, lookups, money, non_data_lines, order_lines, parquet_reader,
     quoting, records, scanning, times, typed_columns, workbook,
+    written_currency,
 )  # fmt: skip
 
 

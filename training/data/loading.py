@@ -81,6 +81,8 @@ class Loaded:
             frames.append(rows)
         constants = {k: v for k, v in self.source.constants.items() if not is_stored(k)}
         constants = {k: v for k, v in constants.items() if k not in self.source.columns}
+        if self.source.tells_currency:
+            constants.pop("currency", None)
         columns = [pl.lit(v).alias(k) for k, v in constants.items()]
         if "channel" not in self.source.columns and "channel" not in constants:
             columns.append(pl.lit(self.source.channel or self.source.name).alias("channel"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from babel.numbers import list_currencies
 
 from shopsight.training.artifacts.snapshots import read_snapshot
 from shopsight.training.data.tables import MONEY, PRICE, scan_table
@@ -15,10 +18,27 @@ from shopsight.training.data.tables import MONEY, PRICE, scan_table
 NO_CURRENCY = "without a currency"
 _SIGNS = {
     "€": "EUR", "EURO": "EUR", "EUROS": "EUR", "£": "GBP", "US$": "USD", "C$": "CAD", "CA$": "CAD",
-    "A$": "AUD", "AU$": "AUD", "NZ$": "NZD", "HK$": "HKD", "NT$": "TWD", "R$": "BRL", "₹": "INR", "₽": "RUB",
-    "₺": "TRY", "₩": "KRW", "₪": "ILS", "₫": "VND", "₴": "UAH", "ZŁ": "PLN", "KČ": "CZK", "RMB": "CNY",
-    "元": "CNY", "人民币": "CNY", "円": "JPY",
+    "CDN$": "CAD", "A$": "AUD", "AU$": "AUD", "NZ$": "NZD", "HK$": "HKD", "NT$": "TWD", "S$": "SGD",
+    "SG$": "SGD", "MX$": "MXN", "R$": "BRL", "RMB": "CNY", "CN¥": "CNY", "元": "CNY", "人民币": "CNY",
+    "JP¥": "JPY", "円": "JPY", "₹": "INR", "₽": "RUB", "РУБ": "RUB", "Р": "RUB", "₺": "TRY", "TL": "TRY",
+    "₩": "KRW", "원": "KRW", "₪": "ILS", "₫": "VND", "Đ": "VND", "₴": "UAH", "ГРН": "UAH", "ZŁ": "PLN",
+    "KČ": "CZK", "FT": "HUF", "ЛВ": "BGN", "LEI": "RON", "KN": "HRK", "DIN": "RSD", "SFR": "CHF", "FR": "CHF",
+    "RM": "MYR", "RP": "IDR", "S/": "PEN", "R": "ZAR", "฿": "THB", "₱": "PHP", "₦": "NGN", "₸": "KZT",
+    "₾": "GEL", "₵": "GHS",
 }  # fmt: skip
+# Signs of several currencies: which of them is meant, a column or a constant can say. Of those that are in
+# _SIGNS as well, that one is meant where nothing else is said.
+_OF_SEVERAL = {
+    sign: frozenset(codes.split())
+    for sign, codes in {
+        "$": "USD CAD AUD NZD HKD SGD TWD MXN ARS CLP COP UYU BRL DOP NAD FJD XCD BBD BSD"
+        " BZD BMD BND JMD TTD",
+        "¥": "JPY CNY", "KR": "SEK NOK DKK ISK", "RS": "INR PKR LKR NPR MUR SCR",
+        "£": "GBP EGP LBP SYP GIP FKP SHP", "元": "CNY JPY TWD HKD", "FR": "CHF XAF XOF XPF",
+        "LEI": "RON MDL", "Р": "RUB BYN", "C$": "CAD NIO", "R": "ZAR BRL",
+    }.items()
+}  # fmt: skip
+_CODES = frozenset(list_currencies())
 
 
 @dataclass(frozen=True)
@@ -34,9 +54,39 @@ class Currencies:
 
 
 def currency_code(text: str) -> str:
-    """Return a currency's ISO code where its sign or spelling says it; $ and ¥ are of several currencies."""
-    plain = text.strip().upper()
+    """Return a currency's ISO code where its sign or spelling says it; $, ¥, kr and Rs are of several."""
+    plain = _plain(text)
     return _SIGNS.get(plain, plain)
+
+
+def written_currency(word: str) -> str | None:
+    """What stands beside the digits of an amount as a code, or as a sign of several; None for anything else.
+
+    A code beside a sign, as in $5 CAD, says which one the sign means.
+    """
+    plain = _plain(word)
+    if plain in _OF_SEVERAL:
+        return plain
+    code = _SIGNS.get(plain, plain)
+    letters = re.sub(r"[$¥€£]", "", plain)
+    turned = _SIGNS.get(letters + plain.replace(letters, ""), plain) if letters else plain
+    return next((found for found in (code, letters, turned) if found in _CODES), None)
+
+
+def one_currency(names: Iterable[str]) -> str | None:
+    """The currency that all names may mean, a code before a sign; None where no currency is all of them.
+
+    names: codes, and signs of several, as `written_currency` returns them; at least one.
+    """
+    distinct = dict.fromkeys(names)
+    meant = frozenset.intersection(*(_OF_SEVERAL.get(name, frozenset([name])) for name in distinct))
+    if not meant:
+        return None
+    return next(iter(meant)) if len(meant) == 1 else currency_code(next(iter(distinct)))
+
+
+def _plain(text: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", text).split()).upper().rstrip(".")
 
 
 def events_in_main(tables: Path, events: pl.LazyFrame | None = None) -> pl.LazyFrame:
@@ -61,10 +111,11 @@ def events_in_main(tables: Path, events: pl.LazyFrame | None = None) -> pl.LazyF
 
 
 def main_currency(events: pl.LazyFrame) -> str | None:
-    """The currency of most rows that have one; None where none has."""
-    counted = events.filter(pl.col("currency").is_not_null()).group_by("currency").len()
-    top = counted.sort("len", "currency", descending=[True, False]).head(1).collect()
-    return str(top["currency"][0]) if top.height else None
+    """The currency of most rows with a price; None where none has one, or most are without a currency."""
+    counted = events.filter(pl.col("price").is_not_null()).group_by("currency").len()
+    top = counted.sort("len", "currency", descending=[True, False], nulls_last=True).head(1).collect()
+    found: str | None = top["currency"].item() if top.height else None
+    return found
 
 
 def is_in(currency: str | None) -> pl.Expr:

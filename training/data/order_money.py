@@ -44,13 +44,13 @@ def settle_orders(rows: pl.DataFrame, states_currency: list[int]) -> Settled:
 
     rows: lines of some customers, `part` the number of the source, and columns of ORDER_TYPES where a source
     has them; states_currency: parts with a currency column. A line without a currency takes that of its
-    order; a priced line that has none then is refused. An order's discount (stated, or what
+    order; a priced line of such a part that has none then is refused. An order's discount (stated, or what
     its lines cost more than was paid without postage), and what was refunded of it, are spread over its lines
     by their money; what was refunded is at most what was paid. Orders whose lines
     contradict each other are refused.
     """
     told = [name for name in ORDER_TYPES if name in rows.columns and rows[name].null_count() < rows.height]
-    blanks = bool(states_currency) and rows["currency"].null_count() > 0
+    blanks = "currency" in rows.columns and rows["currency"].null_count() > 0
     if not told and not blanks:
         return Settled(rows, [])
     rows, refused = rows.with_columns(_order_key()), []
@@ -76,8 +76,9 @@ def _order_key() -> pl.Expr:
 
 def _with_currency(rows: pl.DataFrame, states_currency: list[int]) -> tuple[pl.DataFrame, pl.DataFrame]:
     asks = pl.col("part").is_in(states_currency)
-    missing = asks & pl.col("currency").is_null()
-    if not rows.select(missing.any()).item():
+    missing = pl.col("currency").is_null()
+    has_price = pl.col("price").is_not_null() if "price" in rows.columns else pl.lit(False)
+    if not rows.select((missing & (asks | has_price)).any()).item():
         return rows, refusals(rows.clear(), "currency", "missing_currency")
     said = rows.filter(pl.col("currency").is_not_null()).group_by(ORDER)
     only = said.agg(pl.col("currency").unique().alias("said")).filter(pl.col("said").list.len() == 1)
@@ -86,7 +87,7 @@ def _with_currency(rows: pl.DataFrame, states_currency: list[int]) -> tuple[pl.D
     rows = rows.with_columns(pl.when(missing).then("said").otherwise("currency").alias("currency")).drop(
         "said"
     )
-    priced = missing & pl.col("price").is_not_null() if "price" in rows.columns else missing & False
+    priced = asks & missing & has_price
     return rows.filter(~priced), refusals(rows.filter(priced), "currency", "missing_currency")
 
 

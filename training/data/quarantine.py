@@ -38,6 +38,7 @@ REASONS = {
     "unknown_status": "a status that [source.values.status] does not name",
     "amount_without_quantity": "an amount of money for no pieces",
     "missing_currency": "a price without a currency, in its line and its order",
+    "two_currencies": "an amount written with the sign of another currency than its row names",
     "order_contradicts_itself": "lines of one order that name different discounts or refunds of it",
     "unusable_id": "an id too long or with control characters",
     "duplicate": "the same record as an earlier one",

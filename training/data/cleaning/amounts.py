@@ -12,9 +12,13 @@ import polars as pl
 from babel.numbers import list_currencies
 
 # Signs that stand for a currency beside ISO codes; longer ones first, because the first that fits is taken.
-_SIGNS = "US|CA|AU|NZ|HK|NT|S/|(?i:sfr|lei|руб|kr|zł|kč|ft|лв|rs|rm|rp|fr|tl|din|kn|р|đ|元|円|원)|R|C\\$|A\\$"
-_LETTERS = rf"(?:(?:{'|'.join(sorted(list_currencies()))}|{_SIGNS})\.?)?"
-_CURRENCY = rf"^{_LETTERS}\s*\p{{Sc}}?\s*|\s*\p{{Sc}}?\s*{_LETTERS}$"
+_SIGNS = (
+    "(?i:cdn|us|ca|au|nz|hk|nt|sg|mx|cn|jp|s/|sfr|lei|руб|грн|kr|zł|kč|ft|лв|rs|rm|rp|fr|tl|din|kn|р|đ|"
+    "euros?|rmb|人民币|元|円|원)|R|[CAS]\\$"
+)
+_LETTERS = rf"(?:(?:(?i:{'|'.join(sorted(list_currencies()))})|{_SIGNS})\.?)?"
+_BESIDE = rf"(?:{_LETTERS}\s*\p{{Sc}}?|\p{{Sc}}\s*{_LETTERS})"
+_CURRENCY = rf"^{_BESIDE}\s*|\s*{_BESIDE}$"
 _UNIT = r"\s*(?i:kg|l|ltr|m|pcs?|pce|st|stk|stück|ks|szt|x|件|个|個)\.?$"
 _SPACES = "[\u0020\u00a0\u2007\u2009\u202f'\u2019\u02bc]"
 _GROUPED_BY_SPACES = rf"^\d{{1,3}}(?:{_SPACES}\d{{3}})+(?:[.,]\d+)?$"

@@ -17,6 +17,7 @@ from shopsight.training.data.cleaning import order_lines
 from shopsight.training.data.cleaning.conventions import Convention, Evidence
 from shopsight.training.data.cleaning.order_lines import Rule
 from shopsight.training.data.cleaning.typed_columns import ColumnReader
+from shopsight.training.data.cleaning.written_currency import row_currencies
 from shopsight.training.data.fields import GUARDED, IDS, JOINED, TYPES, is_stored, is_time
 from shopsight.training.data.money import currency_code
 from shopsight.training.data.reading.chunks import REFUSED_SCHEMA, Chunk
@@ -29,7 +30,7 @@ EARLIEST = datetime(1990, 1, 1, tzinfo=UTC_ZONE)
 LATEST = datetime(2100, 1, 1, tzinfo=UTC_ZONE)
 # A record of a person is worth keeping without these, so what cannot be read there becomes null.
 _LENIENT = {"customers": {"birth_date", "registered_at"}}
-_UNREAD, _SKIPPED = "unread ", "skipped "  # beside each field, until the rules are judged
+_UNREAD, _SKIPPED, _TORN = "unread ", "skipped ", "torn "  # beside each field, until the rules are judged
 _NOT_NEGATIVE = ("price", "cost")
 
 
@@ -66,12 +67,14 @@ class Cleaner:
         names = [n for n in texts.columns if n in TYPES]
         formats = reader.formats(texts, names)
         typed = self._collect(texts.lazy().with_columns(reader.typed(n, formats.get(n)) for n in names))
+        typed, torn = self._with_currency(texts, typed)
         typed = typed.with_columns(reader.reread(n, texts, typed[n], formats.get(n)) for n in names)
         numbers = [n for n in names if typed[n].dtype.is_float()]
         typed = self._collect(typed.lazy().with_columns(reader.finished(n) for n in numbers))
         if self.source.derived:
             return Cleaned(typed, None, pl.DataFrame(schema=REFUSED_SCHEMA))
         unread = _unread(texts, typed)
+        unread += [] if torn is None else [torn.alias(_TORN)]
         unread += [
             reader.skipped_hours(n, texts[n], typed[n]).alias(_SKIPPED + n)
             for n in names
@@ -88,6 +91,15 @@ class Cleaner:
         rows = typed.lazy().with_columns(*unread, *meanings)
         rows = rows.with_columns(fault.alias("fault"), *amounts)
         return _judged(self._collect(rows), chunk, rules)
+
+    def _with_currency(
+        self, texts: pl.DataFrame, typed: pl.DataFrame
+    ) -> tuple[pl.DataFrame, pl.Series | None]:
+        """Rows with their currency, and which of them name two; before written amounts are read."""
+        if not self.source.tells_currency:
+            return typed, None
+        found = row_currencies(texts, typed, self.source.constants.get("currency"))
+        return typed.with_columns(found.codes), found.contradicted
 
     def _collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
         return rows.collect(engine=self.engine)
@@ -111,7 +123,7 @@ class Cleaner:
         return texts.with_columns(
             pl.col(k).fill_null(v) if k in source.columns else _replaced_constant(source, k, v)
             for k, v in source.constants.items()
-            if k in source.columns or is_stored(k)
+            if k != "currency" and (k in source.columns or is_stored(k))
         )
 
     def _carried_down(self, texts: pl.DataFrame) -> pl.DataFrame:
@@ -182,7 +194,9 @@ def _rules(source: Source, columns: list[str], unread: list[str], plain: bool) -
     """Condition, field and reason of every rule, in the order in which a row is judged."""
     is_line = source.kind in ("orders", "events")
     rules: list[Rule] = order_lines.first_rules(columns) if is_line else []
-    for flag in sorted(unread, key=lambda flag: not flag.startswith(_SKIPPED)):
+    if _TORN in unread:
+        rules.append((pl.col(_TORN), "currency", "two_currencies"))
+    for flag in sorted((u for u in unread if u != _TORN), key=lambda flag: not flag.startswith(_SKIPPED)):
         name = flag.removeprefix(_UNREAD).removeprefix(_SKIPPED)
         if name not in _LENIENT.get(source.kind, ()):
             reason = "unparsable_date" if is_time(name) else "bad_value"
@@ -212,7 +226,7 @@ def _rules(source: Source, columns: list[str], unread: list[str], plain: bool) -
 def _judged(rows: pl.DataFrame, chunk: Chunk, rules: list[Rule]) -> Cleaned:
     fault = rows["fault"]
     passing = ("fault", *order_lines.TRANSIENT)
-    kept = [n for n in rows.columns if n not in passing and not n.startswith((_UNREAD, _SKIPPED))]
+    kept = [n for n in rows.columns if n not in passing and not n.startswith((_UNREAD, _SKIPPED, _TORN))]
     rows = rows.select(kept)
     if fault.null_count() == fault.len():
         return Cleaned(rows, None, pl.DataFrame(schema=REFUSED_SCHEMA))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from shopsight.training.data.fields import MONEY_FIELDS
 from shopsight.training.data.sources.kinds import REQUIRED
 
 MORE = "\n"  # what divides the name of a field and the number of its further columns
@@ -83,6 +84,11 @@ class Source:
     def has(self, name: str) -> bool:
         """Whether rows of this source carry our field `name`."""
         return name in self.columns or name in self.constants
+
+    @property
+    def tells_currency(self) -> bool:
+        """Whether rows have a currency beside them: of a column, or of amounts that carry their sign."""
+        return not {"currency", *MONEY_FIELDS}.isdisjoint(self.columns)
 
     @property
     def fields(self) -> tuple[str, ...]:
