@@ -5,6 +5,6 @@ if __name__ == "kernels":  # imported by its old name, from a checkout
 
     provide(__name__)
 
-from shopsight.kernels.threads import wait_asleep
+from shopsight.kernels.threads import set_passive_waiting
 
-wait_asleep()  # before NumPy, torch or any other library with threads of its own is loaded
+set_passive_waiting()  # before a library that starts threads (NumPy, torch) is loaded

@@ -1,4 +1,4 @@
-"""Alternating least squares: the factors of one side given the other's, and whole epochs of it."""
+"""Alternating least squares (ALS): one half step, and whole epochs of two half steps each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shopsight.kernels.errors import DivergenceError
 from shopsight.kernels.rows import Factors, Rows, check_array, check_at_least, check_factors, check_rows
 
 SOLVERS = ("exact", "cg")
-_CURE = "raise the regularization or lower the weights"
+_REMEDY = "raise the regularization or lower the weights"
 AfterEpoch = Callable[[int, Callable[[], tuple[Factors, Factors]]], bool]
 
 
@@ -29,27 +29,31 @@ def half_step(
     gramian: NDArray[np.float64] | None = None,
     backend: str = "auto",
 ) -> Factors:
-    """The factors of every row that minimise the objective of `kernels.rows.Rows`; empty rows get zeros.
+    """Return the factors [rows, f] that minimise the objective of `kernels.rows.Rows`, row by row.
+
+    A row without entries gets zeros. The result has the dtype of `factors`; arithmetic is float32.
 
     Args:
-        rows: the observations, CSR (kernels/rows.py).
-        factors: the other side's [columns, f], float32, float16 or bfloat16. The answer has this dtype;
-            arithmetic is float32 throughout.
+        rows: the observations in CSR form (kernels/rows.py).
+        factors: factors of the other side [columns, f], float32, float16 or bfloat16.
         unobserved_weight: weight of (x·y)² over all columns, at least 0.
-        solver: "exact" (Cholesky of the primal or the dual, whichever is cheaper for the row) or "cg"
-            (preconditioned conjugate gradients from `initial`, or from zeros).
-        num_cg_steps: steps a row of "cg".
-        initial: [rows, f], dtype of `factors`.
-        gramian: factorsᵀ·factors float64 [f, f], where the caller keeps it.
+        solver: "exact" (Cholesky of the primal or the dual system, whichever is cheaper for the row) or "cg"
+            (preconditioned conjugate gradients, started from `initial` or from zeros).
+        num_cg_steps: number of conjugate-gradient steps a row, read by "cg" alone.
+        initial: starting factors [rows, f] of "cg", in the dtype of `factors`.
+        gramian: factorsᵀ·factors, float64 [f, f], if the caller has it already; else it is computed.
         backend: "auto", "cpu" or "cuda".
 
     Raises:
-        TypeError, ValueError: an argument breaks the contract, or a row's system is not positive definite;
-            the message names argument or row.
-        BackendUnavailable: the backend asked for cannot be had.
+        TypeError, ValueError: an argument breaks its rule, or the system of a row is not positive definite;
+            the message names the argument or the row.
+        DivergenceError: the factors of a row are not finite; the message names the row.
+        BackendUnavailable: the backend asked for is not available.
 
-    Sources: Hu, Koren, Volinsky (2008); Rendle, Krichene, Zhang, Koren (2022); Takács, Pilászy, Tikk (2011)
-    for the conjugate gradients.
+    Sources: Hu, Koren, Volinsky (2008), "Collaborative Filtering for Implicit Feedback Datasets"; Rendle,
+    Krichene, Zhang, Koren (2022), "Revisiting the Performance of iALS on Item Recommendation Benchmarks";
+    Takács, Pilászy, Tikk (2011), "Applications of the Conjugate Gradient Method for Implicit Feedback
+    Collaborative Filtering".
     """
     check_factors(factors)
     check_rows(rows, len(factors))
@@ -68,9 +72,10 @@ def half_step(
 
 
 def gramian(factors: Factors) -> NDArray[np.float64]:
-    """factorsᵀ·factors, float64 [f, f], on the CPU: to keep for folding in, or to sum over blocks of factors.
+    """Return factorsᵀ·factors, float64 [f, f], of factors [columns, f] in a type of STORAGES, on the CPU.
 
-    Shapes, dtypes and what it raises: `half_step`.
+    A caller keeps it for folding in, or sums it over blocks of factors. Raises TypeError or ValueError unless
+    `factors` is a finite, C-contiguous matrix in one of STORAGES.
     """
     from shopsight.kernels.cpu.basis import gramian_of
 
@@ -92,13 +97,15 @@ def alternate(
     after_epoch: AfterEpoch | None = None,
     backend: str = "auto",
 ) -> tuple[Factors, Factors]:
-    """`num_epochs` times both half steps, users first, with everything kept on the device meanwhile.
+    """Return (user_factors, item_factors) after `num_epochs` epochs of two half steps each, users first.
 
-    `after_epoch(epoch, fetch)` is called after each epoch, counted from `first_epoch`; `fetch()` gives
-    (user_factors, item_factors) and costs a copy from the device only when called; a true answer stops.
-    Shapes: user_rows over [users, items], item_rows its transpose, user_factors [users, f], item_factors
-    [items, f], both of one dtype. Raises what `half_step` raises about its
-    arguments, and DivergenceError naming the epoch.
+    Shapes: user_rows is a CSR matrix [users, items] and item_rows its transpose; user_factors is [users, f]
+    and item_factors [items, f], both in one type of STORAGES. All of it stays on the device between epochs.
+    `after_epoch(epoch, fetch)` is called after each epoch, with epochs counted from `first_epoch`; `fetch()`
+    returns (user_factors, item_factors), copied from the device; training stops when the call returns True.
+
+    Raises TypeError, ValueError and BackendUnavailable as `half_step` does, and DivergenceError naming the
+    epoch. Source: Hu, Koren, Volinsky (2008).
     """
     for name, factors in (("user_factors", user_factors), ("item_factors", item_factors)):
         check_factors(factors, name)
@@ -121,14 +128,14 @@ def alternate(
         try:
             training.run_epoch()
         except (FloatingPointError, ValueError) as error:
-            raise DivergenceError(f"epoch {epoch}: {error}; {_CURE}") from None
+            raise DivergenceError(f"epoch {epoch}: {error}; {_REMEDY}") from None
         if after_epoch is not None and after_epoch(epoch, partial(_result, training, epoch)):
             break
     return _result(training, first_epoch + num_epochs - 1)
 
 
 def check_solved(answer: Factors) -> Factors:
-    """The factors that were solved for; raises DivergenceError naming the first row that is not finite."""
+    """Return solved factors [rows, f] as they are; raise DivergenceError naming the first row not finite."""
     if not np.isfinite(answer.sum(dtype=np.float64)) and not np.isfinite(answer).all():
         row = int(np.argwhere(~np.isfinite(answer))[0, 0])
         raise DivergenceError(f"the factors of row {row} are not finite; raise the regularization")
@@ -139,7 +146,7 @@ def _result(training: Any, epoch: int) -> tuple[Factors, Factors]:
     users, items = training.result()
     for side, x in (("user", users), ("item", items)):
         if not np.isfinite(x.sum(dtype=np.float64)) and not np.isfinite(x).all():
-            raise DivergenceError(f"epoch {epoch}: {side} factors are not finite; {_CURE}")
+            raise DivergenceError(f"epoch {epoch}: {side} factors are not finite; {_REMEDY}")
     return users, items
 
 

@@ -1,4 +1,4 @@
-"""The one place where cuda or cpu is chosen, for the kernels and for the libraries beside them."""
+"""Choose the backend, cpu or cuda, for our kernels and for the libraries used beside them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ CONTAINER_LIMITS = (
 )
 
 
-class BackendUnavailable(RuntimeError):  # noqa: N818 - says what is the case, like FileNotFound
-    """A backend was asked for by name and this machine cannot give it; the message has the remedy."""
+class BackendUnavailable(RuntimeError):  # noqa: N818 - named for its cause, like FileNotFound
+    """The backend asked for by name is not available on this machine; the message has the remedy."""
 
 
 @dataclass(frozen=True)
 class Backend:
-    """What the work runs on; `device_memory_bytes` is None where no memory limit is known."""
+    """The device that work runs on; `device_memory_bytes` is None where no memory limit is known."""
 
     name: Literal["cpu", "cuda"]
     description: str
@@ -36,14 +36,14 @@ class Backend:
 
 
 def resolve(requested: str = "auto") -> Backend:
-    """The backend for a request of "auto", "cpu" or "cuda".
+    """Return the backend for a request of "auto", "cpu" or "cuda".
 
-    `auto` follows the environment variable SHOPSIGHT_BACKEND where it is set, else takes the GPU where
-    one is usable. Nothing here creates a CUDA context.
+    "auto" follows the environment variable SHOPSIGHT_BACKEND if it is set; otherwise it takes the GPU if one
+    is usable. No CUDA context is created.
 
     Raises:
-        BackendUnavailable: the backend asked for by name cannot be had.
-        ValueError: `requested`, or the variable, is none of the three words.
+        BackendUnavailable: the backend asked for by name is not available.
+        ValueError: `requested` or the variable has another value.
     """
     chosen = _checked_name(requested, "requested")
     if chosen == "auto":
@@ -59,12 +59,12 @@ def resolve(requested: str = "auto") -> Backend:
 
 
 def available() -> tuple[Backend, ...]:
-    """Every backend that this machine has, cpu first."""
+    """Return every backend that this machine has, cpu first."""
     return (_cpu(),) if cuda_obstacle() else (_cpu(), _cuda())
 
 
 def cuda_obstacle() -> str | None:
-    """Why the GPU cannot be used, with the remedy; None where it can."""
+    """Return why the GPU cannot be used, with the remedy, or None if it can be used."""
     if importlib.util.find_spec("cupy") is None:
         return "cupy is not installed (remedy: pip install 'shopsight[gpu]')"
     try:
@@ -79,7 +79,7 @@ def cuda_obstacle() -> str | None:
 
 
 def polars_engine(requested: str = "auto") -> Any:
-    """The `engine` argument of `LazyFrame.collect`: "streaming", or a GPUEngine that never falls back."""
+    """Return the `engine` of `LazyFrame.collect`: "streaming", or a GPUEngine without fallback to the CPU."""
     if resolve(requested).name == "cpu":
         return "streaming"
     _require("cudf_polars", "the cuda backend needs cudf-polars for tables")
@@ -89,11 +89,11 @@ def polars_engine(requested: str = "auto") -> Any:
 
 
 def estimators(requested: str = "auto") -> SimpleNamespace:
-    """Estimators with scikit-learn's shape (KMeans, HDBSCAN, PCA, TruncatedSVD, NearestNeighbors):
-    cuML's classes on the GPU, scikit-learn's on the CPU.
+    """Return the classes KMeans, HDBSCAN, PCA, TruncatedSVD and NearestNeighbors, and the library's name.
 
-    They share names but not every argument: cuML's PCA takes no `random_state`, its KMeans starts otherwise.
-    tests/kernels/test_estimators.py holds every call of ours to what both accept.
+    They are cuML's classes on the GPU and scikit-learn's on the CPU. Both have the same interface but not the
+    same arguments: cuML's PCA takes no `random_state`, and its KMeans has another initialisation.
+    tests/kernels/test_estimators.py checks that our calls pass only arguments that both accept.
     """
     if resolve(requested).name == "cpu":
         from sklearn.cluster import HDBSCAN, KMeans
@@ -120,9 +120,9 @@ def estimators(requested: str = "auto") -> SimpleNamespace:
 
 
 def umap(requested: str = "auto") -> Any:
-    """The UMAP class: cuML's on the GPU, umap-learn's on the CPU, None where that extra is not installed.
+    """Return the UMAP class of cuML (GPU) or umap-learn (CPU), or None if umap-learn is not installed.
 
-    Apart from `estimators`, because umap-learn takes some fifteen seconds to import.
+    It is not part of `estimators`, because umap-learn takes about fifteen seconds to import.
     """
     if resolve(requested).name == "cuda":
         _require("cuml", "the cuda backend needs cuML for UMAP")
@@ -161,7 +161,7 @@ def _cuda() -> Backend:
 
 
 def _host_memory_bytes() -> int | None:
-    """Of the machine, or what a container is held to where that is less."""
+    """Return the memory of the machine, or the limit of its container if that is lower."""
     try:
         found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     except (AttributeError, OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Rows cut into blocks for factors that do not fit the device whole."""
+"""Cut rows into blocks, for factors that do not fit into the device's memory as a whole."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def cut_rows(
     column_bytes: int,
     room_bytes: int,
 ) -> NDArray[np.int64]:
-    """Edges int64 [blocks + 1] of blocks of neighbouring rows, each as long as `room_bytes` lets it be.
+    """Return the edges, int64 [blocks + 1], of the longest blocks of neighbouring rows that fit `room_bytes`.
 
-    A block needs `row_bytes` a row, `entry_bytes` an entry and `column_bytes` for every distinct column of
-    its rows. A row that alone needs more than the room is a block of its own. indptr int64 [rows + 1] and
-    indices int32 [entries] are a CSR pattern of `num_columns` columns. One pass over the entries, on the CPU.
+    A block needs `row_bytes` for each row, `entry_bytes` for each entry and `column_bytes` for each distinct
+    column of its rows. A row that needs more than `room_bytes` is a block of its own. indptr int64 [rows + 1]
+    and indices int32 [entries] are a CSR pattern of `num_columns` columns. Runs on the CPU.
 
-    Raises TypeError or ValueError naming argument and rule where the pattern is none.
+    Raises TypeError or ValueError naming the argument and the rule if the pattern is not CSR.
     """
     from shopsight.kernels.cpu import blocks as body
 

@@ -1,4 +1,4 @@
-"""Bayesian personalised ranking: factors that put what a user took before what the user did not."""
+"""Bayesian personalised ranking (BPR): factors that rank a user's items above items not seen."""
 
 from __future__ import annotations
 
@@ -27,17 +27,21 @@ def train(
     after_epoch: AfterEpoch | None = None,
     backend: str = "auto",
 ) -> tuple[Factors, Factors]:
-    """Passes over all interactions (CSR [users, items]: int64, int32, strictly ascending within a row).
+    """Return (user_factors, item_factors) after `num_epochs` passes over all interactions.
 
-    Each interaction is one step against an item drawn from those that its user has never seen (on the CPU
-    from a part of at least 64 of the items, dealt anew for every pass); a user who has seen every item is
-    passed over. Factors are of a type in STORAGES, [users, f] and [items, f]; the answer too.
-    `after_epoch(epoch, share)`, the share of interactions above their negative before their step, stops on a
-    true answer. Equal seeds give equal bits on the CPU, whatever the number of threads; on
-    a GPU groups of lanes race.
+    Shapes: indptr int64 [users + 1] and indices int32 [entries] are a CSR matrix [users, items], strictly
+    ascending within a row; user_factors is [users, f] and item_factors [items, f], in one type of STORAGES.
+    Each interaction is one gradient step against a negative item, drawn uniformly from the items that its
+    user has not seen. On the CPU it is drawn from a random part of the items, at least 64 of them, which
+    changes with every pass. A user who has seen every item is skipped.
 
-    Raises: TypeError or ValueError naming argument, value and rule; DivergenceError naming the epoch;
-    BackendUnavailable. Source: Rendle et al. (2009).
+    `after_epoch(epoch, share)` gets the share of interactions that scored above their negative before their
+    step; training stops when it returns True. On the CPU equal seeds give equal bits for any number of
+    threads. On a GPU concurrent updates of one item race, so that results differ between runs.
+
+    Raises TypeError or ValueError naming argument, value and rule; DivergenceError naming the epoch;
+    BackendUnavailable. Source: Rendle, Freudenthaler, Gantner, Schmidt-Thieme (2009), "BPR: Bayesian
+    Personalized Ranking from Implicit Feedback".
     """
     check_factors(user_factors, "user_factors")
     check_factors(item_factors, "item_factors")

@@ -1,4 +1,4 @@
-"""From an operation and the backend that was asked for to the module that has its body."""
+"""Find the module that implements an operation on the backend that was asked for."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What goes wrong inside a kernel, whichever backend runs it."""
+"""Errors that the kernels raise on every backend."""
 
 from __future__ import annotations
 
 
 class DivergenceError(ArithmeticError):
-    """Factors became NaN or infinite; the message says when and what to change."""
+    """Factors became NaN or infinite; the message names the epoch or the row, and the remedy."""

@@ -1,4 +1,4 @@
-"""Factors for users or items not seen in training."""
+"""Fold-in: factors for users or items that were not part of the training."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ def fold_in(
     gramian: NDArray[np.float64] | None = None,
     backend: str = "auto",
 ) -> Factors:
-    """The factors of new rows, one or many: the exact half step that training takes, on these rows alone.
+    """Return the factors [rows, f] of new rows by one exact half step of ALS, in the dtype of `factors`.
 
-    Shapes, dtypes and what it raises: `kernels.als.half_step`. `gramian` (factorsᵀ·factors, float64 [f, f])
-    spares the pass over all columns. Where rows come again and again, `FoldIn` keeps more than that. The twin
-    that runs beside Triton without numba is `shopsight.kernels.reference.fold_in`.
+    Shapes, dtypes and errors are those of `kernels.als.half_step`. With `gramian` (factorsᵀ·factors, float64
+    [f, f]) the pass over all columns is saved. `FoldIn` also saves the rotation of the factors, for callers
+    that fold in rows repeatedly. `shopsight.kernels.reference.fold_in` does the same beside Triton, without
+    numba.
     """
     return half_step(rows, factors, unobserved_weight, solver="exact", gramian=gramian, backend=backend)
 
 
 class FoldIn:
-    """Factors kept on the backend, in their Gramian's eigenbasis, to fold in rows as they come.
+    """Fold-in against factors that are kept on the backend, in the eigenbasis of their Gramian.
 
-    Keeping them takes columns · f floats there. A call costs what its rows cost: it neither copies the
-    factors nor passes over them. Later changes of `factors` are not seen.
+    They take columns · f floats of memory there. A call neither copies the factors nor passes over all of
+    them: it costs what its rows cost. `factors` is copied, so that later changes of it have no effect.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class FoldIn:
         gramian: NDArray[np.float64] | None = None,
         backend: str = "auto",
     ) -> None:
-        """Arguments and what it raises: `shopsight.kernels.als.half_step`."""
+        """Take the arguments of `shopsight.kernels.als.half_step`, and raise what it raises about them."""
         check_factors(factors)
         check_at_least(unobserved_weight, 0, "unobserved_weight")
         if gramian is not None:
@@ -51,6 +52,6 @@ class FoldIn:
         self._kept = body("fold_in", backend).KeptFactors(factors, unobserved_weight, gramian)
 
     def solve(self, rows: Rows) -> Factors:
-        """The factors of `rows` [rows, f], in the storage type, equal to `fold_in`'s; raises the same."""
+        """Return the factors [rows, f] of `rows`, in the dtype of `factors`; raises what `fold_in` raises."""
         check_rows(rows, self._num_columns)
         return check_solved(self._kept.solve(rows))

@@ -1,4 +1,4 @@
-"""The observations of one side of a factorisation, and the checks that every operation makes."""
+"""The observations of one side of a factorisation, and the argument checks that operations share."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Factors = NDArray[Any]  # in one of STORAGES
-STORAGES = ("float32", "float16", "bfloat16")  # bfloat16 is that of ml_dtypes; arithmetic is always float32
+STORAGES = ("float32", "float16", "bfloat16")  # bfloat16 comes from ml_dtypes; arithmetic is always float32
 
 
 class Rows(NamedTuple):
-    """The rows to solve for, in CSR form; row r holds entries indptr[r] to indptr[r + 1].
+    """The rows to solve for, in CSR form: row r has the entries indptr[r] to indptr[r + 1] - 1.
 
     Shapes and dtypes: indptr int64 [rows + 1]; indices int32 [entries], ascending within a row (equal
     neighbours are two observations); weight and target float32 [entries]; regularization float32 [rows].
 
-    A row's factors x minimise, over the factors y of the other side,
-    `unobserved_weight Σ_all (x·y)² + Σ_entries (weight (x·y)² - 2 target (x·y)) + regularization |x|²`,
-    which covers the objectives in use:
+    With y the factors of the other side, the factors x of a row minimise
+    `unobserved_weight Σ_all (x·y)² + Σ_entries (weight (x·y)² - 2 target (x·y)) + regularization |x|²`.
+    The usual objectives are cases of it:
     Hu, Koren, Volinsky (2008), confidence c: weight = c - unobserved_weight, target = c;
     Rendle et al. (2022, "Revisiting iALS"): weight = target = 1, any unobserved_weight;
     explicit ratings r: weight = 1, target = r, unobserved_weight = 0.
@@ -36,7 +36,7 @@ class Rows(NamedTuple):
 
     @property
     def num_rows(self) -> int:
-        """How many rows there are to solve for."""
+        """The number of rows to solve for."""
         return len(self.indptr) - 1
 
 
@@ -97,7 +97,7 @@ def check_array(values: object, dtype: type, shape: tuple[int, ...], name: str) 
 
 def check_finite(values: NDArray[np.floating], name: str) -> None:
     """Raise ValueError naming the first NaN or infinite element."""
-    # a sum is finite unless an element is not (or it overflows, which the second look settles)
+    # the sum is not finite if an element is not, or if it overflows; the elements are read only then
     if values.size and not np.isfinite(values.sum(dtype=np.float64)):
         where = np.argwhere(~np.isfinite(values))
         if len(where):

@@ -1,4 +1,4 @@
-"""Matrix factorisation of explicit ratings by stochastic gradient descent, whole passes or single ratings."""
+"""Matrix factorisation of explicit ratings by stochastic gradient descent (SGD)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AfterEpoch = Callable[[int, float], bool]
 
 
 class SgdState(NamedTuple):
-    """user_factors [users, f], item_factors [items, f], of a type in STORAGES; biases float32; the mean."""
+    """user_factors [users, f], item_factors [items, f] in a type of STORAGES; float32 biases; mean rating."""
 
     user_factors: Factors
     item_factors: Factors
@@ -35,7 +35,7 @@ class SgdState(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """Step sizes and how strongly factors and biases are held at zero."""
+    """Step sizes and L2 regularization of factors and of biases, all at least 0."""
 
     rate: float = 0.01
     regularization: float = 0.05
@@ -44,12 +44,12 @@ class Rates(NamedTuple):
 
 
 def constant(_: int) -> float:
-    """The schedule that changes nothing."""
+    """Return 1 for every epoch: the schedule of a constant step size."""
     return 1.0
 
 
 def inverse(decay: float) -> Callable[[int], float]:
-    """The schedule 1 / (1 + decay · epoch) (Robbins and Monro 1951)."""
+    """Return the schedule 1 / (1 + decay · epoch) (Robbins and Monro, 1951)."""
     return lambda epoch: 1 / (1 + decay * epoch)
 
 
@@ -67,14 +67,19 @@ def train(
     after_epoch: AfterEpoch | None = None,
     backend: str = "auto",
 ) -> SgdState:
-    """Passes over all ratings (CSR [users, items]: int64, int32 ascending, float32), each rating a step.
+    """Return the state after `num_epochs` passes over all ratings, each rating one gradient step.
 
-    Minimises the squared error of `mean + user bias + item bias + x·y`. `schedule(epoch)` multiplies both
-    rates. `after_epoch(epoch, rmse)`, the error taken before each step, stops on a true answer. Equal seeds
-    give equal bits on the CPU, whatever the number of threads; on a GPU groups of lanes race.
+    Minimises the squared error of `mean + user bias + item bias + x·y`. Shapes: indptr int64 [users + 1] and
+    indices int32 [entries] are a CSR matrix [users, items], ascending within a row; ratings is float32
+    [entries]. `schedule(epoch)` multiplies both step sizes. `after_epoch(epoch, rmse)` gets the root mean
+    squared error, each error taken before its step; training stops when it returns True. On the CPU equal
+    seeds give equal bits for any number of threads. On a GPU concurrent updates of one item race, so that
+    results differ between runs.
 
-    Raises: TypeError or ValueError naming argument, value and rule; DivergenceError naming the epoch;
-    BackendUnavailable. Source: Funk (2006); Koren, Bell, Volinsky (2009); Gemulla et al. (2011).
+    Raises TypeError or ValueError naming argument, value and rule; DivergenceError naming the epoch;
+    BackendUnavailable. Sources: Funk (2006), "Netflix Update: Try This at Home"; Koren, Bell, Volinsky
+    (2009), "Matrix Factorization Techniques for Recommender Systems"; Gemulla, Nijkamp, Haas, Sismanis
+    (2011), "Large-Scale Matrix Factorization with Distributed Stochastic Gradient Descent".
     """
     _check_state(state)
     check_csr(indptr, indices, len(state.item_factors), "ratings")
@@ -107,10 +112,10 @@ def train(
 
 
 def update(state: SgdState, user: int, item: int, rating: float, rates: Rates) -> float:
-    """One online step for one rating, in place on the host's arrays; returns the error before the step.
+    """Take one online step for one rating, in place in `state`; returns the error before the step.
 
-    Raises ValueError for a row that does not exist or a value that is not finite, DivergenceError when the
-    step would not be finite (nothing has changed then).
+    Raises ValueError for an index out of range or a rating that is not finite, and DivergenceError if the
+    step is not finite; `state` is then unchanged.
     """
     x, y, user_bias, item_bias, mean = state
     if not (0 <= user < len(x) and 0 <= item < len(y)):

@@ -1,7 +1,7 @@
-"""The one place where the number of threads is decided, and how idle ones wait: asleep.
+"""The number of threads that this process may use, and passive waiting for the idle ones.
 
-A thread that waits by spinning takes a core from whoever has work; on a busy machine two such threads cost
-several times the CPU time of one.
+An idle thread that spins takes a core from a thread that has work. On a busy machine two spinning threads
+cost several times the CPU time of one.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 STATISTICS = Path("/proc/stat")
 OWN_CGROUP = Path("/proc/self/cgroup")
 
-# Read by GNU's and LLVM's OpenMP, MKL and OpenBLAS when they are loaded.
-_ASLEEP = {
+# GNU's and LLVM's OpenMP, MKL and OpenBLAS read these when they are loaded.
+_PASSIVE = {
     "OMP_WAIT_POLICY": "passive",
     "GOMP_SPINCOUNT": "0",
     "KMP_BLOCKTIME": "0",
@@ -28,10 +28,10 @@ _SAMPLES, _SECONDS = 5, 0.005
 
 
 def num_threads() -> int:
-    """Return how many threads work may take: OMP_NUM_THREADS where it is set, else the cores that are free.
+    """Return the number of threads to use: OMP_NUM_THREADS if it is set, else the number of free cores.
 
-    Never more than the process may use: its affinity, and the quota of its cgroups. Cores that others keep
-    busy are not free; that is looked at once in a process, so that its work is the same throughout.
+    It never exceeds the CPU affinity of the process or the quota of its cgroups. Cores that other processes
+    keep busy are not free; they are counted once per process, so that the number stays the same.
     """
     allowed = min(_affinity(), _quota() or _affinity())
     asked = os.environ.get("OMP_NUM_THREADS", "")
@@ -41,19 +41,19 @@ def num_threads() -> int:
 
 
 def environment(count: int) -> dict[str, str]:
-    """Return the variables that hold every library of a process to `count` threads that wait asleep."""
+    """Return the variables that limit each library of a process to `count` passively waiting threads."""
     counts = {f"{library}_NUM_THREADS": str(count) for library in _COUNTED}
-    return counts | {"POLARS_MAX_THREADS": str(count)} | _ASLEEP
+    return counts | {"POLARS_MAX_THREADS": str(count)} | _PASSIVE
 
 
-def wait_asleep() -> None:
-    """Let the libraries that this process loads from now on wait asleep, unless its environment says how."""
-    for name, value in _ASLEEP.items():
+def set_passive_waiting() -> None:
+    """Set passive waiting for libraries loaded from now on; variables already set keep their value."""
+    for name, value in _PASSIVE.items():
         os.environ.setdefault(name, value)
 
 
-def hold() -> None:
-    """Hold the libraries that this process loads from now on to `num_threads`, unless told otherwise."""
+def limit_threads() -> None:
+    """Limit libraries loaded from now on to `num_threads`; variables already set keep their value."""
     for name, value in environment(num_threads()).items():
         os.environ.setdefault(name, value)
 
@@ -63,7 +63,7 @@ def _affinity() -> int:
 
 
 def _quota() -> int | None:
-    """Cores that the process's cgroups allow, of versions 2 and 1; None without a limit."""
+    """Return the cores that the cgroups (version 2 or 1) of the process allow; None without a limit."""
     found = []
     for folder in _cgroups():
         try:
@@ -80,7 +80,7 @@ def _quota() -> int | None:
 
 
 def _cgroups() -> list[Path]:
-    """The folders of the process's cgroups and of all above them."""
+    """Return the folders of the process's cgroups and of their ancestors."""
     folders = [CGROUPS, CGROUPS / "cpu"]
     try:
         lines = OWN_CGROUP.read_text().splitlines()
@@ -97,7 +97,7 @@ def _cgroups() -> list[Path]:
 
 @lru_cache(maxsize=1)
 def _busy() -> int:
-    """Cores that others keep busy: the median of runnable tasks of the machine over 20 ms, less ourselves."""
+    """Return the cores that others keep busy: the median of runnable tasks over 20 ms, minus this one."""
     seen = []
     for sample in range(_SAMPLES):
         if sample:

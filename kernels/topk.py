@@ -1,4 +1,4 @@
-"""The best items of each user: score, filter and select in one pass."""
+"""Top-k retrieval: score, filter and select the best items of each user in one pass."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ def topk(
     exclude_items: Int32 | None = None,
     backend: str = "auto",
 ) -> tuple[Int32, Float32]:
-    """Item indices int32 [users, k] and scores float32 [users, k], by descending score.
+    """Return item indices int32 [users, k] and scores float32 [users, k], by descending score.
 
     Args:
         user_factors: float32, float16 or bfloat16 [users, f].
         item_factors: the same dtype, [items, f].
         k: 1 to the number of items.
-        exclude_indptr, exclude_indices: CSR pattern [users, items] of what each user must not get, int64 and
-            int32, ascending within a row: the items seen, as a rule.
-        exclude_items: int32, items that nobody must get, in any order.
+        exclude_indptr, exclude_indices: CSR pattern [users, items], int64 and int32, ascending within a row:
+            the items to leave out for each user, usually those the user has seen.
+        exclude_items: int32 [n], the items to leave out for all users, in any order.
         backend: "auto", "cpu" or "cuda".
 
-    The matrix of all scores is never written. Equal scores come by ascending index where the arithmetic
-    makes them equal. A slot for which no item is left has index -1 and score -inf.
+    A score is the dot product of two rows of factors. The matrix of all scores is never stored. Items of
+    equal score come in ascending order of their index. A place for which no item is left has index -1 and
+    score -inf.
 
-    Raises: TypeError or ValueError naming argument, value and rule; BackendUnavailable.
+    Raises TypeError or ValueError naming argument, value and rule, and BackendUnavailable.
     """
     check_factors(user_factors, "user_factors")
     check_factors(item_factors, "item_factors")

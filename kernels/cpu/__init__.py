@@ -1,4 +1,4 @@
-"""The operations on the CPU, compiled by numba; they hold no GIL and start no pool of numba's own."""
+"""The operations on the CPU, compiled by numba; they release the GIL and do not use numba's thread pool."""
 
 import contextlib
 import hashlib
@@ -13,11 +13,11 @@ from numba.core.dispatcher import Dispatcher
 
 
 def keep_compiled_code_by_source() -> None:
-    """Give every state of this package a cache of its own: numba's looks at one file's date alone, and would
-    go on with inlined code of another file that has changed since.
+    """Give every version of these sources a cache folder of its own, named by their SHA-256.
 
-    Where no folder can be written, without a home and in a container that is read-only, numba would raise at
-    the first function; every process then compiles anew.
+    numba's cache compares the date of one file alone, so that it would reuse code inlined from another file
+    that has changed. Without a writable folder (no home, or a read-only container) numba would raise at the
+    first function; the cache is then switched off and every process compiles again.
     """
     kernels = Path(__file__).parents[1]  # constants of the reference are compiled in
     files = sorted(path for part in ("cpu", "reference") for path in (kernels / part).glob("*.py"))
@@ -36,7 +36,7 @@ def keep_compiled_code_by_source() -> None:
 
 
 def _homes() -> Iterator[Path]:
-    """Folders that may hold a cache: the user's, then one of this user's own under the temporary folder."""
+    """Yield folders for the cache: the user's cache folder, then a private one in the temporary folder."""
     with contextlib.suppress(RuntimeError):  # the user has no home
         yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     try:
@@ -45,7 +45,7 @@ def _homes() -> Iterator[Path]:
         about = shared.lstat()
     except OSError:
         return
-    # The cache is code: nobody else may have made the folder, or write there.
+    # The cache is code that gets executed: no other user may own the folder or write to it.
     if stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid() and not about.st_mode & 0o022:
         yield shared
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from shopsight.kernels.cpu.basis import Float64, eigenbasis, gramian_of, multiply, padded, turned
+from shopsight.kernels.cpu.basis import (
+    Float64,
+    eigenbasis,
+    gramian_of,
+    multiply,
+    padded,
+    rotate_to_eigenbasis,
+)
 from shopsight.kernels.cpu.side import Side
 from shopsight.kernels.rows import Factors, Float32, Rows
 
@@ -18,8 +25,8 @@ def half_step(
     initial: Factors | None,
     gramian: Float64 | None = None,
 ) -> Factors:
-    """One side's factors given the other's; the contract is `shopsight.kernels.als.half_step`."""
-    rotated, basis, spectrum = turned(factors, unobserved_weight, gramian)
+    """Implement `shopsight.kernels.als.half_step`."""
+    rotated, basis, spectrum = rotate_to_eigenbasis(factors, unobserved_weight, gramian)
     if initial is None:
         x = np.zeros((rows.num_rows, len(spectrum)), np.float32)
     else:
@@ -29,10 +36,10 @@ def half_step(
 
 
 class AlsTraining:
-    """Both sides over many epochs; the contract is `shopsight.kernels.als.alternate`.
+    """Implements `shopsight.kernels.als.alternate`: both sides over many epochs.
 
-    Scores do not change when both factor matrices turn together, so each half step only turns the fixed
-    side into its Gramian's eigenbasis and solves the other there; `result` turns both back.
+    Scores do not change when both factor matrices are rotated alike. Each half step therefore rotates the
+    fixed side into the eigenbasis of its Gramian and solves the other side there; `result` rotates both back.
     """
 
     def __init__(
@@ -51,17 +58,17 @@ class AlsTraining:
         self._dtype = user_factors.dtype
         padding = ((0, 0), (0, padded(num_factors) - num_factors))
         self._factors: list[Factors] = [np.pad(x, padding) for x in (user_factors, item_factors)]
-        self._turned = np.eye(num_factors)
+        self._rotation = np.eye(num_factors)
         self._gramian = self._gramian_of(1)
 
     def run_epoch(self) -> None:
         """Solve the users against the items, then the items against the users."""
-        num_factors = len(self._turned)
+        num_factors = len(self._rotation)
         for solved, fixed in ((0, 1), (1, 0)):
             basis, spectrum = eigenbasis(self._gramian, self._unobserved_weight, num_factors)
-            self._turned = self._turned @ basis[:, :num_factors].astype(np.float64)
-            y = self._turn(fixed, basis)
-            x = self._turn(solved, basis) if self._solver == "cg" else self._as_float32(solved)
+            self._rotation = self._rotation @ basis[:, :num_factors].astype(np.float64)
+            y = self._rotate(fixed, basis)
+            x = self._rotate(solved, basis) if self._solver == "cg" else self._as_float32(solved)
             self._factors[fixed] = y.astype(self._dtype, copy=False)
             self._sides[solved].solve(y, spectrum, self._num_steps, x)
             self._factors[solved] = x.astype(self._dtype, copy=False)
@@ -70,17 +77,17 @@ class AlsTraining:
                 raise FloatingPointError(f"{('user', 'item')[solved]} factors are not finite when squared")
 
     def result(self) -> tuple[Factors, Factors]:
-        """User and item factors in the basis they started from."""
-        num_factors = len(self._turned)
-        back = self._turned.T.astype(np.float32)
+        """Return user and item factors in the basis in which they were given."""
+        num_factors = len(self._rotation)
+        back = self._rotation.T.astype(np.float32)
         users, items = (
             multiply(x[:, :num_factors].astype(np.float32, copy=False), back).astype(self._dtype, copy=False)
             for x in self._factors
         )
         return users, items
 
-    def _turn(self, side: int, basis: Float32) -> Float32:
-        """The padded factors times `basis`, whose rows have no padding."""
+    def _rotate(self, side: int, basis: Float32) -> Float32:
+        """Return the padded factors times `basis`, whose rows have no padding."""
         x = self._as_float32(side)
         return multiply(x[:, : len(basis)], basis) if self._unobserved_weight else x
 
@@ -88,4 +95,4 @@ class AlsTraining:
         return self._factors[side].astype(np.float32, copy=False)
 
     def _gramian_of(self, side: int) -> Float64:
-        return gramian_of(self._as_float32(side)[:, : len(self._turned)])
+        return gramian_of(self._as_float32(side)[:, : len(self._rotation)])

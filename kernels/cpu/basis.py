@@ -1,4 +1,4 @@
-"""Turning factors into the eigenbasis of their Gramian: what all rows share is diagonal there."""
+"""Rotate factors into the eigenbasis of their Gramian, where the part that all rows share is diagonal."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _BLOCK_ROWS = 1024
 
 
 def padded(num_factors: int) -> int:
-    """The next multiple of the vector code's width."""
+    """Return the number of factors rounded up to a multiple of the vector code's WIDTH."""
     return -(-num_factors // WIDTH) * WIDTH
 
 
 def multiply(x: Float32, square: Float32) -> Float32:
-    """x @ square, in blocks of rows on our own threads.
+    """Return x @ square, float32 [rows, columns], computed in blocks of rows on our own threads.
 
-    The blocks are the same for any number of threads, and so is every bit. OpenBLAS's idle threads would go
-    on spinning after a call, and take a core from the rows that follow.
+    The blocks do not depend on the number of threads, and so every bit is the same. OpenBLAS's threads are
+    not used: idle, they would spin after a call and take a core from the rows that follow.
     """
     product = np.empty((len(x), square.shape[1]), np.float32)
     starts = range(0, len(x), _BLOCK_ROWS)
@@ -38,14 +38,14 @@ def multiply(x: Float32, square: Float32) -> Float32:
 
 
 def gramian_of(y: Float32) -> Float64:
-    """yᵀy, summed in float64 over blocks that BLAS multiplies in float32."""
+    """Return yᵀy, float64 [f, f], of y float32 [rows, f]: float32 products of blocks, summed in float64."""
     starts = range(0, len(y), _BLOCK_ROWS)
     parts = np.empty((len(starts), y.shape[1], y.shape[1]), np.float32)
 
     def task(first: int, last: int) -> None:
         for number in range(first, last):
             block = y[starts[number] : starts[number] + _BLOCK_ROWS]
-            with np.errstate(over="ignore", invalid="ignore"):  # whoever asks sees that it is not finite
+            with np.errstate(over="ignore", invalid="ignore"):  # the caller checks that the result is finite
                 np.matmul(block.T, block, out=parts[number])
 
     with one_blas_thread():
@@ -53,10 +53,10 @@ def gramian_of(y: Float32) -> Float64:
     return np.asarray(parts.sum(axis=0, dtype=np.float64))
 
 
-def turned(
+def rotate_to_eigenbasis(
     factors: Factors, unobserved_weight: float, gramian: Float64 | None
 ) -> tuple[Float32, Float32, Float32]:
-    """The factors in their Gramian's eigenbasis [columns, size], and what `eigenbasis` gives."""
+    """Return the factors in their Gramian's eigenbasis [columns, size], and the results of `eigenbasis`."""
     y = factors.astype(np.float32, copy=False)
     if gramian is None and unobserved_weight:
         gramian = gramian_of(y)
@@ -67,9 +67,10 @@ def turned(
 def eigenbasis(
     gramian: Float64 | None, unobserved_weight: float, num_factors: int
 ) -> tuple[Float32, Float32]:
-    """Q [f, size] and the diagonal of unobserved_weight·QᵀGQ [size], padded with zeros and ones.
+    """Return Q float32 [f, size] and the diagonal of unobserved_weight·QᵀGQ float32 [size], G the Gramian.
 
-    A weight of 0 needs no Gramian: the factors then stay as they are.
+    Q is padded with zeros and the diagonal with ones. With a weight of 0, Q is the identity and no Gramian is
+    needed.
     """
     size = padded(num_factors)
     basis, spectrum = np.zeros((num_factors, size), np.float32), np.ones(size, np.float32)

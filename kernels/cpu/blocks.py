@@ -1,4 +1,4 @@
-"""Where to cut rows so that each block's working memory stays within its room."""
+"""Cut rows into blocks whose working memory stays within a limit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def cut(
     column_bytes: int,
     room_bytes: int,
 ) -> Array:
-    """The contract is `shopsight.kernels.blocks.cut_rows`."""
+    """Implement `shopsight.kernels.blocks.cut_rows`."""
     edges = np.empty(len(indptr), np.int64)
     last_block = np.full(num_columns, -1, np.int64)
     edges[0], num_edges, need, begin = 0, 1, 0, 0
@@ -35,7 +35,7 @@ def cut(
             if row == begin or need + added <= room_bytes:
                 need += added
                 break
-            edges[num_edges] = row  # the block ends before this row, which is counted anew
+            edges[num_edges] = row  # the block ends before this row, which is counted again
             num_edges, need, begin = num_edges + 1, 0, row
     edges[num_edges] = len(indptr) - 1
     return edges[: num_edges + (len(indptr) > 1)]

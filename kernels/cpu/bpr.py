@@ -1,4 +1,4 @@
-"""Bayesian personalised ranking on the CPU, ordered by kernels/reference/passes.py."""
+"""Bayesian personalised ranking on the CPU, in the order of kernels/reference/passes.py."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 from numba import njit
 
 from shopsight.kernels.cpu.descent import FlatFactors, run_phases
-from shopsight.kernels.cpu.vector import FAST, dot, step_apart
-from shopsight.kernels.reference.bpr import LEAST_POOL, NUM_TRIES, mix
-from shopsight.kernels.reference.passes import deal
+from shopsight.kernels.cpu.vector import FAST, bpr_step, dot
+from shopsight.kernels.reference.bpr import MIN_POOL, NUM_TRIES, mix
+from shopsight.kernels.reference.passes import draw_partition
 from shopsight.kernels.rows import Factors, Int32, Int64
 
 Array = np.ndarray[Any, Any]
@@ -18,7 +18,7 @@ _MASK = (1 << 64) - 1
 
 
 class BprTraining:
-    """Interactions and factors; the contract is `shopsight.kernels.bpr.train`."""
+    """Implements `shopsight.kernels.bpr.train` over interactions and factors in memory."""
 
     def __init__(self, indptr: Int64, items: Int32, user_factors: Factors, item_factors: Factors) -> None:
         self._data = (indptr, items)
@@ -26,27 +26,29 @@ class BprTraining:
         self._num_correct = 0
 
     def run_pass(self, rate: float, regularization: float, seed: int, epoch: int) -> None:
-        """One step for every interaction, against an item that its user has not seen."""
-        dealt = deal(self._users.num_rows, self._items.num_rows, seed, epoch, LEAST_POOL)
+        """Take one step for every interaction, against an item that its user has not seen."""
+        partition = draw_partition(self._users.num_rows, self._items.num_rows, seed, epoch, MIN_POOL)
         start = np.uint64(mix((seed * 0x9E3779B97F4A7C15 + epoch) & _MASK))
         state = (self._users.flat, self._items.flat, self._users.size)
         rates = (np.float32(rate), np.float32(1 - rate * regularization))
 
         def task(group: int, wanted: int) -> float:
-            users = dealt.users[dealt.user_begin[group] : dealt.user_begin[group + 1]]
-            pool = dealt.items[dealt.item_begin[wanted] : dealt.item_begin[wanted + 1]]
-            return float(_descend(users, pool, *self._data, dealt.item_group, wanted, *state, *rates, start))
+            users = partition.users[partition.user_begin[group] : partition.user_begin[group + 1]]
+            pool = partition.items[partition.item_begin[wanted] : partition.item_begin[wanted + 1]]
+            return float(
+                _descend(users, pool, *self._data, partition.item_group, wanted, *state, *rates, start)
+            )
 
         self._num_correct = int(run_phases(task))
         self._users.store()
         self._items.store()
 
     def num_correct(self) -> int:
-        """How many interactions of the last pass scored above their negative before the step."""
+        """Return how many interactions of the last pass scored above their negative before the step."""
         return self._num_correct
 
     def result(self) -> tuple[Factors, Factors]:
-        """User factors and item factors."""
+        """Return user factors and item factors."""
         return self._users.matrix(), self._items.matrix()
 
 
@@ -69,17 +71,17 @@ def _descend(
     for user in users:
         first, last = indptr[user], indptr[user + 1]
         for position in range(first, last):
-            liked = indices[position]
-            if item_group[liked] != wanted:
+            positive = indices[position]
+            if item_group[positive] != wanted:
                 continue
-            other = _unseen_item(pool, indices[first:last], start + np.uint64(position * NUM_TRIES))
-            if other < 0:
+            negative = _unseen_item(pool, indices[first:last], start + np.uint64(position * NUM_TRIES))
+            if negative < 0:
                 continue
-            mine, at, against = user * size, liked * size, other * size
-            margin = dot(x, mine, y, at, size) - dot(x, mine, y, against, size)
+            user_at, positive_at, negative_at = user * size, positive * size, negative * size
+            margin = dot(x, user_at, y, positive_at, size) - dot(x, user_at, y, negative_at, size)
             step = rate / (np.float32(1) + np.exp(margin))
             correct += margin > 0
-            step_apart(keep, step, x, mine, y, at, y, against, size)
+            bpr_step(keep, step, x, user_at, y, positive_at, y, negative_at, size)
     return correct
 
 

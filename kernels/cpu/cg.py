@@ -1,8 +1,7 @@
-"""Conjugate gradients on single rows, in the eigenbasis of the Gramian.
+"""Preconditioned conjugate gradients on single rows, in the eigenbasis of the Gramian.
 
-There the part of the system that all rows share is diagonal, so a step needs no product with the Gramian,
-and the diagonal of the whole system is a preconditioner that already knows it. The steps are those of the
-preconditioned method in exact arithmetic, whatever the basis.
+There the part of the system that all rows share is diagonal, so that a step needs no product with the
+Gramian, and the preconditioner (the diagonal of the row's system) contains that part exactly.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ import numpy as np
 from numba import njit
 
 from shopsight.kernels.cpu.vector import FAST, add_scaled, dot, fetch_ahead, set_product, set_scaled
-from shopsight.kernels.reference.als import SLOPE_LEFT
+from shopsight.kernels.reference.als import CG_TOLERANCE
 
 Array = np.ndarray[Any, Any]
 _AHEAD = 6
-_MOST_GATHERED = 1024  # longer rows would leave the level-2 cache: they are read where they lie
+_MAX_GATHERED = 1024  # longer rows do not fit the level-2 cache and are read in place
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
@@ -36,13 +35,13 @@ def improve_rows(
     out: Array,
     failed: Array,
 ) -> None:
-    """Take `num_steps` steps from what rows order[begin:end] of `out` hold; the rest as `exact.solve_rows`.
+    """Take `num_steps` steps for rows order[begin:end], starting from and writing to `out` [rows, size].
 
-    Entries of weight zero count in the right-hand side alone and are not read again. `failed` marks rows
-    whose system showed a direction of negative curvature.
+    The other arguments are those of `exact.solve_rows`. Entries of weight zero are part of the right-hand
+    side alone and are not read again. `failed` marks rows whose system has a direction of negative curvature.
     """
     size = len(spectrum)
-    block = np.empty(_MOST_GATHERED * size, np.float32)
+    block = np.empty(_MAX_GATHERED * size, np.float32)
     residual, scaled, search = (
         np.empty(size, np.float32),
         np.empty(size, np.float32),
@@ -60,7 +59,7 @@ def improve_rows(
     for number in range(begin, end):
         row = order[number]
         x = out[row]
-        gathered = indptr[row + 1] - indptr[row] <= _MOST_GATHERED
+        gathered = indptr[row + 1] - indptr[row] <= _MAX_GATHERED
         source = block if gathered else rotated
         residual[:] = 0
         for i in range(size):
@@ -85,7 +84,7 @@ def improve_rows(
         for i in range(size):
             residual[i] -= diagonal[i] * x[i]
             jacobi[i] = np.float32(1) / jacobi[i] if jacobi[i] > 0 else np.float32(1)
-        # In units of the largest residual no square overflows or vanishes, whatever the targets' unit.
+        # Divided by the largest residual, no square overflows or underflows, at any scale of the targets.
         unit = np.float32(0)
         for i in range(size):
             unit = max(unit, abs(residual[i]))
@@ -94,7 +93,7 @@ def improve_rows(
                 residual[i] /= unit
         set_product(jacobi, 0, residual, 0, search, 0, size)
         slope = dot(residual, 0, search, 0, size)
-        least = np.float32(SLOPE_LEFT) * slope
+        least = np.float32(CG_TOLERANCE) * slope
         for _ in range(num_steps):
             if slope <= least:
                 break

@@ -1,7 +1,7 @@
-"""A Cholesky factor and its solves for systems of a few hundred unknowns, inside compiled code.
+"""Cholesky factorisation and triangular solves for systems of up to a few hundred unknowns.
 
-Four rows at a time: the diagonal 4 by 4 block is factorised and inverted in registers, and everything else is
-vector code that waits for no square root.
+Four rows are done at a time: the diagonal 4 by 4 block is factorised and inverted in registers, and all other
+work is vector code that does not wait for square roots. For use inside compiled code.
 """
 
 from __future__ import annotations
@@ -11,18 +11,26 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from shopsight.kernels.cpu.vector import FAST, HEIGHT, WIDTH, add_four_scaled, add_tile, dot, turn_four_rows
+from shopsight.kernels.cpu.vector import (
+    FAST,
+    HEIGHT,
+    WIDTH,
+    add_four_scaled,
+    add_tile,
+    dot,
+    multiply_four_rows,
+)
 
 Array = np.ndarray[Any, Any]
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def factorize(system: Array, size: int, inverses: Array) -> bool:
-    """Replace a symmetric matrix by its upper factor U, UᵀU = A, and keep the inverses of its blocks beside.
+    """Replace a symmetric matrix A by its upper Cholesky factor U, UᵀU = A; False if A is not definite.
 
-    `system` is flat float32, `size` rows of `size`, a multiple of WIDTH; only the upper triangle is read,
-    what lies below is spoilt. `inverses`, 4 · size floats, gets for every four rows the inverse of their
-    transposed diagonal block. Returns False where A is not positive definite in float32.
+    `system` is flat float32, `size` rows of `size`, a multiple of WIDTH. Only the upper triangle is read; the
+    lower one is overwritten. `inverses`, flat float32 of 4 · size, gets the inverse of the transposed
+    diagonal block of every four rows. Definite means positive definite in float32.
     """
     for top in range(0, size, HEIGHT):
         begin = top // WIDTH * WIDTH
@@ -31,13 +39,13 @@ def factorize(system: Array, size: int, inverses: Array) -> bool:
             add_tile(system, top, size, system, column, size, system, at, size, top, np.float32(-1))
         if not _invert_block(system, top * size + top, size, inverses, HEIGHT * top):
             return False
-        turn_four_rows(inverses, HEIGHT * top, system, top * size + begin, size, size - begin)
+        multiply_four_rows(inverses, HEIGHT * top, system, top * size + begin, size, size - begin)
     return True
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def solve(upper: Array, size: int, inverses: Array, right: Array, answer: Array) -> None:
-    """Write the solution of UᵀU·answer = right; `right` is used up."""
+    """Write the solution of UᵀU·answer = right to `answer` [size]; `right` [size] is overwritten."""
     for top in range(0, size, HEIGHT):
         at, begin = HEIGHT * top, top // WIDTH * WIDTH
         r0, r1, r2, r3 = right[top], right[top + 1], right[top + 2], right[top + 3]
@@ -66,7 +74,7 @@ def solve(upper: Array, size: int, inverses: Array, right: Array, answer: Array)
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def _invert_block(system: Array, at: int, size: int, inverses: Array, out: int) -> bool:
-    """Write the inverse of the lower Cholesky factor of the 4 by 4 block at `at`; False if it has none."""
+    """Write the inverse of the lower Cholesky factor of the 4 by 4 block at `at`; False if indefinite."""
     smallest = np.float32(1e-30)
     row1, row2 = at + size, at + 2 * size
     d0 = system[at]

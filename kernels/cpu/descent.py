@@ -1,4 +1,4 @@
-"""What both descents share on the CPU: padded factors, and groups that never meet run side by side."""
+"""What SGD and BPR share on the CPU: padded factors, and the concurrent groups of a phase."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shopsight.kernels.rows import Factors
 
 
 class FlatFactors:
-    """A float32 copy of factors, padded for the vector code; half storage is rounded after every pass."""
+    """A float32 copy of factors, padded for the vector code; 16-bit types are rounded after every pass."""
 
     def __init__(self, factors: Factors) -> None:
         self.num_rows, self._num_factors = factors.shape
@@ -24,18 +24,18 @@ class FlatFactors:
         self.flat.reshape(self.num_rows, self.size)[:, : self._num_factors] = factors
 
     def store(self) -> None:
-        """Round to the storage type."""
+        """Round the copy to the storage type."""
         if self._dtype != np.float32:
             self.flat[:] = self.flat.astype(self._dtype)
 
     def matrix(self) -> Factors:
-        """The factors in the storage type, without the padding."""
+        """Return the factors in the storage type, without the padding."""
         matrix = self.flat.reshape(self.num_rows, self.size)[:, : self._num_factors]
         return np.array(matrix, dtype=self._dtype, order="C")
 
 
 def run_phases(task: Callable[[int, int], float]) -> float:
-    """Call `task(group of users, group of items)` phase by phase, its groups on all threads; sums answers."""
+    """Return the sum of `task(group of users, group of items)` over all phases; groups run on all threads."""
     total = 0.0
     with ThreadPoolExecutor(resolve("cpu").num_threads) as pool:
         for phase in range(NUM_GROUPS):

@@ -1,8 +1,8 @@
 """Exact solves of single rows in the eigenbasis of the Gramian: the primal, for rows longer than wide.
 
 In that basis the part of a row's system that all rows share is diagonal, D = unobserved_weight Λ + λ. A row
-of k entries U (k by f) with weights a and targets b has the system D + Uᵀ diag(a) U, assembled here with a
-GEMM's tiles, and the right-hand side Uᵀb. Rows with fewer entries are `lockstep`'s.
+of k entries U (k by f) with weights a and targets b has the system D + Uᵀ diag(a) U, assembled here in tiles
+as in a GEMM, and the right-hand side Uᵀb. Rows with fewer entries are solved by lockstep.py.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from shopsight.kernels.cpu.cholesky import factorize, solve
 from shopsight.kernels.cpu.vector import FAST, HEIGHT, WIDTH, add_scaled, add_tile, fetch_ahead, gather_row
 
 Array = np.ndarray[Any, Any]
-_AHEAD = 6  # entries between asking for a row of factors and using it
-_CHUNK_FLOATS = 4096  # entries gathered at a time: two such blocks fill a level-1 cache of 32 KiB
+_AHEAD = 6  # entries between the prefetch of a row of factors and its use
+_CHUNK_FLOATS = 4096  # gathered at a time: two such blocks fill a level-1 cache of 32 KiB
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
@@ -35,7 +35,7 @@ def solve_rows(
     out: Array,
     failed: Array,
 ) -> None:
-    """Solve rows order[begin:end] into `out` [rows, size]; `failed` marks those that float32 could not.
+    """Solve rows order[begin:end] into `out` [rows, size]; `failed` marks systems not definite in float32.
 
     `rotated` (flat, columns of `size`) and `spectrum` [size] are the factors and the shared diagonal, padded
     with zeros and ones to a multiple of the tile's width.
@@ -50,7 +50,7 @@ def solve_rows(
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def solve_assembled(system: Array, right: Array, spectrum: Array, regularization: float, x: Array) -> bool:
-    """Write the solution with the shared diagonal added; both operands are used up. False if indefinite."""
+    """Add the shared diagonal and write the solution to `x`; False if indefinite. Overwrites its operands."""
     size = len(spectrum)
     inverses = np.empty(HEIGHT * size, np.float32)
     for i in range(size):

@@ -1,10 +1,11 @@
-"""Vector code for eight small systems in lockstep, one in each lane: as `vector`, for rows too short for it.
+"""Vector code that solves eight small systems at once, one in each lane, for rows too short for vector.py.
 
-A value of the eight systems is one vector of eight floats, and a matrix of them an array [row, column, lane].
-Nothing is then wasted on the edges of wide tiles, no sum runs across lanes, and one square root serves eight.
-Systems are handled in blocks of SIDE by SIDE vectors, which is what registers hold. All functions work on
-flat float32 arrays: `*_at` is where an operand begins, `*_step` the distance between its rows; a column
-follows the other at LANES. Nothing is checked. They can be called from compiled code alone.
+One value of the eight systems is a vector of eight floats; a matrix of each is an array [row, column, lane].
+So no work is lost at the edges of wide tiles, no sum runs across lanes, and one square root serves eight
+systems. Systems are handled in blocks of SIDE by SIDE vectors, as many as fit the registers.
+
+All functions work on flat float32 arrays: `*_at` is where an operand begins, `*_step` the distance between
+its rows; columns are LANES floats apart. Arguments are not checked. Callable from compiled code alone.
 """
 
 from __future__ import annotations
@@ -61,10 +62,10 @@ def add_products(  # type: ignore[no-untyped-def]
 
 @intrinsic
 def factorize_block(typing, system, at, step, count, inverses, inverses_at, least, least_at):  # type: ignore[no-untyped-def] # noqa: ARG001
-    """The factor L of a diagonal block, in place, less the products of the `count` columns before it.
+    """Replace a diagonal block, less the products of the `count` columns before it, by its factor L.
 
-    `at` is where the block's first row begins. `inverses` gets L's inverse, six vectors by rows; `least`
-    goes down to the smallest pivot.
+    `at` is where the block's first row begins. `inverses` gets the inverse of L, six vectors by rows. `least`
+    is lowered to the smallest pivot.
     """
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -83,7 +84,7 @@ def factorize_block(typing, system, at, step, count, inverses, inverses_at, leas
         for j in range(SIDE):
             least_so_far = builder.select(builder.fcmp_ordered(">", a[j, j], low), low, a[j, j])
             both = builder.fadd(low, a[j, j])
-            low = builder.fadd(least_so_far, builder.fmul(_ZERO, both))  # what is not finite stays so
+            low = builder.fadd(least_so_far, builder.fmul(_ZERO, both))  # keeps NaN and infinity
             inverse[j, j] = builder.fdiv(_ONE, _square_root(builder, a[j, j]))
             for i in range(j + 1, SIDE):
                 a[i, j] = builder.fmul(a[i, j], inverse[j, j])
@@ -107,7 +108,7 @@ def factorize_block(typing, system, at, step, count, inverses, inverses_at, leas
 
 @intrinsic
 def eliminate_block(typing, system, at, above_at, step, count, inverses, inverses_at):  # type: ignore[no-untyped-def] # noqa: ARG001
-    """The factor's block in the rows at `at`, under the diagonal block of those at `above_at`, in place."""
+    """Write the factor's block in the rows at `at`, below the diagonal block of the rows at `above_at`."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         rows = _rows(builder, pointer(context, builder, signature, args, 0), args[3])
@@ -134,8 +135,8 @@ def eliminate_block(typing, system, at, above_at, step, count, inverses, inverse
 
 @intrinsic
 def substitute_block(typing, system, at, step, count, inverses, inverses_at, right, right_at):  # type: ignore[no-untyped-def] # noqa: ARG001
-    """One block of back substitution: solve for `right`'s columns from `count` on, and take them from the
-    columns before.
+    """Do one block of back substitution: solve `right`'s columns from `count` on and subtract their products
+    from the columns before.
     """
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -211,7 +212,7 @@ def gather_lanes(  # type: ignore[no-untyped-def]
 
 @intrinsic
 def fetch_lanes(typing, table, column, places, places_at):  # type: ignore[no-untyped-def] # noqa: ARG001
-    """Ask for WIDTH floats from table[places[lane] + column] on, for every lane, that will be needed soon."""
+    """Prefetch WIDTH floats from table[places[lane] + column] on, for every lane."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         table, places = (pointer(context, builder, signature, args, n) for n in (0, 2))
@@ -224,7 +225,7 @@ def fetch_lanes(typing, table, column, places, places_at):  # type: ignore[no-un
 
 
 def _products(builder: Any, left: list[Any], right: list[Any], count: Any, tile: list[Any]) -> list[Any]:
-    """Sums over p < count of left[i, p] * right[j, p] for the (i, j) of `tile`, held in registers."""
+    """Emit sums over p < count of left[i, p] * right[j, p] for the (i, j) of `tile`, kept in registers."""
 
     def step(p: Any, sums: list[Any]) -> list[Any]:
         shift = builder.mul(p, ir.Constant(_INT, LANES))
@@ -249,7 +250,7 @@ def _load_inverse(context: Any, builder: Any, signature: Any, args: Any, positio
 
 
 def _subtract(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """a - b * c."""
+    """Emit a - b * c."""
     return multiply_add(builder, builder.fneg(b), c, a)
 
 

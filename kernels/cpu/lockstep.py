@@ -4,9 +4,9 @@ There the part of a row's system that all rows share is diagonal, D = unobserved
 entries U (k by f) with weights a and targets b has the system D + Uᵀ diag(a) U; by Woodbury's identity its
 solution is also D^-½ Bᵀ (I + B Bᵀ)⁻¹ r, with B = diag(√a) U D^-½ and r = b / √a: a system of size k.
 
-Entries of weight zero take no part in that system: their sum g = Σ b y shifts r by -B D^-½ g and is added
-before the last D^-½. Both enter as one more row below B, so that the last row of the Cholesky factor is the
-forward substitution.
+Entries of weight zero are not part of that system: their sum g = Σ b y shifts r by -B D^-½ g and is added
+before the last D^-½. The shifted r is stored as one more row of the system, so that the last row of its
+Cholesky factor is the forward substitution.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from shopsight.kernels.cpu.vector import FAST, WIDTH, add_rows, set_product
 from shopsight.kernels.rows import Rows
 
 Array = np.ndarray[Any, Any]
-_LEAST_PIVOT = np.float32(0.25)  # I + B Bᵀ has none below one: float32 has lost what falls far short of it
-_NO_PIVOT = np.float32(1e30)  # of the row that is no row: its own pivot is never used
+_LEAST_PIVOT = np.float32(0.25)  # exact pivots of I + B Bᵀ are at least 1: below this, float32 is not enough
+_NO_PIVOT = np.float32(1e30)  # of the added row, whose own pivot is not used
 
 
 class Group(NamedTuple):
-    """The entries that weigh of LANES rows, side by side: [entry, lane], flat, and how many a lane has."""
+    """The entries of positive weight of LANES rows, [entry, lane] flat, and how many each lane has."""
 
     places: Array
     factor: Array
@@ -44,20 +44,20 @@ class Group(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """What one thread works in, allocated once."""
+    """The working memory of one thread, allocated once."""
 
     system: Array
     inverses: Array
     least: Array
     block: Array
     total: Array
-    light: Array
-    light_target: Array
-    held: Array
+    unweighted: Array
+    unweighted_target: Array
+    stored_regularization: Array
     inverse: Array
     scale: Array
-    own: Array
-    minus: Array
+    lane_starts: Array
+    minus_one: Array
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
@@ -65,38 +65,40 @@ def solve_lockstep(
     begin: int,
     end: int,
     order: Array,
-    most: int,
+    max_entries: int,
     rows: Rows,
     rotated: Array,
     spectrum: Array,
     out: Array,
     failed: Array,
 ) -> None:
-    """Solve rows order[begin:end] into `out`; at most `most` entries of a row have weight, none below zero.
+    """Solve rows order[begin:end] into `out`; a row has at most `max_entries` positive weights, no negative.
 
-    `begin` is a multiple of LANES; the rest as `exact.solve_rows`.
+    `begin` is a multiple of LANES; the other arguments are those of `exact.solve_rows`.
     """
-    size, room = len(spectrum), (most + SIDE) // SIDE * SIDE
+    size, room = len(spectrum), (max_entries + SIDE) // SIDE * SIDE
     longest = 0
     for number in range(begin, end):
         longest = max(longest, rows.indptr[order[number] + 1] - rows.indptr[order[number]])
     scratch = _make_scratch(size, room, longest)
-    group, coming = _make_group(room), _make_group(room)
+    group, next_group = _make_group(room), _make_group(room)
     k = _collect(begin, end, order, rows, size, group)
     for first in range(begin, end, LANES):
-        next_k = _collect(first + LANES, end, order, rows, size, coming)
+        next_k = _collect(first + LANES, end, order, rows, size, next_group)
         num_lanes = min(LANES, end - first)
-        any_light = False
+        any_unweighted = False
         scratch.total[:] = 0
         for lane in range(num_lanes):
             row = order[first + lane]
             if rows.indptr[row + 1] - rows.indptr[row] > group.counts[lane]:
-                any_light = True
-                _add_light(row, lane, rows, rotated, size, scratch)
-            if rows.regularization[row] != scratch.held[lane]:  # as a rule it is the same for many rows
-                _hold_diagonal(rows.regularization[row], lane, spectrum, scratch)
+                any_unweighted = True
+                _add_unweighted(row, lane, rows, rotated, size, scratch)
+            if (
+                rows.regularization[row] != scratch.stored_regularization[lane]
+            ):  # it is often the same for many rows
+                _store_diagonal(rows.regularization[row], lane, spectrum, scratch)
         if k:
-            _assemble(rotated, group, k, coming, next_k, any_light, size, scratch)
+            _assemble(rotated, group, k, next_group, next_k, any_unweighted, size, scratch)
             _solve(k, scratch, group.factor)
         for lane in range(num_lanes):
             row, n = order[first + lane], group.counts[lane]
@@ -106,7 +108,7 @@ def solve_lockstep(
                     rotated, group.places, group.factor, lane, LANES, n, scratch.total, lane * size, size
                 )
             set_product(scratch.total, lane * size, scratch.inverse, lane * size, out[row], 0, size)
-        group, coming, k = coming, group, next_k
+        group, next_group, k = next_group, group, next_k
 
 
 @njit(nogil=True, cache=True)
@@ -123,19 +125,19 @@ def _make_scratch(size: int, room: int, longest: int) -> Scratch:
         least=np.empty(LANES, np.float32),
         block=np.empty(room * WIDTH * LANES, np.float32),
         total=np.empty(LANES * size, np.float32),
-        light=np.empty(longest, np.int64),
-        light_target=np.empty(longest, np.float32),
-        held=np.full(LANES, np.float32(-1)),
+        unweighted=np.empty(longest, np.int64),
+        unweighted_target=np.empty(longest, np.float32),
+        stored_regularization=np.full(LANES, np.float32(-1)),
         inverse=np.empty(LANES * size, np.float32),
         scale=np.zeros(size * LANES, np.float32),
-        own=np.arange(LANES) * size,
-        minus=np.full(LANES, np.float32(-1)),
+        lane_starts=np.arange(LANES) * size,
+        minus_one=np.full(LANES, np.float32(-1)),
     )
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def _collect(first: int, end: int, order: Array, rows: Rows, size: int, group: Group) -> int:
-    """Lay the entries that weigh of up to LANES rows side by side; gives the longest row's number of them."""
+    """Copy the entries of positive weight of up to LANES rows to `group`; returns the most of a row."""
     places, factor, right, counts = group
     k = 0
     counts[:] = 0
@@ -160,20 +162,22 @@ def _collect(first: int, end: int, order: Array, rows: Rows, size: int, group: G
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def _add_light(row: int, lane: int, rows: Rows, rotated: Array, size: int, scratch: Scratch) -> None:
+def _add_unweighted(row: int, lane: int, rows: Rows, rotated: Array, size: int, scratch: Scratch) -> None:
     """Add a row's entries of weight zero to its lane's total."""
     n = 0
     for p in range(rows.indptr[row], rows.indptr[row + 1]):
         if rows.weight[p] == 0:
-            scratch.light[n], scratch.light_target[n] = rows.indices[p] * size, rows.target[p]
+            scratch.unweighted[n], scratch.unweighted_target[n] = rows.indices[p] * size, rows.target[p]
             n += 1
-    _add_all(rotated, scratch.light, scratch.light_target, 0, 1, n, scratch.total, lane * size, size)
+    _add_all(
+        rotated, scratch.unweighted, scratch.unweighted_target, 0, 1, n, scratch.total, lane * size, size
+    )
 
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def _hold_diagonal(regularization: float, lane: int, spectrum: Array, scratch: Scratch) -> None:
-    """Keep a lane's D⁻¹ in its own row and D^-½ across the lanes."""
-    scratch.held[lane] = regularization
+def _store_diagonal(regularization: float, lane: int, spectrum: Array, scratch: Scratch) -> None:
+    """Store a lane's D⁻¹ as a row of its own and its D^-½ interleaved with the other lanes'."""
+    scratch.stored_regularization[lane] = regularization
     size = len(spectrum)
     for i in range(size):
         value = np.float32(1) / (spectrum[i] + regularization)
@@ -207,13 +211,13 @@ def _assemble(
     rotated: Array,
     group: Group,
     k: int,
-    coming: Group,
+    next_group: Group,
     next_k: int,
-    any_light: bool,
+    any_unweighted: bool,
     size: int,
     scratch: Scratch,
 ) -> None:
-    """Write I + B Bᵀ, WIDTH columns of B at a time, and ask for the factors of the coming group meanwhile."""
+    """Write I + B Bᵀ, WIDTH columns of B at a time, and prefetch the factors of the next group."""
     system, block, scale = scratch.system, scratch.block, scratch.scale
     side, width = (k + SIDE) // SIDE * SIDE, WIDTH * LANES
     step, last = side * LANES, side - 1
@@ -227,12 +231,21 @@ def _assemble(
         at = column * LANES
         for p in range(k):
             if p < next_k:
-                fetch_lanes(rotated, column, coming.places, p * LANES)
+                fetch_lanes(rotated, column, next_group.places, p * LANES)
             lane = p * LANES
             gather_lanes(rotated, column, group.places, lane, group.factor, lane, scale, at, block, p * width)
-        if any_light:
+        if any_unweighted:
             gather_lanes(
-                scratch.total, column, scratch.own, 0, scratch.minus, 0, scale, at, block, last * width
+                scratch.total,
+                column,
+                scratch.lane_starts,
+                0,
+                scratch.minus_one,
+                0,
+                scale,
+                at,
+                block,
+                last * width,
             )
         for i in range(0, side, SIDE):
             for j in range(0, i + 1, SIDE):
@@ -242,7 +255,7 @@ def _assemble(
 
 @njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def _solve(k: int, scratch: Scratch, factor: Array) -> None:
-    """Multiply `factor` by the solution, which comes to stand in the system's last row."""
+    """Solve, leave the solution in the system's last row, and multiply `factor` by it."""
     system, inverses, least = scratch.system, scratch.inverses, scratch.least
     side = (k + SIDE) // SIDE * SIDE
     step, last = side * LANES, (side - 1) * side * LANES

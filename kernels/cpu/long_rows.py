@@ -1,7 +1,7 @@
-"""Rows too long for one thread: their sums over entries are taken in parts, on every thread.
+"""Rows too long for one thread: their sums over entries are computed in parts on all threads.
 
-A part has a fixed number of entries and the parts' sums are added in their order, so that the result does not
-depend on how many threads there are.
+A part has a fixed number of entries and the sums of the parts are added in a fixed order, so that the result
+does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from numba import njit
 from shopsight.kernels.cpu.exact import assemble, solve_assembled
 from shopsight.kernels.cpu.schedule import run_balanced
 from shopsight.kernels.cpu.vector import FAST, add_scaled, dot, fetch_ahead, set_product
-from shopsight.kernels.reference.als import SLOPE_LEFT
+from shopsight.kernels.reference.als import CG_TOLERANCE
 from shopsight.kernels.rows import Float32, Int64, Rows
 
 Array = np.ndarray[Any, Any]
 PART = 32768  # entries
-_AHEAD = 12  # entries between asking for a row of factors and using it
+_AHEAD = 12  # entries between the prefetch of a row of factors and its use
 
 
 class LongRows:
@@ -38,7 +38,7 @@ class LongRows:
         return len(self._numbers)
 
     def solve(self, rotated: Float32, spectrum: Float32, out: Float32, failed: Array) -> None:
-        """Solve exactly; the arguments are those of `exact.solve_rows`."""
+        """Solve the rows exactly; the arguments are those of `exact.solve_rows`."""
         size, parts = len(spectrum), self._parts
         systems = np.empty((len(parts), size * size), np.float32)
         rights = np.empty((len(parts), size), np.float32)
@@ -62,7 +62,7 @@ class LongRows:
     def improve(
         self, rotated: Float32, spectrum: Float32, num_steps: int, out: Float32, failed: Array
     ) -> None:
-        """Take conjugate steps; the arguments are those of `conjugate.improve_rows`."""
+        """Take conjugate-gradient steps; the arguments are those of `cg.improve_rows`."""
         x, regularization = out[self._numbers], self._rows.regularization[self._numbers]
         diagonal = spectrum + regularization[:, None]
         residual, jacobi = self._sums(_start_part, rotated, x)
@@ -73,7 +73,7 @@ class LongRows:
         residual /= np.where(unit > 0, unit, np.float32(1))
         search = jacobi * residual
         slope = np.sum(residual * search, axis=1)
-        least = np.float32(SLOPE_LEFT) * slope
+        least = np.float32(CG_TOLERANCE) * slope
         active = slope > least
         for _ in range(num_steps):
             product = self._sums(_multiply_part, rotated, search)[0] + diagonal * search

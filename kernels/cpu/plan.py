@@ -1,4 +1,4 @@
-"""Which row of one side is solved how, decided once for all half steps."""
+"""Choose the solver of each row of one side, once for all half steps."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Array = np.ndarray[Any, Any]
 class Plan(NamedTuple):
     """The rows that have entries, in the order in which they are solved.
 
-    The first `num_dual` of `order` are solved by the dual, by ascending number of entries that weigh, of
-    which a row has `most` at most; the rest one by one; the long_rows apart. Costs are nanoseconds about: of
-    groups of LANES dual rows, and of the other rows.
+    The first `num_dual` rows of `order` are solved by the dual, in ascending number of entries of nonzero
+    weight, which is at most `most`. The other rows are solved one by one, and long rows in parts. Costs are
+    estimated nanoseconds: of each group of LANES dual rows, and of each single row.
     """
 
     order: Int64
@@ -31,44 +31,45 @@ class Plan(NamedTuple):
 
 
 def plan_exact(rows: Rows, num_factors: int, use_dual: bool = True) -> Plan:
-    """For exact solves: the dual takes rows up to where both forms are equally fast; no negative weight may.
+    """Return the plan of exact solves: the dual for rows up to the length at which both forms cost the same.
 
-    Much beyond its factors' number the dual of a row would also be less well conditioned than the primal.
+    Rows with a negative weight take the primal. For rows much longer than the number of factors the dual is
+    also less well conditioned than the primal.
     """
-    filled, lengths, heavy, negative = _count(rows)
-    dual = ~negative & (heavy <= num_factors + num_factors // 8) & use_dual
+    filled, lengths, num_weighted, negative = _count(rows)
+    dual = ~negative & (num_weighted <= num_factors + num_factors // 8) & use_dual
     size = padded(num_factors)
     split = ~dual & (lengths > long_row.PART)
-    by_heavy = np.flatnonzero(dual)[np.argsort(heavy[dual], kind="stable")]
+    by_length = np.flatnonzero(dual)[np.argsort(num_weighted[dual], kind="stable")]
     single = np.flatnonzero(~dual & ~split)
-    k = heavy[by_heavy].astype(np.float64)
+    k = num_weighted[by_length].astype(np.float64)
     costs = 0.012 * k**2 * size + 0.018 * k**3 + (0.25 * size + 5) * k
-    costs += (0.08 * size + 3) * (lengths[by_heavy] - k) + 50
+    costs += (0.08 * size + 3) * (lengths[by_length] - k) + 50
     groups = np.arange(0, len(costs), LANES)
     return Plan(
-        filled[np.concatenate([by_heavy, single])],
-        len(by_heavy),
-        int(heavy[by_heavy].max(initial=0)),
+        filled[np.concatenate([by_length, single])],
+        len(by_length),
+        int(num_weighted[by_length].max(initial=0)),
         np.add.reduceat(costs, groups) if len(groups) else costs,
-        (0.016 * size**2) * heavy[single] + 0.02 * size**3 + 0.25 * size * lengths[single],
+        (0.016 * size**2) * num_weighted[single] + 0.02 * size**3 + 0.25 * size * lengths[single],
         long_row.LongRows(rows, filled[split]),
     )
 
 
 def plan_cg(rows: Rows) -> Plan:
-    """For conjugate gradients: every row one by one but the long_rows."""
-    filled, lengths, heavy, _ = _count(rows)
+    """Return the plan of conjugate gradients: every row one by one, and long rows in parts."""
+    filled, lengths, num_weighted, _ = _count(rows)
     split = lengths > long_row.PART
-    costs = (heavy + 0.2 * (lengths - heavy) + 4.0)[~split]
+    costs = (num_weighted + 0.2 * (lengths - num_weighted) + 4.0)[~split]
     return Plan(filled[~split], 0, 0, np.empty(0), costs, long_row.LongRows(rows, filled[split]))
 
 
 def _count(rows: Rows) -> tuple[Int64, Int64, Int64, Array]:
-    """Of rows with entries: numbers, lengths, how many weights are not zero, whether one is negative."""
+    """Return of rows with entries: index, length, number of nonzero weights, whether any is negative."""
     lengths = np.diff(rows.indptr)
     filled = np.flatnonzero(lengths)
     if not len(filled):
         return filled, lengths[filled], lengths[filled], np.empty(0, np.bool_)
     starts = rows.indptr[filled]
-    heavy = np.add.reduceat(rows.weight != 0, starts, dtype=np.int64)
-    return filled, lengths[filled], heavy, np.minimum.reduceat(rows.weight, starts) < 0
+    num_weighted = np.add.reduceat(rows.weight != 0, starts, dtype=np.int64)
+    return filled, lengths[filled], num_weighted, np.minimum.reduceat(rows.weight, starts) < 0

@@ -1,4 +1,4 @@
-"""Work shared out by its cost, not by its rows: skewed data leaves no thread waiting."""
+"""Split work among threads by its cost instead of its number of rows, for skewed data."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _CHUNKS_PER_THREAD = 16
 
 
 def run_balanced(task: Task, costs: Array) -> None:
-    """Call `task(begin, end)` over all rows, on every thread, in pieces of about equal cost.
+    """Call `task(begin, end)` over all rows, on all threads, in pieces of about equal cost.
 
-    The task must let go of the GIL (numba's nogil, NumPy's matmul). Python's threads are used because numba's
-    own pool does not survive a fork.
+    The task must release the GIL (numba's nogil, NumPy's matmul). Python threads are used because numba's
+    thread pool does not survive a fork.
     """
     run_together([(task, costs)])
 
 
 def run_together(work: list[tuple[Task, Array]]) -> None:
-    """As `run_balanced`, for several tasks at once with costs in one unit; the costliest pieces first."""
-    if sum(len(costs) for _, costs in work) == 1:  # one row for an answer now: no look at the machine
+    """Do as `run_balanced` for several tasks at once, costs in one unit; the costliest pieces start first."""
+    if sum(len(costs) for _, costs in work) == 1:  # one row, as in an online request: start no threads
         for task, costs in work:
             if len(costs):
                 task(0, 1)
@@ -48,7 +48,7 @@ def run_together(work: list[tuple[Task, Array]]) -> None:
 
 
 def _cut(costs: Array, share: float) -> list[tuple[float, int, int]]:
-    """(cost, begin, end) of pieces that cost about `share` each."""
+    """Return (cost, begin, end) of pieces that cost about `share` each."""
     if not len(costs):
         return []
     total = np.concatenate([[0.0], np.cumsum(costs, dtype=np.float64)])
@@ -59,10 +59,10 @@ def _cut(costs: Array, share: float) -> list[tuple[float, int, int]]:
 
 
 def one_blas_thread() -> Any:
-    """A context in which each of our threads calls BLAS alone, as `matmul` inside a task needs."""
+    """Return a context in which BLAS calls use one thread, as `matmul` inside a task needs."""
     return _controller().limit(limits=1, user_api="blas")
 
 
 @cache
 def _controller() -> ThreadpoolController:
-    return ThreadpoolController()  # looks through every loaded library, which takes milliseconds
+    return ThreadpoolController()  # inspects every loaded library, which takes milliseconds

@@ -1,4 +1,4 @@
-"""Explicit matrix factorisation by gradient descent on the CPU, ordered by kernels/reference/passes.py."""
+"""Matrix factorisation of explicit ratings by SGD on the CPU, in the order of kernels/reference/passes.py."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 from numba import njit
 
 from shopsight.kernels.cpu.descent import FlatFactors, run_phases
-from shopsight.kernels.cpu.vector import FAST, dot, step_towards
-from shopsight.kernels.reference.passes import deal
+from shopsight.kernels.cpu.vector import FAST, dot, sgd_step
+from shopsight.kernels.reference.passes import draw_partition
 from shopsight.kernels.rows import Factors, Float32, Int32, Int64
 
 Array = np.ndarray[Any, Any]
 
 
 class SgdTraining:
-    """Ratings, factors and biases; the contract is `shopsight.kernels.sgd.train`."""
+    """Implements `shopsight.kernels.sgd.train` over ratings, factors and biases in memory."""
 
     def __init__(
         self,
@@ -44,25 +44,25 @@ class SgdTraining:
         seed: int,
         epoch: int,
     ) -> None:
-        """One step for every rating."""
-        dealt = deal(self._users.num_rows, self._items.num_rows, seed, epoch)
+        """Take one step for every rating."""
+        partition = draw_partition(self._users.num_rows, self._items.num_rows, seed, epoch)
         rates = tuple(np.float32(x) for x in (rate, regularization, bias_rate, bias_regularization))
         state = (self._users.flat, self._items.flat, *self._biases, self._users.size, self._mean)
 
         def task(group: int, wanted: int) -> float:
-            users = dealt.users[dealt.user_begin[group] : dealt.user_begin[group + 1]]
-            return float(_descend(users, *self._data, dealt.item_group, wanted, *state, *rates))
+            users = partition.users[partition.user_begin[group] : partition.user_begin[group + 1]]
+            return float(_descend(users, *self._data, partition.item_group, wanted, *state, *rates))
 
         self._squared_error = run_phases(task)
         self._users.store()
         self._items.store()
 
     def squared_error(self) -> float:
-        """The sum over the last pass, each error taken just before its step."""
+        """Return the sum of squared errors of the last pass, each taken before its step."""
         return self._squared_error
 
     def result(self) -> tuple[Factors, Factors, Float32, Float32]:
-        """User factors, item factors, user bias, item bias."""
+        """Return user factors, item factors, user bias and item bias."""
         return self._users.matrix(), self._items.matrix(), *self._biases
 
 
@@ -95,7 +95,7 @@ def _descend(
             mine, other = user * size, item * size
             score = dot(x, mine, y, other, size)
             error = ratings[position] - (mean + user_bias[user] + item_bias[item] + score)
-            step_towards(keep, rate * error, x, mine, y, other, size)
+            sgd_step(keep, rate * error, x, mine, y, other, size)
             user_bias[user] += bias_rate * (error - bias_regularization * user_bias[user])
             item_bias[item] += bias_rate * (error - bias_regularization * item_bias[item])
             total += error * error

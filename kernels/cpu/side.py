@@ -1,4 +1,4 @@
-"""One side of a half step: every row against factors in the eigenbasis, shared out over threads."""
+"""One side of a half step: solve every row against factors in the eigenbasis, on all threads."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from shopsight.kernels.cpu.lanes import LANES
 from shopsight.kernels.cpu.lockstep import solve_lockstep
 from shopsight.kernels.cpu.plan import Plan, plan_cg, plan_exact
 from shopsight.kernels.cpu.schedule import run_balanced, run_together
-from shopsight.kernels.reference.fold_in import fold_in as solve_in_float64
+from shopsight.kernels.reference.fold_in import fold_in as fold_in_float64
 from shopsight.kernels.rows import Float32, Rows
 
 Array = np.ndarray[Any, Any]
 
 
 class Side:
-    """Rows to be solved for, over and over, against `num_factors` factors of the other side."""
+    """The rows of one side, planned once and solved in every epoch against `num_factors` factors."""
 
     def __init__(self, rows: Rows, num_factors: int, solver: str) -> None:
         self._rows, self._num_factors, self._solver = rows, num_factors, solver
@@ -29,7 +29,7 @@ class Side:
         self._least = float(rows.regularization[filled].min(initial=np.inf))
 
     def solve(self, rotated: Float32, spectrum: Float32, num_steps: int, x: Float32) -> None:
-        """Write the rows' factors to `x`, padded as `rotated`; "cg" takes `num_steps` from what it holds."""
+        """Write the rows' factors to `x`, padded as `rotated`; "cg" takes `num_steps` starting from `x`."""
         failed = np.zeros(self._rows.num_rows, np.bool_)
         x[self._empty] = 0
         if self._solver == "cg":
@@ -37,7 +37,7 @@ class Side:
         else:
             self._solve_exactly(rotated.reshape(-1), spectrum, x, failed)
         for row in np.flatnonzero(failed):
-            x[row] = _solve_carefully(self._rows, int(row), rotated, spectrum)
+            x[row] = _solve_in_float64(self._rows, int(row), rotated, spectrum)
 
     def _solve_exactly(self, table: Float32, spectrum: Float32, solved: Float32, failed: Array) -> None:
         plan = self._plan
@@ -57,7 +57,7 @@ class Side:
         run_together([(solve_dual, plan.dual_costs), (solve_single, plan.single_costs)])
 
     def _is_safe_to_divide_by(self, spectrum: Float32) -> bool:
-        """Whether the dual, which divides by the diagonal, loses nothing in any row."""
+        """Return whether the dual, which divides by the diagonal, keeps float32's accuracy in every row."""
         return float(spectrum.min()) + self._least > 1e-12 * (float(spectrum.max()) + self._least)
 
     def _improve(
@@ -73,12 +73,12 @@ class Side:
         run_balanced(task, plan.single_costs)
 
 
-def _solve_carefully(rows: Rows, row: int, rotated: Float32, spectrum: Float32) -> Float32:
-    """A row whose system float32 took for indefinite, again in float64; raises if that is so."""
+def _solve_in_float64(rows: Rows, row: int, rotated: Float32, spectrum: Float32) -> Float32:
+    """Return a row's factors, solved in float64; raises ValueError if its system is indefinite there too."""
     entries = slice(int(rows.indptr[row]), int(rows.indptr[row + 1]))
     indptr = np.array([0, entries.stop - entries.start])
     try:
-        answer = solve_in_float64(
+        answer = fold_in_float64(
             indptr,
             rows.indices[entries],
             rows.weight[entries],

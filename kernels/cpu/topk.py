@@ -1,4 +1,4 @@
-"""Top-k on the CPU: a tile of scores at a time, kept in cache, compared with each user's worst kept score."""
+"""Top-k on the CPU: one tile of scores at a time, kept in cache and compared with the user's k-th score."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def topk(
     exclude_indices: Int32 | None,
     exclude_items: Int32 | None,
 ) -> tuple[Int32, Float32]:
-    """The contract is `shopsight.kernels.topk.topk`."""
+    """Implement `shopsight.kernels.topk.topk`."""
     x, y = user_factors.astype(np.float32, copy=False), item_factors.astype(np.float32, copy=False)
     num_users, num_items = len(x), len(y)
     banned = np.unique(exclude_items) if exclude_items is not None else np.empty(0, np.int32)
@@ -53,14 +53,14 @@ def topk(
 
 
 def _shares(num_blocks: int, num_tiles: int) -> int:
-    """Into how many shares the items are cut, so that few users, too, give every thread something to do."""
+    """Return the number of shares to cut the items into, so that few users too occupy every thread."""
     pieces = _PIECES_PER_THREAD * resolve("cpu").num_threads
     return max(1, min(num_tiles, -(-pieces // max(num_blocks, 1)))) if num_blocks < pieces else 1
 
 
 @njit(nogil=True, cache=True)
 def merge(ids: Int32, scores: Float32) -> None:
-    """Put the kept best of the later shares [shares, users, k] among those of the first."""
+    """Merge the best of the later shares into the first; ids and scores are [shares, users, k]."""
     num_shares, num_users, k = ids.shape
     for user in range(num_users):
         for share in range(1, num_shares):
@@ -81,7 +81,7 @@ def keep_best(
     ids: Int32,
     scores: Float32,
 ) -> None:
-    """Mask what `tile` [users, items] must not offer and merge the rest into the users' kept best."""
+    """Mask the excluded items of `tile` [users, items] and merge the others into `ids` and `scores`."""
     num_items = tile.shape[1]
     k = ids.shape[1]
     banned_from = np.searchsorted(banned, first_item)
@@ -111,7 +111,7 @@ def keep_best(
 
 @njit(nogil=True, cache=True, fastmath={"nnan", "nsz", "reassoc"})
 def _highest(line: Float32, start: int, stop: int) -> np.float32:
-    """The maximum of a part of a line; no NaN can be there, which lets the compiler take many at a time."""
+    """Return the maximum of line[start:stop]; it has no NaN, which lets the compiler use vector code."""
     highest = np.float32(-np.inf)
     for item in range(start, stop):
         highest = max(highest, line[item])
@@ -120,7 +120,7 @@ def _highest(line: Float32, start: int, stop: int) -> np.float32:
 
 @njit(nogil=True, cache=True)
 def _insert(best_ids: Int32, best: Float32, item: int, score: float) -> None:
-    """Put one item at its place in a descending list; items come by ascending index, so equals go behind."""
+    """Insert an item into a descending list; items come in ascending order, so that ties go behind."""
     place = len(best) - 1
     while place > 0 and best[place - 1] < score:
         best[place] = best[place - 1]

@@ -1,11 +1,11 @@
-"""Vector code as LLVM instructions: the few inner loops that the compiler does not find by itself.
+"""Vector code as LLVM instructions: the few inner loops that the compiler does not vectorise well.
 
-Everything heavy of the factorisation (assembling a row's system, its Cholesky factor, the scores of a
-block of users) is a sum over p of outer products L[p, 0:4] x R[p, 0:16]. Kept in registers over the whole
-sum, `add_tile` runs at the speed of a tuned GEMM on blocks far too small for a BLAS call.
+The costly parts of the factorisation (assembling a row's system, and its Cholesky factor) are sums over p of
+outer products L[p, 0:4] x R[p, 0:16]. `add_tile` keeps such a sum in registers and reaches the speed of a
+tuned GEMM on blocks far too small for a BLAS call.
 
-All functions work on flat float32 arrays; `*_at` is where an operand begins, `*_step` the distance between
-its rows, `count` of floats a multiple of WIDTH. Nothing is checked. They can be called from compiled code
+All functions work on flat float32 arrays: `*_at` is where an operand begins, `*_step` the distance between
+its rows; `count`, in floats, is a multiple of WIDTH. Arguments are not checked. Callable from compiled code
 alone.
 """
 
@@ -126,8 +126,8 @@ def add_four_scaled(  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def turn_four_rows(typing, lower, lower_at, rows, rows_at, rows_step, count):  # type: ignore[no-untyped-def] # noqa: ARG001
-    """The four rows = L times themselves, L lower triangular and 4 x 4 by rows at `lower_at`."""
+def multiply_four_rows(typing, lower, lower_at, rows, rows_at, rows_step, count):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """Multiply four rows by L from the left, in place; L is lower triangular, 4 x 4 by rows at `lower_at`."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         lower, rows = (pointer(context, builder, signature, args, n) for n in (0, 2))
@@ -189,7 +189,7 @@ def gather_row(  # type: ignore[no-untyped-def]
     total_at,
     count,
 ):
-    """block = values; scaled = weight * values; total += target * values: in one reading."""
+    """block = values; scaled = weight * values; total += target * values; reads once."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         weight, target = splat(builder, args[0]), splat(builder, args[1])
@@ -213,7 +213,7 @@ def gather_row(  # type: ignore[no-untyped-def]
 
 @intrinsic
 def fetch_ahead(typing, values, values_at, count):  # type: ignore[no-untyped-def] # noqa: ARG001
-    """Ask for a row that will be needed soon; memory answers while the arithmetic goes on."""
+    """Prefetch a row of `count` floats."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         values = pointer(context, builder, signature, args, 0)
@@ -232,7 +232,7 @@ def fetch_ahead(typing, values, values_at, count):  # type: ignore[no-untyped-de
 def add_rows(typing, table, column, width, places, factors, at, step, count, out, out_at):  # type: ignore[no-untyped-def] # noqa: ARG001
     """out[0:width] += sum over p < count of factors[at + p * step] * table[places[at + p * step] + column:].
 
-    `width` is a constant, a multiple of WIDTH, and the sums stay in registers: 64 floats are as many as fit.
+    `width` is a constant, a multiple of WIDTH; the sums stay in registers, which hold at most 64 floats.
     """
     if not isinstance(width, types.IntegerLiteral):
         raise NumbaTypeError("width must be a constant")
@@ -302,7 +302,7 @@ def dot(typing, left, left_at, right, right_at, count):  # type: ignore[no-untyp
 
 
 @intrinsic
-def step_towards(typing, keep, step, left, left_at, right, right_at, count):  # type: ignore[no-untyped-def] # noqa: ARG001
+def sgd_step(typing, keep, step, left, left_at, right, right_at, count):  # type: ignore[no-untyped-def] # noqa: ARG001
     """left, right = keep * left + step * right, keep * right + step * left."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -323,19 +323,19 @@ def step_towards(typing, keep, step, left, left_at, right, right_at, count):  # 
 
 
 @intrinsic
-def step_apart(  # type: ignore[no-untyped-def]
+def bpr_step(  # type: ignore[no-untyped-def]
     typing,  # noqa: ARG001
     keep,
     step,
     user,
     user_at,
-    liked,
-    liked_at,
-    other,
-    other_at,
+    positive,
+    positive_at,
+    negative,
+    negative_at,
     count,
 ):
-    """user, liked, other = keep * each + step * (liked - other), + step * user, - step * user."""
+    """user, positive, negative = keep * each + step * (positive - negative), + step * user, - step * user."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         keep, step = splat(builder, args[0]), splat(builder, args[1])
@@ -354,13 +354,13 @@ def step_apart(  # type: ignore[no-untyped-def]
         loop(builder, args[8], WIDTH, [], body)
         return context.get_dummy_value()
 
-    return types.void(keep, step, user, user_at, liked, liked_at, other, other_at, count), emit
+    return types.void(keep, step, user, user_at, positive, positive_at, negative, negative_at, count), emit
 
 
 def loop(
     builder: Any, count: Any, stride: int, starts: list[Any], step: Callable[[Any, list[Any]], list[Any]]
 ) -> list[Any]:
-    """Emit `for p in range(0, count, stride)`, carrying values in registers; gives their last values."""
+    """Emit `for p in range(0, count, stride)` with values carried in registers; returns their last values."""
     entry = builder.block
     body, done = builder.append_basic_block("vector.loop"), builder.append_basic_block("vector.done")
     builder.cbranch(builder.icmp_signed(">", count, ir.Constant(_INT, 0)), body, done)
@@ -384,13 +384,13 @@ def loop(
 
 
 def pointer(context: Any, builder: Any, signature: Any, args: Any, position: int) -> Any:
-    """Where the operand begins: the array at `position` and its offset in the argument after it."""
+    """Return a pointer to an operand: the array at `position`, offset by the argument after it."""
     array = context.make_array(signature.args[position])(context, builder, args[position])
     return builder.gep(array.data, [args[position + 1]])
 
 
 def prefetch(builder: Any, place: Any) -> None:
-    """Emit the request for one cache line."""
+    """Emit the prefetch of one cache line."""
     byte, word = ir.IntType(8), ir.IntType(32)
     kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), word, word, word])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")

@@ -1,1 +1,1 @@
-"""The hot loops in CUDA C++, compiled when first used; modules are named as their CPU twins."""
+"""The operations in CUDA C++, compiled at first use; modules are named as those of kernels/cpu."""

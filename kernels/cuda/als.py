@@ -1,4 +1,4 @@
-"""ALS on the GPU: every row solved in the eigenbasis of the Gramian by the kernel that suits its length."""
+"""ALS on the GPU: each row solved in the eigenbasis of the Gramian, by the kernel that fits its length."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shopsight.kernels.cuda.layout import Layout, all_finite, to_device, to_host
 from shopsight.kernels.cuda.plan import PRIMAL, Interactions, LongRows, load_interactions
 from shopsight.kernels.cuda.runtime import Device
 from shopsight.kernels.errors import DivergenceError
-from shopsight.kernels.reference.fold_in import fold_in as solve_in_float64
+from shopsight.kernels.reference.fold_in import fold_in as fold_in_float64
 from shopsight.kernels.rows import Factors, Rows
 
 
@@ -28,29 +28,29 @@ def half_step(
     initial: Factors | None,
     gramian: npt.NDArray[np.float64] | None = None,
 ) -> Factors:
-    """One side's factors given the other's; the contract is `shopsight.kernels.als.half_step`."""
+    """Implement `shopsight.kernels.als.half_step`."""
     device, layout = runtime.device(), Layout.of(factors)
     side = load_interactions(device, layout, rows, use_cg=solver == "cg")
     y = to_device(device, layout, factors)
     basis = eigenbasis(device, layout, y, unobserved_weight, gramian)
     steps = num_cg_steps if solver == "cg" else 0
     if steps and initial is not None:
-        x = turn(device, layout, to_device(device, layout, initial), basis)
+        x = rotate_in_place(device, layout, to_device(device, layout, initial), basis)
     else:
         x = device.xp.zeros((side.num_rows, layout.stored), layout.dtype)
     failed = device.xp.zeros(side.num_rows, np.int8)
-    solve_rows(device, layout, side, turn(device, layout, y, basis), basis, x, failed, steps)
-    solved = to_host(device, layout, turn_back(device, layout, x, basis))
+    solve_rows(device, layout, side, rotate_in_place(device, layout, y, basis), basis, x, failed, steps)
+    solved = to_host(device, layout, rotate_back(device, layout, x, basis))
     for row in np.flatnonzero(failed if device.xp is np else failed.get()):
-        solved[row] = solve_carefully(rows, int(row), factors, unobserved_weight)
+        solved[row] = solve_in_float64(rows, int(row), factors, unobserved_weight)
     return solved
 
 
 class AlsTraining:
-    """Both sides over many epochs, on the device, which an epoch does not wait for.
+    """Implements `shopsight.kernels.als.alternate` on the device; an epoch does not wait for the device.
 
-    Scores do not change when both factor matrices turn together, so each half step only turns the fixed side
-    into its Gramian's eigenbasis and solves the other side there; `result` turns both back.
+    Scores do not change when both factor matrices are rotated alike. Each half step therefore rotates the
+    fixed side into the eigenbasis of its Gramian and solves the other side there; `result` rotates both back.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class AlsTraining:
         )
         self._factors = [to_device(self._device, self._layout, x) for x in (user_factors, item_factors)]
         self._failed = [self._device.xp.zeros(side.num_rows, np.int8) for side in self._sides]
-        self._turned = self._device.xp.eye(self._layout.num_factors, dtype=np.float64)
+        self._rotation = self._device.xp.eye(self._layout.num_factors, dtype=np.float64)
 
     def run_epoch(self) -> None:
-        """Solves the users against the items, then the items against the users."""
+        """Solve the users against the items, then the items against the users."""
         self._half_step(solved=0, fixed=1)
         self._half_step(solved=1, fixed=0)
         self._num_epochs += 1
@@ -84,21 +84,21 @@ class AlsTraining:
     def _half_step(self, solved: int, fixed: int) -> None:
         device, layout, factors = self._device, self._layout, self._factors
         basis = eigenbasis(device, layout, factors[fixed], self._unobserved_weight)
-        turn(device, layout, factors[fixed], basis)
-        if self._cg_steps:  # only conjugate gradients look at what they start from
-            turn(device, layout, factors[solved], basis)
+        rotate_in_place(device, layout, factors[fixed], basis)
+        if self._cg_steps:  # only conjugate gradients read their starting point
+            rotate_in_place(device, layout, factors[solved], basis)
         if basis.rotation is not None:
-            self._turned = self._turned @ basis.rotation.astype(np.float64)
+            self._rotation = self._rotation @ basis.rotation.astype(np.float64)
         side, failed = self._sides[solved], self._failed[solved]
         solve_rows(device, layout, side, factors[fixed], basis, factors[solved], failed, self._cg_steps)
 
     def result(self) -> tuple[Factors, Factors]:
-        """User and item factors in the basis they started from. Waits for the device.
+        """Return user and item factors in the basis in which they were given. Waits for the device.
 
         Raises DivergenceError naming side, row and epoch where a system was not positive definite in float32
         or a factor is not finite.
         """
-        back = self._device.xp.ascontiguousarray(self._turned.T.astype(np.float32))
+        back = self._device.xp.ascontiguousarray(self._rotation.T.astype(np.float32))
         for name, failed, factors in zip(("user", "item"), self._failed, self._factors, strict=True):
             bad = (failed != 0) | ~all_finite(self._device, self._layout, factors)
             if bool(bad.any()):
@@ -107,18 +107,18 @@ class AlsTraining:
                     f"{int(bad.argmax())} was not positive definite in float32; raise the regularization or "
                     "drop negative weights"
                 )
-        turned = (rotate(self._device, self._layout, x, back) for x in self._factors)
-        users, items = (to_host(self._device, self._layout, x) for x in turned)
+        rotated = (rotate(self._device, self._layout, x, back) for x in self._factors)
+        users, items = (to_host(self._device, self._layout, x) for x in rotated)
         return users, items
 
 
-def turn(device: Device, layout: Layout, factors: Any, basis: Basis) -> Any:
-    """Stored factors turned into the basis, in their own place."""
+def rotate_in_place(device: Device, layout: Layout, factors: Any, basis: Basis) -> Any:
+    """Rotate stored factors into the basis, in place."""
     return factors if basis.rotation is None else rotate(device, layout, factors, basis.rotation, factors)
 
 
-def turn_back(device: Device, layout: Layout, factors: Any, basis: Basis) -> Any:
-    """Stored factors turned out of the basis, in their own place."""
+def rotate_back(device: Device, layout: Layout, factors: Any, basis: Basis) -> Any:
+    """Rotate stored factors out of the basis, in place."""
     if basis.rotation is None:
         return factors
     return rotate(device, layout, factors, device.xp.ascontiguousarray(basis.rotation.T), factors)
@@ -128,13 +128,13 @@ def solve_rows(
     device: Device,
     layout: Layout,
     side: Interactions,
-    turned: Any,
+    rotated: Any,
     basis: Basis,
     out: Any,
     failed: Any,
     cg_steps: int,
 ) -> None:
-    """Launches one half step in the eigenbasis; `out` is written, and read as the start if `cg_steps` > 0.
+    """Launch one half step in the eigenbasis; `out` is written, and is the starting point if `cg_steps` > 0.
 
     `failed` (int8 [rows]) gets a 1 where a row's system was not positive definite; empty rows become 0.
     """
@@ -144,13 +144,13 @@ def solve_rows(
 
     def solve_long(long: LongRows) -> None:
         parts = device.xp.empty((len(long.segments), partial_floats(layout)), np.float32)
-        begin = (turned, *entries, basis.span, long.segments, parts)
+        begin = (rotated, *entries, basis.span, long.segments, parts)
         finish = (parts, long.rows, long.first_segment, *shared, steps)
         start(device, primal_launch(layout, "als_partial"), len(long.segments), begin)
         start(device, primal_launch(layout, "als_finish"), len(long.rows), finish)
 
     def solve_bin(rows: Any, capacity: int) -> None:
-        row = (turned, side.indptr, *entries, rows, basis.spectrum)
+        row = (rotated, side.indptr, *entries, rows, basis.spectrum)
         result = (side.regularization, out, failed)
         if capacity == PRIMAL:
             launch = primal_launch(layout, "als_primal")
@@ -162,17 +162,17 @@ def solve_rows(
 
     jobs = [partial(solve_long, long) for long in side.long_rows]
     jobs += [partial(solve_bin, group.rows, group.capacity) for group in side.bins]
-    device.side_by_side(jobs)
+    device.run_concurrently(jobs)
     out[side.empty_rows] = 0
 
 
-def solve_carefully(rows: Rows, row: int, factors: Factors, unobserved_weight: float) -> Any:
-    """A row whose system float32 took for indefinite, again in float64; raises if that is so."""
+def solve_in_float64(rows: Rows, row: int, factors: Factors, unobserved_weight: float) -> Any:
+    """Return a row's factors, solved in float64; raises ValueError if its system is indefinite there too."""
     entries = slice(int(rows.indptr[row]), int(rows.indptr[row + 1]))
     part = (rows.indices[entries], rows.weight[entries], rows.target[entries])
     indptr = np.array([0, entries.stop - entries.start])
     try:
-        answer = solve_in_float64(
+        answer = fold_in_float64(
             indptr, *part, factors, rows.regularization[row : row + 1], unobserved_weight
         )
     except np.linalg.LinAlgError:

@@ -1,9 +1,9 @@
-// ALS by a few conjugate-gradient steps, a row's factors gathered once and kept in shared memory for every pass.
+// ALS by a few conjugate-gradient steps; a row's factors are gathered once and kept in shared memory for every step.
 //
-// In the eigenbasis of the Gramian its product is a scaling, and the diagonal of a row's system is a preconditioner
-// that knows it. An element is read from shared memory once per pass: a warp takes an interaction, its lanes hold
-// factors lane, lane + 32, ... of every vector in registers, so both y.p and the sum of (w y.p) y come from one
-// read. One block per row; CAPACITY is the largest row of its bin.
+// In the eigenbasis the product with the Gramian is a scaling, and the preconditioner (the diagonal of a row's system)
+// contains it exactly. Each element is read from shared memory once per step: a warp takes an interaction, and its
+// lanes hold the factors lane, lane + 32, ... of every vector in registers, so that y.p and the sum of (w y.p) y need
+// one read. One block per row; CAPACITY is the length of the longest row of its bin.
 // Shared (floats): CAPACITY * PADDED + 2 CAPACITY + warps * PADDED.
 #include "chip.cuh"
 
@@ -15,7 +15,7 @@ struct Row {
     int count;
 };
 
-// Sums what the warps hold; every warp gets the same.
+// Sums x over the warps; every warp gets the total.
 __device__ void add_warps(const Row& row, float (&x)[OWN]) {
     if (num_warps() == 1) return;
 #pragma unroll
@@ -118,7 +118,7 @@ als_cg(const stored* __restrict__ factors, const long long* __restrict__ indptr,
         jacobi[i] += d[i];
         jacobi[i] = jacobi[i] > 0.f ? 1.f / jacobi[i] : 1.f;
     }
-    // In units of the largest residual no square overflows or vanishes, whatever the targets' unit.
+    // Divided by the largest residual, no square overflows or underflows, at any scale of the targets.
     const float unit = largest(r);
 #pragma unroll
     for (int i = 0; i < OWN; ++i) {
@@ -126,7 +126,7 @@ als_cg(const stored* __restrict__ factors, const long long* __restrict__ indptr,
         p[i] = jacobi[i] * r[i];
     }
     float slope = dot(r, p);
-    const float least = SLOPE_LEFT * slope;
+    const float least = CG_TOLERANCE * slope;
     for (int step = 0; step < steps && slope > least; ++step) {
         multiply(gathered, p, product);
 #pragma unroll

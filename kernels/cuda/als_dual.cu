@@ -4,8 +4,8 @@
 // row's entries, Y their gathered factors, h = sqrt(w) (1 where w is 0) and A = diag(h) Y D^-1/2:
 //     M = I + A A' (the entries of weight 0 masked),  z = M^-1 (t / h - A A' t0),  x = D^-1/2 A' (z + t0)
 // where t0 are the targets of the entries of weight 0 and t / h those of the others. One block per row; CAPACITY is
-// the largest row of its bin. Memory: each factor row is read once, into shared memory, where A takes its place as
-// pairs of halves (scaled by a power of two): product, solve and result need nothing else.
+// the length of the longest row of its bin. Memory: each row of factors is read once into shared memory, where A
+// replaces it as pairs of halves (half_pairs.cuh) scaled by a power of two. Nothing else is read.
 // Shared (floats): CAPACITY (PADDED + 4), then the larger of the tiles of CAPACITY and 2 SLICES PADDED, then
 // 4 CAPACITY + PADDED + 2 warps.
 #include "cholesky.cuh"
@@ -19,17 +19,17 @@ constexpr int TILE_FLOATS = num_lower_tiles(CAPACITY / 16) * TILE;
 constexpr int PARTS = 2 * SLICES * PADDED;
 
 struct Row {
-    float *a, *tiles, *scale, *mask, *still, *rhs, *root, *most;
+    float *a, *tiles, *scale, *mask, *unweighted, *rhs, *root, *maxima;
     int count;
     __device__ Row() {
         a = shared_floats();
         tiles = a + CAPACITY * PITCH;
         scale = tiles + (TILE_FLOATS > PARTS ? TILE_FLOATS : PARTS);
         mask = scale + CAPACITY;
-        still = mask + CAPACITY;
-        rhs = still + CAPACITY;
+        unweighted = mask + CAPACITY;
+        rhs = unweighted + CAPACITY;
         root = rhs + CAPACITY;
-        most = root + PADDED;
+        maxima = root + PADDED;
     }
 };
 
@@ -57,7 +57,7 @@ __device__ __forceinline__ void split_rows(const Row& r, int rows, float size) {
     }
 }
 
-// tiles = I + mask A A' mask / size^2: a warp takes 2x2 tiles at a time.
+// tiles = I + mask A A' mask / size^2; a warp computes 2x2 tiles at a time.
 __device__ __forceinline__ void assemble(const Row& r, int side, float unscale) {
     for (int index = warp_index(); index < num_lower_tiles((side + 1) / 2); index += num_warps()) {
         const TileIndex at = lower_tile(index);
@@ -101,7 +101,7 @@ __device__ __forceinline__ void assemble(const Row& r, int side, float unscale) 
     }
 }
 
-// In tiles' place: parts[slice][high or low][f] of A' c.
+// Overwrites the tiles with the parts of A' c, [slice][high or low][f].
 __device__ __forceinline__ void combine(const Row& r, const float* c) {
     const int slice = threadIdx.x / VECTORS;
     if (slice < SLICES)
@@ -130,9 +130,9 @@ __device__ __forceinline__ float combined(const Row& r, int f) {
     return sum;
 }
 
-// rhs -= A A' t0 / size^2: rare, for targets of entries without weight.
-__device__ void pull_still(const Row& r, float unscale) {
-    combine(r, r.still);
+// rhs -= A A' t0 / size^2, needed only if an entry of weight 0 has a target.
+__device__ void subtract_unweighted(const Row& r, float unscale) {
+    combine(r, r.unweighted);
     for (int e = threadIdx.x; e < r.count; e += blockDim.x) {
         float sum = 0.f;
         for (int v = 0; v < VECTORS; ++v) {
@@ -161,15 +161,15 @@ als_dual(const stored* __restrict__ factors, const long long* __restrict__ indpt
     request_rows(r, factors, columns + begin);
 
     float heaviest = 0.f, widest = 0.f;
-    bool any_still = false;
+    bool any_unweighted = false;
     for (int e = threadIdx.x; e < side * 16; e += blockDim.x) {
         const float w = e < r.count ? weights[begin + e] : 0.f, t = e < r.count ? targets[begin + e] : 0.f;
         const float h = w > 0.f ? sqrtf(w) : 1.f;
         r.scale[e] = h;
         r.mask[e] = w > 0.f ? 1.f : 0.f;
-        r.still[e] = w > 0.f ? 0.f : t;
+        r.unweighted[e] = w > 0.f ? 0.f : t;
         r.rhs[e] = w > 0.f ? t / h : 0.f;
-        any_still |= r.still[e] != 0.f;
+        any_unweighted |= r.unweighted[e] != 0.f;
         heaviest = fmaxf(heaviest, h);
     }
     for (int f = threadIdx.x; f < PADDED; f += blockDim.x) {
@@ -179,22 +179,22 @@ als_dual(const stored* __restrict__ factors, const long long* __restrict__ indpt
     heaviest = warp_max(heaviest);
     widest = warp_max(widest);
     if (lane_index() == 0) {
-        r.most[2 * warp_index()] = heaviest;
-        r.most[2 * warp_index() + 1] = widest;
+        r.maxima[2 * warp_index()] = heaviest;
+        r.maxima[2 * warp_index() + 1] = widest;
     }
-    any_still = __syncthreads_or(any_still);
+    any_unweighted = __syncthreads_or(any_unweighted);
     for (int w = 0; w < num_warps(); ++w) {
-        heaviest = fmaxf(heaviest, r.most[2 * w]);
-        widest = fmaxf(widest, r.most[2 * w + 1]);
+        heaviest = fmaxf(heaviest, r.maxima[2 * w]);
+        widest = fmaxf(widest, r.maxima[2 * w + 1]);
     }
     const float size = scale_to_range(heaviest * widest), unscale = 1.f / size / size;
     wait_copies<0>();
     split_rows(r, side * 16, size);
     __syncthreads();
-    if (any_still) pull_still(r, unscale);
+    if (any_unweighted) subtract_unweighted(r, unscale);
     assemble(r, side, unscale);
     if (!solve_in_place(r.tiles, r.rhs, side, r.count - (side - 1) * 16) && threadIdx.x == 0) failed[row] = 1;
-    for (int e = threadIdx.x; e < r.count; e += blockDim.x) r.rhs[e] += r.still[e];
+    for (int e = threadIdx.x; e < r.count; e += blockDim.x) r.rhs[e] += r.unweighted[e];
     __syncthreads();
     combine(r, r.rhs);
     for (int f = threadIdx.x; f < STORED; f += blockDim.x)

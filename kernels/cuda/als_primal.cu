@@ -1,12 +1,12 @@
 // ALS for a row with at least as many interactions as factors: A = D + Y' W Y on tensor cores, then a solve.
 //
 // Everything is in the eigenbasis of the Gramian, where D = w0 Lambda + lambda_u is diagonal: no dense Gramian
-// is read per row. A warp holds TILES_PER_WARP tiles of 32x32 of A's lower half as accumulators; chunks of 32
-// gathered rows, scaled by sqrt(|w|), stream through two shared buffers as pairs of halves. Who asks for eight
-// factors of a row also splits them and adds their share of Y' t, in float32; one barrier a chunk. Long rows are
-// cut into segments whose partial matrices are summed in a fixed order, so that the result does not depend on timing.
-// Shared (floats): the larger of two chunks (2 * 32 * (PADDED + 4)) and the tiles (36 KB at 128, 136 KB at 256),
-// which take each other's place, + 32 + 2 warps + 5 PADDED.
+// is read per row. A warp holds TILES_PER_WARP tiles of 32x32 of A's lower triangle as accumulators; chunks of 32
+// gathered rows, scaled by sqrt(|w|), pass through two shared buffers as pairs of halves. The thread that requests
+// eight factors of a row also splits them and adds their part of Y' t, in float32; one barrier per chunk. Long rows
+// are cut into segments whose partial matrices are summed in a fixed order, so that the result does not depend on
+// timing. Shared (floats): the larger of two chunks (2 * 32 * (PADDED + 4)) and the tiles (36 KB at 128, 136 KB at
+// 256), which use the same memory in turn, + 32 + 2 warps + 5 PADDED.
 #include "cholesky.cuh"
 #include "half_pairs.cuh"
 
@@ -18,9 +18,9 @@ constexpr int USED = (FACTORS + 15) / 16;  // tiles that are not all padding
 constexpr int WIDE_TILES = num_lower_tiles(PADDED / 32);
 constexpr int TILES_PER_WARP = (WIDE_TILES * 32 + THREADS - 1) / THREADS;
 constexpr int TILE_FLOATS = num_lower_tiles(SIDE) * TILE;
-constexpr int STRIDE = THREADS / GROUPS;  // entries that the threads take at once, eight factors each
+constexpr int STRIDE = THREADS / GROUPS;  // entries that the threads read at once, eight factors each
 constexpr int PASSES = (CHUNK + STRIDE - 1) / STRIDE;
-constexpr int PARTIAL = TILE_FLOATS + PADDED;  // what a segment leaves: its tiles and its right-hand side
+constexpr int PARTIAL = TILE_FLOATS + PADDED;  // the result of a segment: its tiles and its right-hand side
 
 struct Shared {
     float *tiles, *chunks, *most, *rhs, *x, *direction, *product, *scaled;
@@ -46,7 +46,7 @@ struct Entries {
     int count;
 };
 
-// The scale of the halves, and whether a weight is negative; all threads get the same.
+// Returns the scale of the halves and whether a weight is negative, the same in all threads.
 __device__ __forceinline__ float measure(const Shared& s, const Entries& row, const float* span, bool* any_negative) {
     float heaviest = 0.f, widest = 0.f;
     bool negative = false;
@@ -70,7 +70,7 @@ __device__ __forceinline__ float measure(const Shared& s, const Entries& row, co
     return scale_to_range(sqrtf(heaviest) * sqrtf(widest));
 }
 
-// A chunk's products: c += Y' W Y, each factor of the left side with the sign of its weight.
+// c += Y' W Y over a chunk; the left factors get the sign of their weight.
 __device__ __forceinline__ void multiply_chunk(float (&c)[2][2][2][4], const float* y, const unsigned short* signs,
                                                const TileIndex& at, bool any_negative) {
 #pragma unroll 2
@@ -106,7 +106,7 @@ __device__ __forceinline__ void assemble(const Shared& s, const Entries& row, co
     const float size = measure(s, row, span, &any_negative), inverse = 1.f / size;  // powers of two
     float c[TILES_PER_WARP][2][2][2][4] = {}, sum[8] = {};
     float weight[PASSES], target[PASSES];
-    int column[PASSES];  // a chunk ahead, so that a request need not wait for them
+    int column[PASSES];  // one chunk ahead, so that a request does not wait for them
     const int group = threadIdx.x % GROUPS;  // the same in every pass and chunk
     auto entry = [&](int pass) { return static_cast<int>(threadIdx.x) / GROUPS + pass * STRIDE; };
     auto mine = [&](int pass) { return threadIdx.x < STRIDE * GROUPS && entry(pass) < CHUNK; };
@@ -152,7 +152,7 @@ __device__ __forceinline__ void assemble(const Shared& s, const Entries& row, co
             store_pairs(y + e * PITCH + group * 8, x);
             if (group == 0) signs[e] = weight[p] < 0.f ? 0x8000 : 0;
         }
-        __syncthreads();  // and so every warp is done with the other buffer
+        __syncthreads();  // also: every warp has finished with the other buffer
         if (chunk + 1 < chunks) request(chunk + 1);
 #pragma unroll
         for (int i = 0; i < TILES_PER_WARP; ++i) {
@@ -191,7 +191,7 @@ __device__ __forceinline__ void assemble(const Shared& s, const Entries& row, co
     __syncthreads();
 }
 
-// Every warp forms the same sum for itself: no barrier.
+// Every warp computes the same sum, so that no barrier is needed.
 __device__ float dot(const float* a, const float* b) {
     float sum = 0.f;
     for (int f = lane_index(); f < PADDED; f += 32) sum += a[f] * b[f];
@@ -204,8 +204,8 @@ __device__ float largest(const float* a) {
     return warp_max(most);
 }
 
-// `steps` of conjugate gradients on the assembled matrix from s.x, preconditioned by its diagonal; leaves the
-// result in s.rhs. False if it met a direction of negative curvature.
+// Takes `steps` conjugate-gradient steps on the assembled matrix from s.x, preconditioned by its diagonal, and writes
+// the result to s.rhs. Returns false if it finds a direction of negative curvature.
 __device__ bool conjugate_gradients(const Shared& s, int steps) {
     float *r = s.rhs, *p = s.direction, *scaled = s.scaled;
     auto apply = [&](const float* vector) {  // product = A vector
@@ -226,7 +226,7 @@ __device__ bool conjugate_gradients(const Shared& s, int steps) {
         r[f] -= s.product[f];
     }
     __syncthreads();
-    // In units of the largest residual no square overflows or vanishes, whatever the targets' unit.
+    // Divided by the largest residual, no square overflows or underflows, at any scale of the targets.
     const float unit = largest(r);
     __syncthreads();
     for (int f = threadIdx.x; f < PADDED; f += blockDim.x) {
@@ -235,7 +235,7 @@ __device__ bool conjugate_gradients(const Shared& s, int steps) {
     }
     __syncthreads();
     float slope = dot(r, p);
-    const float least = SLOPE_LEFT * slope;
+    const float least = CG_TOLERANCE * slope;
     bool positive = true;
     for (int step = 0; step < steps && slope > least && positive; ++step) {
         apply(p);
@@ -296,7 +296,7 @@ als_partial(const stored* __restrict__ factors, const int* __restrict__ columns,
     for (int i = threadIdx.x; i < PADDED; i += blockDim.x) to[TILE_FLOATS + i] = s.rhs[i];
 }
 
-// Few rows are long: registers matter more here than how many blocks share a multiprocessor.
+// Few rows are long, so registers matter more here than the number of blocks per multiprocessor.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 als_finish(const float* __restrict__ partial, const int* __restrict__ rows, const int* __restrict__ first_segment,
            const float* __restrict__ spectrum, const float* __restrict__ regularization, stored* __restrict__ out,

@@ -1,4 +1,4 @@
-"""The eigenbasis of a side's Gramian, in which the unobserved part of every row's system is diagonal."""
+"""The eigenbasis of a side's Gramian, in which the part of the system that all rows share is diagonal."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from shopsight.kernels.cuda.launches import (
 from shopsight.kernels.cuda.layout import Layout
 from shopsight.kernels.cuda.runtime import Device
 
-MOST_SWEEPS = 16  # as in eigen.cu
-_ROUGH, _FINE = 2.0**-12, 2.0**-22  # of sqrt(a_pp a_qq): what remains beside the diagonal
+MAX_SWEEPS = 16  # as in eigen.cu
+_ROUGH, _FINE = 2.0**-12, 2.0**-22  # tolerances for |a_pq|, relative to sqrt(a_pp a_qq)
 
 
 @dataclass(frozen=True)
 class Basis:
-    """rotation float32 [f, f], the columns eigenvectors; None where the basis stays as it is.
+    """rotation: float32 [f, f] with eigenvectors as columns, or None for the identity.
 
-    Float32 [f]: `spectrum`, the unobserved's weight times the eigenvalues; `span`, bounds of the squares of
-    the turned factors (the eigenvalues themselves). All on the device.
+    spectrum: float32 [f], unobserved_weight times the eigenvalues. span: float32 [f], bounds of the squares
+    of the rotated factors, which are the eigenvalues. All arrays are on the device.
     """
 
     rotation: Any
@@ -43,11 +43,11 @@ def eigenbasis(
     unobserved_weight: float,
     gramian: npt.NDArray[np.float64] | None = None,
 ) -> Basis:
-    """The basis of stored factors on the device, or of their Gramian, float64 [f, f] on the host.
+    """Return the eigenbasis of stored factors on the device, or of their Gramian, float64 [f, f] on the host.
 
-    Nothing waits for the device. Jacobi in float32 goes wrong by some 1e-6 of the largest eigenvalue, too
-    much for the smallest: so the matrix is turned anew in float64 by what the first call found, and the
-    second call, on a nearly diagonal matrix, leaves some 1e-7 relative to each pair of eigenvalues.
+    Nothing waits for the device. Jacobi in float32 has an error of about 1e-6 of the largest eigenvalue, too
+    much for the smallest ones. So the matrix is rotated again in float64 by the vectors of the first call;
+    the second call, on a nearly diagonal matrix, leaves about 1e-7 relative to each pair of eigenvalues.
     """
     xp, f = device.xp, layout.num_factors
     matrix = measure_gramian(device, layout, factors) if gramian is None else xp.asarray(gramian)
@@ -63,7 +63,7 @@ def eigenbasis(
 
 
 def rotate(device: Device, layout: Layout, factors: Any, rotation: Any, out: Any = None) -> Any:
-    """`factors @ rotation` (stored rows, float32 [f, f]) as new rows, or in `out`, which may be `factors`."""
+    """Return `factors @ rotation` (stored rows, float32 [f, f]) in `out` if given, perhaps `factors`."""
     out = device.xp.empty_like(factors) if out is None else out
     launch = rotate_launch(layout)
     start(device, launch, -(-len(factors) // 64), (factors, rotation, out, np.int64(len(factors))))
@@ -71,7 +71,7 @@ def rotate(device: Device, layout: Layout, factors: Any, rotation: Any, out: Any
 
 
 def measure_gramian(device: Device, layout: Layout, factors: Any) -> Any:
-    """factorsᵀ·factors float64 [f, f] of stored rows: float32 products summed in some hundred parts."""
+    """Return factorsᵀ·factors, float64 [f, f], of stored rows: parts in float32, summed in float64."""
     xp = device.xp
     parts = max(1, min(2 * device.num_multiprocessors, len(factors) // 64))
     partial = xp.empty((parts, tile_floats(layout.padded)), np.float32)
@@ -81,7 +81,7 @@ def measure_gramian(device: Device, layout: Layout, factors: Any) -> Any:
 
 
 def tile_places(layout: Layout) -> npt.NDArray[Any]:
-    """Where element (i, j) lies among the lower tiles (tiles.cuh), int64 [f, f]."""
+    """Return the position of each element (i, j) in the lower tiles (tiles.cuh), int64 [f, f]."""
     i, j = np.indices((layout.num_factors,) * 2)
     row, column = np.maximum(i, j), np.minimum(i, j)
     tile = row // 16 * (row // 16 + 1) // 2 + column // 16
@@ -91,9 +91,9 @@ def tile_places(layout: Layout) -> npt.NDArray[Any]:
 
 
 def diagonalise(device: Device, layout: Layout, matrix: Any, tolerance: float, vectors: Any) -> None:
-    """Turns `vectors` (float64 [f, f], in place) by what makes `matrix` (float64 [f, f]) diagonal."""
+    """Multiply `vectors`, float64 [f, f], in place by the rotations that make `matrix` [f, f] diagonal."""
     xp, order = device.xp, -(-layout.num_factors // 4) * 4
-    rotations = xp.empty((MOST_SWEEPS * (order - 1), order // 2, 2), np.float32)
+    rotations = xp.empty((MAX_SWEEPS * (order - 1), order // 2, 2), np.float32)
     num_sweeps = xp.empty(1, np.int32)
     arguments = (xp.ascontiguousarray(matrix), np.float32(tolerance), rotations, num_sweeps)
     start(device, jacobi_launch(layout), 1, arguments)

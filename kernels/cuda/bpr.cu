@@ -1,8 +1,9 @@
-// Bayesian personalised ranking (Rendle et al. 2009): every interaction once per pass, against an item that the
-// user has never seen. The negative is exact, without rejection: a number r below (items - seen) is drawn, and a
-// binary search in the user's ascending row finds the r-th unseen item (row[p] - p of them lie before row[p]).
-// Rows must be strictly ascending. A user who has seen every item is passed over.
-// Memory: 4 f b + 4 bytes an interaction and the user's row once per run, the search from caches.
+// Bayesian personalised ranking (Rendle et al. 2009): one step per interaction and pass, against an item that the
+// user has not seen. Negatives are sampled without rejection: a number r below (items - seen) is drawn, and a binary
+// search in the user's ascending row finds the r-th unseen item (row[p] - p of them lie before row[p]). Rows must be
+// strictly ascending. A user who has seen every item is skipped.
+// Memory, with b bytes a factor: 4 f b + 4 bytes per interaction and the user's row once per run; the search reads
+// from caches.
 #include "descent.cuh"
 
 __device__ __forceinline__ int unseen_item(const int* row, int count, int r) {
@@ -33,15 +34,15 @@ bpr_pass(stored* user_factors, stored* item_factors, const long long* __restrict
         const bool mine = step < count;
         const long long at = begin + (mine ? step : 0);
         const uint4 random = philox(seed, first_draw + static_cast<u64>(at));
-        const int liked = items[at];
-        const int other = mine ? unseen_item(items + row, seen, static_cast<int>(__umulhi(random.x, static_cast<u32>(unseen)))) : liked;
-        const Vector y = load_vector(item_factors, liked), z = load_vector(item_factors, other);
+        const int positive = items[at];
+        const int negative = mine ? unseen_item(items + row, seen, static_cast<int>(__umulhi(random.x, static_cast<u32>(unseen)))) : positive;
+        const Vector y = load_vector(item_factors, positive), z = load_vector(item_factors, negative);
         const float margin = group_dot(x, blend(1.f, y, -1.f, z));
         if (!mine) continue;
         const float step_size = rate / (1.f + __expf(margin)), keep = 1.f - rate * regularization;
         correct += margin > 0.f;
-        store_vector(item_factors, liked, blend(keep, y, step_size, x), random.y);
-        store_vector(item_factors, other, blend(keep, z, -step_size, x), random.z);
+        store_vector(item_factors, positive, blend(keep, y, step_size, x), random.y);
+        store_vector(item_factors, negative, blend(keep, z, -step_size, x), random.z);
         x = blend(keep, x, step_size, blend(1.f, y, -1.f, z));
     }
     if (!active) return;

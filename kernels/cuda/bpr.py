@@ -14,11 +14,10 @@ from shopsight.kernels.cuda.runtime import Kernel
 
 
 class BprTraining:
-    """Interactions and factors on the device; a pass over the interactions does not wait for it.
+    """Implements `shopsight.kernels.bpr.train` on the device; a pass does not wait for the device.
 
-    Shapes: CSR indptr [users + 1] and items int32 [entries], strictly ascending within a row; factors
-    [users, f] and [items, f], float32 or float16 (rounded at random). Not bit-reproducible on a GPU: groups
-    that meet on an item overwrite each other.
+    16-bit factors are rounded stochastically. Results are not bit-reproducible: groups of lanes that update
+    one item at the same time overwrite each other.
     """
 
     def __init__(
@@ -39,7 +38,7 @@ class BprTraining:
         self._correct = self._device.xp.zeros(len(self._runs), np.int32)
 
     def run_pass(self, rate: float, regularization: float, seed: int, epoch: int) -> None:
-        """One step for every interaction; its negative depends on `seed`, `epoch` and its position alone."""
+        """Take one step for every interaction; negatives depend on `seed`, `epoch` and its position alone."""
         kernel = Kernel("bpr.cu", "bpr_pass", self._layout.defines)
         runs, order = self._runs, draw_order(len(self._runs), np.random.default_rng([seed, epoch]))
         data = (*self._factors, self._indptr, runs.user, runs.begin, runs.count, self._items)
@@ -49,10 +48,10 @@ class BprTraining:
         self._device.launch(kernel, grid(self._layout, len(runs)), THREADS, 0, arguments)
 
     def num_correct(self) -> int:
-        """How many interactions of the last pass scored above their negative before the step. Waits."""
+        """Return how many interactions scored above their negative in the last pass. Waits for the device."""
         return int(self._correct.sum())
 
     def result(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """User factors and item factors. Waits for the device."""
+        """Return user factors and item factors. Waits for the device."""
         users, items = (to_host(self._device, self._layout, x) for x in self._factors)
         return users, items

@@ -1,12 +1,12 @@
-// The chip's own instructions, each behind a function with a twin for the test harness, and the storage types.
-// Built by NVRTC without any header, so that a machine needs no CUDA toolkit.
+// The GPU's instructions, each in a function with an emulation for the test harness (SHOPSIGHT_HOST), and the storage
+// types. Compiled by NVRTC without system headers, so that no CUDA toolkit is needed.
 #pragma once
 #ifdef SHOPSIGHT_HOST
 #include "host_cuda.h"
 #endif
 
 #define ALL_LANES 0xffffffffu
-constexpr float SLOPE_LEFT = 1e-14f;  // as kernels/reference/als.py has it
+constexpr float CG_TOLERANCE = 1e-14f;  // as kernels/reference/als.py has it
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
@@ -14,7 +14,7 @@ __device__ __forceinline__ int lane_index() { return static_cast<int>(threadIdx.
 __device__ __forceinline__ int warp_index() { return static_cast<int>(threadIdx.x >> 5); }
 __device__ __forceinline__ int num_warps() { return static_cast<int>(blockDim.x >> 5); }
 
-// All shared memory is dynamic: more than 48 KB of it has to be.
+// All shared memory is dynamic, which more than 48 KB requires.
 __device__ __forceinline__ float* shared_floats() {
 #ifdef SHOPSIGHT_HOST
     return reinterpret_cast<float*>(host::shared_memory);
@@ -91,7 +91,7 @@ __device__ __forceinline__ void mma_tf32(float (&c)[4], const u32 (&a)[4], const
 #endif
 }
 
-// ---- the same in halves: C (16x8, float32) += A (16x16, float16) B (16x8, float16), two to a register:
+// ---- the same in float16: C (16x8, float32) += A (16x16, float16) B (16x8, float16), two to a register:
 // lane = 4 g + t holds A(g,2t) A(g+8,2t) A(g,2t+8) A(g+8,2t+8), B(2t,g) B(2t+8,g), each with its right (A) or lower (B)
 // neighbour in the upper half; C as above
 #ifdef SHOPSIGHT_HOST
@@ -107,7 +107,7 @@ inline u32 half_bits(float x) {
     std::memcpy(&bits, &half, 2);
     return bits;
 }
-inline void host_mma_halves(void* lanes[32], unsigned) {
+inline void host_mma_float16(void* lanes[32], unsigned) {
     auto lane = [&](int g, int t) { return static_cast<HostMma*>(lanes[4 * g + t]); };
     float a[16][16], b[16][8];
     for (int g = 0; g < 8; ++g)
@@ -140,11 +140,11 @@ template <bool TRANSPOSED> void host_load_fragment(void* lanes[32], unsigned) {
         }
 }
 #endif
-__device__ __forceinline__ void mma_halves(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+__device__ __forceinline__ void mma_float16(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
 #ifdef SHOPSIGHT_HOST
     const u32 b[2] = {b0, b1};
     HostMma mine{c, a, b};
-    host::warp_collective(ALL_LANES, 5, &mine, host_mma_halves);
+    host::warp_collective(ALL_LANES, 5, &mine, host_mma_float16);
 #else
     asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
@@ -192,15 +192,15 @@ __device__ __forceinline__ float2 unpack_halves(u32 pair) {
 #endif
 }
 
-// ---- loads of what other blocks write meanwhile: from the level-2 cache, never from the multiprocessor's own
+// ---- loads of data that other blocks write concurrently: from the level-2 cache, not from the level-1 cache
 #ifdef SHOPSIGHT_HOST
 template <class T> T load_fresh(const T* p) { return *p; }
 #else
 template <class T> __device__ __forceinline__ T load_fresh(const T* p) { return __ldcg(p); }
 #endif
 
-// ---- storage of factors: float32, or 16 bits with float32 arithmetic. STORAGE is 32 or 16; with 16 bits, BFLOAT16
-// says whether they are bfloat16 (the upper half of a float32) or float16. DROPPED are the bits that 16 do not hold.
+// ---- storage of factors: float32, or 16 bits with float32 arithmetic. STORAGE is 32 or 16; with 16, BFLOAT16 selects
+// bfloat16 (the upper half of a float32) over float16. DROPPED are the mantissa bits that 16 bits do not hold.
 #if STORAGE == 16
 typedef unsigned short stored;
 #if BFLOAT16
@@ -263,8 +263,8 @@ __device__ __forceinline__ float4 load4_fresh(const stored* p) {
 __device__ __forceinline__ void store4(stored* p, float4 x) { *reinterpret_cast<float4*>(p) = x; }
 #endif
 
-// FACTORS as the user counts them; a stored row is a whole number of 16-byte loads, in either type; a row in
-// shared memory is a whole number of warps and of tensor-core tiles. What is beyond FACTORS is zero throughout.
+// FACTORS is the number of factors. A stored row is a whole number of 16-byte loads in either type; a row in shared
+// memory is a whole number of warps and of tensor-core tiles. Elements beyond FACTORS are zero.
 constexpr int STORED = (FACTORS + 7) / 8 * 8;
 constexpr int PADDED = (FACTORS + 31) / 32 * 32;
 

@@ -1,9 +1,9 @@
-// Solves a symmetric positive definite system in shared memory, the whole block working on one matrix.
+// Solves a symmetric positive definite system in shared memory by Cholesky; the whole block works on one matrix.
 //
-// Blocked by tiles of 16: a diagonal tile is factored and inverted inside one warp by shuffles; with the inverse at
-// hand the panel and the trailing update are tensor-core products, and both substitutions are products too. What
-// takes the time is the chain of pivots (about 65 cycles each), not arithmetic: so the first warp goes straight on to
-// the next diagonal tile while the others update the rest, and several blocks should share a multiprocessor.
+// Blocked by tiles of 16: one warp factorises and inverts a diagonal tile by shuffles; with the inverse, the panel and
+// the trailing update are tensor-core products, and both substitutions are products too. The time goes into the chain
+// of pivots (about 65 cycles each), not into arithmetic: so the first warp proceeds to the next diagonal tile while
+// the others update the rest, and several blocks should share a multiprocessor.
 #pragma once
 #include "tiles.cuh"
 
@@ -95,9 +95,9 @@ __device__ __forceinline__ void update_tile(float* to, const float* a, const flo
     __syncwarp();
 }
 
-// rhs <- inverse(matrix) rhs for `side` x `side` tiles; the matrix is overwritten. Of the last tile only the first
-// `live` rows are not the identity's. `side` and `live` are the same in all threads. Starts and ends with the block
-// in step. False in the first warp if the matrix was not positive definite.
+// rhs <- inverse(matrix) rhs for `side` x `side` tiles; the matrix is overwritten. In the last tile the rows from
+// `live` on are those of the identity. `side` and `live` are the same in all threads. Synchronises the block at the
+// start and at the end. Returns false in the first warp if the matrix is not positive definite.
 __device__ __forceinline__ bool solve_in_place(float* tiles, float* rhs, int side, int live) {
     const bool first = warp_index() == 0, alone = num_warps() == 1;
     const int helpers = alone ? 1 : num_warps() - 1, helper = alone ? 0 : warp_index() - 1;
@@ -105,7 +105,7 @@ __device__ __forceinline__ bool solve_in_place(float* tiles, float* rhs, int sid
     __syncthreads();
 #pragma unroll 1  // unrolled, the addresses of all steps would be kept in registers
     for (int j = 0; j < side; ++j) {
-        // what lies right of panel j - 1, each warp its tiles; the first has one, and then inverts it
+        // update the tiles right of panel j - 1, shared among the warps; the first has one and then inverts it
         const int pairs = j == 0 ? 0 : first && !alone ? 1 : num_lower_tiles(side - j);
         for (int pair = first ? 0 : 1 + helper; pair < pairs; pair += helpers) {
             const TileIndex at = lower_tile(pair);
@@ -126,7 +126,7 @@ __device__ __forceinline__ bool solve_in_place(float* tiles, float* rhs, int sid
         }
         __syncthreads();
     }
-    if (first)  // back: too little for more than one warp
+    if (first)  // back substitution: too little work for more than one warp
 #pragma unroll 1
         for (int j = side - 1; j >= 0; --j) {
             float* part = rhs + j * 16;

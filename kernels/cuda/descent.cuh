@@ -4,7 +4,7 @@
 // the result depends on timing where two groups meet on one item.
 //
 // A group has as many lanes as a row has 16-byte loads, at most a warp: small rows share a warp. Runs are taken
-// in a new order every epoch: index * stride + offset, modulo their number, the stride prime to it.
+// in a new order every epoch: index * stride + offset, modulo their number, with a stride coprime to it.
 #pragma once
 #include "random.cuh"
 
@@ -42,7 +42,7 @@ __device__ __forceinline__ void store_vector(stored* factors, int row, Vector x,
     }
 }
 
-// The sum over a group; every lane of the warp must come.
+// The dot product over a group; every lane of the warp must call it.
 __device__ __forceinline__ float group_dot(const Vector& a, const Vector& b) {
     float sum = 0.f;
 #pragma unroll
@@ -71,7 +71,7 @@ __device__ __forceinline__ int run_index(const Order& order) {
     const u64 n = static_cast<u64>(order.num_runs);
     return static_cast<int>((static_cast<u64>(group_index()) * order.stride + order.offset) % n);
 }
-// The longest run of the warp, so that its groups stay in step.
+// The length of the longest run of the warp, so that its groups take equally many steps.
 __device__ __forceinline__ int longest(int count) {
 #pragma unroll
     for (int bits = 16; bits > 0; bits >>= 1) count = max(count, __shfl_xor_sync(ALL_LANES, count, bits));

@@ -1,18 +1,18 @@
-// Eigenvectors of a symmetric matrix of up to 256 rows without asking the host: cyclic Jacobi (Golub and Van Loan,
-// Matrix Computations, 8.5), one block. A library's solver goes back and forth between host and device.
+// Eigenvectors of a symmetric matrix of up to 256 rows by cyclic Jacobi (Golub and Van Loan, Matrix Computations,
+// 8.5), in one block and without waiting for the host, as a library's solver would.
 //
 // A sweep visits every pair of rows once, in rounds of disjoint pairs: in round r, row r meets the last one and row
-// r + k meets r - k. `jacobi` turns the matrix, whose lower half lies in shared memory, and writes down every
-// rotation; `jacobi_vectors` then applies them to the rows of a matrix in float64, so that the vectors stay
-// orthogonal. Between epochs the factors stay in their last eigenbasis, so that few sweeps are left to do.
-// Shared (floats): ORDER (ORDER + 1) / 2 + ORDER. What limits it: two barriers a round, 8 to 10 shared accesses each
-// between them; about 0.6 us a round at 128 factors.
+// r + k meets r - k. `jacobi` rotates the matrix, whose lower triangle is in shared memory, and records every
+// rotation; `jacobi_vectors` then applies the rotations to the rows of a matrix in float64, so that the vectors stay
+// orthogonal. The factors stay in their last eigenbasis between epochs, so that few sweeps are needed.
+// Shared (floats): ORDER (ORDER + 1) / 2 + ORDER. Limited by two barriers per round with 8 to 10 shared accesses
+// between them; about 0.6 us per round at 128 factors.
 #include "chip.cuh"
 
 constexpr int ORDER = (FACTORS + 3) / 4 * 4;
 constexpr int PAIRS = ORDER / 2;  // even, which `unit` needs
 constexpr int ROUNDS = ORDER - 1;
-constexpr int MOST_SWEEPS = 16;
+constexpr int MAX_SWEEPS = 16;
 constexpr int OWN = (PAIRS + 31) / 32;  // pairs of a lane
 
 struct Pair { int p, q; };
@@ -26,7 +26,7 @@ __device__ __forceinline__ float& at(float* a, int i, int j) {
     return a[high * (high + 1) / 2 + low];
 }
 
-// The rotation that makes a(p,q) zero; {1, 0} where it is zero but for rounding. `again` if it leaves something.
+// The rotation (cos, sin) that makes a(p,q) zero; {1, 0} if it is zero up to rounding. Sets `again` if not converged.
 __device__ __forceinline__ float2 rotation(float app, float aqq, float apq, float tolerance, float least, bool* again) {
     const float size = sqrtf(fabsf(app * aqq)), off = fabsf(apq);
     if (!(off > tolerance * size && off > least)) return {1.f, 0.f};
@@ -37,7 +37,7 @@ __device__ __forceinline__ float2 rotation(float app, float aqq, float apq, floa
     return {c, t * c};
 }
 
-// matrix float64 [FACTORS, FACTORS]; rotations [MOST_SWEEPS, ROUNDS, PAIRS] of (cos, sin).
+// matrix float64 [FACTORS, FACTORS]; rotations [MAX_SWEEPS, ROUNDS, PAIRS] of (cos, sin).
 extern "C" __global__ void __launch_bounds__(1024)
 jacobi(const double* __restrict__ matrix, float tolerance, float2* __restrict__ rotations, int* __restrict__ num_sweeps) {
     float* a = shared_floats();
@@ -52,7 +52,7 @@ jacobi(const double* __restrict__ matrix, float tolerance, float2* __restrict__ 
     least *= 9e-13f;
     __syncthreads();
     int sweep = 0;
-    for (bool again = true; again && sweep < MOST_SWEEPS; ++sweep) {
+    for (bool again = true; again && sweep < MAX_SWEEPS; ++sweep) {
         again = false;
         for (int round = 0; round < ROUNDS; ++round) {
             for (int k = threadIdx.x; k < PAIRS; k += blockDim.x) {

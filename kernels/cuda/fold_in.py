@@ -1,4 +1,4 @@
-"""Factors kept on the GPU for folding in."""
+"""Fold-in on the GPU against factors that are kept in the eigenbasis of their Gramian."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shopsight.kernels.rows import Factors, Rows
 
 
 class KeptFactors:
-    """The contract is `kernels.fold_in.FoldIn`; the host has `factors` for rows that float32 cannot solve."""
+    """Implements `kernels.fold_in.FoldIn`; `factors` stay on the host too, for rows solved in float64."""
 
     def __init__(
         self, factors: Factors, unobserved_weight: float, gramian: NDArray[np.float64] | None
@@ -22,16 +22,16 @@ class KeptFactors:
         self._host, self._unobserved_weight = factors, unobserved_weight
         y = to_device(self._device, self._layout, factors)
         self._basis = eigenbasis(self._device, self._layout, y, unobserved_weight, gramian)
-        self._turned = als.turn(self._device, self._layout, y, self._basis)
+        self._rotated = als.rotate_in_place(self._device, self._layout, y, self._basis)
 
     def solve(self, rows: Rows) -> Factors:
-        """The rows' factors, turned back; only the rows go to the device and only the answer comes back."""
+        """Return the rows' factors [rows, f], rotated back; only the rows and the factors are copied."""
         device, layout = self._device, self._layout
         side = load_interactions(device, layout, rows, use_cg=False)
         x = device.xp.zeros((side.num_rows, layout.stored), layout.dtype)
         failed = device.xp.zeros(side.num_rows, np.int8)
-        als.solve_rows(device, layout, side, self._turned, self._basis, x, failed, 0)
-        solved = to_host(device, layout, als.turn_back(device, layout, x, self._basis))
+        als.solve_rows(device, layout, side, self._rotated, self._basis, x, failed, 0)
+        solved = to_host(device, layout, als.rotate_back(device, layout, x, self._basis))
         for row in np.flatnonzero(failed if device.xp is np else failed.get()):
-            solved[row] = als.solve_carefully(rows, int(row), self._host, self._unobserved_weight)
+            solved[row] = als.solve_in_float64(rows, int(row), self._host, self._unobserved_weight)
         return solved

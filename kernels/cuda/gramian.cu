@@ -1,8 +1,8 @@
-// Y' Y of all stored rows, in as many parts as there are blocks; the caller sums them.
+// The Gramian Y' Y of all stored rows, in one part per block; the caller sums the parts.
 //
-// A warp holds TILES_PER_WARP tiles of 32x32 of the lower half; chunks of 32 rows stream through two shared buffers.
-// Memory: each row once; that limits it.
-// Shared (floats): the larger of two chunks (2 * 32 * (PADDED + 8)) and the tiles, which take their place.
+// A warp holds TILES_PER_WARP tiles of 32x32 of the lower triangle; chunks of 32 rows pass through two shared buffers.
+// Each row is read once; the memory bandwidth limits the kernel.
+// Shared (floats): the larger of two chunks (2 * 32 * (PADDED + 8)) and the tiles, which use the same memory.
 #include "tiles.cuh"
 
 constexpr int CHUNK = 32;

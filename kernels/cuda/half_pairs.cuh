@@ -1,18 +1,18 @@
 // Floats kept in shared memory as pairs of halves, and their products on tensor cores at nearly float32 accuracy.
 //
-// x = high + low, two float16 of 22 bits together; three of the four products are summed in float32, the dropped one
-// is below 2^-22 of the result. Beside tf32 (tiles.cuh) an instruction does twice the work, what it reads is split
-// once instead of at every use, and one load instruction brings a whole 16x16 operand. The price is range: values
-// are scaled to stay below 2^15, and what is 2^-24 then is the smallest step.
+// x = high + low, two float16 values with 22 bits together. Three of the four products are summed in float32; the
+// dropped one is below 2^-22 of the result. Compared with tf32 (tiles.cuh) an instruction does twice the work, an
+// operand is split once instead of at every use, and one instruction loads a whole 16x16 operand. The cost is range:
+// values are scaled to stay below 2^15, and the smallest step is then 2^-24.
 //
-// Eight neighbours along a row take the place of eight floats: 16 bytes of high parts, then 16 bytes of low parts.
+// Eight neighbours along a row replace eight floats: 16 bytes of high parts, then 16 bytes of low parts.
 // A pitch of 4 mod 32 floats keeps the loads free of bank conflicts.
 #pragma once
 #include "tiles.cuh"
 
 struct Pairs { u32 high[4], low[4]; };
 
-// Eight stored factors on their way to the place of their halves; whoever asks for them also splits them.
+// Requests eight stored factors into the place of their halves; the same thread splits them later.
 __device__ __forceinline__ void request_eight(float* place, const stored* from) {
     copy_async_16(place, from);
     if (STORAGE == 32) copy_async_16(place + 4, from + 4);
@@ -54,12 +54,12 @@ template <int PITCH, bool TRANSPOSED> __device__ __forceinline__ Pairs load_pair
 template <int PRODUCT> __device__ __forceinline__ void multiply_pairs(float (&c)[2][4], const Pairs& a, const Pairs& b) {
 #pragma unroll
     for (int n = 0; n < 2; ++n)
-        mma_halves(c[n], PRODUCT == 0 ? a.low : a.high, PRODUCT == 1 ? b.low[n] : b.high[n],
+        mma_float16(c[n], PRODUCT == 0 ? a.low : a.high, PRODUCT == 1 ? b.low[n] : b.high[n],
                    PRODUCT == 1 ? b.low[n + 2] : b.high[n + 2]);
 }
 
-// The power of two that brings `bound` to between 2^14 and 2^15; 1 for zero. Whatever is 2^16 times smaller than the
-// bound then still keeps its 22 bits.
+// The power of two that scales `bound` to between 2^14 and 2^15; 1 for zero. Values up to 2^16 times smaller than the
+// bound keep their 22 bits.
 __device__ __forceinline__ float scale_to_range(float bound) {
     const int exponent = static_cast<int>(__float_as_uint(bound) >> 23 & 0xffu);
     return bound > 0.f ? __uint_as_float(static_cast<u32>(max(1, min(254, 127 + 14 - (exponent - 127)))) << 23) : 1.f;

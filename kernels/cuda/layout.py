@@ -1,4 +1,4 @@
-"""How factors lie in the memory of the GPU (the twin of the constants in chip.cuh)."""
+"""The layout of factors in GPU memory; it must agree with the constants in chip.cuh."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _BITS = {"float32": 32, "float16": 16, "bfloat16": 16}
 
 @dataclass(frozen=True)
 class Layout:
-    """As counted, as stored (rows of whole 16-byte loads) and as padded in shared memory (whole warps).
+    """The number of factors and their storage type, "float32", "float16" or "bfloat16".
 
-    `storage` is "float32", "float16" or "bfloat16"; array modules need not know the last: its 16 bits travel
-    as uint16.
+    `stored` is the row length in global memory, whole 16-byte loads; `padded` that in shared memory, whole
+    warps. bfloat16 is passed to array modules as uint16, because they need not support it.
     """
 
     num_factors: int
@@ -27,7 +27,7 @@ class Layout:
 
     @classmethod
     def of(cls, factors: npt.NDArray[Any]) -> Layout:
-        """The layout of a matrix in one of the three types; raises ValueError above 256 factors."""
+        """Return the layout of a matrix in one of the three types; raises ValueError above 256 factors."""
         if factors.shape[1] > MAX_FACTORS:
             raise ValueError(
                 f"factors: {factors.shape[1]} columns, but the cuda kernels take at most {MAX_FACTORS}; "
@@ -61,14 +61,14 @@ class Layout:
 
 
 def to_device(device: Device, layout: Layout, factors: npt.NDArray[Any]) -> Any:
-    """Factors as the kernels store them: padded with zeros, in the storage type."""
+    """Return factors [rows, stored] on the device, padded with zeros, in the storage type."""
     out = device.xp.zeros((len(factors), layout.stored), layout.dtype)
     out[:, : layout.num_factors] = device.xp.asarray(factors.view(layout.dtype))
     return out
 
 
 def to_host(device: Device, layout: Layout, factors: Any) -> npt.NDArray[Any]:
-    """The factors as a NumPy array of the storage type, without the padding. Waits for the device."""
+    """Return factors as a NumPy array [rows, f] in the storage type. Waits for the device."""
     plain = device.xp.ascontiguousarray(factors[:, : layout.num_factors])
     found = np.asarray(plain if device.xp is np else plain.get())
     if layout.storage == "bfloat16":
@@ -79,7 +79,7 @@ def to_host(device: Device, layout: Layout, factors: Any) -> npt.NDArray[Any]:
 
 
 def to_float32(layout: Layout, factors: Any) -> Any:
-    """Stored factors on the device as float32, without the padding."""
+    """Return stored factors as float32 [rows, f] on the device."""
     plain = factors[:, : layout.num_factors]
     if layout.storage == "bfloat16":
         return (plain.astype(np.uint32) << np.uint32(16)).view(np.float32)
@@ -87,7 +87,7 @@ def to_float32(layout: Layout, factors: Any) -> Any:
 
 
 def all_finite(device: Device, layout: Layout, factors: Any) -> Any:
-    """For each stored row on the device whether all its factors are finite."""
+    """Return for each stored row whether all its factors are finite, bool [rows] on the device."""
     if layout.storage == "bfloat16":
         return ((factors & np.uint16(0x7F80)) != np.uint16(0x7F80)).all(axis=1)
     return device.xp.isfinite(factors).all(axis=1)

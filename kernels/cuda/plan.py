@@ -1,4 +1,4 @@
-"""Which kernel takes which row: decided once from the degrees, then kept on the device."""
+"""Choose the kernel of each row by its number of entries, once, and keep the choice on the device."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from shopsight.kernels.rows import Rows
 
 PRIMAL = 0
 _EMPTY, _LONG = -1, -2
-SEGMENT = 2048  # entries of one block's share of a long row: about 0.1 ms on an H100
-WORKSPACE_BYTES = 256 * 2**20  # of the partial matrices of long rows in flight
+SEGMENT = 2048  # entries of a long row that one block takes: about 0.1 ms on an H100
+WORKSPACE_BYTES = 256 * 2**20  # for the partial matrices of long rows
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Rows for one launch: of at most `capacity` entries, or PRIMAL. A device array, the longest first."""
+    """The rows of one launch, longest first, on the device; capacity is their most entries, or PRIMAL."""
 
     capacity: int
     rows: Any
@@ -29,7 +29,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class LongRows:
-    """Rows in segments: `segments` [n, 2] holds begin and end, `first_segment` where each row's start."""
+    """Rows cut into segments [n, 2] of (begin, end); first_segment is the index of each row's first one."""
 
     rows: Any
     first_segment: Any
@@ -38,7 +38,7 @@ class LongRows:
 
 @dataclass(frozen=True)
 class Interactions:
-    """One side's entries (`kernels.rows.Rows`) on the device, with its rows sorted into launches."""
+    """One side's entries (`kernels.rows.Rows`) on the device, and its rows grouped into launches."""
 
     num_rows: int
     indptr: Any
@@ -52,7 +52,7 @@ class Interactions:
 
 
 def load_interactions(device: Device, layout: Layout, rows: Rows, use_cg: bool) -> Interactions:
-    """Copies one side to the device, the longest rows first, so that the blocks of a launch end in step."""
+    """Copy one side to the device; longest rows come first, so that the blocks of a launch end together."""
     asarray = device.xp.asarray
     kind = assign_rows(layout, rows, use_cg, device.shared_bytes)
     order = np.argsort(-np.diff(rows.indptr), kind="stable").astype(np.int32)
@@ -71,10 +71,10 @@ def load_interactions(device: Device, layout: Layout, rows: Rows, use_cg: bool) 
 
 
 def assign_rows(layout: Layout, rows: Rows, use_cg: bool, shared_bytes: int) -> npt.NDArray[np.int64]:
-    """Each row's capacity, PRIMAL, or the marks of empty and long rows.
+    """Return for each row its capacity, PRIMAL, or the mark of an empty or a long row, int64 [rows].
 
     The dual takes rows of fewer entries than factors. It needs weights of at least 0 and a positive
-    regularisation: a row without them takes the primal.
+    regularization; other rows take the primal.
     """
     degrees = np.diff(rows.indptr)
     capacities = np.array((cg_capacities if use_cg else dual_capacities)(layout, shared_bytes), np.int64)
@@ -94,7 +94,7 @@ def assign_rows(layout: Layout, rows: Rows, use_cg: bool, shared_bytes: int) -> 
 
 
 def _cut(device: Device, layout: Layout, indptr: npt.NDArray[Any], rows: npt.NDArray[Any]) -> list[LongRows]:
-    """Long rows in groups whose partial matrices fit the workspace, each row cut into equal segments."""
+    """Return long rows in groups whose partial matrices fit the workspace, each cut into equal segments."""
     asarray = device.xp.asarray
     room = WORKSPACE_BYTES // (4 * partial_floats(layout))
     pieces = -(-np.diff(indptr)[rows] // SEGMENT)

@@ -17,7 +17,7 @@ __device__ inline uint4 philox(u64 seed, u64 draw) {
     return c;
 }
 
-// Rounds to the storage type up or down at random, so that steps smaller than half a unit still count on average.
+// Stochastic rounding to the storage type, so that steps smaller than half a unit count on average.
 #if STORAGE == 16
 __device__ __forceinline__ float round_randomly(float x, u32 random) {
     return __uint_as_float((__float_as_uint(x) + (random & DROPPED)) & ~DROPPED);

@@ -1,5 +1,5 @@
-// out = in Q, both stored rows of factors, Q float32 [FACTORS, FACTORS]; a block turns 64 rows, in place if asked to.
-// Memory: each row once in and once out; that limits it, the products take a third of the time.
+// out = in Q, both stored rows of factors, Q float32 [FACTORS, FACTORS]; a block rotates 64 rows, in place too.
+// Each row is read and written once; the memory bandwidth limits the kernel, the products take a third of the time.
 // Shared (floats): 64 (PADDED + 4) + PADDED * 72: three blocks a multiprocessor at 128 factors.
 #include "tiles.cuh"
 

@@ -1,4 +1,4 @@
-"""Runs of one user's interactions, the unit of work of SGD and BPR (see descent.cuh)."""
+"""Runs of interactions of one user, the unit of work of SGD and BPR on the GPU (see descent.cuh)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy.typing as npt
 from shopsight.kernels.cuda.layout import Layout
 from shopsight.kernels.cuda.runtime import Device
 
-LONGEST = 64  # interactions of a run: bounds how unequal the work of two groups is
+LONGEST = 64  # interactions of a run: limits the difference in work between two groups of lanes
 THREADS = 256
 
 
 @dataclass(frozen=True)
 class Runs:
-    """Device arrays: the user, the first interaction and the length of every run."""
+    """The user, the first interaction and the length of every run, as device arrays [runs]."""
 
     user: Any
     begin: Any
@@ -29,7 +29,7 @@ class Runs:
 
 
 def load_runs(device: Device, indptr: npt.NDArray[Any]) -> Runs:
-    """Cuts each row of a CSR matrix into runs of at most 64 interactions."""
+    """Cut each row of a CSR matrix, indptr [users + 1], into runs of at most 64 interactions."""
     degrees = np.diff(indptr)
     pieces = -(-degrees // LONGEST)
     user = np.repeat(np.arange(len(degrees)), pieces)
@@ -41,7 +41,7 @@ def load_runs(device: Device, indptr: npt.NDArray[Any]) -> Runs:
 
 
 def draw_order(num_runs: int, random: np.random.Generator) -> tuple[np.int32, np.uint32, np.uint32]:
-    """The arguments num_runs, stride and offset of one pass: run (index * stride + offset) % num_runs."""
+    """Return num_runs, stride and offset of one pass, whose order is (index * stride + offset) % num_runs."""
     stride = int(random.integers(1, max(2, num_runs)))
     while math.gcd(stride, num_runs) != 1:
         stride += 1
@@ -49,7 +49,7 @@ def draw_order(num_runs: int, random: np.random.Generator) -> tuple[np.int32, np
 
 
 def grid(layout: Layout, num_runs: int) -> tuple[int, int]:
-    """Blocks of a pass, a group of lanes for every run."""
+    """Return the grid of a pass, with a group of lanes for every run."""
     quads = layout.stored // 4
     lanes = min(32, max(2, 1 << (quads - 1).bit_length()))
     return -(-num_runs * lanes // THREADS), 1

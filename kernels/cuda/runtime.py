@@ -1,4 +1,4 @@
-"""What the loaders need of a device: arrays, compilation, launches. Tests put a CPU twin in its place."""
+"""The device interface of the kernels: arrays, compilation, launches. Tests replace it by a CPU emulation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
 
 @dataclass(frozen=True)
 class Kernel:
-    """One `extern "C"` function of one source, for one choice of its compile-time numbers."""
+    """One `extern "C"` function of a source file, with values for its compile-time constants."""
 
     source: str
     name: str
@@ -34,22 +34,22 @@ class Device(Protocol):
         self, kernel: Kernel, blocks: tuple[int, int], threads: int, shared: int, arguments: Sequence[Any]
     ) -> None: ...
 
-    def side_by_side(self, jobs: Sequence[Callable[[], None]]) -> None: ...
+    def run_concurrently(self, jobs: Sequence[Callable[[], None]]) -> None: ...
 
     def constant(self, key: Hashable, make: Callable[[], Any]) -> Any: ...
 
 
 @functools.cache
 def device() -> Device:
-    """The current GPU."""
+    """Return the current GPU."""
     return CudaDevice()
 
 
 def assemble_source(name: str) -> str:
-    """A source with our headers put in place of their includes, each once.
+    """Return a source file in which each of our headers replaces its first #include.
 
-    cupy's cache knows a kernel by the text it is given: a header read by the compiler itself could change
-    unseen.
+    cupy's cache identifies a kernel by its text, so that it would miss changes of a header that the compiler
+    reads itself.
     """
     seen: set[str] = set()
 
@@ -84,7 +84,7 @@ class CudaDevice:
     def launch(
         self, kernel: Kernel, blocks: tuple[int, int], threads: int, shared: int, arguments: Sequence[Any]
     ) -> None:
-        """Starts `blocks` blocks of `threads` threads with `shared` bytes of shared memory.
+        """Start `blocks` blocks of `threads` threads with `shared` bytes of shared memory.
 
         Arguments are device arrays, or NumPy scalars of the type that the kernel declares; None is a null
         pointer.
@@ -95,10 +95,11 @@ class CudaDevice:
             blocks, (threads,), tuple(0 if a is None else a for a in arguments), shared_mem=shared
         )
 
-    def side_by_side(self, jobs: Sequence[Callable[[], None]]) -> None:
-        """Runs jobs that do not depend on each other on several streams, begun in the order given: the blocks
-        of the next fill the multiprocessors that the last blocks of one leave idle. What the current stream
-        gets later waits for them all; the host does not.
+    def run_concurrently(self, jobs: Sequence[Callable[[], None]]) -> None:
+        """Run independent jobs on several streams, started in the order given.
+
+        The blocks of the next job fill the multiprocessors that the last blocks of a job leave idle. Later
+        work on the current stream waits for all of them; the host does not wait.
         """
         current = self.xp.cuda.get_current_stream()
         begin = current.record()
@@ -112,7 +113,7 @@ class CudaDevice:
             current.wait_event(stream.record())
 
     def constant(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """A small array copied to the device once; `make` gives it on the host."""
+        """Return a small array that is copied to the device once; `make` returns it on the host."""
         if key not in self._constants:
             self._constants[key] = self.xp.asarray(make())
         return self._constants[key]

@@ -1,7 +1,7 @@
-// Explicit matrix factorisation by SGD: one pass over the runs. The prediction is
-// mean + user bias + item bias + x.y; biases and factors step against the squared error and their own size.
-// Memory: 2 f b + 20 bytes an interaction (the item's row and bias in and out, its index and rating), and the
-// user's row once per run. No shared memory; the registers decide how many groups hide the latency.
+// Matrix factorisation of explicit ratings by SGD: one pass over the runs. The prediction is
+// mean + user bias + item bias + x.y; the loss is its squared error with L2 regularization of biases and factors.
+// Memory, with b bytes a factor: 2 f b + 20 bytes per interaction (the item's row and bias in and out, its index and
+// rating), and the user's row once per run. No shared memory; registers limit the groups that hide the latency.
 #include "descent.cuh"
 
 extern "C" __global__ void __launch_bounds__(256)

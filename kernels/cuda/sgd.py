@@ -1,4 +1,4 @@
-"""Explicit matrix factorisation by stochastic gradient descent on the GPU."""
+"""Matrix factorisation of explicit ratings by stochastic gradient descent on the GPU."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from shopsight.kernels.cuda.runtime import Kernel
 
 
 class SgdTraining:
-    """Ratings, factors and biases on the device; a pass over the ratings does not wait for it.
+    """Implements `shopsight.kernels.sgd.train` on the device; a pass does not wait for the device.
 
-    Shapes: CSR indptr [users + 1], items int32 and ratings float32 [entries]; factors [users, f] and
-    [items, f], float32 or float16 (rounded at random); biases float32. Not bit-reproducible on a GPU: groups
-    that meet on an item overwrite each other.
+    16-bit factors are rounded stochastically. Results are not bit-reproducible: groups of lanes that update
+    one item at the same time overwrite each other.
     """
 
     def __init__(
@@ -51,7 +50,7 @@ class SgdTraining:
         seed: int,
         epoch: int,
     ) -> None:
-        """One step for every rating, the runs in an order drawn from `seed` and `epoch`."""
+        """Take one step for every rating; `seed` and `epoch` determine the order of the runs."""
         random = np.random.default_rng([seed, epoch])
         kernel = Kernel("sgd.cu", "sgd_pass", self._layout.defines)
         runs, order = self._runs, draw_order(len(self._runs), random)
@@ -62,11 +61,11 @@ class SgdTraining:
         self._device.launch(kernel, grid(self._layout, len(runs)), THREADS, 0, arguments)
 
     def squared_error(self) -> float:
-        """The sum over the last pass, each error taken just before its step. Waits for the device."""
+        """Return the last pass's sum of squared errors, each taken before its step. Waits for the device."""
         return float(self._errors.astype(np.float64).sum())
 
     def result(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-        """User factors, item factors, user bias, item bias. Waits for the device."""
+        """Return user factors, item factors, user bias and item bias. Waits for the device."""
         users, items = (to_host(self._device, self._layout, x) for x in self._factors)
         user_bias, item_bias = (b if self._device.xp is np else b.get() for b in self._biases)
         return users, items, user_bias, item_bias

@@ -1,9 +1,9 @@
 // Products of small matrices on tensor cores at nearly float32 accuracy, and the layout of a symmetric matrix.
 //
-// Each float is split into two tf32 halves, x = high + low (22 bits together); three of the four products are
-// summed in float32. The dropped one is below 2^-20 of the result; a single tf32 product would lose at 2^-10,
+// Each float is split into two tf32 values, x = high + low (22 bits together); three of the four products are
+// summed in float32. The dropped one is below 2^-20 of the result; a single tf32 product would err by 2^-10,
 // too much for a normal matrix. A 16-bit stored factor is one tf32 exactly and needs no low half (A_IS_TF32, B_IS_TF32).
-// The high half is cut, not rounded: the tensor core does it by itself.
+// The high part is truncated, not rounded, because the tensor core truncates its operands.
 #pragma once
 #include "chip.cuh"
 

@@ -1,13 +1,13 @@
 // Scores, filter and top-k in one pass over the items: the score matrix is never written.
 //
-// A block holds USERS users in shared memory and streams its share of the items through it, 64 at a time; a warp
-// scores 32 users x 32 items on tensor cores. Each user has a sorted list of the best k so far; a score is looked
-// at again only if it reaches the list's last one, which soon is rare, and only then is the filter read: so the
-// usual tile costs its products, one comparison a score and two barriers. Lists hold (score, item) as one integer
-// that orders by score and then by lower item, so the answer does not depend on timing. `floor` shares the best
-// k-th key found by any block, so that the blocks of other items need not learn it again.
+// A block holds USERS users in shared memory and reads its share of the items, 64 at a time; a warp scores 32 users x
+// 32 items on tensor cores. Each user has a sorted list of the best k so far. A score is examined only if it reaches
+// the last one of the list, which soon is rare, and only then is the filter read: the usual tile costs its products,
+// one comparison per score and two barriers. Lists hold (score, item) as one integer that orders by score and then by
+// lower item, so that the answer does not depend on timing. `floor` shares the best k-th key of any block with the
+// blocks of other items.
 // Shared (bytes): (USERS + 64) * (PADDED + 4) * 4 + USERS * (8 k + 16); three blocks a multiprocessor at 128
-// factors and k = 10. The scores of a tile that must be looked at take the place of its items.
+// factors and k = 10. The scores of a tile that must be examined overwrite its items.
 #include "tiles.cuh"
 
 constexpr int ITEMS = 64;
@@ -32,7 +32,7 @@ __device__ __forceinline__ int key_item(u64 key) {
     return key == EMPTY ? -1 : static_cast<int>(0xffffffffu - static_cast<u32>(key));
 }
 
-// Puts `key` (the same in all lanes, above the last) into a descending list of k; one warp.
+// Inserts `key` (the same in all lanes, above the last) into a descending list of k; one warp.
 __device__ inline void insert(u64* list, int k, u64 key) {
     int place = 0;
     for (int base = 0; base < k; base += 32) {
@@ -52,12 +52,12 @@ __device__ inline void insert(u64* list, int k, u64 key) {
 }
 
 struct Filter {
-    const long long* indptr;  // what each user must not get, ascending; may be null
+    const long long* indptr;  // the items to leave out for each user, ascending; may be null
     const int* items;
     const u32* excluded;  // one bit per item, for all users; may be null
 };
 
-// The bits of the 64 items from `base` that this user must not get. `cursor` only moves forward; one warp.
+// The bits of the items among the 64 from `base` to leave out for a user. `cursor` only moves forward; one warp.
 __device__ inline u64 forbidden(const Filter& filter, long long end, long long* cursor, int base, int num_items) {
     u64 bits = 0;
     if (filter.excluded) {

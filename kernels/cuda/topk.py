@@ -1,4 +1,4 @@
-"""Fused score, filter and top-k on the GPU."""
+"""Top-k on the GPU: score, filter and select in one fused kernel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shopsight.kernels.cuda.layout import Layout, to_device, to_float32
 from shopsight.kernels.cuda.runtime import Device, Kernel
 
 ITEMS = 64  # of a tile, as in topk.cu
-_WIDE_SCORES = 2**26  # scores in flight where k is too large for lists in shared memory
+_WIDE_SCORES = 2**26  # scores held at once where k is too large for lists in shared memory
 
 
 def topk(
@@ -24,7 +24,7 @@ def topk(
     exclude_indices: npt.NDArray[Any] | None = None,
     exclude_items: npt.NDArray[Any] | None = None,
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """The contract is `shopsight.kernels.topk`."""
+    """Implement `shopsight.kernels.topk.topk`."""
     index = ItemIndex(item_factors, exclude_items)
     return index.topk(user_factors, k, exclude_indptr, exclude_indices)
 
@@ -51,7 +51,7 @@ class ItemIndex:
         exclude_indptr: npt.NDArray[Any] | None = None,
         exclude_indices: npt.NDArray[Any] | None = None,
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-        """Items int32 [users, k] and scores float32 [users, k], best first; -1, -inf where none is left."""
+        """Return items int32 and scores float32 [users, k], best first; -1 and -inf where none is left."""
         xp = self._device.xp
         users = self.store(user_factors)
         indptr = None if exclude_indptr is None else xp.asarray(exclude_indptr, dtype=np.int64)
@@ -60,11 +60,11 @@ class ItemIndex:
         return (items, scores) if xp is np else (items.get(), scores.get())
 
     def store(self, user_factors: npt.NDArray[Any]) -> Any:
-        """Users' factors on the device, as `topk_on_device` takes them."""
+        """Return user factors on the device, as `topk_on_device` takes them."""
         return to_device(self._device, self._layout, user_factors)
 
     def topk_on_device(self, users: Any, k: int, indptr: Any, indices: Any) -> tuple[Any, Any]:
-        """The same for stored user factors on the device; returns device arrays and does not wait."""
+        """Do as `topk` for stored user factors on the device; returns device arrays and does not wait."""
         xp, num_users = self._device.xp, len(users)
         num_tile_users = tile_users(self._device, self._layout, k)
         if num_tile_users is None:
@@ -86,7 +86,7 @@ class ItemIndex:
         return items, scores
 
     def _wide_topk(self, users: Any, k: int, indptr: Any, indices: Any) -> tuple[Any, Any]:
-        """A k of many hundreds: score a few users against every item and sort."""
+        """Handle a k of many hundreds: score some users against every item and sort."""
         xp = self._device.xp
         items = xp.empty((len(users), k), np.int32)
         scores = xp.empty((len(users), k), np.float32)
@@ -110,13 +110,13 @@ class ItemIndex:
 
 
 def tile_users(device: Device, layout: Layout, k: int) -> int | None:
-    """How many users a block holds: the most whose lists fit in shared memory, None where not even 32 do."""
+    """Return the users per block: the most whose lists fit in shared memory, or None if 32 do not fit."""
     fitting = [n for n in (64, 32) if scan_launch(layout, n, k).shared <= device.shared_bytes]
     return fitting[0] if fitting else None
 
 
 def scan_launch(layout: Layout, num_users: int, k: int) -> Launch:
-    """topk_scan with blocks of `num_users` users; compiled alike for every k."""
+    """Return the launch of topk_scan with blocks of `num_users` users; every k uses the same code."""
     pitch = layout.padded + 4
     floats = num_users * pitch + max(ITEMS * pitch, num_users * (ITEMS + 1))
     launch = make_launch("topk.cu", "topk_scan", layout, 2 * num_users, floats, 112, USERS=num_users)

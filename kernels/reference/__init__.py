@@ -1,1 +1,1 @@
-"""Slow, obvious float64 truth of every operation; imports NumPy alone, so it also runs beside Triton."""
+"""Reference implementation of every operation in float64; imports NumPy alone, so it runs beside Triton."""

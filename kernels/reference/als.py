@@ -10,20 +10,21 @@ from shopsight.kernels.reference.fold_in import fold_in
 from shopsight.kernels.rows import Rows
 
 Array = np.ndarray[Any, Any]
-SLOPE_LEFT = 1e-14  # of the first slope: conjugate gradients stop there, at float32's precision
+CG_TOLERANCE = 1e-14  # conjugate gradients stop at this fraction of the first rᵀM⁻¹r: float32's precision
 
 
 def half_step(rows: Rows, factors: Array, unobserved_weight: float) -> Array:
-    """The exact minimiser of every row, float64 [rows, f]."""
+    """Return the exact minimiser of every row, float64 [rows, f]; arguments as of `kernels.als.half_step`."""
     return fold_in(
         rows.indptr, rows.indices, rows.weight, rows.target, factors, rows.regularization, unobserved_weight
     )
 
 
 def improve(rows: Rows, factors: Array, unobserved_weight: float, num_steps: int, start: Array) -> Array:
-    """`num_steps` conjugate gradients of every row from `start`, float64 [rows, f]; empty rows get zeros.
+    """Return the factors, float64 [rows, f], after `num_steps` conjugate-gradient steps from `start`.
 
-    The preconditioner is the diagonal of the row's system in the eigenbasis of factorsᵀ·factors.
+    `start` is [rows, f]; rows without entries get zeros. The preconditioner is the diagonal of the row's
+    system in the eigenbasis of factorsᵀ·factors. Source: Takács, Pilászy, Tikk (2011).
     """
     y = np.asarray(factors, dtype=np.float64)
     values, basis = (
@@ -43,7 +44,7 @@ def improve(rows: Rows, factors: Array, unobserved_weight: float, num_steps: int
 def _cg(system: Array, right: Array, x: Array, num_steps: int) -> Array:
     residual = right - system @ x
     search = conditioned = residual / np.diag(system)
-    least = SLOPE_LEFT * (residual @ conditioned)
+    least = CG_TOLERANCE * (residual @ conditioned)
     for _ in range(num_steps):
         slope = residual @ conditioned
         if slope <= least:
@@ -56,7 +57,7 @@ def _cg(system: Array, right: Array, x: Array, num_steps: int) -> Array:
 
 
 def loss(user_rows: Rows, user_factors: Array, item_factors: Array, unobserved_weight: float) -> float:
-    """The objective of one side's rows (kernels/rows.py) at these factors, without constants."""
+    """Return the objective of one side's rows (kernels/rows.py) at these factors, less constants."""
     x, y = np.asarray(user_factors, dtype=np.float64), np.asarray(item_factors, dtype=np.float64)
     row_of = np.repeat(np.arange(len(x)), np.diff(user_rows.indptr))
     scores = np.einsum("nf,nf->n", x[row_of], y[user_rows.indices])
@@ -66,12 +67,13 @@ def loss(user_rows: Rows, user_factors: Array, item_factors: Array, unobserved_w
 
 
 def rounding_error(rows: Rows, factors: Array, unobserved_weight: float, solution: Array) -> Array:
-    """How far a float32 solve of each row may end from `solution`, in the Euclidean norm, float64 [rows].
+    """Return the Euclidean distance, float64 [rows], that a float32 solve may have from `solution` [rows, f].
 
-    Perturbing A·x = b moves x by at most |A⁻¹|·(|dA|·|x| + |db|). The rounding errors of a sum are taken as
-    independent: they grow with the root of its length, and a matrix of them has a norm of the root of its
-    order times its largest entry; those of b follow its partial sums, which cancellation makes larger than b.
-    Higham and Mary, "A new approach to probabilistic rounding error analysis", SIAM J. Sci. Comput. 41, 2019;
+    A perturbation of A·x = b changes x by at most |A⁻¹|·(|dA|·|x| + |db|). The rounding errors of a sum are
+    assumed to be independent: they grow with the square root of its length, and the norm of a matrix of them
+    is the square root of its order times its largest entry. Those of b follow its partial sums, which exceed
+    b where terms cancel. Sources: Higham and Mary (2019), "A New Approach to Probabilistic Rounding Error
+    Analysis", SIAM J. Sci. Comput. 41(5);
     Higham, "Accuracy and Stability of Numerical Algorithms", theorem 10.3 for Cholesky.
     """
     y, unit = np.asarray(factors, dtype=np.float64), float(np.finfo(np.float32).eps) / 2

@@ -1,4 +1,4 @@
-"""Factors of rows not seen in training, in float64; needs no other file of the project."""
+"""Fold-in in float64: factors of rows not seen in training. Imports no other file of the project."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def fold_in(
     unobserved_weight: float,
     gramian: Array | None = None,
 ) -> Array:
-    """Solve each CSR row's normal equations against `factors`; an empty row gets zeros.
+    """Return the solution of each row's normal equations, float64 [rows, f]; zeros for a row without entries.
 
     Shapes: indptr [rows + 1]; indices, weight, target [entries]; factors [columns, f]; regularization
-    [rows]; gramian [f, f] is factorsᵀ·factors where the caller keeps it. Returns float64 [rows, f].
-    Raises LinAlgError where a row's system is not positive definite, naming the row.
+    [rows]; gramian [f, f] is factorsᵀ·factors if the caller has it. The objective is that of
+    `kernels.rows.Rows`. Raises LinAlgError naming the first row whose system is not positive definite.
     """
     y = np.asarray(factors, dtype=np.float64)
     if gramian is None:

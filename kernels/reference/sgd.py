@@ -1,4 +1,4 @@
-"""Explicit matrix factorisation by gradient descent in float64, one rating after the other."""
+"""Matrix factorisation of explicit ratings by gradient descent in float64, one rating after the other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from shopsight.kernels.reference.passes import deal, visits
+from shopsight.kernels.reference.passes import draw_partition, visits
 
 Array = np.ndarray[Any, Any]
 State = tuple[Array, Array, Array, Array]
@@ -22,7 +22,7 @@ def run_pass(
     seed: int,
     epoch: int,
 ) -> tuple[State, float]:
-    """The state after one pass and the sum of squared errors, each taken before its step.
+    """Return the state after one pass, float64, and the sum of squared errors, each taken before its step.
 
     `state`: user factors, item factors, user bias, item bias; `rates`: rate, regularization, bias rate,
     bias regularization.
@@ -30,7 +30,7 @@ def run_pass(
     x, y, a, b = (np.array(part, dtype=np.float64) for part in state)
     rate, regularization, bias_rate, bias_regularization = rates
     total = 0.0
-    for user, position, _ in visits(deal(len(x), len(y), seed, epoch), indptr, indices):
+    for user, position, _ in visits(draw_partition(len(x), len(y), seed, epoch), indptr, indices):
         item = indices[position]
         error = ratings[position] - (mean + a[user] + b[item] + x[user] @ y[item])
         before = x[user].copy()

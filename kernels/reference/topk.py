@@ -17,9 +17,9 @@ def topk(
     exclude_indices: Array | None = None,
     exclude_items: Array | None = None,
 ) -> tuple[Array, Array]:
-    """Item indices int32 [users, k] and scores float64 [users, k], descending; equal scores by index.
+    """Return item indices int32 [users, k] and scores float64 [users, k], best first, equal scores by index.
 
-    Slots without an item left have index -1 and score -inf.
+    Arguments are those of `kernels.topk.topk`. A place without an item left has index -1 and score -inf.
     """
     scores = np.asarray(user_factors, dtype=np.float64) @ np.asarray(item_factors, dtype=np.float64).T
     if exclude_items is not None:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the host ha
 
 NUM_COLUMNS = 300
 FACTORS = (1, 8, 50, 64, 100, 128, 144, 256)  # 144: more tiles than warps, more threads than places
-SOLVE_CAREFULLY = als.solve_carefully
+SOLVE_IN_FLOAT64 = als.solve_in_float64
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def on_host(monkeypatch):
         raise ValueError(f"row {row} was left to float64, or is not positive definite")
 
     use()
-    monkeypatch.setattr(als, "solve_carefully", no_rescue)  # it would hide a kernel that goes wrong
+    monkeypatch.setattr(als, "solve_in_float64", no_rescue)  # it would hide a kernel that goes wrong
     monkeypatch.setattr(basis, "diagonalise", diagonalise)
     return use
 
@@ -136,7 +136,7 @@ def test_negative_weights_and_no_regularization_take_the_primal():
 
 
 def test_an_indefinite_row_is_named(monkeypatch):
-    monkeypatch.setattr(als, "solve_carefully", SOLVE_CAREFULLY)
+    monkeypatch.setattr(als, "solve_in_float64", SOLVE_IN_FLOAT64)
     rows = make_rows([20, 20])
     rows.weight[25:] = -50
     with pytest.raises(ValueError, match=r"row 1 .*not positive definite"):

@@ -28,7 +28,7 @@ def cuda_on_the_host(monkeypatch):
     def no_rescue(_: Rows, row: int, *__: object) -> None:
         raise AssertionError(f"row {row} was left to float64, which would hide a kernel that goes wrong")
 
-    monkeypatch.setattr(cuda_als, "solve_carefully", no_rescue)
+    monkeypatch.setattr(cuda_als, "solve_in_float64", no_rescue)
     monkeypatch.setattr(basis, "diagonalise", diagonalise)
 
 

@@ -11,7 +11,7 @@ from shopsight.kernels import als, bpr, sgd
 from shopsight.kernels.cpu import descent
 from shopsight.kernels.reference import bpr as bpr_reference
 from shopsight.kernels.reference import sgd as sgd_reference
-from shopsight.kernels.reference.passes import deal, visits
+from shopsight.kernels.reference.passes import draw_partition, visits
 from tests.kernels.parity import BACKENDS, FACTORS, SHAPES, STORAGES, Shape, make_csr, make_factors
 
 DISTINCT = [shape for shape in SHAPES if not shape.duplicates]
@@ -101,7 +101,7 @@ def test_sgd_on_one_row_of_a_million_entries():
         indptr, indices, ratings, state, sgd.Rates(rate, held, 0, 0), num_epochs=1, backend="cpu"
     )
     x, y, wanted = 1.0, state.item_factors.ravel().tolist(), ratings.tolist()
-    for _, item, _ in visits(deal(1, num_items, 0, 0), indptr.tolist(), range(num_items)):
+    for _, item, _ in visits(draw_partition(1, num_items, 0, 0), indptr.tolist(), range(num_items)):
         error = wanted[item] - 3 - x * y[item]
         x, y[item] = x + rate * (error * y[item] - held * x), y[item] + rate * (error * x - held * y[item])
     np.testing.assert_allclose(found.user_factors[0, 0], x, rtol=1e-3)
@@ -116,12 +116,12 @@ def test_bpr_on_one_row_of_a_million_entries():
     indices = np.sort(random.choice(num_items, 1_000_000, replace=False)).astype(np.int32)
     x, y = np.ones((1, 1), np.float32), random.uniform(-1, 1, (num_items, 1)).astype(np.float32)
     found = bpr.train(indptr, indices, x, y, rate=rate, num_epochs=1, seed=0, backend="cpu")
-    dealt, seen, liked_by = deal(1, num_items, 0, 0), set(indices.tolist()), indices.tolist()
+    partition, seen, liked_by = draw_partition(1, num_items, 0, 0), set(indices.tolist()), indices.tolist()
     start = bpr_reference.mix(0)
     u, v = 1.0, y.ravel().tolist()
-    for _, position, group in visits(dealt, indptr.tolist(), indices):
+    for _, position, group in visits(partition, indptr.tolist(), indices):
         liked = liked_by[position]
-        other = bpr_reference.unseen_item(dealt, group, seen, (start + position * 64) % 2**64)
+        other = bpr_reference.unseen_item(partition, group, seen, (start + position * 64) % 2**64)
         step = rate / (1 + math.exp(u * (v[liked] - v[other])))
         u, v[liked], v[other] = (
             keep * u + step * (v[liked] - v[other]),
@@ -148,9 +148,9 @@ def test_a_negative_is_never_a_seen_item_and_every_unseen_one_has_its_turn():
     seen = np.array([0, 3, 4, 9])
     drawn = set()
     for epoch in range(60):
-        dealt = deal(5, 12, 7, epoch)
+        partition = draw_partition(5, 12, 7, epoch)
         for group in range(8):
-            item = bpr_reference.unseen_item(dealt, group, seen, epoch * 64)
+            item = bpr_reference.unseen_item(partition, group, seen, epoch * 64)
             drawn.add(item)
     assert drawn - {-1} == set(range(12)) - set(seen.tolist())
 

@@ -84,7 +84,8 @@ def test_openmp_of_torch_and_of_scikit_learn_waits_asleep() -> None:
 
 def test_the_command_holds_every_library_to_what_is_free() -> None:
     code = (
-        "from kernels import threads; threads.hold(); import os, torch, polars, threadpoolctl, numpy;"
+        "from shopsight.kernels import threads; threads.limit_threads();"
+        "import os, torch, polars, threadpoolctl, numpy;"
         "pools = {pool['num_threads'] for pool in threadpoolctl.threadpool_info()};"
         "print(threads.num_threads(), torch.get_num_threads(), polars.thread_pool_size(), *pools)"
     )

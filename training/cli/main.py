@@ -47,7 +47,7 @@ _AFTER_STOP = (
 def main() -> None:
     """Run the command; what a user can mend is told in one line, anything else keeps its traceback."""
     os.umask(0o077)  # rows of customers are for who runs this, whatever verb writes them
-    threads.hold()
+    threads.limit_threads()
     try:
         app(standalone_mode=True)
     except SystemExit as ended:

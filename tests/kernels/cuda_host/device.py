@@ -37,7 +37,7 @@ class HostDevice:
         self.order = order
         self.shared_bytes = shared_bytes
 
-    def side_by_side(self, jobs: Sequence[Callable[[], None]]) -> None:
+    def run_concurrently(self, jobs: Sequence[Callable[[], None]]) -> None:
         """One after the other, backwards: jobs must not depend on each other."""
         for job in reversed(jobs):
             job()
