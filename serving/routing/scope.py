@@ -1,4 +1,4 @@
-"""When to say "I do not know": a score of a message's intents, and the threshold where none is meant."""
+"""Out-of-scope detection: a confidence score for each message, and the threshold that rejects it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ Values = NDArray[np.float64]
 
 
 def energy(logits: Logits, temperature: float = 1.0) -> Values:
-    """Return T · log Σ exp(logit / T), float64 [n]: high for what was learned (Liu et al. 2020)."""
+    """Return the free energy T · log Σ exp(logit / T) of logits [n, classes], float64 [n] (Liu et al. 2020).
+
+    It is high for messages that resemble the training data.
+    """
     scaled = logits.astype(np.float64) / temperature
     top = scaled.max(1)
     said: Values = temperature * (top + np.log(np.exp(scaled - top[:, None]).sum(1)))
@@ -21,50 +24,54 @@ def energy(logits: Logits, temperature: float = 1.0) -> Values:
 
 
 def confidence(logits: Logits, temperature: float) -> Values:
-    """Return the calibrated probability of the likeliest class, float64 [n]."""
+    """Return the calibrated softmax probability of the top class of logits [n, classes], float64 [n]."""
     top = logits.astype(np.float64).max(1)
     said: Values = np.exp((top - energy(logits, temperature)) / temperature)
     return said
 
 
 def likelihood(logits: Logits, temperature: float) -> Values:
-    """Return how likely the likeliest class is, whatever else is wanted, float64 [n]."""
+    """Return the sigmoid probability of the likeliest class of logits [n, classes], float64 [n]."""
     said: Values = 1 / (1 + np.exp(-logits.astype(np.float64).max(1) / temperature))
     return said
 
 
 BY_LOGITS = {"energy": energy, "confidence": confidence, "likelihood": likelihood}
-FAMILIAR = {"familiar_confidence": confidence, "familiar_likelihood": likelihood}
+BY_SIMILARITY = {"similarity_confidence": confidence, "similarity_likelihood": likelihood}
 
 
-def scored(score: str, logits: Logits, temperature: float, familiarity: Logits | None) -> Values:
-    """Return a score by its name, of BY_LOGITS or FAMILIAR, float64 [n]: higher is more surely in scope.
+def scored(score: str, logits: Logits, temperature: float, example_similarity: Logits | None) -> Values:
+    """Return the score named `score`, float64 [n]: the higher, the more likely a message is in scope.
 
-    familiarity, float32 [n]: how near the nearest known message is, the mean of the cosines of its words and
-    of its meaning. A familiar score is the mean of three: those two and what the logits say.
+    The names are the keys of BY_LOGITS and BY_SIMILARITY. logits: float32 [n, classes]. example_similarity:
+    float32 [n], the mean of two cosines to the nearest known message, of its words and of its embedding.
+    A similarity score is the mean of those two cosines and the score of the logits.
     """
     if score in BY_LOGITS:
         return BY_LOGITS[score](logits, temperature)
-    assert familiarity is not None, score
-    said: Values = (FAMILIAR[score](logits, temperature) + 2 * familiarity.astype(np.float64)) / 3
+    assert example_similarity is not None, score
+    said: Values = (BY_SIMILARITY[score](logits, temperature) + 2 * example_similarity.astype(np.float64)) / 3
     return said
 
 
 @dataclass(frozen=True)
 class Abstention:
-    """A message is handed over when its score, of `scored`, is below the threshold."""
+    """The rule that a message is out of scope if its score (see `scored`) is below the threshold."""
 
     score: str
     threshold: float
     temperature: float
 
-    def values(self, logits: Logits, familiarity: Logits | None = None) -> Values:
-        """Return the score of n rows: intent logits [n, classes], familiarity [n] where the model tells."""
-        return scored(self.score, logits, self.temperature, familiarity)
+    def values(self, logits: Logits, example_similarity: Logits | None = None) -> Values:
+        """Return the scores, float64 [n], of intent logits [n, classes].
 
-    def accepts(self, logits: Logits, familiarity: Logits | None = None) -> NDArray[np.bool_]:
-        """Return which rows are answered, bool [n]."""
-        accepted: NDArray[np.bool_] = self.values(logits, familiarity) >= self.threshold
+        example_similarity: float32 [n], None for a model without known messages.
+        """
+        return scored(self.score, logits, self.temperature, example_similarity)
+
+    def accepts(self, logits: Logits, example_similarity: Logits | None = None) -> NDArray[np.bool_]:
+        """Return which rows are in scope, bool [n]; the arguments are those of `values`."""
+        accepted: NDArray[np.bool_] = self.values(logits, example_similarity) >= self.threshold
         return accepted
 
     def as_dict(self) -> dict[str, Any]:

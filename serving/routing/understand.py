@@ -91,7 +91,7 @@ class UnderstandRouter:
         logits = output["INTENT_LOGIT"][None]
         probability = self._probability(logits[0].astype(np.float64) / self._temperature)
         intent = int(probability.argmax())
-        in_scope = self._abstention.accepts(logits, output.get("FAMILIARITY"))
+        in_scope = self._abstention.accepts(logits, output.get("EXAMPLE_SIMILARITY"))
         answer = {
             "INTENT": byte_strings([self._intents[intent]]),
             "CONFIDENCE": probability[intent : intent + 1].astype(np.float32),

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LanguageConfig", "evaluate", "export", "load", "train"]
 
-# No module here is called train, evaluate or export: importing it would replace the function of that name.
-# torch takes seconds to import; each function brings in what it needs, so that naming a recipe stays quick.
+# No module here is named train, evaluate or export: importing it would replace the function of that name.
+# torch takes seconds to import. Each function imports what it needs, so that listing recipes stays fast.
 
 
 def train(workspace: Workspace, config: LanguageConfig, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def export(workspace: Workspace, config: LanguageConfig) -> list[Path]:
 
 
 def load(workspace: Workspace) -> LanguageModel:
-    """Load the trained model, whose `predict(texts)` labels any number of messages."""
+    """Load the trained model; its `predict(texts)` classifies any number of messages."""
     from shopsight.training.language.checkpoint import load as run
 
     return run(workspace)

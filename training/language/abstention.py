@@ -1,4 +1,4 @@
-"""Chooses when to abstain: one score of the intent head, and the threshold that costs least."""
+"""Chooses when to abstain: one score of the intent head, and the threshold of the lowest expected cost."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from shopsight.training.language.metrics import area_under_roc
 
 @dataclass(frozen=True)
 class Costs:
-    """What an answer may cost, in hand-overs to a person, and how often none of the intents is meant.
+    """Costs of wrong answers, and how many messages are out of scope.
 
-    wrong_answer: cost of answering wrongly, a hand-over being 1. out_of_scope_share: of the messages to come.
+    wrong_answer: cost of a wrong answer; handing a message over to a person costs 1. out_of_scope_share:
+    expected share of out-of-scope messages in production, 0 to 1.
     """
 
     wrong_answer: float = 4.0
@@ -28,10 +29,11 @@ class Costs:
 def choose(
     scores: Mapping[str, tuple[Values, Values]], right: NDArray[np.bool_], temperature: float, costs: Costs
 ) -> Abstention:
-    """Choose the score that separates validation best, and the threshold of the least expected cost.
+    """Choose the score with the best separation on validation, and the threshold of the lowest expected cost.
 
-    scores: of n messages in scope and of m out of it, by each score; right bool [n]: whether the likeliest
-    class is. Without any out of scope (m = 0) the last score is taken, and in-scope errors alone decide.
+    scores: for each score its values on n messages in scope, float64 [n], and m out of scope, float64 [m].
+    right: bool [n], whether the likeliest class is the true one. If m = 0, the last score is chosen, and the
+    threshold depends on the in-scope errors alone.
     """
     score = list(scores)[-1]
     if len(scores[score][1]):
@@ -44,9 +46,10 @@ def choose(
 def least_cost_threshold(
     in_score: Values, right: NDArray[np.bool_], out_score: Values, costs: Costs
 ) -> float:
-    """Return the threshold of the least expected cost per message; the lowest of several.
+    """Return the threshold of the lowest expected cost per message; the lowest one if several are equal.
 
-    Answering rightly costs nothing, handing over 1, answering wrongly or out of scope `wrong_answer`.
+    A right answer costs 0, handing a message over costs 1, and answering wrongly, or a message out of scope,
+    costs `wrong_answer`.
     """
     share = costs.out_of_scope_share if len(out_score) else 0.0
     score = np.concatenate([in_score, out_score])
@@ -55,7 +58,7 @@ def least_cost_threshold(
             (1 - share) / len(in_score) * (np.where(right, 0.0, costs.wrong_answer) - 1),
             np.full(len(out_score), share / max(1, len(out_score)) * (costs.wrong_answer - 1)),
         ]
-    )  # what handing each message over saves
+    )  # what is saved by handing each message over
     order = np.argsort(score, kind="stable")
     values, first = np.unique(score[order], return_index=True)
     saved = np.concatenate([[0.0], np.cumsum(gain[order])])[np.append(first, len(score))]
@@ -69,7 +72,7 @@ def least_cost_threshold(
 def expected_cost(
     in_score: Values, right: NDArray[np.bool_], out_score: Values, threshold: float, costs: Costs
 ) -> float:
-    """Return what a message costs on average at a threshold, a hand-over being 1; as least_cost_threshold."""
+    """Return the mean cost of a message at a threshold; costs as in least_cost_threshold."""
     share = costs.out_of_scope_share if len(out_score) else 0.0
     inside = np.where(in_score < threshold, 1.0, np.where(right, 0.0, costs.wrong_answer))
     outside = np.where(out_score < threshold, 1.0, costs.wrong_answer)
@@ -80,7 +83,7 @@ def expected_cost(
 def figures(
     rule: Abstention, in_score: Values, right: NDArray[np.bool_], out_score: Values
 ) -> dict[str, Any]:
-    """Return what the rule does to messages in and out of scope; an in-scope rejection is an error."""
+    """Return how the rule treats messages in and out of scope; rejecting one in scope counts as an error."""
     accepted = in_score >= rule.threshold
     return {
         "rule": rule.as_dict(),
@@ -102,7 +105,10 @@ def figures(
 
 
 def risk_coverage(score: Values, right: NDArray[np.bool_], points: int = 10) -> list[dict[str, float]]:
-    """Return the error among the surest share of the messages, at shares 1/points … 1."""
+    """Return the error rate among the most confident share of the messages, at shares 1/points to 1.
+
+    values float64 [n], right bool [n]. This is the risk-coverage curve (El-Yaniv and Wiener 2010).
+    """
     order = np.argsort(-score, kind="stable")
     error = np.cumsum(~right[order]) / np.arange(1, len(order) + 1)
     counts = [max(1, round(len(order) * (i + 1) / points)) for i in range(points)] if len(order) else []

@@ -1,4 +1,4 @@
-"""The answers of the shop made searchable, and how sure a match must be before it is given to a customer."""
+"""Index of the shop's answers, and the score that a match needs before a customer receives it."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _MOST_JUDGED = 2_000
 
 @dataclass(frozen=True)
 class AnswerRule:
-    """The best answer is given when its score reaches the threshold; else a person answers.
+    """Weights and threshold: the best answer is given if its score reaches the threshold.
 
-    chosen_on: what the threshold comes from, in words.
+    chosen_on: the data on which the threshold was chosen, as text for the report.
     """
 
     weights: Weights
@@ -50,17 +50,20 @@ class AnswerRule:
 
 @dataclass(frozen=True)
 class Answering:
-    """The shop's answers, searchable, with the rule by which one is given."""
+    """The index of the shop's answers with the rule that decides whether one is given."""
 
     index: AnswerIndex
     rule: AnswerRule
 
     def best(self, message: Message) -> Entry | None:
-        """Return the answer that is given to a message, None where a person answers."""
+        """Return the answer to a message, None if its score is too low and a person should answer."""
         return self.index.best(message, self.rule.weights, self.rule.threshold)
 
     def margin(self, message: Message) -> float:
-        """Return how far the best score is from the threshold and, if it is given, from another answer's."""
+        """Return the distance of the best score from the threshold, or from the second-best score if smaller.
+
+        The second-best score counts only if the best one reaches the threshold.
+        """
         score = total(self.index.parts(message), self.rule.weights)
         best = int(score.argmax())
         if score[best] < self.rule.threshold:
@@ -71,7 +74,7 @@ class Answering:
 
 
 def answering(workspace: Workspace, model: LanguageModel) -> Answering | None:
-    """Return how the workspace's trained model answers, None for a shop without answers or intents."""
+    """Return the index and rule for the workspace's trained model, None without answers or intents."""
     entries = read_entries(workspace)
     if not entries or not model.classes.get("intent"):
         return None
@@ -80,7 +83,7 @@ def answering(workspace: Workspace, model: LanguageModel) -> Answering | None:
 
 
 def read_entries(workspace: Workspace) -> list[Entry]:
-    """Return the answers table, without entries that say nothing; ids of two languages are told apart."""
+    """Read the answers table without empty entries; if it has several languages, ids end in the language."""
     rows = scan_table(workspace.tables, "answers").filter(pl.col("answer").str.strip_chars() != "").collect()
     several = rows.select(pl.len().over("answer_id") > 1).to_series().to_list()
     return [
@@ -91,7 +94,7 @@ def read_entries(workspace: Workspace) -> list[Entry]:
 
 
 def build(model: LanguageModel, entries: Sequence[Entry]) -> AnswerIndex:
-    """Index entries: question and answer by their words, the question (a policy's text) by its meaning."""
+    """Build the index: words of question and answer, and the embedding of the question (or policy text)."""
     intents = {name: i for i, name in enumerate(model.classes["intent"])}
     tokens = read_texts(model.tokenizer, [f"{e.question} {e.answer}" for e in entries], 512).tokens
     arrays = _bm25(tokens) | {
@@ -103,7 +106,7 @@ def build(model: LanguageModel, entries: Sequence[Entry]) -> AnswerIndex:
 
 
 def messages_of(model: LanguageModel, texts: Sequence[str]) -> list[Message]:
-    """Return what a served model knows of each text."""
+    """Return each text with what the served model computes for it."""
     tokens = read_texts(model.tokenizer, texts, model.config.max_tokens).tokens
     predicted, embedding = model.predict(texts), model.embed(texts)
     in_scope = model.in_scope(predicted).tolist()
@@ -112,10 +115,11 @@ def messages_of(model: LanguageModel, texts: Sequence[str]) -> list[Message]:
 
 
 def choose(index: AnswerIndex, model: LanguageModel, corpus: Corpus) -> AnswerRule:
-    """Choose weights and threshold of the least expected cost on the labelled validation messages.
+    """Choose the weights and threshold of the lowest expected cost on the labelled validation messages.
 
-    A match is right when the answer is about the message's intent. Where no intent has both, every answer's
-    own question is asked of all other answers instead: what nine in ten such matches do not reach is taken.
+    A match is right if the answer has the message's intent. If no intent has both messages and answers, each
+    answer's own question is matched against all other answers, and the threshold is the 90th percentile of
+    those scores.
     """
     inside, labels, outside = _judged(index, model, corpus, "validation")
     if not len(labels):
@@ -134,7 +138,7 @@ def choose(index: AnswerIndex, model: LanguageModel, corpus: Corpus) -> AnswerRu
 
 
 def figures(index: AnswerIndex, rule: AnswerRule, model: LanguageModel, corpus: Corpus) -> dict[str, Any]:
-    """Return recall among the first one and five, and what the rule does, on messages held out."""
+    """Return recall at 1 and 5, and how the rule treats messages, on held-out messages."""
     split = "test" if len(corpus.rows("test", "intent")) else "validation"
     inside, labels, outside = _judged(index, model, corpus, split)
     told: dict[str, Any] = {"split": split, "num_answers": len(index.entries), "rule": rule.as_dict()}
@@ -159,7 +163,7 @@ def figures(index: AnswerIndex, rule: AnswerRule, model: LanguageModel, corpus: 
 def _judged(
     index: AnswerIndex, model: LanguageModel, corpus: Corpus, split: str
 ) -> tuple[list[Float64], Labels, list[Float64]]:
-    """What the parts say of messages that have an answer, with their intents, and of those that have none."""
+    """Return the score parts of messages with an answer, their intents, and those of messages without."""
     rows = corpus.rows(split, "intent")[:_MOST_JUDGED]
     labels = corpus.label["intent"][rows]
     answered = np.isin(labels, index.arrays["intent"])
@@ -193,7 +197,7 @@ def _without_labels(index: AnswerIndex, model: LanguageModel) -> AnswerRule:
 
 
 def _bm25(documents: Sequence[Sequence[int]]) -> dict[str, NDArray[Any]]:
-    """Return the arrays of AnswerIndex for documents of token ids; a term's rarity is the weight's bound."""
+    """Return the arrays of AnswerIndex for documents of token ids; a term's rarity bounds its BM25 weight."""
     lengths = np.array([max(1, len(tokens)) for tokens in documents], dtype=np.float64)
     postings = sorted(
         (term, entry, count)

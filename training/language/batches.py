@@ -1,4 +1,4 @@
-"""Batches of messages of like length, so that little is computed on padding."""
+"""Batches of messages of similar length, so that little computation is spent on padding."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-_CHUNK = 20  # batches that are sorted by length together: enough for like lengths, few enough to stay random
+_CHUNK = 20  # batches that are sorted by length together: enough for similar lengths, few enough to be random
 
 
 def shuffled(lengths: NDArray[np.int64], size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-    """Return every index of `lengths` once, in random batches of at most `size` with like lengths."""
+    """Return every index of `lengths` once, in random batches of at most `size` texts of similar length."""
     order = rng.permutation(len(lengths))
     batches: list[NDArray[np.int64]] = []
     for start in range(0, len(order), size * _CHUNK):
@@ -22,7 +22,7 @@ def shuffled(lengths: NDArray[np.int64], size: int, rng: np.random.Generator) ->
 
 
 def in_order(rows: Sequence[Sequence[int]], num_tokens: int) -> Iterator[NDArray[np.int64]]:
-    """Yield every index of `rows`, shortest first, in batches of at most `num_tokens` with their padding."""
+    """Yield every index of `rows`, shortest first, in batches of at most `num_tokens` including padding."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     order = np.argsort(lengths, kind="stable")
     begin = 0

@@ -1,4 +1,4 @@
-"""What validation chooses once the weights stand: shares of the views, temperatures, when to abstain."""
+"""Choices made on validation after training: weights of the views, temperatures, abstention thresholds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from shopsight.serving.routing.scope import FAMILIAR, scored
+from shopsight.serving.routing.scope import BY_SIMILARITY, scored
 from shopsight.serving.routing.texts import Texts, read_texts
 from shopsight.training.language.abstention import Costs, choose
 from shopsight.training.language.batches import in_order
@@ -18,29 +18,29 @@ from shopsight.training.language.corpus import SEVERAL, Corpus
 from shopsight.training.language.metrics import micro_f1, nll, temperature
 from shopsight.training.language.model import Encoder
 
-_SHARES = np.arange(2, 19) / 20  # both views are always heard: a few messages may flatter one
-_SHARPEST = 1e-3  # of the temperatures: a higher one would favour the view of the larger logits
+_SHARES = np.arange(2, 19) / 20  # never 0 or 1: a small validation set may favour one view by chance
+_SHARPEST = 1e-3  # lowest temperature: a higher bound would favour the view with the larger logits
 _TOKENS = 4096
-_MOST_KNOWN = 2_000  # a product of 2,000 with some 900 columns: less than the encoder itself takes
+_MOST_KNOWN = 2_000  # a product of 2,000 rows with about 900 columns costs less than the encoder
 
 
 def settled(model: LanguageModel, corpus: Corpus, more_known: Sequence[str] = ()) -> LanguageModel:
-    """Return the model with all that validation chooses; its encoder is changed in place.
+    """Return the model with everything that is chosen on validation; its encoder is changed in place.
 
-    Known messages stay in the encoder only where familiarity with them tells best what is out of scope.
-    more_known: texts that taught the intents and are not in the corpus.
+    The encoder keeps known messages only if example similarity separates out-of-scope messages best.
+    more_known: training texts of the intents that are not in the corpus.
     """
     mix_views(model, corpus)
     if model.classes["intent"]:
         remember(model, [*corpus.texts_of(_known_rows(corpus, model.config.seed)), *more_known])
     model = calibrated(model, corpus)
-    if model.abstention is not None and model.abstention.score not in FAMILIAR:
+    if model.abstention is not None and model.abstention.score not in BY_SIMILARITY:
         remember(model, [])
     return model
 
 
 def calibrated(model: LanguageModel, corpus: Corpus) -> LanguageModel:
-    """Return the model with the temperature of each head and the thresholds of its intents chosen anew."""
+    """Return the model with newly chosen temperatures of the heads and thresholds of the intents."""
     several_intents = _has_several(corpus)
     model = replace(model, several_threshold=0.5 if several_intents else None)
     warmth = dict(model.temperature)
@@ -55,19 +55,19 @@ def calibrated(model: LanguageModel, corpus: Corpus) -> LanguageModel:
 
 
 def remember(model: LanguageModel, texts: Sequence[str]) -> None:
-    """Let the encoder compare messages with these texts, and with these alone."""
+    """Replace the known messages of the encoder, for example similarity, by `texts`."""
     encoder = model.encoder.eval()
     read = read_texts(model.tokenizer, texts, model.config.max_tokens)
-    known = torch.zeros(len(texts), encoder.familiarity.known.shape[1])
-    encoder.familiarity.rarest.copy_(encoder.ngrams.rarity.max())
+    known = torch.zeros(len(texts), encoder.example_similarity.known.shape[1])
+    encoder.example_similarity.rarest.copy_(encoder.ngrams.rarity.max())
     with torch.no_grad():
         for chosen in in_order(read.tokens, _TOKENS):
             known[chosen] = encoder.compared(*as_tensors(read.padded(chosen)))
-    encoder.familiarity.keep(known)
+    encoder.example_similarity.keep(known)
 
 
 def _known_rows(corpus: Corpus, seed: int) -> NDArray[np.int64]:
-    """At most _MOST_KNOWN messages that teach intents, as many of each intent as that allows."""
+    """Return at most _MOST_KNOWN training messages, balanced over the intents."""
     rows = np.random.default_rng(seed).permutation(corpus.rows_of("train", "intent"))
     label = corpus.label["intent"][rows]
     order = np.argsort(label, kind="stable")
@@ -78,7 +78,7 @@ def _known_rows(corpus: Corpus, seed: int) -> NDArray[np.int64]:
 
 
 def mix_views(model: LanguageModel, corpus: Corpus) -> None:
-    """Set the encoder's shares of its views, for each task, to those that validation finds likeliest."""
+    """Set the encoder's weight of its views, for each task, to the one of the lowest loss on validation."""
     for number, task in enumerate(model.encoder.num_classes):
         rows = corpus.rows_of("validation", task)
         texts = read_texts(model.tokenizer, corpus.texts_of(rows), model.config.max_tokens)
@@ -95,12 +95,12 @@ def _has_several(corpus: Corpus) -> bool:
 def mixture(
     by_body: NDArray[np.float32], by_ngrams: NDArray[np.float32], truth: NDArray[np.bool_], *, each: bool
 ) -> float:
-    """Return the share of the body that makes the truth likeliest, each mix at its own temperature.
+    """Return the weight of the body's logits, 0 to 1, that has the lowest loss; the n-grams get the rest.
 
-    Logits float32 [n, classes] of each view; truth and each as in metrics.nll. What one view says too
-    surely, or knows no better than by chance, weighs less (Wolpert 1992). Of shares that cost a nat at most
-    over all rows, the price of a parameter (Akaike 1974), the one nearest to half is taken: a few messages
-    that both views get right say nothing of either.
+    by_body, by_ngrams: logits float32 [n, classes] of each view; truth and each as in metrics.nll. Each mix
+    is measured at its own temperature, so that an overconfident view gains nothing (stacking, Wolpert 1992).
+    Among weights within one nat of the best over all rows, the penalty of one parameter (Akaike 1974), the
+    one nearest to 0.5 is chosen: a small validation set cannot tell them apart.
     """
     if len(truth) == 0:
         return 0.5
@@ -142,18 +142,18 @@ def _with_thresholds(model: LanguageModel, corpus: Corpus) -> LanguageModel:
     certainty = "confidence" if model.several_threshold is None else "likelihood"
     if model.several_threshold is not None:
         model = replace(model, several_threshold=_several_threshold(truth, said.probability("intent")))
-    names = ["energy", certainty, *([f"familiar_{certainty}"] if model.encoder.is_compared else [])]
+    names = ["energy", certainty, *([f"similarity_{certainty}"] if model.encoder.is_compared else [])]
     warmth = model.temperature["intent"]
     scores = {name: (_score(name, said, warmth), _score(name, strange, warmth)) for name in names}
     return replace(model, abstention=choose(scores, right, warmth, costs))
 
 
 def _score(name: str, said: Prediction, warmth: float) -> NDArray[np.float64]:
-    return scored(name, said.logits["intent"], warmth, said.familiarity)
+    return scored(name, said.logits["intent"], warmth, said.example_similarity)
 
 
 def _several_threshold(truth: NDArray[np.bool_], likely: NDArray[np.float64]) -> float:
-    """How likely an intent must be to be told as one of several: what gives the best micro F1."""
+    """Return the probability from which an intent counts as one of several: the one of the best micro F1."""
     candidates = np.arange(0.05, 0.96, 0.05)
     scores = np.array([micro_f1(truth, several(likely, threshold)) for threshold in candidates])
     best = np.flatnonzero(scores == scores.max())
@@ -161,7 +161,10 @@ def _several_threshold(truth: NDArray[np.bool_], likely: NDArray[np.float64]) ->
 
 
 def several(likely: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:
-    """Return which intents a message has, bool [n, intents]: the likeliest, and all from the threshold up."""
+    """Return the intents of each message, bool [n, intents]: the likeliest, and all from the threshold up.
+
+    likely: probabilities, float64 [n, intents].
+    """
     said: NDArray[np.bool_] = likely >= threshold
     said[np.arange(len(said)), likely.argmax(1)] = True
     return said

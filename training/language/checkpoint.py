@@ -1,4 +1,4 @@
-"""What training leaves behind: one safetensors file with the weights, and all else as JSON in its header."""
+"""The trained model as one safetensors file: weights as tensors, everything else as JSON in its header."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from shopsight.training.language.corpus import Corpus, LanguageError, read_corpu
 from shopsight.training.language.model import Encoder, SmallBody
 from shopsight.training.language.pretrained import PretrainedBody, rebuilt
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 FAMILY = "language"
 MODEL_FILE = "model.safetensors"
 INPUTS = ("TOKEN_ID", "LENGTH", "CODE_POINT")
@@ -40,7 +40,7 @@ _DTYPES = {
 
 
 class Understanding(Protocol):
-    """What reads messages: the trained encoder, or its exported graph (graph.py)."""
+    """Interface of the trained encoder and of its exported graph (graph.py)."""
 
     num_features: int
     num_classes: dict[str, int]
@@ -55,29 +55,32 @@ class Understanding(Protocol):
     def understand(
         self, token_id: torch.Tensor, length: torch.Tensor, code_point: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor | None]:
-        """Return unit vectors [B, num_features], the logits [B, classes] of each task, familiarity [B, 1]."""
+        """Return unit vectors [B, num_features], logits [B, C] by task, example similarity [B, 1] or None."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of n texts: logits float32 [n, classes] of each head, and the temperature of each.
+    """Predictions for n texts: logits float32 [n, classes] of each head, and the temperature of each head.
 
-    several: the tasks of which a message may have several classes. familiarity: float32 [n], how near the
-    nearest known message is, where the model tells (familiarity.py).
+    several: the tasks in which a message may have several classes. example_similarity: float32 [n], the
+    similarity to the nearest known message (nearest_example.py); None if the model has no known messages.
     """
 
     classes: dict[str, tuple[str, ...]]
     logits: dict[str, NDArray[np.float32]]
     temperature: dict[str, float]
     several: tuple[str, ...] = ()
-    familiarity: NDArray[np.float32] | None = None
+    example_similarity: NDArray[np.float32] | None = None
 
     def labels(self, task: str) -> list[str]:
         """Return the likeliest class of each text; raises KeyError for a task without a head."""
         return [self.classes[task][index] for index in self.logits[task].argmax(1)]
 
     def probability(self, task: str) -> NDArray[np.float64]:
-        """Return calibrated probabilities, float64 [n, classes], of each class alone if several may be."""
+        """Return calibrated probabilities, float64 [n, classes].
+
+        Rows sum to 1, except for tasks in `several`: there each class has a probability of its own.
+        """
         scaled = self.logits[task].astype(np.float64) / self.temperature[task]
         if task in self.several:
             return np.asarray(expit(scaled), dtype=np.float64)
@@ -93,10 +96,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A trained encoder with its tokeniser, classes, temperatures, and when its intents are withheld.
+    """A trained encoder with its tokeniser, classes, temperatures and abstention rule.
 
-    several_threshold: how likely an intent must be to be told as one of several; None: every message that it
-    learned from has one.
+    several_threshold: the probability from which an intent counts as one of several; None if every training
+    message has one intent.
     """
 
     encoder: Encoder
@@ -108,24 +111,24 @@ class LanguageModel:
     several_threshold: float | None = None
 
     def predict(self, texts: Sequence[str]) -> Prediction:
-        """Return what each head says of each text, in the order of the texts."""
+        """Return the predictions of each head, in the order of the texts."""
         read = read_texts(self.tokenizer, texts, self.config.max_tokens)
-        _, logits, familiarity = understood(self.encoder, read)
+        _, logits, example_similarity = understood(self.encoder, read)
         several = () if self.several_threshold is None else ("intent",)
-        return Prediction(self.classes, logits, self.temperature, several, familiarity)
+        return Prediction(self.classes, logits, self.temperature, several, example_similarity)
 
     def in_scope(self, said: Prediction) -> NDArray[np.bool_]:
-        """Return which of the texts are answered, bool [n]; the others are left to a person."""
+        """Return which of the texts are in scope, bool [n]; a person should answer the others."""
         assert self.abstention is not None  # there are intents
-        return self.abstention.accepts(said.logits["intent"], said.familiarity)
+        return self.abstention.accepts(said.logits["intent"], said.example_similarity)
 
     def scope_score(self, said: Prediction) -> NDArray[np.float64]:
-        """Return what the threshold is compared with, float64 [n]."""
+        """Return the score that is compared with the abstention threshold, float64 [n]."""
         assert self.abstention is not None  # there are intents
-        return self.abstention.values(said.logits["intent"], said.familiarity)
+        return self.abstention.values(said.logits["intent"], said.example_similarity)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return a unit vector of each text, float32 [n, num_features]: near where texts mean alike."""
+        """Return a unit vector for each text, float32 [n, num_features]; similar texts have near vectors."""
         return understood(self.encoder, read_texts(self.tokenizer, texts, self.config.max_tokens))[0]
 
     def write(self, path: Path) -> None:
@@ -145,12 +148,12 @@ class LanguageModel:
 
 
 def corpus_of(workspace: Workspace, model: LanguageModel) -> Corpus:
-    """Read the workspace's messages with labels that index the classes of a trained model."""
+    """Read the workspace's messages; their labels index the classes of the trained model."""
     return read_corpus(workspace, model.config).numbered_as(model.classes)
 
 
 def save(run: Training, model: LanguageModel) -> None:
-    """Replace the trained language model in one step; nothing is known yet of how good it is."""
+    """Replace the trained language model in one step; its metrics stay empty until `evaluate` runs."""
     with run.saved(FORMAT_VERSION, asdict(model.config), facts={}, metrics={}) as folder:
         model.write(folder / MODEL_FILE)
 
@@ -188,7 +191,7 @@ def load_file(path: Path) -> LanguageModel:
     body: torch.nn.Module = SmallBody(config, tokenizer.get_vocab_size())
     if "architecture" in header:
         body = rebuilt(header["architecture"])
-    num_known = len(tensors["familiarity.known"])
+    num_known = len(tensors["example_similarity.known"])
     encoder = Encoder(config, body, {t: len(c) for t, c in classes.items()}, num_known)
     encoder.load_state_dict(tensors)
     encoder.eval()
@@ -212,24 +215,24 @@ def predict_logits(encoder: Understanding, texts: Texts) -> dict[str, NDArray[np
 def understood(
     encoder: Understanding, texts: Texts
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]], NDArray[np.float32] | None]:
-    """Return unit vectors float32 [n, num_features], logits [n, classes] of each head, familiarity [n]."""
+    """Return unit vectors [n, num_features], logits [n, classes] by head, example similarity [n], float32."""
     encoder.eval()
     vectors = np.empty((len(texts), encoder.num_features), dtype=np.float32)
     logits = {t: np.empty((len(texts), n), dtype=np.float32) for t, n in encoder.num_classes.items()}
-    familiarity = np.empty(len(texts), dtype=np.float32) if encoder.is_compared else None
+    example_similarity = np.empty(len(texts), dtype=np.float32) if encoder.is_compared else None
     with torch.inference_mode():
         for chosen in in_order(texts.tokens, _PREDICT_TOKENS):
             embedding, said, near = encoder.understand(*as_tensors(texts.padded(chosen)))
             vectors[chosen] = embedding.numpy()
             for task, values in said.items():
                 logits[task][chosen] = values.numpy()
-            if familiarity is not None and near is not None:
-                familiarity[chosen] = near[:, 0].numpy()
-    return vectors, logits, familiarity
+            if example_similarity is not None and near is not None:
+                example_similarity[chosen] = near[:, 0].numpy()
+    return vectors, logits, example_similarity
 
 
 def as_tensors(padded: Mapping[str, NDArray[Any]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return padded inputs in the order in which the encoder takes them."""
+    """Return padded inputs as tensors, in the encoder's argument order."""
     token_id, length, code_point = (torch.from_numpy(padded[name]) for name in INPUTS)
     return token_id, length, code_point
 
@@ -239,7 +242,7 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], header: Mappin
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        # One entry: safetensors writes several in no fixed order, and equal models shall be equal bytes.
+        # One entry: safetensors writes several in no fixed order, and equal models must give equal bytes.
         metadata = {"header": json.dumps(dict(header), sort_keys=True)}
         save_file({k: v.detach().contiguous() for k, v in tensors.items()}, staged, metadata=metadata)
         with staged.open("rb") as stream:
@@ -250,7 +253,7 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], header: Mappin
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Read tensors and header; raises LanguageError when the file is no safetensors file."""
+    """Read tensors and header; raises LanguageError if the file is not a safetensors file."""
     try:
         header = json.loads(read_metadata(path)["header"])
         if not isinstance(header, dict):

@@ -12,7 +12,7 @@ PRECISIONS = ("float32", "int8")
 
 @dataclass(frozen=True)
 class LanguageConfig:
-    """How messages are split, tokenised, learned and served.
+    """Settings for splitting, tokenising, training and serving.
 
     validation_share, test_share: of the labelled texts that carry no split of their own.
     vocab_size: entries of the byte-level BPE, learned on the texts outside validation and test.
@@ -104,7 +104,9 @@ class LanguageConfig:
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is {self.precision!r}; it must be one of {', '.join(PRECISIONS)}")
         if self.pretrain_epochs and self.tuning == "frozen" and self.encoder:
-            raise ValueError("pretrain_epochs asks a frozen encoder to learn; set tuning to full or lora")
+            raise ValueError(
+                "pretrain_epochs needs an encoder that is not frozen; set tuning to full or lora"
+            )
         if not 0 <= self.teacher_weight <= 1 or self.pretrain_epochs < 0:
             raise ValueError("teacher_weight must lie between 0 and 1, and pretrain_epochs not below 0")
         if self.ngram_slots < 2:

@@ -1,4 +1,4 @@
-"""The labelled and unlabelled messages of a workspace, split so that equal texts never lie in two splits."""
+"""Labelled and unlabelled messages of a workspace; equal texts are always in the same split."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Labels = NDArray[np.int64]
 
 
 class LanguageError(ValueError):
-    """The workspace's messages and labels cannot be learned from; the message names the remedy."""
+    """The workspace's messages and labels cannot be used for training; the message names the remedy."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Corpus:
     """Messages as parallel arrays; labels index `classes[task]`, or are NO_LABEL, OUT_OF_SCOPE or SEVERAL.
 
     texts: n messages; label[task]: int64 [n]; split: int64 [n], an index of SPLITS or UNSPLIT.
-    notes: what was left out, and why, in words. several: the intents of each row that is labelled SEVERAL.
-    author: int64 [n], equal for texts of one customer; empty where nobody knows who wrote what.
+    notes: what was left out and why, as text. several: the intents of each row that is labelled SEVERAL.
+    author: int64 [n], equal for texts of one customer; empty if authors are unknown.
     """
 
     texts: list[str]
@@ -48,24 +48,24 @@ class Corpus:
     author: Labels = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def rows(self, split: str, task: str | None = None) -> Labels:
-        """Return the row numbers of one split; with a task, only those that one class of it labels."""
+        """Return the row numbers of one split; with a task, only those labelled with one of its classes."""
         chosen = self.split == SPLITS.index(split)
         if task is not None:
             chosen &= self.label[task] >= 0
         return np.flatnonzero(chosen)
 
     def out_of_scope(self, *splits: str) -> Labels:
-        """Return the row numbers that are labelled as none of the intents, in the given splits."""
+        """Return the row numbers that are labelled out of scope, in the given splits."""
         inside = np.isin(self.split, [SPLITS.index(s) for s in splits])
         return np.flatnonzero(inside & (self.label["intent"] == OUT_OF_SCOPE))
 
     def rows_of(self, split: str, task: str) -> Labels:
-        """Return the row numbers of one split that one class of the task labels, or several."""
+        """Return the row numbers of one split that are labelled with one or several classes of the task."""
         rows = self.rows(split)
         return rows[np.flatnonzero((self.label[task][rows] >= 0) | (self.label[task][rows] == SEVERAL))]
 
     def classes_of(self, task: str, rows: Labels) -> NDArray[np.bool_]:
-        """Return which classes of the task each of the rows has, bool [n, classes]."""
+        """Return the classes of the given rows in a task, bool [rows, classes]."""
         label = self.label[task][rows]
         found = np.zeros((len(rows), len(self.classes[task])), dtype=np.bool_)
         single = np.flatnonzero(label >= 0)
@@ -75,9 +75,9 @@ class Corpus:
         return found
 
     def numbered_as(self, classes: dict[str, tuple[str, ...]]) -> Corpus:
-        """Return the corpus with labels that index other classes, as a model has them.
+        """Return the corpus with labels that index `classes`, those of a model.
 
-        A row of a class that the model does not have is NO_LABEL.
+        A row of a class that is not in `classes` becomes NO_LABEL.
         """
         label, several = dict(self.label), dict(self.several)
         for task, names in self.classes.items():
@@ -100,11 +100,11 @@ class Corpus:
 
 
 def read_corpus(workspace: Workspace, config: LanguageConfig) -> Corpus:
-    """Read messages, labels and ratings of the current snapshot, and the examples of learn-intents.
+    """Read messages, labels and ratings of the current snapshot, and the examples of `learn-intents`.
 
-    Those teach: none of them is held out. A rating of at most 2 is negative, 3 neutral, from 4 positive,
-    where no sentiment label says otherwise. Raises LanguageError when no message carries a label that at
-    least two classes could be learned from.
+    These examples are all in the training split. Without a sentiment label, a rating of at most 2 is
+    negative, 3 neutral, 4 or more positive. Raises LanguageError if no task has labels of at least two
+    classes.
     """
     notes: list[str] = []
     frame = _messages(workspace, notes)
@@ -130,7 +130,7 @@ def read_corpus(workspace: Workspace, config: LanguageConfig) -> Corpus:
 
 
 def author_codes(customers: pl.Series) -> Labels:
-    """Return a number for who wrote each text, int64 [n]; a text without a customer has one of its own."""
+    """Return an integer for the author of each text, int64 [n]; a text without a customer has its own."""
     known = customers.rank("dense").cast(pl.Int64)
     return known.fill_null(-1 - pl.int_range(customers.len(), eager=True)).to_numpy().astype(np.int64)
 
@@ -153,7 +153,7 @@ def _with_keys(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_taught(workspace: Workspace, frame: pl.DataFrame) -> pl.DataFrame:
-    """Add the examples of learn-intents as training messages, in the place of messages that say the same."""
+    """Add the examples of `learn-intents` as training messages; they replace messages of the same text."""
     taught = _with_keys(read_taught(workspace.taught)).unique("key", keep="last", maintain_order=True)
     if taught.is_empty():
         return frame
@@ -187,7 +187,7 @@ def _labels(workspace: Workspace, task: str, config: LanguageConfig, notes: list
     )
     outside = list(config.out_of_scope_labels)
     odd = several.list.len() > 1
-    if task == "intent":  # one message may want several things, but not something and none of them
+    if task == "intent":  # a message may have several intents, but not an intent and "none"
         odd &= several.list.eval(pl.element().is_in(outside)).list.any()
     left_out = frame.filter(odd).height
     if left_out:
@@ -236,7 +236,7 @@ def _split_of(frame: pl.DataFrame, task: str, config: LanguageConfig) -> Labels:
 
 
 def _carved(frame: pl.DataFrame, task: str, validation: float, test: float, seed: int) -> Labels:
-    """Split by a keyed hash of the text within each class, so that a split does not hang on row order."""
+    """Split by a seeded hash of the text within each class, so that splits do not depend on row order."""
     texts = frame.group_by("key", maintain_order=True).agg(pl.col(task).first())
     digest = [hashlib.blake2b(f"{seed}:{k}".encode(), digest_size=8).hexdigest() for k in texts["key"]]
     rank = pl.col("digest").rank("ordinal").over(task)
@@ -271,7 +271,7 @@ def _classes(
     counts = learned.value_counts().filter(pl.col("count") == 1)
     if counts.height and classes:
         rare = ", ".join(sorted(set(counts[task].to_list()) - outside))
-        notes.append(f"{task}s with a single example, hardly learned: {rare}") if rare else None
+        notes.append(f"{task}s with a single example, too few to learn: {rare}") if rare else None
     if len(classes) == 1:
         notes.append(f"no {task} head: every label is '{classes[0]}'")
         classes, label = (), np.where(label >= 0, NO_LABEL, label)
@@ -279,7 +279,7 @@ def _classes(
 
 
 def _several(frame: pl.DataFrame, classes: tuple[str, ...], label: Labels) -> dict[int, tuple[int, ...]]:
-    """The intents of the rows that have more than one, which are labelled SEVERAL in place."""
+    """Return the intents of rows that have more than one, and label these rows SEVERAL in place."""
     number = {name: index for index, name in enumerate(classes)}
     several = {}
     for row in np.flatnonzero((frame["intents"].list.len().fill_null(0) > 1).to_numpy()):

@@ -1,4 +1,4 @@
-"""What messages are about as time goes by: shares that moved, and groups that no known intent covers."""
+"""Drift of the messages: changes of the intents' shares, and new groups that no known intent covers."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ Array = NDArray[np.float64]
 
 OUTSIDE = "none of the known"
 RECENT = timedelta(weeks=4)
-_LEAST_MOVE = 0.01  # of a share, below which a sure change is no news
+_LEAST_MOVE = 0.01  # of a share: smaller changes are not reported, even if significant
 _LEAST_GROUP, _GROUP_SHARE = 8, 0.02
-_LEAST_AUTHORS = 5  # a word of fewer people may be somebody's name, and no topic
+_LEAST_AUTHORS = 5  # a word that fewer people use may be a name
 _MOST_READ, _DIMENSIONS, _WORDS = 4_000, 50, 5
 
 
 @dataclass(frozen=True)
 class Read:
-    """Messages in the order of time as the model reads them: text, timestamp, and intent or OUTSIDE."""
+    """Messages with their predicted intents, by time: text, timestamp, customer_id, intent (or OUTSIDE)."""
 
     frame: pl.DataFrame
 
     @property
     def is_recent(self) -> pl.Expr:
-        """Whether a message is of the last four weeks."""
+        """Whether a message is from the last four weeks."""
         found = period(self.frame.lazy())
         assert found is not None
         return pl.col("timestamp") > pl.lit(found[1]) - RECENT
 
 
 def read(workspace: Workspace, model: LanguageModel) -> Read:
-    """Read all messages that are no reviews with the trained model."""
+    """Read all messages, except reviews, and predict their intents."""
     written = permitted(workspace, "messages", LANGUAGE).filter(
         pl.col("rating").is_null(), pl.col("text").str.strip_chars() != "", pl.col("timestamp").is_not_null()
     )
     days = period(written)
-    if days is not None:  # a wrong clock's messages are of no week
+    if days is not None:  # a message dated by a wrong clock belongs to no week
         written = written.filter(pl.col("timestamp").is_between(*days))
     columns = ["message_id", "timestamp", "text", "customer_id"]
     frame = written.select(columns).collect().sort("timestamp", "message_id")
@@ -64,19 +64,23 @@ def read(workspace: Workspace, model: LanguageModel) -> Read:
     return Read(frame.with_columns(intent=pl.Series(intent, dtype=pl.String)))
 
 
-def watch(workspace: Workspace, model: LanguageModel) -> dict[str, Any]:
-    """Return what moved in the last four weeks against the time before, and what no known intent covers."""
+def drift(workspace: Workspace, model: LanguageModel) -> dict[str, Any]:
+    """Return changes of the intents' shares in the last four weeks, and new groups of messages.
+
+    The keys are recent_days, those of `intent_drift`, and groups (see `groups`).
+    """
     found = read(workspace, model)
     if found.frame.is_empty():
         return {"recent_days": RECENT.days, "shares": [], "weeks": [], "psi": None, "groups": []}
-    return {"recent_days": RECENT.days, **drift(found), "groups": groups(found)}
+    return {"recent_days": RECENT.days, **intent_drift(found), "groups": groups(found)}
 
 
-def drift(found: Read) -> dict[str, Any]:
-    """Return each share before and of late, which of them moved, and the abstained share of each week.
+def intent_drift(found: Read) -> dict[str, Any]:
+    """Return each intent's share before and in the last four weeks, and the weekly out-of-scope share.
 
-    moved: by a test of two proportions at 5 % over all intents together (Bonferroni), and by a hundredth at
-    least. psi: the population stability index; above .25 is commonly called a shift.
+    moved: the difference is significant by a two-proportion z-test at 5 % over all intents (Bonferroni) and
+    at least 0.01. psi: the population stability index, None without messages in both periods; values above
+    0.25 are commonly taken as a shift.
     """
     counts = found.frame.group_by("intent", found.is_recent.alias("recent")).len()
     total = {recent: int(counts.filter(recent=recent)["len"].sum()) for recent in (False, True)}
@@ -101,12 +105,12 @@ def drift(found: Read) -> dict[str, Any]:
 
 
 def groups(found: Read) -> list[dict[str, Any]]:
-    """Return groups of like messages among those of late that no known intent covers, the newest first.
+    """Return groups of similar recent messages that no known intent covers, the fastest growing first.
 
-    Each is {size, share of these messages, recent_a_week, before_a_week: how many like them came in the time
-    before; words: what they say more than other messages do}. No text is told, no word that fewer than five
-    people wrote, and no group of fewer people: more people read figures than messages. HDBSCAN
-    (Campello et al. 2013) on TF-IDF vectors of words, after latent semantic analysis.
+    Each is {size, share: of the recent out-of-scope messages, recent_a_week and before_a_week: similar
+    messages per week, words: words that are more frequent in the group than elsewhere}. For privacy, texts
+    are never returned, and neither are words or groups of fewer than five authors. The method is HDBSCAN
+    (Campello et al. 2013) on TF-IDF vectors of words after latent semantic analysis.
     """
     outside = found.frame.filter(pl.col("intent") == OUTSIDE)
     late = outside.filter(found.is_recent).tail(_MOST_READ)
@@ -139,9 +143,9 @@ def groups(found: Read) -> list[dict[str, Any]]:
 
 
 def _vectors(corpus: list[str], texts: list[str], authors: NDArray[np.int64]) -> tuple[Array, Any]:
-    """Return unit vectors [texts, dimensions] in the space of `corpus`, and what tells members' words.
+    """Return unit vectors float64 [texts, dimensions] in the space of `corpus`, and a function.
 
-    authors: who wrote each of the texts.
+    The function returns the characteristic words of some of the texts. authors: int64 [texts].
     """
     clean = normalizer().normalize_str
     weigh = TfidfVectorizer(tokenizer=_terms, token_pattern=None, lowercase=False, min_df=2)
@@ -166,7 +170,7 @@ def _vectors(corpus: list[str], texts: list[str], authors: NDArray[np.int64]) ->
 
 
 def _terms(text: str) -> list[str]:
-    """Words of two letters and more, and neighbouring pairs of Chinese characters."""
+    """Return the words of at least two letters, and the adjacent pairs of Chinese characters."""
     found: list[str] = []
     for part in text.split():
         word = "".join(c for c in part if c.isalpha() or c == "'")
@@ -183,7 +187,7 @@ def _unit(rows: Array) -> Array:
 
 
 def _weeks(found: Read) -> list[dict[str, Any]]:
-    """The abstained share of every whole week with its 95 % Wilson interval."""
+    """Return the out-of-scope share of each week with its 95 % Wilson interval."""
     week = pl.col("timestamp").dt.truncate("1w").alias("week")
     counted = found.frame.group_by(week).agg(pl.len(), outside=(pl.col("intent") == OUTSIDE).sum())
     told = []
@@ -196,7 +200,7 @@ def _weeks(found: Read) -> list[dict[str, Any]]:
 
 
 def _p_value(k0: int, n0: int, k1: int, n1: int) -> float:
-    """Of two proportions being one, two-sided, pooled."""
+    """Return the two-sided p-value of the pooled two-proportion z-test."""
     pooled = (k0 + k1) / (n0 + n1)
     spread = math.sqrt(pooled * (1 - pooled) * (1 / n0 + 1 / n1))
     return float(2 * norm.sf(abs(k1 / n1 - k0 / n0) / spread)) if spread else 1.0

@@ -1,4 +1,4 @@
-"""How good the trained model is on held-out messages, with a linear model on the same texts beside it."""
+"""Evaluation of the trained model on held-out messages, with a linear baseline on the same texts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shopsight.training.language.calibration import several
 from shopsight.training.language.checkpoint import LanguageModel, corpus_of, load_current
 from shopsight.training.language.config import LanguageConfig
 from shopsight.training.language.corpus import TASKS, Corpus, LanguageError
-from shopsight.training.language.drift import watch
+from shopsight.training.language.drift import drift
 from shopsight.training.language.linear import fit_linear, fit_linear_sets
 from shopsight.training.language.metrics import (
     accuracy,
@@ -36,18 +36,17 @@ PROTOCOL = (
 
 @on_one_snapshot
 def evaluate(workspace: Workspace, config: LanguageConfig) -> dict[str, Any]:
-    """Measure the trained model on the test split (validation where there is none) and keep the figures.
+    """Measure the trained model on the test split (validation if there is none) and save the metrics.
 
-    Per task: accuracy, macro F1, expected calibration error, the pairs confused most, the linear model's
-    accuracy. For intents also what abstention does, to messages in scope and out of it, how answers are
-    found, and what moved of late (watch.py). Raises NotTrained when the tables are not those of the training,
-    LanguageError when the splits are not.
+    Per task: accuracy, macro F1, expected calibration error, the most confused pairs, and the accuracy of the
+    linear model. For intents also abstention on messages in and out of scope, answer retrieval, and drift
+    (drift.py). Raises NotTrained if the tables changed since the training, LanguageError if the splits did.
     """
     state, model = load_current(workspace)
     if not _same_splits(model.config, config):
         raise LanguageError(
-            f"{workspace.root}: the language model was trained with other splits than these, so that texts "
-            "it has learned from could be held out now; run 'shopsight train language' again"
+            f"{workspace.root}: the language model was trained with other splits than these, so that the "
+            "held-out texts may include training texts; run 'shopsight train language' again"
         )
     corpus = corpus_of(workspace, model)
     figures: dict[str, Any] = {"protocol": PROTOCOL, "notes": list(corpus.notes)}
@@ -62,8 +61,8 @@ def evaluate(workspace: Workspace, config: LanguageConfig) -> dict[str, Any]:
     if answers is not None:
         figures["answers"] = answer_figures(answers.index, answers.rule, model, corpus)
     if model.abstention is not None:
-        figures["watch"] = watch(workspace, model)
-    figures = without_nan(figures, "no held-out message tells it")
+        figures["drift"] = drift(workspace, model)
+    figures = without_nan(figures, "no held-out message to measure it on")
     write_metrics(workspace, state, figures)
     return figures
 
@@ -74,7 +73,7 @@ def _same_splits(one: LanguageConfig, other: LanguageConfig) -> bool:
 
 
 def evaluate_task(model: LanguageModel, corpus: Corpus, task: str) -> dict[str, Any]:
-    """Return the figures of one head, and the linear model's on the same texts."""
+    """Return the metrics of one head, and those of the linear model on the same texts."""
     split = "test" if len(corpus.rows("test", task)) else "validation"
     rows = corpus.rows(split, task)
     label = corpus.label[task][rows]
@@ -97,7 +96,7 @@ def evaluate_task(model: LanguageModel, corpus: Corpus, task: str) -> dict[str, 
 
 
 def evaluate_abstention(model: LanguageModel, corpus: Corpus) -> dict[str, Any]:
-    """Return what the chosen threshold does to the test split, or to validation where there is none."""
+    """Return the effect of the abstention threshold on the test split, or on validation if there is none."""
     assert model.abstention is not None
     split = "test" if len(corpus.rows("test", "intent")) else "validation"
     rows = corpus.rows(split, "intent")
@@ -112,10 +111,10 @@ def evaluate_abstention(model: LanguageModel, corpus: Corpus) -> dict[str, Any]:
 
 
 def evaluate_several(model: LanguageModel, corpus: Corpus) -> dict[str, Any]:
-    """Return how well all intents of a message are found, on messages with one and with several.
+    """Return multi-label metrics of the intents, over messages with one intent and with several.
 
-    Micro F1 over pairs of message and intent, the share of messages whose intents are exactly those, and the
-    linear model's F1: an SVM of its own for each intent.
+    Micro F1 over pairs of message and intent, the share of messages with exactly the true intents, and the
+    micro F1 of the linear model (one SVM per intent).
     """
     assert model.several_threshold is not None
     test = corpus.rows_of("test", "intent")

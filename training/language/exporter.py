@@ -1,4 +1,4 @@
-"""From the trained model to the folders that serve it: the encoder's graph, the text router's data."""
+"""Exports the trained model for serving: the encoder's ONNX graph and the data of the `understand` router."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ MAX_BATCH_SIZE = 256
 def export(workspace: Workspace, config: LanguageConfig) -> list[Path]:
     """Write models/intent_encoder and models/understand from the trained model; returns both folders.
 
-    Raises NotTrained when nothing is trained or the tables changed since, LanguageError when there is no
-    intent head to serve.
+    Raises NotTrained if nothing is trained or the tables changed since, LanguageError if the model has no
+    intent head.
     """
     state, model = load_current(workspace)
     if not model.classes.get("intent"):
@@ -57,10 +57,11 @@ def export(workspace: Workspace, config: LanguageConfig) -> list[Path]:
 
 
 def quantised(model: LanguageModel, corpus: Corpus, graph: Path) -> tuple[LanguageModel, dict[str, Any]]:
-    """Make an exported graph int8 in place; returns the model that it serves, and what that loses.
+    """Quantise an exported graph to int8 in place; returns the model to serve and a comparison of both.
 
-    Temperatures and thresholds are chosen again for it. The loss: accuracy of each task before and after on
-    the test split (validation where there is none), the share of messages told the same, and bytes.
+    Temperatures and thresholds are chosen again for the quantised graph. The comparison: accuracy of each
+    task before and after on the test split (validation if there is none), the share of messages with the
+    same prediction, and the sizes in bytes.
     """
     whole = graph.stat().st_size
     quantise(graph)
@@ -102,7 +103,7 @@ def _export_encoder(
             outputs=[
                 TensorSpec("EMBEDDING", "FP32", (model.encoder.num_features,)),
                 *(TensorSpec(f"{t.upper()}_LOGIT", "FP32", (len(n),)) for t, n in heads.items()),
-                *((TensorSpec("FAMILIARITY", "FP32", (1,)),) if model.encoder.is_compared else ()),
+                *((TensorSpec("EXAMPLE_SIMILARITY", "FP32", (1,)),) if model.encoder.is_compared else ()),
             ],
             max_batch_size=MAX_BATCH_SIZE,
             files=["model.onnx"],

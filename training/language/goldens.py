@@ -1,4 +1,4 @@
-"""Texts with the answers that a served release must repeat, written when it is exported."""
+"""Golden requests: fixed texts with the trained model's answers, which a served release must reproduce."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ GOLDEN_TEXTS = (
 
 
 def understand_goldens(model: LanguageModel, answers: Answering | None) -> list[Golden]:
-    """Return each fixed text with what the trained model says of it and the answer that it is given.
+    """Return each fixed text with the trained model's predictions and the shop's answer.
 
-    A text whose two likeliest classes or answers are too close to call, or that lies at a threshold, is left
-    out: rounding on another processor could turn its answer.
+    A text is left out if its two likeliest classes or answers are nearly equal, or if it is near a threshold:
+    rounding on another processor could change its answer.
     """
     assert model.abstention is not None
     texts = list(GOLDEN_TEXTS)
@@ -78,8 +78,8 @@ def understand_goldens(model: LanguageModel, answers: Answering | None) -> list[
 
 
 def _at_threshold(rule: Abstention, said: Prediction) -> NDArray[np.bool_]:
-    """Of which texts a little more or less on the likeliest intent, or familiarity, turns the scope."""
-    logits, near = said.logits["intent"], said.familiarity
+    """Return the texts whose scope changes if the top intent logit or the similarity changes a little."""
+    logits, near = said.logits["intent"], said.example_similarity
     step = _TOO_CLOSE * (logits == logits.max(1, keepdims=True))
     less, more = (
         rule.accepts(logits + sign * step, None if near is None else near + sign * _TOO_CLOSE)
@@ -90,7 +90,7 @@ def _at_threshold(rule: Abstention, said: Prediction) -> NDArray[np.bool_]:
 
 
 def encoder_golden(model: LanguageModel, text: str) -> Golden:
-    """Return what the encoder says of a text that is padded as `understand` pads it."""
+    """Return the encoder's outputs for a text that is padded as `understand` pads it."""
     texts = read_texts(model.tokenizer, [text], model.config.max_tokens)
     ((width, _),) = texts.by_length(model.config.buckets).items()
     padded = texts.padded([0], width)
@@ -98,7 +98,7 @@ def encoder_golden(model: LanguageModel, text: str) -> Golden:
         _, said, near = model.encoder.understand(*as_tensors(padded))
     told = {f"{task.upper()}_LOGIT": logits for task, logits in said.items()}
     if near is not None:
-        told["FAMILIARITY"] = near
+        told["EXAMPLE_SIMILARITY"] = near
     return Golden(
         request=tuple(
             GoldenTensor(name, "INT32" if name == "CODE_POINT" else "INT64", value.shape, value.tolist())

@@ -1,4 +1,4 @@
-"""The trained encoder as an ONNX graph: in float32, or with its tables as int8, and read back here."""
+"""The trained encoder as an ONNX graph, in float32 or with int8 tables, and the graph read back."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ OPSET = 20
 
 
 class _Graph(nn.Module):
-    """What the encoder understands, in a fixed order, which is what a graph can return."""
+    """The encoder with its outputs as a tuple in fixed order, as a graph returns them."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
 
     def forward(self, token_id: Tensor, length: Tensor, code_point: Tensor) -> tuple[Tensor, ...]:
-        """Return the embedding [B, num_features], logits [B, C] of each task, familiarity [B, 1] if any."""
-        embedding, logits, familiarity = self.encoder.understand(token_id, length, code_point)
-        near = () if familiarity is None else (familiarity,)
+        """Return the embedding [B, num_features], logits [B, C] by task, example similarity [B, 1] if any."""
+        embedding, logits, example_similarity = self.encoder.understand(token_id, length, code_point)
+        near = () if example_similarity is None else (example_similarity,)
         return embedding, *(logits[task] for task in self.encoder.num_classes), *near
 
 
 def write_graph(model: LanguageModel, path: Path) -> None:
-    """Write the encoder as one ONNX file, which takes INPUTS and tells outputs_of(encoder).
+    """Write the encoder as one ONNX file with the inputs INPUTS and the outputs outputs_of(encoder).
 
-    TOKEN_ID [B, L], LENGTH [B, 1], CODE_POINT [B, C]: B, L and C are free.
+    TOKEN_ID int64 [B, L], LENGTH int64 [B, 1], CODE_POINT int32 [B, C]; B, L and C are dynamic.
     """
     example = (
         torch.ones(2, 5, dtype=torch.int64), torch.tensor([[5], [3]]), torch.ones(2, 40, dtype=torch.int32)
@@ -58,14 +58,14 @@ def write_graph(model: LanguageModel, path: Path) -> None:
 
 
 def outputs_of(encoder: Understanding) -> list[str]:
-    """Return the names of what a graph of the encoder tells, in its order."""
-    near = ["FAMILIARITY"] if encoder.is_compared else []
+    """Return the output names of the encoder's graph, in order."""
+    near = ["EXAMPLE_SIMILARITY"] if encoder.is_compared else []
     return ["EMBEDDING", *(f"{task.upper()}_LOGIT" for task in encoder.num_classes), *near]
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what the exporter warns of: packages that we do not need, and its own internals."""
+    """Suppress the exporter's warnings about packages that are not needed and about its own internals."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -78,7 +78,7 @@ def _quiet() -> Iterator[None]:
 
 
 class GraphEncoder:
-    """An exported graph, run by onnxruntime, in the place of the encoder that it was written from."""
+    """An exported graph, run by onnxruntime, with the interface of the encoder (Understanding)."""
 
     def __init__(self, path: Path, like: Encoder) -> None:
         self.num_features, self.num_classes = like.num_features, dict(like.num_classes)
@@ -86,12 +86,12 @@ class GraphEncoder:
         self._session = session(path, num_threads())
 
     def eval(self) -> None:
-        """Do nothing: a graph does not learn."""
+        """Do nothing: a graph has no training mode."""
 
     def understand(
         self, token_id: Tensor, length: Tensor, code_point: Tensor
     ) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
-        """Return unit vectors [B, num_features], the logits [B, classes] of each task, familiarity [B, 1]."""
+        """Return unit vectors [B, num_features], logits [B, C] by task, example similarity [B, 1] or None."""
         values = (value.numpy() for value in (token_id, length, code_point))
         told = self._session.run(None, dict(zip(INPUTS, values, strict=True)))
         embedding, *rest = (torch.from_numpy(value) for value in told)
@@ -100,16 +100,16 @@ class GraphEncoder:
 
 
 def quantise(path: Path) -> None:
-    """Replace the graph's tables, nearly all of its bytes, by int8 with a scale each.
+    """Replace the graph's tables, which are nearly all of its bytes, by int8 with one scale per table.
 
-    Products stay in float32: integer ones were 1.3 times as fast, but their scale is that of all messages of
-    a batch, so that what is said of one would hang on who else asks.
+    Matrix products stay in float32. Integer products were 1.3 times as fast, but onnxruntime scales them over
+    the whole batch, so that the prediction for one message would depend on the other messages in its batch.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     logger = logging.getLogger()
     level = logger.level
-    logger.setLevel(logging.ERROR)  # it asks for a step that tables do not need
+    logger.setLevel(logging.ERROR)  # it recommends a step that tables do not need
     try:
         quantize_dynamic(path, path, op_types_to_quantize=["Gather"], weight_type=QuantType.QInt8)
     finally:

@@ -1,4 +1,4 @@
-"""Figures of a classifier, with their uncertainty, in float64 NumPy."""
+"""Metrics of a classifier with confidence intervals, in float64 NumPy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _Z = 1.959963984540054  # 97.5 % point of the normal distribution
 
 
 def accuracy(label: Labels, said: Labels) -> dict[str, float]:
-    """Return accuracy with its 95 % interval (Wilson 1927) and the number of examples."""
+    """Return the accuracy with its 95 % interval (Wilson 1927) and the number of examples.
+
+    label, said: true and predicted classes, int64 [n].
+    """
     n = len(label)
     if n == 0:
         return {"value": float("nan"), "low": float("nan"), "high": float("nan"), "n": 0}
@@ -36,15 +39,19 @@ def macro_f1(label: Labels, said: Labels) -> float:
 
 
 def micro_f1(truth: NDArray[np.bool_], said: NDArray[np.bool_]) -> float:
-    """Return F1 over pairs of message and class, bool [n, classes] both; nan where none is true or said."""
+    """Return F1 over pairs of message and class; nan if no pair is true or predicted.
+
+    truth, said: true and predicted classes, bool [n, classes].
+    """
     total = int(truth.sum() + said.sum())
     return 2 * float((truth & said).sum()) / total if total else float("nan")
 
 
 def r_precision(truth: NDArray[np.bool_], score: NDArray[np.float32]) -> float:
-    """Return the share of a message's classes among as many likeliest ones, its accuracy where it has one.
+    """Return the mean R-precision: the share of a row's r true classes among its r highest scores.
 
-    truth bool and score float32, both [n, classes], every row with a class; the mean over rows.
+    truth: bool [n, classes], at least one true per row. score: float32 [n, classes]. For one class per row
+    it is the accuracy.
     """
     place = np.argsort(np.argsort(-score, axis=1, kind="stable"), axis=1)
     number = truth.sum(1)
@@ -87,14 +94,14 @@ def area_under_roc(inside: Values, outside: Values) -> float:
 def temperature(
     logits: NDArray[np.float32], truth: Labels | NDArray[np.bool_], *, each: bool = False, least: float = 0.25
 ) -> float:
-    """Return the temperature that makes the truth likeliest, between `least` and 20 (Guo et al. 2017).
+    """Return the temperature of the lowest negative log-likelihood, from `least` to 20 (Guo et al. 2017).
 
     truth and each as in `nll`. Golden-section search on log T, in which the loss has one minimum; 1.0
     without examples.
     """
     if len(truth) == 0:
         return 1.0
-    low, high = np.log(least), np.log(20.0)  # a few messages, all said rightly, would ask for certainty
+    low, high = np.log(least), np.log(20.0)  # unbounded, a few messages that are all right would give 0
     ratio = (np.sqrt(5.0) - 1) / 2
     for _ in range(40):
         left, right = high - ratio * (high - low), low + ratio * (high - low)
@@ -110,10 +117,10 @@ def nll(
     *,
     each: bool = False,
 ) -> float:
-    """Return the mean negative log-likelihood of the truth, in nats a row, at a temperature.
+    """Return the mean negative log-likelihood of the truth at a temperature, in nats per row.
 
-    truth: the class of each row, int64 [n], or its classes, bool [n, classes], each with an equal share; with
-    `each` every class is there or not, whatever the others.
+    truth: the class of each row, int64 [n], or its classes, bool [n, classes], with equal shares. With `each`
+    the classes are independent (binary cross-entropy).
     """
     classes = truth == 1 if truth.ndim == 2 else np.arange(logits.shape[1]) == truth[:, None]
     if each:

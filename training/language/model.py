@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from shopsight.training.language.config import LanguageConfig
-from shopsight.training.language.nearest_example import Familiarity
+from shopsight.training.language.nearest_example import ExampleSimilarity
 from shopsight.training.language.ngrams import NgramView
 from shopsight.training.language.tokenizer import MASK, START
 
@@ -24,7 +24,7 @@ _HIDDEN = -1e4  # far below every score, finite in half precision too
 
 
 class Body(Protocol):
-    """What reads token ids: the small body below, or a pre-trained one (pretrained.py)."""
+    """Interface of the network that reads token ids: SmallBody, or a pre-trained encoder (pretrained.py)."""
 
     num_features: int
 
@@ -32,18 +32,18 @@ class Body(Protocol):
         """Return features float32 [B, num_features] for token_id int64 [B, L] and length int64 [B, 1]."""
 
     def states(self, token_id: Tensor, length: Tensor) -> Tensor:
-        """Return what is known at each token, float32 [B, L, D]."""
+        """Return the hidden state of each token, float32 [B, L, D]."""
 
     def token_table(self) -> nn.Embedding:
-        """Return the vectors of the vocabulary, [V, D]."""
+        """Return the embedding table of the vocabulary, [V, D]."""
 
 
 class Encoder(nn.Module):
-    """A body with a linear head a task, and a linear model of n-grams beside it.
+    """A body with one linear head per task, and a linear model of n-grams beside it.
 
-    Each learns from a loss of its own (ngrams.py). What is said of a message is the sum of their logits,
-    weighted by what validation shows them to be worth (calibration.py): body_share, float32 [tasks], of the
-    heads and the rest of the n-grams. num_known: messages that others are compared with (familiarity.py).
+    Each of the two has its own loss (ngrams.py). The logits of a message are their weighted sum: body_share,
+    float32 [tasks], is the weight of the heads, 1 - body_share that of the n-grams; validation chooses it
+    (calibration.py). num_known: number of known messages for example similarity (nearest_example.py).
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Encoder(nn.Module):
         self.ngrams = NgramView(config.ngram_slots, config.longest_ngram, config.ngram_dropout, num_classes)
         self.body_share: Tensor
         self.register_buffer("body_share", torch.full((len(self.num_classes), 1, 1), 0.5))
-        self.familiarity = Familiarity(num_known, self.num_features)
+        self.example_similarity = ExampleSimilarity(num_known, self.num_features)
 
     def forward(self, token_id: Tensor, length: Tensor, code_point: Tensor) -> dict[str, Tensor]:
         """Return logits [B, C] per task.
@@ -70,29 +70,29 @@ class Encoder(nn.Module):
     def understand(
         self, token_id: Tensor, length: Tensor, code_point: Tensor
     ) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
-        """Return what a served model tells: unit vectors [B, num_features], the logits of `forward`, and
-        familiarity [B, 1] where messages are known."""
+        """Return what is served: unit vectors [B, num_features], the logits of `forward`, and the example
+        similarity [B, 1] (None without known messages)."""
         features = self.features(token_id, length)
         ngram_BN = self.ngrams.ids(token_id, code_point)
         logits = self.mixed(self.said_of(features), self.ngrams.said_of(ngram_BN))
         embedding = functional.normalize(features, dim=1)
         if not self.is_compared:
             return embedding, logits, None
-        return embedding, logits, self.familiarity(embedding, ngram_BN, self.ngrams.rarity[ngram_BN])
+        return embedding, logits, self.example_similarity(embedding, ngram_BN, self.ngrams.rarity[ngram_BN])
 
     def compared(self, token_id: Tensor, length: Tensor, code_point: Tensor) -> Tensor:
-        """Return what familiarity compares, float32 [B, columns]."""
+        """Return the vectors that example similarity compares, float32 [B, COLUMNS + num_features]."""
         ngram_BN = self.ngrams.ids(token_id, code_point)
         embedding = functional.normalize(self.features(token_id, length), dim=1)
-        return self.familiarity.vectors(embedding, ngram_BN, self.ngrams.rarity[ngram_BN])
+        return self.example_similarity.vectors(embedding, ngram_BN, self.ngrams.rarity[ngram_BN])
 
     @property
     def is_compared(self) -> bool:
-        """Whether messages are compared with known ones."""
-        return len(self.familiarity.known) > 0
+        """Whether the model has known messages to compare with."""
+        return len(self.example_similarity.known) > 0
 
     def mixed(self, by_body: Mapping[str, Tensor], by_ngrams: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weighted sum of both views' logits [B, C] per task; with equal shares the plain one."""
+        """Return the weighted sum of both views' logits [B, C] per task; equal shares give the plain sum."""
         shares = zip(self.num_classes, self.body_share, strict=True)
         return {task: 2 * (share * by_body[task] + (1 - share) * by_ngrams[task]) for task, share in shares}
 
@@ -101,24 +101,23 @@ class Encoder(nn.Module):
         return self.said_of(self.features(token_id, length))
 
     def said_of(self, features: Tensor) -> dict[str, Tensor]:
-        """Return the heads' logits [B, C] per task for what `features` gives."""
+        """Return the heads' logits [B, C] per task for features [B, num_features]."""
         features = self.drop_head(features)
         return {task: head(features) for task, head in self.heads.items()}
 
     def features(self, token_id: Tensor, length: Tensor) -> Tensor:
-        """Return what the heads read, float32 [B, num_features]."""
+        """Return the input of the heads, float32 [B, num_features]."""
         features: Tensor = self.body(token_id, length)
         return features
 
 
 class SmallBody(nn.Module):
-    """Three views of a message, learned from scratch.
+    """Three views of a message, concatenated and trained from scratch.
 
-    A bag of tokens, which is what a linear model sees (Joulin et al. 2017); the maximum over convolutions,
-    which find phrases wherever they stand (Kim 2014); and the mean over a transformer on top of them
-    (Vaswani et al. 2017, normalised first), which knows where they stand and what stands with them. They
-    stand side by side because a transformer that the others have to pass does worse than a linear model on a
-    few thousand messages.
+    A bag of tokens, as in a linear model (Joulin et al. 2017); the maximum over convolutions, which detect
+    phrases at any position (Kim 2014); and the mean over a pre-norm transformer on top of the convolutions
+    (Vaswani et al. 2017), which sees position and context. The views are concatenated because the transformer
+    alone does worse than a linear model on a few thousand messages.
     """
 
     def __init__(self, config: LanguageConfig, vocab_size: int) -> None:
@@ -135,7 +134,7 @@ class SmallBody(nn.Module):
         self.word_dropout, self.num_features = config.word_dropout, 3 * width
 
     def forward(self, token_id: Tensor, length: Tensor) -> Tensor:
-        """Return float32 [B, 3 D]; while training some words are hidden."""
+        """Return float32 [B, 3 D]; word dropout applies during training."""
         if self.training:
             hidden = torch.rand(token_id.shape) < self.word_dropout
             token_id = torch.where(hidden & (token_id > START), MASK, token_id)
@@ -153,7 +152,7 @@ class SmallBody(nn.Module):
         return self._views(token_id, _inside(token_id, length))[2]
 
     def token_table(self) -> nn.Embedding:
-        """Return the vectors of the vocabulary, [V, D]."""
+        """Return the embedding table of the vocabulary, [V, D]."""
         return self.token
 
     def _views(self, token_id: Tensor, inside_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -169,7 +168,7 @@ class SmallBody(nn.Module):
 
 
 class Phrases(nn.Module):
-    """Convolutions over 1, 3 and 5 tokens or what is asked, side by side: each gives a share of the width."""
+    """Parallel convolutions of the given widths (in tokens); each gives an equal part of the channels."""
 
     def __init__(self, width: int, lengths: Sequence[int]) -> None:
         super().__init__()
@@ -186,9 +185,9 @@ class Phrases(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention and a feed-forward layer of twice the width, each normalised first, each a residual.
+    """Pre-norm self-attention and a feed-forward layer of twice the width, each with a residual connection.
 
-    Both start at a fifth of their strength and grow as far as the data ask (Touvron et al. 2021).
+    Both have a learned scale that starts at 0.2 (LayerScale, Touvron et al. 2021).
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -205,7 +204,7 @@ class Block(nn.Module):
         self.drop = SharedDropout(dropout)
 
     def forward(self, x_BLD: Tensor, inside_BL: Tensor) -> Tensor:
-        """Return x_BLD float32 after attention among the tokens inside each message."""
+        """Return float32 [B, L, D] for x_BLD float32; inside_BL bool is False for padding."""
         attended_BLD = self.drop(self._attend(self.attention_norm(x_BLD), inside_BL))
         x_BLD = x_BLD + self.attention_scale * attended_BLD
         hidden = self.drop(functional.gelu(self.up(self.forward_norm(x_BLD))))
@@ -230,7 +229,7 @@ class SharedDropout(nn.Module):
         self.share = share
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        """Return x_BLD with whole channels of a message zeroed while training."""
+        """Return x_BLD; during training, whole channels of a message are set to zero."""
         if not self.training or self.share == 0:
             return x_BLD
         kept = torch.rand(x_BLD.shape[0], 1, x_BLD.shape[2]) >= self.share

@@ -1,8 +1,7 @@
-"""How near a message is to the nearest of those that taught the intents, in its words and in its meaning.
+"""Example similarity: the similarity of a message to the nearest training message of the intents.
 
-A classifier is sure of what it never saw where it was never taught doubt; a message like none of the known
-ones is out of scope whatever the classifier says (Sun et al. 2022). Legend of shapes: B messages, M known
-ones, F features, N n-grams.
+A classifier can be confident on messages unlike any in training. The distance to the nearest training example
+detects such messages (Sun et al. 2022). Legend of shapes: B messages, M known ones, F features, N n-grams.
 """
 
 from __future__ import annotations
@@ -11,15 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-COLUMNS = 512  # that a message's n-grams are folded into
+COLUMNS = 512  # of the count sketch of a message's n-grams
 _SCATTER, _PRIME = 2_654_435_761, 2**31 - 1
 
 
-class Familiarity(nn.Module):
-    """The cosine to the nearest known message: the mean of one of n-grams and one of the encoder's vectors.
+class ExampleSimilarity(nn.Module):
+    """Similarity to the nearest known message: the mean of the cosines of n-grams and of encoder vectors.
 
-    N-grams weigh as TF-IDF weighs them, those that training never saw as its rarest, and are folded with
-    random signs into few columns, which keeps cosines on average (count sketch, Charikar et al. 2002).
+    N-grams have TF-IDF weights; n-grams that training never saw get the weight of the rarest one. A count
+    sketch (Charikar et al. 2002) hashes them with random signs into COLUMNS columns, which preserves cosines
+    in expectation.
     """
 
     def __init__(self, num_known: int, num_features: int) -> None:
@@ -32,18 +32,22 @@ class Familiarity(nn.Module):
         self.register_buffer("rarest", torch.ones(1))
 
     def forward(self, embedding: Tensor, ngram_BN: Tensor, rarity_BN: Tensor) -> Tensor:
-        """Return float32 [B, 1], -1 to 1, for unit vectors [B, F] and the n-grams' slots and rarity."""
+        """Return the similarity, float32 [B, 1], -1 to 1.
+
+        embedding: unit vectors float32 [B, F]; ngram_BN: slots of the n-grams, int64 [B, N];
+        rarity_BN: their inverse document frequencies, float32 [B, N].
+        """
         own = self.vectors(embedding, ngram_BN, rarity_BN)
         known_MD = self.known.to(own.dtype) * self.scale
         return (own @ known_MD.T).amax(1, keepdim=True) / 2
 
     def keep(self, vectors_MD: Tensor) -> None:
-        """Compare with these from now on; as int8 with a scale each, a quarter of the bytes."""
+        """Replace the known messages by vectors_MD, stored as int8 with one scale per row."""
         self.scale = vectors_MD.abs().amax(1, keepdim=True) / 127
         self.known = (vectors_MD / self.scale).round().to(torch.int8)
 
     def vectors(self, embedding: Tensor, ngram_BN: Tensor, rarity_BN: Tensor) -> Tensor:
-        """Return a unit vector of the words and one of the meaning side by side, [B, COLUMNS + F]."""
+        """Return the unit vector of the words and the embedding, concatenated, float32 [B, COLUMNS + F]."""
         unseen_BN = (rarity_BN == 0) & (ngram_BN > 0)
         weight_BN = torch.where(unseen_BN, self.rarest, rarity_BN)
         hashed_BN = ngram_BN * _SCATTER % _PRIME

@@ -1,4 +1,4 @@
-"""New intents from a handful of examples: the encoder stays, only what reads it learns, in seconds."""
+"""Adds intents from a few examples: the encoder is frozen, only heads and n-grams train, in seconds."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from shopsight.training.language.model import Encoder
 Labels = NDArray[np.int64]
 Progress = Callable[[str], None]
 
-_EACH = 20  # examples of every intent that are read together, so that none is forgotten
+_EACH = 20  # examples of every intent in a batch, so that known intents are not forgotten
 _STEPS, _BATCH, _RATE = 120, 256, 5e-3
-MOST_LOSS = 0.01  # of the accuracy of the known intents, unless someone allows more
+MOST_LOSS = 0.01  # default of the accuracy that known intents may lose
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts with the intent of each."""
+    """Texts and the intent of each."""
 
     texts: list[str]
     intents: list[str]
@@ -75,13 +75,13 @@ def read_examples(path: Path) -> Examples:
 
 
 def learn(workspace: Workspace, examples: Examples, most_loss: float, progress: Progress) -> dict[str, Any]:
-    """Add the intents of `examples` to the workspace's trained model; returns what that did to old and new.
+    """Add the intents of `examples` to the workspace's trained model; returns metrics of old and new intents.
 
-    The accuracy on the validation messages of the known intents may fall by most_loss (0.01 is a hundredth)
-    and no more: else LanguageError, and the model stays as it was. The examples are kept, masked as
-    messages are (training/data/intent_examples.py): every later training learns from them, too. What the new
-    intents reach is told by two halves of their examples, each asked of what the other taught. Raises
-    NotTrained when the tables are not those of the training, whose messages are read again.
+    most_loss: how much the validation accuracy of the known intents may fall, 0 to 1; if it falls more,
+    LanguageError is raised and the model is unchanged. The examples are kept, masked as messages are
+    (training/data/intent_examples.py), and later trainings use them. The new intents are measured by
+    two-fold cross-validation on their examples. Raises NotTrained if the tables changed since the training,
+    whose messages are read again.
     """
     with training(workspace, FAMILY, "learn-intents") as run:
         learned, figures = _learned(workspace, examples, most_loss, progress)
@@ -97,12 +97,12 @@ def _learned(
     began = time.monotonic()
     _, model = load_current(workspace)
     corpus = corpus_of(workspace, model)
-    figures: dict[str, Any] = {"new_intents": _halves(model, corpus, examples)}
+    figures: dict[str, Any] = {"new_intents": _cross_validated(model, corpus, examples)}
     learned = extended(model, corpus, examples)
     before, after = (_validation_accuracy(one, corpus) for one in (model, learned))
     counts = {name: examples.intents.count(name) for name in sorted(set(examples.intents))}
     for name in (name for name, count in counts.items() if count == 1):
-        progress(f"intent '{name}' has a single example: hardly learned")
+        progress(f"intent '{name}' has a single example: too few to learn")
     figures |= {
         "examples": counts,
         "known_validation_accuracy_before": before,
@@ -120,10 +120,10 @@ def _learned(
 def taught_again(
     model: LanguageModel, corpus: Corpus, taught: pl.DataFrame, progress: Progress
 ) -> LanguageModel:
-    """Return a freshly trained model with what learn-intents was given taught as it was taught then.
+    """Return a newly trained model after the fine-tuning of `learn-intents` on its saved examples.
 
-    A handful of examples is lost among thousands of messages, though training has them, too. Where the known
-    intents would lose more than a hundredth on validation, the model stays as training made it.
+    Training includes these examples, but a few have little weight among thousands of messages. If the known
+    intents would lose more than MOST_LOSS of their validation accuracy, the trained model is returned.
     """
     if taught.is_empty() or not model.classes["intent"]:
         return model
@@ -133,14 +133,17 @@ def taught_again(
     after = _validation_accuracy(learned, corpus)
     names = ", ".join(sorted(set(examples.intents)))
     if before - after > MOST_LOSS:
-        progress(f"intents {names}: not taught again, the others would fall from {before:.4f} to {after:.4f}")
+        progress(
+            f"intents {names}: not added again, the accuracy of the others would fall "
+            f"from {before:.4f} to {after:.4f}"
+        )
         return model
-    progress(f"intents {names}: taught again from {len(examples.texts)} examples")
+    progress(f"intents {names}: added again from {len(examples.texts)} examples")
     return learned
 
 
 def extended(model: LanguageModel, corpus: Corpus, examples: Examples) -> LanguageModel:
-    """Return the model with the intents of `examples` as classes more; a known one learns from them too."""
+    """Return the model with the intents of `examples` added; examples of a known intent train it further."""
     names = model.classes["intent"]
     classes = (*names, *sorted(set(examples.intents) - set(names)))
     encoder = _widened(model, len(classes))
@@ -153,14 +156,14 @@ def extended(model: LanguageModel, corpus: Corpus, examples: Examples) -> Langua
 
 
 def _widened(model: LanguageModel, num_classes: int) -> Encoder:
-    """The same encoder with more intents, of which it knows nothing yet."""
+    """Return the same encoder with more intents, whose new weights are zero."""
     old = model.encoder
     counts = {task: len(names) for task, names in model.classes.items()}
     encoder = Encoder(model.config, old.body, counts | {"intent": num_classes})
     state = encoder.state_dict()
     for name, value in old.state_dict().items():
-        if name.startswith("familiarity."):
-            continue  # what is known is remembered anew (calibration.py)
+        if name.startswith("example_similarity."):
+            continue  # calibration.py sets the known messages again
         if state[name].shape == value.shape:
             state[name] = value.clone()
         elif name.startswith("ngrams."):  # its columns are those of all tasks, one after the other
@@ -177,7 +180,7 @@ def _widened(model: LanguageModel, num_classes: int) -> Encoder:
 
 
 def _grown(value: Tensor, dim: int, size: int) -> Tensor:
-    """`value` with zeros after it along one dimension."""
+    """Return `value`, extended to `size` with zeros along one dimension."""
     shape = list(value.shape)
     shape[dim] = size - shape[dim]
     return torch.cat([value, value.new_zeros(shape)], dim=dim)
@@ -186,7 +189,7 @@ def _grown(value: Tensor, dim: int, size: int) -> Tensor:
 def _replayed(
     model: LanguageModel, corpus: Corpus, examples: Examples, classes: tuple[str, ...]
 ) -> tuple[Texts, Labels]:
-    """As many examples of every intent, known ones from training, new ones as often as that takes."""
+    """Sample the same number of examples of every intent; new ones are repeated as needed."""
     rng = np.random.default_rng(model.config.seed)
     rows = corpus.rows("train", "intent")
     label = corpus.label["intent"][rows]
@@ -195,7 +198,7 @@ def _replayed(
         given = [t for t, intent in zip(examples.texts, examples.intents, strict=True) if intent == name]
         own = rows[label == number]
         given += corpus.texts_of(rng.permutation(own)[: max(0, _EACH - len(given))])
-        if not given:  # what taught this intent was forgotten since
+        if not given:  # its examples were erased
             continue
         texts += [given[i % len(given)] for i in range(_EACH)]
         labels += [number] * _EACH
@@ -203,7 +206,7 @@ def _replayed(
 
 
 def _see(encoder: Encoder, texts: Texts) -> None:
-    """Give n-grams that training never saw the weight of rare ones."""
+    """Give n-grams that training never saw the weight of the rarest ones."""
     rarity = encoder.ngrams.rarity
     token_id, _, code_point = as_tensors(texts.padded(range(len(texts))))
     seen = torch.unique(encoder.ngrams.ids(token_id, code_point))
@@ -241,7 +244,7 @@ def _train(encoder: Encoder, texts: Texts, labels: Labels, model: LanguageModel)
 
 
 def _each_alone(logits: Tensor, label: Tensor) -> Tensor:
-    """The loss of a model whose messages may want several things (targets.py)."""
+    """Return the loss of a model whose messages may have several intents (targets.py)."""
     wanted = functional.one_hot(label, logits.shape[1]).to(logits.dtype)
     return functional.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / len(label)
 
@@ -254,8 +257,8 @@ def _features(encoder: Encoder, token_id: Tensor, length: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def _halves(model: LanguageModel, corpus: Corpus, examples: Examples) -> dict[str, Any]:
-    """Of each new intent, which share of its examples is found by what the other half taught."""
+def _cross_validated(model: LanguageModel, corpus: Corpus, examples: Examples) -> dict[str, Any]:
+    """Return, for each new intent, the accuracy on its examples under two-fold cross-validation."""
     place: dict[str, int] = {}
     half = []
     for intent in examples.intents:
@@ -272,7 +275,7 @@ def _halves(model: LanguageModel, corpus: Corpus, examples: Examples) -> dict[st
             if intent in found:
                 found[intent].append(intent == answer)
     return {
-        name: {"recall_by_halves": float(np.mean(hits)) if hits else None} for name, hits in found.items()
+        name: {"cross_validated_recall": float(np.mean(hits)) if hits else None} for name, hits in found.items()
     }
 
 

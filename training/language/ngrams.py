@@ -1,7 +1,7 @@
-"""The linear view of a message: hashed n-grams of characters and of tokens, weighted as TF-IDF weighs them.
+"""The linear view of a message: hashed n-grams of characters and of tokens with TF-IDF weights.
 
-Ids are computed from code points inside the model, so that its graph takes plain numbers and serving hashes
-nothing. Legend of shapes: B messages, C code points, L tokens, N n-grams.
+The model computes the hashes from code points, so that the graph takes plain numbers and serving has no
+hashing code. Legend of shapes: B messages, C code points, L tokens, N n-grams.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _SCALE = 8.0  # of unit vectors: logits that a small step of the optimiser can m
 
 
 class NgramView(nn.Module):
-    """Logits that are sums over a message's n-grams, as a linear model on TF-IDF gives them.
+    """A linear model on the TF-IDF n-grams of a message, with feature hashing (Weinberger et al. 2009).
 
-    What a few thousand messages can teach, such a model learns first; it is a view of its own, with a loss of
-    its own, so that the encoder beside it has to learn the rest. Hashing after Weinberger et al. (2009).
+    It has a loss of its own: under a common loss it would learn faster than the encoder, and the encoder
+    would learn less.
     """
 
     def __init__(self, num_slots: int, longest: int, dropout: float, num_classes: Mapping[str, int]) -> None:
@@ -62,7 +62,7 @@ class NgramView(nn.Module):
         width = points.shape[1]
         running = torch.zeros_like(points)
         for n in range(1, self.longest + 1):
-            # The n-gram that ends here goes on from the shorter one that ends one place before.
+            # An n-gram that ends here extends the shorter one that ends one place before.
             before = functional.pad(running, (1, 0))[:, :width]
             running = (before * _STEP + points) % _PRIME
             whole = functional.pad(seen, (n - 1, 0))[:, :width] & seen
@@ -75,7 +75,7 @@ class NgramView(nn.Module):
         return torch.cat(found, dim=1)
 
     def weigh(self, document_frequency: Tensor, num_documents: int) -> None:
-        """Set the weights of n-grams: smooth inverse document frequency, 0 for what training never saw."""
+        """Set the weights of n-grams: smoothed inverse document frequency, 0 for n-grams not in training."""
         rarity = torch.log((1 + num_documents) / (1 + document_frequency.to(torch.float32))) + 1
         rarity[document_frequency == 0] = 0
         rarity[0] = 0

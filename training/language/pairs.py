@@ -1,4 +1,4 @@
-"""Whether two messages ask the same, learned from pairs: for duplicates among questions, tickets and answers.
+"""Duplicate detection: whether two messages ask the same, learned from pairs of questions or tickets.
 
 Legend of shapes: B pairs, L tokens of one message, M of the other, N n-grams, D width.
 """
@@ -27,7 +27,7 @@ from shopsight.training.language.ngrams import NgramView
 from shopsight.training.language.tokenizer import train_tokenizer
 
 Inputs = tuple[Tensor, Tensor, Tensor]
-_READ = 256  # pairs at a time when nothing is learned
+_READ = 256  # pairs per batch in inference
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Pairs:
 
 
 class PairEncoder(nn.Module):
-    """Each token compared with what answers to it in the other message, and n-grams that both or one have.
+    """Compares two messages by aligned tokens, as a whole, and by shared and unshared n-grams.
 
-    The comparison is decomposable attention (Parikh et al. 2016) over the states of the small body, beside
-    that of both messages as a whole; what is said is the same whichever message comes first.
+    Tokens are aligned by decomposable attention (Parikh et al. 2016) over the states of the small body. The
+    result does not depend on the order of the two messages.
     """
 
     def __init__(self, config: LanguageConfig, vocab_size: int) -> None:
@@ -59,12 +59,12 @@ class PairEncoder(nn.Module):
         )
         self.judge = nn.Sequential(nn.Dropout(config.head_dropout), nn.Linear(4 * width + 1, 1))
         self.whole_norm = nn.LayerNorm(2 * width)
-        # One weight of an n-gram for pairs that share it, one for pairs of which one message has it.
+        # Each n-gram has two weights: one if both messages have it, one if only one does.
         self.ngrams = NgramView(config.ngram_slots, config.longest_ngram, 0.0, {"shared": 1, "lone": 1})
         self.ngram_dropout = config.ngram_dropout
 
     def forward(self, first: Inputs, second: Inputs) -> Tensor:
-        """Return logits [B]: above 0 the two ask the same."""
+        """Return logits float32 [B]; above 0, the two messages ask the same."""
         (own, own_inside), (other, other_inside) = self._states(first), self._states(second)
         judged = self._compared(own, own_inside, other, other_inside)
         judged = judged + self._compared(other, other_inside, own, own_inside)
@@ -90,7 +90,7 @@ class PairEncoder(nn.Module):
         return torch.cat([_mean(compared_BLD, own_BL), highest], dim=1)
 
     def _by_ngrams(self, first: Inputs, second: Inputs) -> tuple[Tensor, Tensor]:
-        """Return what the n-grams say, [B], and the cosine of both TF-IDF vectors, about, [B, 1]."""
+        """Return the logits of the n-grams, [B], and the approximate cosine of the TF-IDF vectors, [B, 1]."""
         ids = [self.ngrams.ids(token_id, code_point) for token_id, _, code_point in (first, second)]
         same_BNN = ids[0].unsqueeze(2) == ids[1].unsqueeze(1)
         said, shared_square, square = torch.zeros(len(ids[0])), [], []
@@ -114,7 +114,7 @@ def _mean(x_BLD: Tensor, inside_BL: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PairModel:
-    """A trained pair encoder with its tokeniser; temperature makes its probabilities calibrated."""
+    """A trained pair encoder with its tokeniser, and the temperature that calibrates its probabilities."""
 
     encoder: PairEncoder
     tokenizer: Tokenizer
@@ -122,7 +122,7 @@ class PairModel:
     temperature: float = 1.0
 
     def probability(self, first: Sequence[str], second: Sequence[str]) -> NDArray[np.float64]:
-        """Return how likely the two messages of each pair ask the same, float64 [n]."""
+        """Return the probability that the messages of each pair ask the same, float64 [n]."""
         said = self.logits(first, second) / self.temperature
         shares: NDArray[np.float64] = 1 / (1 + np.exp(-said))
         return shares
@@ -143,7 +143,7 @@ class PairModel:
 def fit_pairs(
     pairs: Pairs, held: Pairs, config: LanguageConfig, progress: Callable[[str], None]
 ) -> PairModel:
-    """Train on `pairs` and return the model of the epoch with the highest AUC on `held`, calibrated there."""
+    """Train on `pairs`; returns the model of the epoch with the highest AUC on `held`, calibrated on it."""
     torch.set_num_threads(min(config.num_threads, num_threads()))
     torch.manual_seed(config.seed)
     tokenizer = train_tokenizer([*pairs.first, *pairs.second], config.vocab_size, config.max_tokens)

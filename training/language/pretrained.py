@@ -1,7 +1,7 @@
-"""Any encoder of Hugging Face's as the body of our heads: frozen, fine-tuned, or with low-rank adapters.
+"""A pre-trained Hugging Face encoder as the body: frozen, fine-tuned, or with low-rank adapters.
 
-Nothing of it is executed but what the installed transformers library defines: weights come as safetensors,
-code from a hub is refused.
+Only code of the installed transformers library runs: weights are safetensors, and code from a model
+repository is refused.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class PretrainedBody(nn.Module):
         return table
 
     def architecture(self) -> str:
-        """Return what `rebuilt` needs beside the weights, as JSON."""
+        """Return the model's configuration, from which `rebuilt` makes the body, as JSON."""
         return json.dumps(self.model.config.to_dict(), default=str)  # type: ignore[union-attr,operator]
 
 
@@ -57,9 +57,9 @@ def _inside(token_id: Tensor, length: Tensor) -> Tensor:
 
 
 def load_pretrained(name: str, tuning: str, max_tokens: int) -> tuple[PretrainedBody, Tokenizer]:
-    """Return an encoder and its tokeniser by path or name; `tuning` is full, lora or frozen.
+    """Load an encoder and its tokeniser by path or name; `tuning` is full, lora or frozen.
 
-    Raises LanguageError for what cannot be read, or could only be read by executing what comes with it.
+    Raises LanguageError if it cannot be read, or not without executing code that comes with it.
     """
     transformers = _transformers()
     try:
@@ -80,7 +80,7 @@ def load_pretrained(name: str, tuning: str, max_tokens: int) -> tuple[Pretrained
 
 
 def rebuilt(architecture: str) -> PretrainedBody:
-    """Return the body that `architecture` describes, its weights still to be given."""
+    """Return the body that `architecture` (JSON) describes, with untrained weights."""
     transformers = _transformers()
     config = json.loads(architecture)
     made = transformers.AutoConfig.for_model(config.pop("model_type"), **config)
@@ -88,7 +88,7 @@ def rebuilt(architecture: str) -> PretrainedBody:
 
 
 def merged(body: PretrainedBody) -> PretrainedBody:
-    """Return the body with its adapters, where it has any, merged into the weights."""
+    """Return the body with its adapters, if any, merged into the weights."""
     merge: Any = getattr(body.model, "merge_and_unload", None)
     return body if merge is None else PretrainedBody(merge())
 
@@ -106,9 +106,9 @@ def _tuned(model: Any, tuning: str) -> Any:
 
 
 def _tokenizer(tokenizer: Tokenizer, max_tokens: int) -> Tokenizer:
-    """The encoder's own tokeniser with our masks before it, cut to max_tokens.
+    """Return the encoder's own tokeniser with our masking before it, truncated to max_tokens.
 
-    Names of special tokens in a message are words like others, as in the tokeniser that we train.
+    Names of special tokens in a message are ordinary words, as in the tokeniser that we train.
     """
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens)

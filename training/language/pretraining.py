@@ -1,4 +1,4 @@
-"""Masked-language pre-training: the body guesses hidden tokens of the shop's own texts, labelled or not."""
+"""Masked-language pre-training (Devlin et al. 2019) on the shop's own texts, labelled or not."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from shopsight.training.language.config import LanguageConfig
 from shopsight.training.language.corpus import LanguageError
 from shopsight.training.language.model import Body
 
-_CHOSEN, _HIDDEN, _SWAPPED = 0.15, 0.8, 0.1  # of the tokens; of the chosen ones (Devlin et al. 2019)
+_CHOSEN, _HIDDEN, _SWAPPED = 0.15, 0.8, 0.1  # share of the tokens; shares of the chosen ones
 _MASKS = ("[MASK]", "<mask>")
 
 
 class _Guess(nn.Module):
-    """Scores of the vocabulary for a state, by the vectors that the body reads tokens with."""
+    """Logits over the vocabulary for a hidden state, with the weights of the body's embedding table."""
 
     def __init__(self, table: nn.Embedding) -> None:
         super().__init__()
@@ -41,9 +41,9 @@ class _Guess(nn.Module):
 def pretrain(
     body: Body, tokenizer: Tokenizer, texts: Texts, config: LanguageConfig, progress: Callable[[str], None]
 ) -> list[float]:
-    """Train `body` in place for config.pretrain_epochs; returns the loss of each, in nats a hidden token.
+    """Train `body` in place for config.pretrain_epochs; returns the loss of each epoch, in nats per token.
 
-    Raises LanguageError when the tokeniser has no token that stands for a hidden one.
+    The loss is the cross-entropy of masked tokens. Raises LanguageError if the tokeniser has no mask token.
     """
     mask = next((i for i in map(tokenizer.token_to_id, _MASKS) if i is not None), None)
     if mask is None:
@@ -73,12 +73,13 @@ def pretrain(
             schedule.step()
             total, count = total + float(loss.detach()) * int(asked.sum()), count + int(asked.sum())
         losses.append(total / max(1, count))
-        progress(f"pre-training {epoch + 1} of {config.pretrain_epochs}: {losses[-1]:.3f} a hidden token")
+        loss_now = f"{losses[-1]:.3f} nats per masked token"
+        progress(f"pre-training {epoch + 1} of {config.pretrain_epochs}: loss {loss_now}")
     return losses
 
 
 def _hide(token_id: Tensor, length: Tensor, mask: int, vocab_size: int) -> tuple[Tensor, Tensor]:
-    """Return the ids with some hidden or swapped, and which are asked for, bool: one of a message or more."""
+    """Return the ids with some masked or replaced, and which to predict, bool, at least one per message."""
     place = torch.arange(token_id.shape[1])[None, :]
     may = (place > 0) & (place < length)
     draw = torch.rand(token_id.shape).masked_fill(~may, 2.0)

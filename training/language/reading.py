@@ -1,4 +1,4 @@
-"""Customers' messages as the trained language model reads them: their tone and what they are about."""
+"""Sentiment and intent of customers' messages, predicted by the trained language model."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def read_messages(
     progress: Callable[[str], None],
     since: datetime | None = None,
 ) -> pl.DataFrame | None:
-    """Read customers' messages before `as_of` with the workspace's language model; None where there is none.
+    """Predict tone and intent of customers' messages before `as_of`; None if no language model is trained.
 
-    since: those of earlier are left out. Messages of people who forbid profiling, or the reading of their
-    language, are not read.
+    since: earlier messages are left out. Messages of people who refuse profiling, or the use of their texts,
+    are not read.
 
-    Returns message_id, tone Float64 (probability of positive less that of negative, -1 to 1; null where the
-    model knows neither) and intent String. Labels that people gave are not used: when they gave them is not
-    recorded, and it may have been after `as_of`.
+    Returns message_id, tone Float64 (probability of positive minus that of negative, -1 to 1; null if the
+    model has neither class) and intent String. Labels given by people are not used: the time of labelling is
+    unknown and may be after `as_of`.
     """
     unread = forbidden(workspace, LANGUAGE)
     messages = permitted(workspace, "messages", PROFILING).filter(
@@ -40,7 +40,7 @@ def read_messages(
     if texts.is_empty():
         return None
     if not is_trained(workspace, "language"):
-        progress("no language model is trained: tone and topics of messages are left out of the features")
+        progress("no language model is trained: the features omit the tone and topics of messages")
         return None
     from shopsight.training.language.checkpoint import load  # torch takes seconds to import
 

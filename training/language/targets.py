@@ -1,4 +1,4 @@
-"""What each training message should be said to be: shares of the classes, from labels and from a teacher."""
+"""Training targets of the messages: shares of the classes, from labels and from a teacher model."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Shares = NDArray[np.float32]
 
 
 class Targets:
-    """Targets of the training rows of a corpus, and the loss by which logits are brought to them.
+    """Targets of the training rows of a corpus, and the loss of logits against them.
 
-    A message has one class of a task, and the loss is cross-entropy; or, in a corpus whose messages may have
-    several intents, each intent is there or not, and the loss is the binary cross-entropy of all. With a
-    teacher (Hinton et al. 2015) its probabilities take `weight` of a labelled message's targets and the whole
-    of another's.
+    If each message has one class of a task, the loss is cross-entropy. If messages may have several intents,
+    it is the binary cross-entropy over all intents. With a teacher (distillation, Hinton et al. 2015), the
+    targets of a labelled message are `weight` times the teacher's probabilities plus the rest from the label;
+    those of an unlabelled message are the teacher's probabilities.
     """
 
     def __init__(self, corpus: Corpus, rows: Rows, said: Mapping[str, Shares], weight: float) -> None:
         self._corpus, self._rows, self._said, self._weight = corpus, rows, said, weight
 
     def of(self, task: str, chosen: Rows) -> tuple[Tensor, Tensor]:
-        """Return targets float32 [n, classes], and for which of the chosen rows there are any, bool [n]."""
+        """Return targets float32 [n, classes], and which of the chosen rows have targets, bool [n]."""
         rows = self._rows[chosen]
         wanted = self._corpus.classes_of(task, rows).astype(np.float32)
         known = wanted.any(1)
@@ -41,7 +41,10 @@ class Targets:
         return torch.from_numpy(wanted), torch.from_numpy(known)
 
     def loss(self, task: str, logits: Tensor, wanted: Tensor, known: Tensor, smoothing: float) -> Tensor:
-        """Return the mean loss of the known rows; 0 where none is known."""
+        """Return the mean loss of the known rows, in nats; 0 if none is known.
+
+        logits, wanted: float32 [n, classes]; known: bool [n].
+        """
         logits, wanted = logits[known], wanted[known]
         if task == "intent" and self._corpus.several:
             each = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
@@ -52,14 +55,14 @@ class Targets:
 
 
 def taught(teacher: LanguageModel, corpus: Corpus, rows: Rows) -> dict[str, Shares]:
-    """Return what the teacher says of the rows, float32 [n, classes] of each task that both know.
+    """Return the teacher's probabilities for the rows, float32 [n, classes], of each task that both have.
 
-    Raises LanguageError when its classes are not those of the corpus.
+    Raises LanguageError if its classes are not those of the corpus.
     """
     if (teacher.several_threshold is not None) != bool(corpus.several):
         raise LanguageError(
-            "either the teacher or these messages know several intents of one message, the other does not; "
-            "train it on the same labels"
+            "only one of the teacher and these messages allows several intents per message; "
+            "train the teacher on the same labels"
         )
     said = teacher.predict(corpus.texts_of(rows))
     found = {}

@@ -1,6 +1,7 @@
-"""Text to token ids: one byte-level BPE, learned on the shop's own messages, that is all a server needs.
+"""Text to token ids: a byte-level BPE (Sennrich et al. 2016) learned on the shop's own messages.
 
-Normalisation, the leading token and truncation are part of `tokenizer.json`, so that serving repeats none.
+Normalisation, the leading token and truncation are part of `tokenizer.json`, so that serving repeats none of
+them.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ _LEAST_AUTHORS = 3
 
 
 def normalizer() -> normalizers.Normalizer:
-    """Return what every text goes through: NFKC, masks, lower case, one space, no long numbers or controls.
+    """Return the normaliser: NFKC, masking, lower case, single spaces, no long numbers or control characters.
 
-    Tables hold masked texts and requests do not: masking here makes both the same to the model.
+    Texts in the tables are masked and texts in requests are not; masking here makes both equal for the model.
     """
     return normalizers.Sequence(
         [
-            normalizers.NFKC(),  # first, because tables have full-width digits made ordinary and masked
+            normalizers.NFKC(),  # first, as in the tables: full-width digits are masked too
             *(normalizers.Replace(Regex(with_lookaround(pattern)), word) for pattern, word in MASKS),
             normalizers.Lowercase(),
-            normalizers.Replace(Regex(r"[0-9]{4,}"), "0000"),  # order numbers: which one says nothing
+            normalizers.Replace(Regex(r"[0-9]{4,}"), "0000"),  # order numbers carry no meaning
             normalizers.Replace(Regex(r"\s+"), " "),
             normalizers.Replace(Regex(r"[\p{Cc}\p{Cf}]"), ""),
             normalizers.Strip(),
@@ -40,7 +41,7 @@ def normalizer() -> normalizers.Normalizer:
 
 
 def with_lookaround(pattern: str) -> str:
-    """Return a mask's pattern with its neighbours looked at, not captured: a normaliser cannot put back."""
+    """Return a mask's pattern with lookaround for captured neighbours, which a normaliser would lose."""
     looked_at = pattern.replace("(^|[^0-9])", "(?<![0-9])").replace("([^0-9]|$)", "(?![0-9])")
     return looked_at.replace("()", "")
 
@@ -48,15 +49,15 @@ def with_lookaround(pattern: str) -> str:
 def train_tokenizer(
     texts: Sequence[str], vocab_size: int, max_tokens: int, authors: Sequence[int] | None = None
 ) -> Tokenizer:
-    """Learn a byte-level BPE on `texts`; every text gets [CLS] first and is cut to `max_tokens`.
+    """Learn a byte-level BPE on `texts`; every text starts with [CLS] and is truncated to `max_tokens`.
 
-    Bytes are its alphabet, so that no text is unknown to it: Chinese, emoji and typos survive. No token is
-    the word of fewer than three `authors`, a number for who wrote each text (by default someone else each):
-    a served vocabulary shows nobody's name.
+    The alphabet is bytes, so that no text has unknown tokens: Chinese, emoji and typos are kept. authors: an
+    integer for the author of each text (by default all differ). Words of fewer than three authors get no
+    token of their own, so that the served vocabulary contains no names.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizer()
-    # Chinese has no spaces: without this, whole sentences that a corpus repeats would become one token.
+    # Chinese has no spaces: without this, repeated whole sentences would become one token.
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(r"\p{Han}"), "isolated"),
@@ -75,7 +76,7 @@ def train_tokenizer(
         single="[CLS] $A", special_tokens=[("[CLS]", START)]
     )
     tokenizer.enable_truncation(max_tokens)
-    # As added tokens they would be found in what customers write: "[PAD]" in a message is a word like others.
+    # Added tokens would match in messages: "[PAD]" that a customer writes must be ordinary text.
     content = json.loads(tokenizer.to_str())
     content["added_tokens"] = []
     writers = range(len(texts)) if authors is None else authors
@@ -86,7 +87,7 @@ def train_tokenizer(
 def _words_by_author(
     tokenizer: Tokenizer, texts: Sequence[str], authors: Sequence[int]
 ) -> dict[str, set[int]]:
-    """Of each word, as the tokenizer spells it, who wrote it."""
+    """Return the authors of each word, as the tokenizer spells it."""
     split, normalize = tokenizer.pre_tokenizer.pre_tokenize_str, tokenizer.normalizer.normalize_str
     words: dict[str, set[int]] = {}
     for text, author in zip(texts, authors, strict=True):
@@ -96,9 +97,9 @@ def _words_by_author(
 
 
 def _with_common_tokens(model: dict[str, Any], words: dict[str, set[int]]) -> dict[str, Any]:
-    """Return a BPE without the tokens that are part of the words of too few authors.
+    """Return a BPE without the tokens that occur only in words of too few authors.
 
-    What a token is merged of is part of the same words, so that no merge that stays loses its parts.
+    The parts of a token occur in the same words, so that every kept merge keeps its parts.
     """
     vocab: dict[str, int] = model["vocab"]
     longest, written_by = max(map(len, vocab)), dict[str, set[int]]()
@@ -117,10 +118,10 @@ def _with_common_tokens(model: dict[str, Any], words: dict[str, set[int]]) -> di
 
 
 class Splitter:
-    """Reads some tokens as the two that they are merged of, and some of those again.
+    """Randomly splits some tokens into the two that they were merged from, recursively.
 
-    What is learned of words is then learned of their parts too, which typos and rare words are made of. BPE
-    dropout (Provilkov et al. 2020) to the same end, but from a seed.
+    The model then also learns the parts of words, which typos and rare words consist of. It is a seeded form
+    of BPE dropout (Provilkov et al. 2020).
     """
 
     def __init__(self, tokenizer: Tokenizer, share: float, max_tokens: int) -> None:
@@ -130,7 +131,7 @@ class Splitter:
         self._share, self._max_tokens = share, max_tokens
 
     def __call__(self, texts: Texts, rng: np.random.Generator) -> Texts:
-        """Return the texts with other tokens, drawn anew; their code points are the same."""
+        """Return the texts with newly drawn tokens; their code points are unchanged."""
         draws = iter(rng.random(2 * sum(map(len, texts.tokens)) + 1).tolist())
         return replace(texts, tokens=[self._split(row, draws)[: self._max_tokens] for row in texts.tokens])
 

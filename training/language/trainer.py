@@ -1,4 +1,4 @@
-"""Training: AdamW under one cycle, chosen on validation, resumable after every epoch."""
+"""Training: AdamW, a one-cycle learning rate, early stopping on validation; resumable after every epoch."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from shopsight.training.language.batches import in_order, shuffled
 from shopsight.training.language.calibration import settled
 from shopsight.training.language.checkpoint import (
     FAMILY,
+    FORMAT_VERSION,
     LanguageModel,
     as_tensors,
     load,
@@ -61,9 +62,9 @@ Rows = np.ndarray[Any, np.dtype[np.int64]]
 def train(workspace: Workspace, config: LanguageConfig, progress: Progress) -> dict[str, Any]:
     """Train one encoder with a head per labelled task on the workspace's messages and save it.
 
-    A killed run goes on after its last finished epoch when data and settings are the same. Returns the
-    figures on validation; raises LanguageError when there is nothing to learn from, Busy when another process
-    trains the model.
+    A killed run resumes after its last finished epoch if data and settings are the same. Returns the
+    validation metrics. Raises LanguageError if there is nothing to learn from, Busy if another process trains
+    the model.
     """
     with training(workspace, FAMILY) as run:
         corpus = read_corpus(workspace, config)
@@ -78,7 +79,7 @@ def train(workspace: Workspace, config: LanguageConfig, progress: Progress) -> d
 def fit(
     corpus: Corpus, config: LanguageConfig, progress: Progress, resume: Path | None = None
 ) -> tuple[LanguageModel, dict[str, Any]]:
-    """Return the model of the epoch that validates best, and its figures; each epoch is kept in `resume`."""
+    """Return the model of the best epoch on validation, and its metrics; each epoch is saved to `resume`."""
     threads = min(config.num_threads, num_threads())
     torch.set_num_threads(threads)
     torch.manual_seed(config.seed)
@@ -111,7 +112,7 @@ class _Validation:
 
 
 class _Run:
-    """The state of one training run: encoder, optimiser, the best weights so far, and where it stands."""
+    """The state of one training run: encoder, optimiser, best weights so far, epoch."""
 
     def __init__(self, corpus: Corpus, config: LanguageConfig, tokenizer: Tokenizer, body: nn.Module) -> None:
         self.corpus, self.config, self.tokenizer = corpus, config, tokenizer
@@ -151,7 +152,7 @@ class _Run:
         return read_texts(self.tokenizer, self.corpus.texts_of(rows), self.config.max_tokens)
 
     def one_epoch(self) -> float:
-        """Train on every labelled text once, then measure on validation; returns the mean loss."""
+        """Train on every labelled text once, then measure on validation; returns the mean training loss."""
         config = self.config
         torch.manual_seed(config.seed * 1_000_003 + self.epoch)
         rng = np.random.default_rng([config.seed, self.epoch])
@@ -174,7 +175,7 @@ class _Run:
         return total / len(self.texts)
 
     def _loss(self, chosen: Rows) -> Tensor:
-        """The cross-entropy of every view and task: no view may lean on what another has learned."""
+        """Return the sum of the cross-entropies of every view and task; each view has its own loss."""
         token_id, length, _ = as_tensors(self.read.padded(chosen))
         whole_id, _, code_point = as_tensors(self.texts.padded(chosen))
         views = self.encoder.by_tokens(token_id, length), self.encoder.ngrams(whole_id, code_point)
@@ -189,7 +190,7 @@ class _Run:
         return torch.stack(losses).sum()
 
     def _set_learning_rate(self, step: int) -> None:
-        """One cycle: a linear rise over the first 15 % of all steps, then half a cosine to zero."""
+        """Apply the one-cycle schedule: a linear rise over the first 15 % of steps, then a cosine to zero."""
         share = step / (self.epochs * self.steps_per_epoch)
         factor = share / 0.15 if share < 0.15 else 0.5 * (1 + math.cos(math.pi * (share - 0.15) / 0.85))
         for group in self.optimizer.param_groups:
@@ -205,7 +206,7 @@ class _Run:
             self.best = {name: value.detach().clone() for name, value in self.encoder.state_dict().items()}
 
     def finish(self, seconds: float) -> tuple[LanguageModel, dict[str, Any]]:
-        """Return the best epoch's model, calibrated on validation, and what it scores there."""
+        """Return the best epoch's model, calibrated on validation, and its validation metrics."""
         self.encoder.load_state_dict(self.best)
         if isinstance(self.encoder.body, PretrainedBody):
             self.encoder.body = merged(self.encoder.body)
@@ -227,7 +228,7 @@ class _Run:
         return model, figures
 
     def _fingerprint(self) -> str:
-        content = [asdict(self.config), self.corpus.classes, self.tokenizer.to_str()]
+        content = [FORMAT_VERSION, asdict(self.config), self.corpus.classes, self.tokenizer.to_str()]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
         digest.update(self.train_rows.tobytes())
         for task in self.tasks:
@@ -235,7 +236,7 @@ class _Run:
         return digest.hexdigest()
 
     def save(self, path: Path | None) -> None:
-        """Keep all that `load` needs to go on after this epoch."""
+        """Write everything that `load` needs to resume after this epoch."""
         if path is None:
             return
         moments = self.optimizer.state_dict()["state"]
@@ -246,7 +247,7 @@ class _Run:
         save_tensors(path, tensors, {"fingerprint": self._fingerprint(), "stands": json.dumps(stands)})
 
     def load(self, path: Path | None) -> bool:
-        """Go on from `path` if it is whole and of the same data and settings; else start anew."""
+        """Resume from `path` if it is intact and has the same data and settings; returns whether it did."""
         if path is None or not path.is_file():
             return False
         try:
@@ -278,7 +279,7 @@ def _teacher(path: Path) -> LanguageModel:
 
 
 def _train_rows(corpus: Corpus, *, unlabelled: bool) -> Rows:
-    """The rows that teach something; those without any label too, where a teacher speaks for them."""
+    """Return the training rows with a label; with `unlabelled` (for a teacher), those without one too."""
     rows = corpus.rows("train")
     labels = np.stack([corpus.label[task][rows] for task in TASKS if corpus.classes[task]])
     wanted = (labels >= 0) | (labels == SEVERAL) | (labels == OUT_OF_SCOPE)
@@ -287,7 +288,7 @@ def _train_rows(corpus: Corpus, *, unlabelled: bool) -> Rows:
 
 
 def _groups(encoder: Encoder, config: LanguageConfig) -> list[dict[str, Any]]:
-    """What learns at the body's rate and what at that of the heads and n-grams; `top` is the highest."""
+    """Return the optimiser's parameter groups, pre-trained body and the rest; `top` is the peak rate."""
     own = [p for name, p in encoder.named_parameters() if p.requires_grad and name.startswith("body.")]
     rest = [p for name, p in encoder.named_parameters() if not name.startswith("body.")]
     rate = config.encoder_learning_rate if config.encoder else config.learning_rate
@@ -296,13 +297,13 @@ def _groups(encoder: Encoder, config: LanguageConfig) -> list[dict[str, Any]]:
 
 
 def _nll(logits: Tensor, outside: Tensor) -> Tensor:
-    """How far from unsure messages out of scope are, over the batch (outlier exposure, Hendrycks 2019)."""
+    """Return the outlier-exposure loss: cross-entropy to the uniform distribution (Hendrycks et al. 2019)."""
     said = functional.log_softmax(logits, dim=1)[outside]
     return -(said.mean(1) + math.log(logits.shape[1])).sum() / len(logits)
 
 
 def document_frequency(encoder: Encoder, texts: Texts) -> tuple[Tensor, int]:
-    """Return in how many of the texts each slot of the n-grams occurs, int64 [slots], and their number."""
+    """Return the document frequency of each n-gram slot, int64 [slots], and the number of texts."""
     counts = torch.zeros(encoder.ngrams.num_slots, dtype=torch.int64)
     for chosen in in_order(texts.tokens, 4096):
         token_id, _, code_point = as_tensors(texts.padded(chosen))

@@ -100,10 +100,9 @@ def without_rows(arrays: dict[str, Array], kept: NDArray[np.bool_]) -> dict[str,
 
 
 def _groups(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """What `evaluate language` told of groups of messages (training/language/drift.py)."""
-    watched = metrics.get("watch")
-    groups: list[dict[str, Any]] = watched.get("groups", []) if isinstance(watched, dict) else []
-    return groups
+    """Return the groups of messages in the metrics of `evaluate language`, under their old key too."""
+    found = [metrics.get(key) for key in ("drift", "watch")]
+    return [group for part in found if isinstance(part, dict) for group in part.get("groups", [])]
 
 
 def _kept(

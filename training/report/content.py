@@ -97,7 +97,7 @@ def messages(workspace: Workspace) -> dict[str, Any]:
     texts = latest.select("message_id", "text", "language").collect()
     topics, sentiments, source = _topics(workspace, texts)
     if not topics:
-        return {"intent_plot": "", "intent_source": "", "message_sentence": "", **_UNWATCHED}
+        return {"intent_plot": "", "intent_source": "", "message_sentence": "", **_NO_DRIFT}
     counts = Counter(topics).most_common(_TOPICS)
     names = [name.replace("_", " ") for name, _ in counts]
     languages = Counter(texts["language"].to_list())
@@ -108,18 +108,18 @@ def messages(workspace: Workspace) -> dict[str, Any]:
         sentence += f" {unhappy:.0%} of them sound unhappy."
     plot = figures.bars(names, [float(rows) for _, rows in counts], unit="messages")
     told = {"intent_plot": plot, "intent_source": source, "message_sentence": sentence}
-    return told | _watched(workspace)
+    return told | _drift(workspace)
 
 
-_UNWATCHED: dict[str, Any] = {"abstained_plot": "", "moved_sentence": "", "message_groups": []}
+_NO_DRIFT: dict[str, Any] = {"abstained_plot": "", "moved_sentence": "", "message_groups": []}
 _GROUPS = 6
 
 
-def _watched(workspace: Workspace) -> dict[str, Any]:
-    """What `shopsight evaluate language` saw move of late, and groups that no known intent covers."""
-    told = saved_metrics(workspace, "language").get("watch")
+def _drift(workspace: Workspace) -> dict[str, Any]:
+    """Return the drift that `shopsight evaluate language` measured, as plots, sentences and groups."""
+    told = saved_metrics(workspace, "language").get("drift")
     if not told or len(told["weeks"]) < 2:
-        return _UNWATCHED
+        return _NO_DRIFT
     weeks = [date.fromisoformat(week["week"]) for week in told["weeks"]]
     moved = [s for s in told["shares"] if s["moved"]]
     names = [f"{s['intent'].replace('_', ' ')} ({s['before']:.1%} to {s['recent']:.1%})" for s in moved]

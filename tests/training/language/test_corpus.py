@@ -97,7 +97,7 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
     notes = "\n".join(read_corpus(write_shop(tmp_path, texts, labels), SMALL).notes)
     assert "2 messages without text" in notes
     assert "1 messages left out of intent: their labels contradict each other" in notes
-    assert "single example, hardly learned: lone" in notes
+    assert "single example, too few to learn: lone" in notes
     assert "intents without a training example left out: unheard" in notes
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from shopsight.serving.routing.scope import Abstention
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.language.checkpoint import Prediction
-from shopsight.training.language.drift import OUTSIDE, drift, groups, read, watch
+from shopsight.training.language.drift import OUTSIDE, drift, groups, intent_drift, read
 from tests.training.small_shop import event, write_shop
 
 START = datetime(2026, 1, 5, tzinfo=UTC)  # a Monday
@@ -70,7 +70,7 @@ def _shop(
 
 def test_a_new_topic_moves_the_abstained_share_and_forms_a_group(tmp_path: Path) -> None:
     workspace = _shop(tmp_path, new_from=9)
-    told = watch(workspace, Reader())  # type: ignore[arg-type]
+    told = drift(workspace, Reader())  # type: ignore[arg-type]
     assert [share["intent"] for share in told["shares"] if share["moved"]] == [OUTSIDE]
     assert told["shares"][0]["recent"] > 0.15 > told["shares"][0]["before"]
     new = [group for group in told["groups"] if "card" in group["words"]]
@@ -88,7 +88,7 @@ def test_no_text_is_told_and_no_word_or_group_of_few_people(tmp_path: Path) -> N
         {"message_id": f"x{n}", "customer_id": who, "timestamp": late, "text": text}
         for n, (who, text) in enumerate([*(("one", t) for t in alone), *(("two", t) for t in named)])
     ]
-    told = watch(_shop(tmp_path, new_from=9, more=more), Reader())  # type: ignore[arg-type]
+    told = drift(_shop(tmp_path, new_from=9, more=more), Reader())  # type: ignore[arg-type]
     assert any("card" in group["words"] for group in told["groups"])
     said = json.dumps(told)
     assert not [word for word in ("zyxquill", "wobblefritz", "vandermark", "left on my") if word in said]
@@ -97,14 +97,14 @@ def test_no_text_is_told_and_no_word_or_group_of_few_people(tmp_path: Path) -> N
 def test_without_a_new_topic_nothing_moved(tmp_path: Path) -> None:
     for seed in range(3):
         found = read(_shop(tmp_path / str(seed), None, seed), Reader())  # type: ignore[arg-type]
-        told = drift(found)
+        told = intent_drift(found)
         assert not any(share["moved"] for share in told["shares"]) and told["psi"] < 0.02
         assert not any({"gift", "parcel", "refund"} & set(group["words"]) for group in groups(found))
 
 
 def test_weeks_hold_every_message_once_with_an_interval(tmp_path: Path) -> None:
     found = read(_shop(tmp_path, new_from=9), Reader())  # type: ignore[arg-type]
-    weeks = drift(found)["weeks"]
+    weeks = intent_drift(found)["weeks"]
     assert sum(week["messages"] for week in weeks) == found.frame.height and len(weeks) == WEEKS
     assert weeks[0]["week"] == "2026-01-05"
     for week in weeks:
@@ -117,8 +117,8 @@ def test_weeks_hold_every_message_once_with_an_interval(tmp_path: Path) -> None:
 
 def test_a_shop_with_few_messages_tells_nothing(tmp_path: Path) -> None:
     none = write_shop(tmp_path / "none", [event("ann", "x", "view", 1.0)])
-    empty = watch(none, Reader())  # type: ignore[arg-type]
+    empty = drift(none, Reader())  # type: ignore[arg-type]
     assert empty["shares"] == [] and empty["groups"] == [] and empty["psi"] is None
     rows = [{"message_id": "a", "customer_id": "ann", "timestamp": START, "text": "hm"}]
     one = write_shop(tmp_path / "one", [event("ann", "x", "view", 1.0)], messages=rows)
-    assert watch(one, Reader())["groups"] == []  # type: ignore[arg-type]
+    assert drift(one, Reader())["groups"] == []  # type: ignore[arg-type]

@@ -112,7 +112,7 @@ def test_contracts_hold_for_the_files_and_the_graph(shop: Workspace) -> None:
         "EMBEDDING": (3 * SMALL.width,),
         "INTENT_LOGIT": (3,),
         "SENTIMENT_LOGIT": (3,),
-        "FAMILIARITY": (1,),  # nothing out of scope is labelled
+        "EXAMPLE_SIMILARITY": (1,),  # nothing out of scope is labelled
     }
 
 

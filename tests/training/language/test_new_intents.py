@@ -56,7 +56,7 @@ def test_new_messages_are_found_known_ones_too_and_sentiment_stays(shop: Workspa
     # Words that are no longer strange take a little of the weight of the others.
     assert said.labels("sentiment") == before.predict(texts).labels("sentiment")
     np.testing.assert_allclose(said.logits["sentiment"], before.predict(texts).logits["sentiment"], atol=0.2)
-    assert figures["new_intents"]["gift_card"]["recall_by_halves"] > 0.7
+    assert figures["new_intents"]["gift_card"]["cross_validated_recall"] > 0.7
     assert figures["known_validation_accuracy_after"] >= figures["known_validation_accuracy_before"] - 0.01
     language.export(shop, CONFIG)
 
@@ -72,8 +72,8 @@ def test_what_would_harm_known_intents_is_refused_and_nothing_changes(shop: Work
 def test_a_single_example_is_learned_and_said_to_be_few(shop: Workspace) -> None:
     lines: list[str] = []
     figures = learn(shop, _examples(1), 0.02, lines.append)
-    assert lines == ["intent 'gift_card' has a single example: hardly learned"]
-    assert figures["new_intents"]["gift_card"]["recall_by_halves"] is None
+    assert lines == ["intent 'gift_card' has a single example: too few to learn"]
+    assert figures["new_intents"]["gift_card"]["cross_validated_recall"] is None
     assert load(shop).predict(_examples(1).texts).labels("intent") == ["gift_card"]
 
 

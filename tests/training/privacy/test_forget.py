@@ -203,7 +203,8 @@ def test_the_plan_tells_what_the_receipt_will(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "workspace")
     ingest(write_raw(tmp_path / "raw", PEOPLE), workspace, KEY)
     learned(workspace)
-    quoting = {"watch": {"groups": [{"size": 8, "examples": ["where is my parcel number 3"]}]}}
+    group = {"size": 8, "examples": ["where is my parcel number 3"]}
+    quoting = {"watch": {"groups": [group]}, "drift": {"groups": [group]}}
     figures = workspace.models / "profile" / "metrics.json"  # as an earlier version wrote it
     write_json(figures, read_json(figures) | quoting)
     publish(workspace.models, workspace.repository)
@@ -217,7 +218,9 @@ def test_the_plan_tells_what_the_receipt_will(tmp_path: Path) -> None:
     receipt = forget(workspace, KEY, "web", ["W00003"], repositories)
     assert plan.rows == receipt.erased and sum(receipt.accounts.values()) == 2
     left = [path for path in workspace.root.rglob("metrics.json") if "parcel number" in path.read_text()]
-    assert not left and read_json(figures)["watch"] == {"groups": [{"size": 8}]}
+    assert (
+        not left and read_json(figures)["watch"] == {"groups": [{"size": 8}]} == read_json(figures)["drift"]
+    )
 
 
 def test_labels_of_erased_messages_go_too(tmp_path: Path) -> None:
