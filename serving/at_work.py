@@ -1,7 +1,7 @@
-"""Since when each process of a server has been at one batch: how a hung one is found while others answer.
+"""Records how long each process of a server has worked on its batch, to find a hung one among others.
 
-A model's process notes in a file of its own when it takes a batch and when it is done. A request of the
-supervisor cannot tell: Triton gives nothing more to a process that is at work, so that the others answer it.
+A model's process writes to a file of its own when it takes a batch and when it is done. A probe request
+cannot find a hung process: Triton sends nothing to a busy process, so that another process answers the probe.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _IDLE = 0.0
 
 
 class AtWork:
-    """The note of this process; without a folder in the environment nothing is noted."""
+    """The record of this process; without a folder in the environment nothing is recorded."""
 
     def __init__(self) -> None:
         folder = os.environ.get(FOLDER_VARIABLE)
@@ -32,7 +32,7 @@ class AtWork:
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[None]:
-        """Be at work for the block."""
+        """Record this process as working on a batch for the block."""
         self._note(time.monotonic())
         try:
             yield
@@ -41,7 +41,7 @@ class AtWork:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Wait for another model for the block: that one is at work. Several waits may overlap."""
+        """Record this process as waiting for another model for the block; several waits may overlap."""
         self._num_calls += 1
         self._note(_IDLE)
         try:
@@ -57,7 +57,7 @@ class AtWork:
 
 
 def seconds_at_work(runtime_folder: Path, pid: int) -> float:
-    """Return how long a process has been at its present batch; 0 when it is at none or never had one."""
+    """Return how many seconds a process has worked on its current batch; 0 if it has none."""
     try:
         content = (runtime_folder / FOLDER / str(pid)).read_bytes()
         (since,) = _SECONDS.unpack(content)

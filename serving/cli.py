@@ -1,4 +1,4 @@
-"""The verbs that publish, serve and ask; needs none of the training libraries."""
+"""The commands that publish, serve and query; they need no training libraries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from shopsight.serving.pseudonym import key_path
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 WorkspaceOption = Annotated[
-    Path, typer.Option("--workspace", "-w", help="Where the shop's models lie.", file_okay=False)
+    Path,
+    typer.Option("--workspace", "-w", help="The folder of the shop's tables and models.", file_okay=False),
 ]
 RepositoryOption = Annotated[
     Path | None,
@@ -33,7 +34,7 @@ def publish_command(
     repository: RepositoryOption = None,
     require: Annotated[
         list[str] | None,
-        typer.Option(help="A figure that must be reached, by its interval's lower end: model.metric=minimum"),
+        typer.Option(help="A required minimum of a metric's lower confidence bound: model.metric=minimum"),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -112,9 +113,9 @@ def serve_command(
     detach: Annotated[bool, typer.Option("--detach", help="Leave the server running and return.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Start the Triton at hand on loopback and serve the current release; Ctrl-C ends it.
+    """Start the installed Triton on loopback and serve the current release; Ctrl-C ends it.
 
-    A model whose process dies or hangs is loaded again, and a server that dies is started again.
+    A model whose process dies or hangs is loaded again, and a server that dies is restarted.
 
     Example: shopsight serve --repository shop/workspace/model_repository --detach
     """
@@ -164,7 +165,7 @@ def status_command(
     repository: RepositoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell which release is current, whether a server runs, and which models of it answer.
+    """Show which release is current, whether a server runs, and which of its models answer.
 
     Example: shopsight status --workspace shop/workspace
     """
@@ -193,7 +194,7 @@ def ask_command(
     repository: RepositoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the endpoint about a customer, a message, or both: who they are, what to show, what is wanted.
+    """Ask the endpoint about a customer, a message, or both: profile, recommendations, intent and answer.
 
     Example: shopsight ask --source web --source-id w-1042 --message "where is my parcel?"
     """
@@ -204,9 +205,11 @@ def ask_command(
     if source_id == "-":
         source_id = sys.stdin.readline().rstrip("\r\n")
     if (source is None) != (source_id is None):
-        raise typer.BadParameter("--source and --source-id name somebody together: give both")
+        raise typer.BadParameter("--source and --source-id name a customer together: give both")
     if customer is None and source is None and message is None:
-        raise typer.BadParameter("ask something: --customer, or --source with --source-id, or --message")
+        raise typer.BadParameter(
+            "nothing is asked: give --customer, or --source with --source-id, or --message"
+        )
     if customer is not None and source is not None:
         raise typer.BadParameter("give --customer, or --source with --source-id, not both")
     endpoint = url or TritonServer.attach(_repository(workspace, repository)).grpc_url
@@ -232,14 +235,14 @@ def _running_server(repository: Path, console: Console) -> Any:
     try:
         server = TritonServer.attach(repository)
     except ServerNotRunningError:
-        console.print("no server runs for this repository: the release is loaded when one starts")
+        console.print("no server runs for this repository; the next one that starts loads the release")
         return None
     console.print(f"Triton at {server.grpc_url} (gRPC) takes part", highlight=False)
     return server
 
 
 def _rehearsing_server(server: Any, console: Console) -> Any:
-    """Return what starts a private server for the rehearsal; None where one runs or none is at hand."""
+    """Return a function that starts a private server; None if a server runs or no Triton is installed."""
     from shopsight.serving.server import TritonMissingError, find_triton, private_server
 
     if server is not None:
@@ -247,7 +250,9 @@ def _rehearsing_server(server: Any, console: Console) -> Any:
     try:
         find_triton()
     except TritonMissingError:
-        console.print("no Triton at hand: 'shopsight serve' replays the golden requests before it opens")
+        console.print(
+            "no Triton is installed here: 'shopsight serve' replays the golden requests before it answers"
+        )
         return None
     return private_server
 

@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Event:
-    """Something a customer did: `event` is one of the events table's words, `timestamp` is timezone-aware."""
+    """An event of a customer: `event` is one of the events table's kinds, `timestamp` is timezone-aware."""
 
     item_id: str
     event: str
@@ -57,9 +57,9 @@ class Event:
 
 @dataclass(frozen=True)
 class Recommendations:
-    """Items in descending order of score, why each is there, and which release and request answered.
+    """Items in descending order of score with their reason codes, and the release and request that answered.
 
-    suppressed: why nothing is offered to this customer now (a complaint, a return); None where it is.
+    suppressed: why this customer gets no recommendations now (a complaint, a return); None otherwise.
     """
 
     items: tuple[str, ...]
@@ -72,12 +72,13 @@ class Recommendations:
 
 @dataclass(frozen=True)
 class Forecast:
-    """A customer's next `horizon_days`: value in `currency`, and churn; a number that is withheld is NaN.
+    """Forecast of a customer's next `horizon_days`: value in `currency` and churn; withheld values are NaN.
 
-    value_low and value_high: between which spending likely falls. churn: the probability of no purchase.
-    alive: that of not having stopped buying here. The statuses hold for all customers of the release:
-    tested, widened (the range carries what the backtest missed), untested or withheld, each with its reason.
-    A miss is |expected - happened| / happened of the backtest's total, NaN without a backtest.
+    value_low and value_high: the prediction interval of the value. churn: the probability of no purchase.
+    alive: the probability that the customer still buys here. The statuses hold for all customers of the
+    release: tested, widened (the interval includes the error of the backtest), untested or withheld, each
+    with its reason. A miss is |expected - happened| / happened of the backtest's total, NaN without a
+    backtest.
     """
 
     value: float
@@ -102,7 +103,7 @@ class Forecast:
 class Profile:
     """A customer's segment, measured features (NaN: not measured), and forecast.
 
-    forecast: None for one who never bought, and where the release has no value model.
+    forecast: None for a customer who never bought, and if the release has no value model.
     """
 
     segment: str
@@ -114,11 +115,11 @@ class Profile:
 
 @dataclass(frozen=True)
 class Understanding:
-    """What a message wants, how sure the model is, its sentiment (None: not learned) and the shop's answer.
+    """The intent of a message with its confidence, its sentiment (None: not learned) and the shop's answer.
 
-    intents: all that it wants, likeliest first (one, where the model learned from messages that want one).
-    is_out_of_scope: it wants none of the intents, as far as the model can tell. answer and answer_source (its
-    id in the shop's answers): None where the shop has none that is sure enough; a person should answer.
+    intents: all intents, likeliest first (one, unless training messages had several). is_out_of_scope:
+    whether the message has probably none of the known intents. answer and answer_source (its id in the shop's
+    answers): None if no answer scores high enough; a person should answer.
     """
 
     intent: str
@@ -132,11 +133,11 @@ class Understanding:
 
 
 class ShopsightClient:
-    """Asks the endpoint over gRPC or HTTP; safe to share among threads, closes as a context manager.
+    """Client of the endpoint over gRPC or HTTP; thread-safe, and a context manager that closes it.
 
-    `url` is host:port without a scheme. `deadline_seconds` bounds each call with all its attempts: every
-    request only reads, so one that finds the server away is sent again, after a growing random pause, until
-    then. Calls raise DeadlineExceededError, ServerUnavailableError or RequestRefusedError, all ClientError.
+    `url` is host:port without a scheme. `deadline_seconds` bounds each call including its retries. Requests
+    are read-only, so that a call is retried after a growing random pause while the server is unavailable.
+    Calls raise DeadlineExceededError, ServerUnavailableError or RequestRefusedError, all ClientError.
     """
 
     def __init__(
@@ -164,10 +165,10 @@ class ShopsightClient:
         personalised: bool = True,
         request_id: str | None = None,
     ) -> Recommendations:
-        """Return up to `k` items for a customer, or for somebody known by their `history` alone.
+        """Return up to `k` items for a customer, or for an anonymous `history` of events.
 
-        A customer is named by our `customer_id` or by the channel's own `source` and `source_id`; one that
-        the release does not know gets popular items. `allow` limits the answer to these items.
+        A customer is named by our `customer_id` or by the channel's own `source` and `source_id`; a customer
+        unknown to the release gets popular items. `allow` limits the answer to these items.
         """
         if allow is not None and not allow:
             raise ValueError("allow is empty: nothing could be recommended; leave it out to allow every item")
@@ -195,9 +196,9 @@ class ShopsightClient:
         source_id: str | None = None,
         features: Sequence[float] | None = None,
     ) -> Profile:
-        """Return a customer's profile, or that of an unseen row of `features` (NaN: not measured).
+        """Return a customer's profile, or that of a row of `features` (NaN: not measured).
 
-        Raises UnknownCustomerError for a customer that the release does not know.
+        Raises UnknownCustomerError for a customer unknown to the release.
         """
         inputs = _person(customer_id, source, source_id)
         if features is not None:
@@ -218,7 +219,7 @@ class ShopsightClient:
         )
 
     def understand(self, text: str) -> Understanding:
-        """Return what a message wants, how its writer feels, and what the shop answers to it."""
+        """Return the intent and sentiment of a message, and the shop's answer to it."""
         answer = self.infer("understand", {"TEXT": _texts([text])})
         sentiment = answer.get("SENTIMENT")
         return Understanding(
@@ -241,7 +242,7 @@ class ShopsightClient:
         text: str | None = None,
         k: int = 10,
     ) -> dict[str, Any]:
-        """Return everything on a customer, with what their message wants, as the endpoint's JSON object."""
+        """Return profile, recommendations and understanding of a customer as the endpoint's JSON object."""
         inputs = _person(customer_id, source, source_id) | {"K": np.array([[k]], dtype=np.int32)}
         if text is not None:
             inputs["TEXT"] = _texts([text])
@@ -249,9 +250,9 @@ class ShopsightClient:
         return insight
 
     def infer(self, model: str, inputs: Arrays, request_id: str | None = None) -> dict[str, Any]:
-        """Ask any model and return its outputs by name, batch dimension included; BYTES as objects.
+        """Ask any model and return its outputs by name, with the batch dimension; BYTES as object arrays.
 
-        The request keeps one id over all attempts: `request_id`, else a random one.
+        All retries have one request id: `request_id`, or a random one.
         """
         name = request_id or uuid.uuid4().hex
         return self._until_answered(lambda seconds: self._transport.infer(model, inputs, name, seconds))
@@ -282,7 +283,7 @@ class ShopsightClient:
             try:
                 return attempt(max(deadline - time.monotonic(), 0.001))
             except ServerUnavailableError:
-                pause = random.uniform(0, longest_pause)  # jitter: callers that failed together part ways
+                pause = random.uniform(0, longest_pause)  # jitter: callers must not retry in step
                 if time.monotonic() + pause >= deadline:
                     raise
                 time.sleep(pause)

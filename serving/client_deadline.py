@@ -1,6 +1,6 @@
-"""HTTP connections on which a whole answer has one deadline.
+"""HTTP connections with one deadline for the whole answer.
 
-A socket's own timeout is of one wait: a server that sends a byte now and then would never meet it.
+A socket's own timeout applies to each wait alone: a server that sends single bytes would never reach it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _deadline = _Deadline()
 
 @contextlib.contextmanager
 def answered_within(seconds: float) -> Iterator[None]:
-    """Let everything that this thread sends and reads end by then; raises urllib3's timeout errors."""
+    """Bound all sending and reading of this thread in the block; raises urllib3's timeout errors."""
     _deadline.at = time.monotonic() + seconds
     try:
         yield
@@ -33,7 +33,7 @@ def answered_within(seconds: float) -> Iterator[None]:
 
 
 def connection_pool(url: str) -> urllib3.HTTPConnectionPool:
-    """Return a pool of connections to host:port that keep `answered_within`; it never tries again itself."""
+    """Return a pool of connections to host:port that obey `answered_within`; it does not retry."""
     pool = urllib3.connectionpool.connection_from_url(f"http://{url}", maxsize=16, retries=False)
     pool.ConnectionCls = _Connection
     return pool

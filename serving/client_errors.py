@@ -1,4 +1,4 @@
-"""What a caller of the endpoint must be ready for."""
+"""The errors that the client raises."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ class ClientError(RuntimeError):
 
 
 class DeadlineExceededError(ClientError):
-    """No answer within the deadline; the server may still have worked on the request."""
+    """No answer within the deadline; the server may have processed the request."""
 
 
 class ServerUnavailableError(ClientError):
-    """The server cannot be reached, or says that it cannot serve now."""
+    """The server cannot be reached, or reports that it is unavailable."""
 
 
 class RequestRefusedError(ClientError):
-    """The server understood the request and refuses it; sending it again changes nothing."""
+    """The server refused the request as invalid; a retry would be refused as well."""
 
     def __init__(self, model: str, reason: str) -> None:
         super().__init__(f"'{model}' refused the request: {reason}")

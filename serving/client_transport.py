@@ -1,4 +1,4 @@
-"""One request to Triton over gRPC or HTTP, with its errors made equal; safe to share among threads."""
+"""One request to Triton over gRPC or HTTP with the same errors for both; thread-safe."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from shopsight.serving.client_errors import (
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 _MAX_MESSAGE_BYTES = 2**31 - 1
-# Straight to the server, and soon again after it was away: gRPC's own defaults read the proxy variables
-# and wait up to two minutes between two attempts to connect.
+# No proxy, and quick reconnects: by default gRPC reads the proxy variables and waits up to two minutes
+# between two attempts to connect.
 _CHANNEL_ARGUMENTS = [
     ("grpc.enable_http_proxy", 0),
     ("grpc.initial_reconnect_backoff_ms", 50),
@@ -37,7 +37,7 @@ _CHANNEL_ARGUMENTS = [
 
 
 class Transport(Protocol):
-    """How one request travels; each call raises a ClientError or returns."""
+    """Interface of a transport; each call returns or raises a ClientError."""
 
     def infer(self, model: str, inputs: Arrays, request_id: str, seconds: float) -> dict[str, Any]:
         """Ask a model once and return its outputs by name."""
@@ -48,7 +48,7 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """Close every connection: an idle one would hold up the server's shutdown."""
+        """Close every connection: an idle one would delay the server's shutdown."""
         ...
 
 
@@ -91,7 +91,8 @@ class HttpTransport:
         """Ask a model once and return its outputs by name."""
         tensors = [_filled(HttpInput, name, array) for name, array in inputs.items()]
         body, json_size = HttpCodec.generate_request_body(tensors, request_id=request_id)
-        # Always named: Triton is known to crash on a large body of the form type that some stacks default to.
+        # Always set: Triton is known to crash on a large body of the form type that some libraries default
+        # to.
         headers = {"Content-Type": "application/octet-stream"}
         if json_size is not None:
             headers["Inference-Header-Content-Length"] = str(json_size)
@@ -102,9 +103,9 @@ class HttpTransport:
             raise _http_error(model, response)
         try:
             return _http_outputs(response)
-        except Exception as error:  # the codec raises whatever it meets in an answer that is none of Triton's
+        except Exception as error:  # the codec raises various types for an answer that is not Triton's
             raise ServerUnavailableError(
-                f"what {self._pool.host}:{self._pool.port} answers is not Triton's ({type(error).__name__}); "
+                f"{self._pool.host}:{self._pool.port} gave no Triton answer ({type(error).__name__}); "
                 "is this its HTTP address?"
             ) from error
 

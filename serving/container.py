@@ -1,8 +1,8 @@
 """The serving container's entry point: Triton on every address, with the current release, control closed.
 
-Run as `python3 -m shopsight.serving.container REPOSITORY`. Nobody is given the secret that opens model
-control: a replica takes a new release by being replaced. A dead or stuck model, and a server that ends, are
-replaced by the supervisor.
+Run as `python3 -m shopsight.serving.container REPOSITORY`. The secret that opens model control is given to no
+client: to serve a new release, replace the container. The supervisor restarts a dead or hung model and a
+server that ends.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ PORTS = (8000, 8001, 8002)  # HTTP, gRPC, metrics
 
 
 def replica(repository: Path) -> Supervisor:
-    """Return what serves a repository's current release to the network.
+    """Return a supervisor that serves a repository's current release to the network.
 
-    Raises TritonMissingError where Triton is not the native one of a current container: the one that pip
-    installs has known vulnerabilities and stays on loopback. Raises ReleaseError when nothing is published.
+    Raises TritonMissingError unless Triton is the native one of a current container: the one that pip
+    installs has known vulnerabilities and must stay on loopback. Raises ReleaseError if nothing is published.
     """
     triton = find_triton()
     if not triton.is_native:
@@ -35,7 +35,7 @@ def replica(repository: Path) -> Supervisor:
 
 
 def main() -> None:
-    """Serve until the container is told to end."""
+    """Serve until SIGTERM."""
     end_in_order()
     supervisor = replica(Path(sys.argv[1]))
     supervisor.start()

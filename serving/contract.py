@@ -1,6 +1,6 @@
-"""The promise between training and serving: tensor specifications and what a model folder holds.
+"""The contract between training and serving: tensor specifications and the files of a model folder.
 
-A trained model leaves training as a folder:
+Training exports a model as a folder:
 
     <name>/contract.json    ModelContract: tensors, files with SHA-256, what it calls, what it was trained on
     <name>/golden.json      requests of synthetic customers with the answers that training gives
@@ -31,15 +31,15 @@ Datatype = Literal["BOOL", "INT32", "INT64", "FP32", "BYTES"]
 
 
 class ContractError(ValueError):
-    """A model folder does not hold what its contract promises."""
+    """A model folder does not match its contract."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What of one row's tensor is taken; None: any.
+    """Limits on a tensor of one row; None means no limit.
 
-    max_values: how many values; max_bytes: of each BYTES value; minimum and maximum: of each number, in
-    `unit`.
+    max_values: number of values. max_bytes: length of each BYTES value. minimum, maximum: range of each
+    number, in `unit`.
     """
 
     max_values: int | None = None
@@ -53,7 +53,7 @@ class Bounds:
 class TensorSpec:
     """One tensor of a model: its name, Triton datatype, and dims without the batch dimension (-1: any).
 
-    bounds: what the model takes of it, stated for callers; Triton's configuration does not hold them.
+    bounds: limits on the values, documented for callers; Triton's configuration cannot express them.
     """
 
     name: str
@@ -82,11 +82,11 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class ModelContract:
-    """What a model takes and gives, of which files it is made, and where it came from.
+    """Inputs, outputs, files and origin of a model.
 
-    `max_batch_size` 0 means that the tensors carry no batch dimension. `calls` names the members that a
-    router asks, at its own release. `preprocessing` is data: what a request needs before it reaches the
-    member. `data_sha256` is the hash of the tables' snapshot that it was trained on.
+    `max_batch_size` 0 means that the tensors have no batch dimension. `calls` names the members that a
+    router asks, at its own release. `preprocessing` is JSON data with the parameters of preprocessing.
+    `data_sha256` is the hash of the snapshot of tables on which it was trained.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""Writing that survives a kill or a power cut: whole under a temporary name, flushed, then renamed.
+"""Atomic writes that survive a kill or a power cut: write a temporary file, flush it, rename it.
 
-Nothing is written through a symbolic link: a temporary file that is in the way is removed, and a file that is
-to be new must not exist.
+Nothing is written through a symbolic link: an existing temporary file is removed first, and a file that must
+be new must not exist.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def write_new(path: Path, content: bytes) -> None:
 
 
 def private(path: Path) -> BinaryIO:
-    """Open a file to be written anew that its owner alone can read, whatever the umask."""
+    """Open a new file for writing that only its owner can read, whatever the umask."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
 
@@ -56,7 +56,7 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def link_file(source: Path, target: Path) -> None:
-    """Hard-link a file that nobody changes any more; copy it where the filesystem has no links."""
+    """Hard-link a file that never changes; copy it if the filesystem has no hard links."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target, follow_symlinks=False)
@@ -67,7 +67,7 @@ def link_file(source: Path, target: Path) -> None:
 
 
 def replace_by_link(source: Path, target: Path) -> None:
-    """Let `target` be the content of `source` in one step, without needing space for it."""
+    """Replace `target` by a hard link to `source` in one step, without extra space."""
     temporary = _temporary(target)
     temporary.unlink(missing_ok=True)
     link_file(source, temporary)
@@ -84,7 +84,7 @@ def remove_temporaries(folder: Path) -> None:
 
 
 def flush_tree(folder: Path) -> None:
-    """Flush a folder and all folders below it, so that the names in them last."""
+    """Flush a folder and all folders below it, so that their file names survive a power cut."""
     for parent, _, _ in os.walk(folder):
         flush_folder(Path(parent))
 

@@ -1,4 +1,4 @@
-"""Faults of the server: the log keeps where they arose, callers get a reference to it and nothing else."""
+"""Server faults: the log records where they arose, and callers get only a reference to the log entry."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _log = logging.getLogger(__name__)  # without a handler, the standard library wr
 
 
 def logged(error: BaseException, where: str) -> str:
-    """Log where an error arose, and return the reference under which the log has it.
+    """Log where an error arose and return the reference of the log entry.
 
-    What the error says is left out: it may quote an identifier or a text of a customer.
+    The message of the error is not logged: it may quote an identifier or a text of a customer.
     """
     return noted("".join(_places(error)), where)
 
 
 def noted(what: str, where: str) -> str:
-    """Log what went wrong, which must not quote a customer, and return the reference to it."""
+    """Log a description, which must not quote a customer, and return the reference of the log entry."""
     reference = secrets.token_hex(6)
     _log.error("fault %s in %s: %s", reference, where, what)
     return reference

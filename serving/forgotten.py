@@ -1,8 +1,8 @@
-"""Who was forgotten: tombstones that ingest, training and serving obey, whatever else lies on disk.
+"""Tombstones of erased customers, which ingest, training and serving obey.
 
-A tombstone holds no personal data: opaque customer ids, and the keyed hashes of the source ids that must not
-become a customer again. The same file lies in the workspace and at the top of every model repository that
-was told, so that an earlier release, a rollback or a backup of it cannot bring a person back.
+A tombstone holds opaque customer ids and the keyed hashes of the source ids that must not become a customer
+again. The same file lies in the workspace and at the top of every model repository that was named to
+`forget`, so that an earlier release, a rollback or a backup of it cannot restore an erased customer.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ FORMAT_VERSION = 1
 
 
 class ForgottenError(RuntimeError):
-    """The list of forgotten customers cannot be read; nothing may go on without it."""
+    """The list of erased customers cannot be read; nothing may continue without it."""
 
 
 @dataclass(frozen=True)
 class Tombstone:
-    """One erased customer: every customer_id they had, (source, pseudonym) of every source id, when.
+    """One erased customer: all their customer ids, (source, pseudonym) of every source id, and the time.
 
-    phrases: (kind, keyed hashes of the words) of what is masked in texts of other people that name them;
-    empty where masking was not asked for.
+    phrases: (kind, keyed hashes of the words) that are masked in texts of other people; empty if masking was
+    not requested.
     """
 
     customer_ids: tuple[str, ...]
@@ -41,7 +41,7 @@ class Tombstone:
 class Forgotten:
     """All tombstones of one folder.
 
-    customer_ids and pseudonyms are sets, for asking; `tombstones` keeps what belongs together.
+    customer_ids and pseudonyms are the sets over all tombstones, for look-ups.
     """
 
     def __init__(self, tombstones: Iterable[Tombstone] = ()) -> None:
@@ -51,9 +51,9 @@ class Forgotten:
 
     @staticmethod
     def read(folder: Path) -> Forgotten:
-        """Read `forgotten.json` of a workspace or repository; none means that nobody was forgotten.
+        """Read `forgotten.json` of a workspace or repository; without the file, no customer was erased.
 
-        Raises ForgottenError for a file that cannot be read: going on would bring people back.
+        Raises ForgottenError if the file cannot be read: continuing could restore erased customers.
         """
         path = folder / FORGOTTEN_FILE
         try:
@@ -75,16 +75,16 @@ class Forgotten:
         write_text(folder / FORGOTTEN_FILE, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
     def joined(self, others: Forgotten) -> Forgotten:
-        """All tombstones of both, in order, each once."""
+        """Return the tombstones of both, in order, without duplicates."""
         return Forgotten(dict.fromkeys((*self.tombstones, *others.tombstones)))
 
     def renewed(self, key: PseudonymKey) -> Forgotten:
-        """The same people as `key` names them, if it came by rotation; raises PseudonymKeyError."""
+        """Return the tombstones with the pseudonyms of a rotated `key`; raises PseudonymKeyError."""
         return Forgotten(_renewed(stone, key) for stone in self.tombstones)
 
 
 class ForgottenWatch:
-    """The tombstones of a repository as they are now: read again only when the file was replaced."""
+    """The current tombstones of a repository, read again when the file was replaced."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -92,7 +92,7 @@ class ForgottenWatch:
         self._forgotten = Forgotten()
 
     def now(self) -> Forgotten:
-        """Return the present tombstones; raises ForgottenError."""
+        """Return the current tombstones; raises ForgottenError."""
         try:
             status = (self._folder / FORGOTTEN_FILE).stat()
             stamp = (status.st_mtime_ns, status.st_ino)

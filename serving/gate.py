@@ -1,4 +1,4 @@
-"""What must hold before a release is shown to anybody: contracts, graphs, configs, goldens, figures."""
+"""The checks that a release must pass before it is served: contracts, graphs, configs, goldens, metrics."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TRITON_TYPES = {"BOOL": 1, "INT32": 8, "INT64": 9, "FP32": 11, "BYTES": 13}
 
 
 class GateError(ValueError):
-    """A release is not good enough to serve; the message lists every reason."""
+    """A release failed the checks; the message lists every reason."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("the release was refused: " + "; ".join(problems))
@@ -38,9 +38,9 @@ class GateError(ValueError):
 
 @dataclass(frozen=True)
 class Threshold:
-    """A figure of one model's metrics.json that must reach `minimum`.
+    """A metric in one model's metrics.json that must reach `minimum`.
 
-    A figure with an interval must reach it with the interval's lower end.
+    Of a metric with a confidence interval, the lower bound must reach it.
     """
 
     model: str
@@ -49,7 +49,7 @@ class Threshold:
 
     @staticmethod
     def parse(text: str) -> Threshold:
-        """Read `model.metric=minimum`, as the command line takes it; raises ValueError naming the form."""
+        """Parse `model.metric=minimum`; raises ThresholdError that shows the form."""
         name, equals, minimum = text.partition("=")
         model, dot, metric = name.partition(".")
         try:
@@ -63,17 +63,17 @@ class Threshold:
 
 
 class ThresholdError(ValueError):
-    """A threshold is not written as one."""
+    """A threshold has the wrong form."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """The conditions of a release: what always holds, and the thresholds that a shop adds."""
+    """The checks of a release: the fixed ones, and the shop's thresholds."""
 
     thresholds: tuple[Threshold, ...] = ()
 
     def check(self, repository: Path, release: Release) -> None:
-        """Check the staged models of a release; raises GateError with all that is wrong."""
+        """Check the staged models of a release; raises GateError with all problems."""
         contracts: dict[str, ModelContract] = {}
         problems: list[str] = []
         for name in release.models:
@@ -177,7 +177,7 @@ def _graph_problems(folder: Path, contract: ModelContract) -> Iterator[str]:
 
 
 def _golden_problems(folder: Path, contract: ModelContract) -> Iterator[str]:
-    """Say what keeps the goldens from being asked and compared."""
+    """Yield the problems that prevent the goldens from being replayed."""
     goldens = read_goldens(folder)
     if not goldens:
         yield f"{contract.name}: no golden request to replay; export {contract.name} again"
@@ -223,7 +223,7 @@ def _below(threshold: Threshold, repository: Path) -> Iterator[str]:
 
 
 def figures(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Return the numbers of a metrics.json with dotted names; `x.value` is also found as `x`."""
+    """Return the numbers of a metrics.json by dotted name; `x.value` is also returned as `x`."""
     found: dict[str, float] = {}
     for name, value in metrics.items():
         if isinstance(value, Mapping):

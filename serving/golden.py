@@ -1,4 +1,4 @@
-"""Golden requests, asked again: what Triton answers must be what the trained model answered."""
+"""Replay of golden requests: Triton's answers must equal those of the trained model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shopsight.serving.release import Release
 
 Array = np.ndarray[Any, Any]
 
-# They differ from one answer to the next; the release is compared with the one that was asked.
+# These outputs differ between answers; RELEASE is compared with the release that was asked.
 _RELEASE, _REQUEST_ID = "RELEASE", "REQUEST_ID"
 _INSIGHT = "INSIGHT"
 _INSIGHT_VARIES = ("release", "request_id")
@@ -26,15 +26,15 @@ CHANNEL_ARGUMENTS = [("grpc.enable_http_proxy", 0)]
 
 
 class GoldenError(RuntimeError):
-    """A served model does not answer as the trained one did; names the model, the request and the tensor."""
+    """A served answer differs from the trained model's; the message names model, request and tensor."""
 
 
 def replay(grpc_url: str, repository: Path, release: Release, timeout_seconds: float = 30.0) -> int:
     """Ask every golden request of a release at its own version and compare; returns how many were asked.
 
-    Strings and integers must be equal, FP32 within the golden's tolerance, shapes equal (a member's list may
-    go on beyond what was asked); the JSON of `insight` is compared value by value. Raises GoldenError for the
-    first difference or failed request.
+    Strings and integers must be equal, FP32 equal within the golden's tolerance, and shapes equal (a member's
+    list may be longer than asked for). The JSON of `insight` is compared value by value. Raises GoldenError
+    for the first difference or failed request.
     """
     asked = 0
     with triton_grpc.InferenceServerClient(grpc_url, channel_args=CHANNEL_ARGUMENTS) as client:
@@ -74,9 +74,10 @@ def ask(
 
 
 def as_long_as(expected: GoldenTensor, found: Array) -> Array:
-    """Cut what a member answered beyond what was asked.
+    """Cut a member's answer to the requested length.
 
-    Triton joins a golden request with those of callers: its list is then as long as the longest asked for.
+    Triton batches a golden request with those of callers; its list is then as long as the longest in the
+    batch.
     """
     if found.ndim != len(expected.shape):
         return found
@@ -84,7 +85,7 @@ def as_long_as(expected: GoldenTensor, found: Array) -> Array:
 
 
 def difference(expected: GoldenTensor, found: Array, tolerance: float) -> str | None:
-    """Say how a tensor differs from the golden one, None when it does not."""
+    """Return how a tensor differs from the golden one, None if it does not."""
     if tuple(found.shape) != tuple(expected.shape):
         return f"{expected.name} has shape {tuple(found.shape)}, expected {tuple(expected.shape)}"
     wanted = to_array(expected)

@@ -1,6 +1,6 @@
 """The signature of an ONNX graph, read without its weights and without an ONNX library.
 
-Whoever publishes checks contracts against graphs, and has neither use nor room for gigabytes of weights.
+Publishing checks contracts against graphs and needs no weights, which can be gigabytes.
 Only these fields of onnx.proto3 are decoded, from a memory map: ModelProto graph 7, opset_import 8,
 functions 25; GraphProto node 1, initializer 5, input 11, output 12, sparse_initializer 15; NodeProto op_type
 4, attribute 5, domain 7; AttributeProto t 5, g 6, tensors 10, graphs 11, sparse_tensor 22, sparse_tensors 23;
@@ -22,7 +22,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_VARINT_BYTES = 10
 MAX_GRAPH_BYTES = 2**31 - 1  # of one protobuf message; larger weights lie in files beside it
 MAX_NESTING = 8  # of graphs in the nodes of graphs, as the branches of an If
-DOMAINS = ("", "ai.onnx")  # operators of the standard alone: others need code that a release does not carry
+DOMAINS = ("", "ai.onnx")  # standard operators only: others need code that a release does not contain
 
 Signature = dict[str, tuple[str, tuple[int, ...]]]
 
@@ -40,8 +40,8 @@ class Graph:
 def read_graph(path: Path) -> Graph:
     """Read the signature of an ONNX file; raises ContractError naming the file when it is not one.
 
-    Refused are also operators beyond the standard's, functions, graphs nested too deep, and weights that lie
-    anywhere but in a file beside the graph: ONNX Runtime would look for code, or read what it was not given.
+    Also refused: operators outside the ONNX standard, functions, graphs nested too deep, and weights anywhere
+    but in files beside the graph. ONNX Runtime would load foreign code for them, or read foreign files.
     """
     try:
         if (size := path.stat().st_size) > MAX_GRAPH_BYTES:

@@ -1,8 +1,8 @@
-"""Ends a server whose starter is gone, with force where it must: `python -m shopsight.serving.guard FOLDER`.
+"""Ends a server after its parent process ended, if necessary by SIGKILL.
 
-`FOLDER` is the server's private folder, with its note. The starter holds the other end of standard input, and
-the kernel closes it however the starter ends. A stopped or hung stub would outlive a server that is merely
-told to end.
+It runs as `python -m shopsight.serving.guard FOLDER`. `FOLDER` is the server's private folder, with its state
+file. The parent holds the other end of standard input, and the kernel closes it however the parent ends.
+SIGTERM is not enough: a stopped or hung stub would survive.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _POLL_SECONDS = 0.05
 
 
 def post(folder: Path) -> subprocess.Popen[bytes]:
-    """Start the guard of a server; closing its standard input dismisses it once the server has ended."""
+    """Start the guard of a server; after the server ended, closing its standard input ends the guard."""
     return subprocess.Popen(
         [sys.executable, "-m", "shopsight.serving.guard", str(folder)],
         stdin=subprocess.PIPE,
@@ -41,7 +41,7 @@ def dismiss(guard: subprocess.Popen[bytes]) -> None:
 
 
 def main() -> None:
-    """Wait for the starter's end, then end what is left."""
+    """Wait for the end of the parent process, then end the server and its stubs."""
     state = ServerState.read(Path(sys.argv[1]))
     sys.stdin.buffer.read()
     if state is not None:

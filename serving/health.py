@@ -1,7 +1,7 @@
-"""Whether each model of a release answers: its processes live and end their work, and goldens are answered.
+"""Health check of each model of a release: its processes are alive, not hung, and answer golden requests.
 
-`python -m shopsight.serving.health REPOSITORY [HOST:PORT]` asks a golden request of each router of a server,
-as the container's health check does; it exits with 1 and says why when one does not answer.
+`python -m shopsight.serving.health REPOSITORY [HOST:PORT]` sends a golden request to each router of a server,
+as the container's health check does. It exits with 1 and prints the reason if one does not answer.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from shopsight.serving.release import Release, releases
 from shopsight.serving.server import TritonServer
 from shopsight.serving.triton_config import CONFIG_FILE, read_config
 
-# A model that answers nobody for so long is stuck; one that answers others meanwhile is busy.
+# A model that answers no request for so long is hung; one that answers others in the meantime is busy.
 STUCK_SECONDS = 3.0
 
 
 class Health:
-    """What is wrong with the models of one release in one server.
+    """Health of the models of one release in one server.
 
-    A native server runs ONNX members without stubs; `runs_members_in_stubs` says that this one does not.
+    runs_members_in_stubs: whether ONNX members run in stub processes; a native server runs them without.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Health:
         }
 
     def problem(self, model: str) -> str | None:
-        """Say why a model does not answer; None when it does."""
+        """Return why a model does not answer; None if it does."""
         alive = [stub for stub in stubs(self._server.state.server_id) if stub.model == model]
         if any(stub.is_stopped for stub in alive):
             return "one of its processes is stopped"
@@ -57,9 +57,9 @@ class Health:
         return self._unanswered(model)
 
     def _unanswered(self, model: str) -> str | None:
-        """Ask the golden request; a later one that is answered first shows that a process holds this one.
+        """Send the golden request twice; if only the later one is answered, a process holds the earlier one.
 
-        When neither is answered in time but those of others are, the model is busy: Triton answers in order.
+        If neither is answered in time but other callers' requests are, the model is busy: Triton keeps order.
         """
         with triton_grpc.InferenceServerClient(
             self._server.grpc_url, channel_args=CHANNEL_ARGUMENTS
@@ -84,7 +84,7 @@ def _num_instances(folder: Path) -> int:
 
 
 def unanswered_router(repository: Path, grpc_url: str) -> str | None:
-    """Ask a golden request of each router of the latest kept release that a server has; say what is wrong."""
+    """Send a golden request to each router of the latest release that a server has; return a problem."""
     with triton_grpc.InferenceServerClient(grpc_url, channel_args=CHANNEL_ARGUMENTS) as client:
         try:
             for release in releases(repository):
@@ -105,7 +105,7 @@ def _has(client: Any, model: str, number: int) -> bool:
 
 
 def _answered(client: Any, model: str) -> int:
-    """How many requests a model has answered, at any version; 0 when the server does not say."""
+    """Return how many requests a model has answered, at any version; 0 if the server does not report it."""
     try:
         told = client.get_inference_statistics(model, client_timeout=STUCK_SECONDS)
     except InferenceServerException:
@@ -114,7 +114,7 @@ def _answered(client: Any, model: str) -> int:
 
 
 def main() -> None:
-    """Exit with 1 and the reason when a router does not answer."""
+    """Exit with 1 and the reason if a router does not answer."""
     repository, url = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1:8001"
     if problem := unanswered_router(repository, url):
         sys.exit(problem)

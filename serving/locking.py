@@ -1,4 +1,4 @@
-"""flock(2), and what is said where a filesystem does not have it."""
+"""File locks by flock(2), with a clear error on filesystems without locks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EIN
 
 
 class LocksMissingError(RuntimeError):
-    """A filesystem cannot lock files; nothing is changed there: two processes could mix their work."""
+    """A filesystem cannot lock files; nothing is changed there, as two processes could interfere."""
 
 
 def lock(descriptor: int, path: Path, *, wait: bool) -> None:

@@ -1,7 +1,7 @@
-"""Which names may become paths: of models, of tensors and of the files in a model's folder.
+"""Allowed names of models, of tensors and of the files in a model's folder.
 
-Names come from files that somebody may have altered. Everything outside these lists is refused before it
-reaches the file system or Triton.
+Names come from files that may have been altered. Every other name is refused before it reaches the file
+system or Triton.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECA
 
 
 class NameRefusedError(ValueError):
-    """A name that must not become a path."""
+    """A name that is not allowed as a path."""
 
 
 def model_name(name: str) -> str:

@@ -1,7 +1,7 @@
-"""Models are published from one export: one that ends meanwhile is not mixed with the one before it.
+"""Ensures that a publish reads the models of one export, even if another export ends in the meantime.
 
-An export replaces the whole folder of models in one step, so that a folder which is still the same one
-afterwards was the same one all along.
+An export replaces the whole folder of models in one step. If the folder is the same one after reading, it was
+the same one all the time.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 
 
 class ExportReplacedError(RuntimeError):
-    """Another export has taken the place of the one that was read."""
+    """Another export replaced the one that was being read."""
 
 
 @dataclass(frozen=True)
 class OneExport:
-    """The folder of models as it was when it was opened; None where there was none."""
+    """The folder of models as it was opened; `descriptor` is None if there was none."""
 
     models_dir: Path
     descriptor: int | None
@@ -35,9 +35,9 @@ class OneExport:
         self._check(None)
 
     def _check(self, error: Exception | None) -> None:
-        if self.descriptor is None:  # what reads it says what is missing
+        if self.descriptor is None:  # the reader reports the missing folder
             return
-        # The open descriptor keeps the folder's number from being given to another one.
+        # While the descriptor is open, no other folder can get the same inode number.
         if not self.models_dir.exists() or not os.path.samestat(
             os.fstat(self.descriptor), self.models_dir.stat()
         ):

@@ -1,4 +1,4 @@
-"""What the verbs print for people."""
+"""Tables and pages that the serving commands print."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def releases_table(releases: Sequence[Release]) -> Table:
 
 
 def status_table(found: dict[str, Any]) -> Table:
-    """Return what serving/status.py found."""
+    """Return the result of serving/status.py as a table."""
     table = Table(show_header=False)
     server = found["server"]
     table.add_row("repository", escape(found["repository"]))
@@ -66,7 +66,7 @@ def insight_page(insight: dict[str, Any], endpoint: str) -> RenderableType:
 
 def _profile(profile: dict[str, Any] | None) -> RenderableType:
     if profile is None:
-        return Text("This release knows no such customer: what follows is popular, not personal.")
+        return Text("This release does not know the customer: the items are popular ones, not personal.")
     measured = {name: value for name, value in profile["features"].items() if value is not None}
     table = Table(show_header=False, title="measured", title_justify="left")
     for name, value in list(measured.items())[:_SHOWN_FEATURES]:
@@ -82,7 +82,7 @@ def _forecast(profile: dict[str, Any]) -> Iterator[RenderableType]:
         return
     told = profile["forecast"]
     if told is None:
-        yield Text("Has not bought yet: no value or churn is told.")
+        yield Text("No purchases yet: there is no forecast of value or churn.")
         return
     said, low, high = [], told["value_low"], told["value_high"]
     if told["value"] is not None:
@@ -91,7 +91,7 @@ def _forecast(profile: dict[str, Any]) -> Iterator[RenderableType]:
         said.append(f"{told['expected_purchases']:.1f} purchases expected")
     if told["churn"] is not None:
         said.append(f"{told['churn']:.0%} chance that there is no purchase")
-    yield Text.assemble((f"Next {told['horizon_days']} days: ", "bold"), "; ".join(said) or "nothing is told")
+    yield Text.assemble((f"Next {told['horizon_days']} days: ", "bold"), "; ".join(said) or "no forecast")
     for name, words in (("value", "Money"), ("expected_purchases", "Purchases"), ("churn", "Churn")):
         if told[f"{name}_status"] != "tested":
             yield Text(f"{words}: {told[f'{name}_status']}, {told[f'{name}_reason']}.")
@@ -104,8 +104,8 @@ def _understanding(understanding: dict[str, Any]) -> RenderableType:
     if "sentiment" in understanding:
         said += f", {understanding['sentiment']}"
     if understanding["is_out_of_scope"]:
-        said += "; more likely none of the known intents"
-    answer = "a person should answer: nothing that the shop has written is sure to fit"
+        said += "; probably none of the known intents"
+    answer = "none of the shop's answers fits well enough; a person should answer"
     if understanding.get("answer"):
         answer = f"{understanding['answer']} [{understanding['answer_source']}]"
     return Text.assemble(("The message wants: ", "bold"), said, ("\nAnswer: ", "bold"), answer)
@@ -114,9 +114,9 @@ def _understanding(understanding: dict[str, Any]) -> RenderableType:
 def _recommendations(recommendations: Sequence[dict[str, Any]], suppressed: str | None) -> RenderableType:
     if suppressed:
         said = suppressed.replace("_", " ")
-        return Text(f"Nothing is offered now: this customer is to be helped first ({said}).")
+        return Text(f"No recommendations now: this customer needs help first ({said}).")
     if not recommendations:
-        return Text("Nothing is left to recommend.")
+        return Text("No item is left to recommend.")
     table = Table(title="recommended", title_justify="left")
     for column in ("rank", "item", "score", "why"):
         table.add_column(column, justify="right" if column in ("rank", "score") else "left")

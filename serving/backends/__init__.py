@@ -1,1 +1,1 @@
-"""Triton backends of ours, loaded by the server's own Python."""
+"""Our Triton backends, loaded by the server's own Python."""

@@ -95,7 +95,7 @@ def test_what_cannot_be_done_is_told_in_one_line(workspace: Path, tmp_path: Path
     told = refused("publish", "--workspace", workspace, "--require", threshold)
     assert "mf_retrieval.quality is 0.4, required is 0.9" in told
     assert len(told.strip().splitlines()) == 1
-    assert "ask something" in refused("ask", "--workspace", workspace)
+    assert "nothing is asked" in refused("ask", "--workspace", workspace)
     assert "give both" in refused("ask", "--source", "web", "--workspace", workspace)
     both = ("--customer", "c", "--source", "web", "--source-id", "w3")
     assert "not both" in refused("ask", *both, "--workspace", workspace)

@@ -274,9 +274,8 @@ def _cross_validated(model: LanguageModel, corpus: Corpus, examples: Examples) -
         for intent, answer in zip(asked.intents, said, strict=True):
             if intent in found:
                 found[intent].append(intent == answer)
-    return {
-        name: {"cross_validated_recall": float(np.mean(hits)) if hits else None} for name, hits in found.items()
-    }
+    recall = {name: float(np.mean(hits)) if hits else None for name, hits in found.items()}
+    return {name: {"cross_validated_recall": value} for name, value in recall.items()}
 
 
 def _validation_accuracy(model: LanguageModel, corpus: Corpus) -> float:

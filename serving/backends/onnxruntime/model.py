@@ -51,7 +51,7 @@ class TritonPythonModel:
         return auto_complete_model_config
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Open the graph; raises ConfigRefusedError, which Triton reports as the reason of a failed load."""
+        """Open the graph; raises ConfigRefusedError, which Triton reports as the reason for a failure."""
         config = json.loads(args["model_config"])
         if args["model_instance_kind"] == "GPU":
             raise ConfigRefusedError("KIND_GPU needs Triton's native onnxruntime backend; use KIND_CPU here")
@@ -62,9 +62,9 @@ class TritonPythonModel:
         self._output_dims = {t["name"]: [int(dim) for dim in t["dims"]] for t in config["output"]}
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer the requests that the scheduler joined with one run of the graph.
+        """Answer the requests that the scheduler batched with one run of the graph.
 
-        When the joined run fails, each request runs alone, so that the bad one fails by itself.
+        If the batched run fails, each request runs alone, so that only the faulty one fails.
         """
         with _AT_WORK.batch():
             return self._answers(requests)
@@ -121,8 +121,8 @@ class _CancelledError(Exception):
 
 
 def _open_session(config: Mapping[str, Any]) -> Any:
-    # Imported late: Triton first asks a process of its own to complete a configuration, and a complete one
-    # needs no graph.
+    # Imported late: Triton first completes the configuration in a separate process, and a complete one needs
+    # no graph.
     import onnxruntime
 
     path = Path(pb_utils.get_model_dir()) / (config.get("default_model_filename") or "model.onnx")
@@ -134,7 +134,7 @@ def _open_session(config: Mapping[str, Any]) -> Any:
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = _parameter(config, "intra_op_thread_count")
     options.inter_op_num_threads = _parameter(config, "inter_op_thread_count")
-    for pool in ("intra_op", "inter_op"):  # many models share few cores: who waits gives its core away
+    for pool in ("intra_op", "inter_op"):  # many models share few cores: a waiting thread must not spin
         options.add_session_config_entry(f"session.{pool}.allow_spinning", "0")
     execution_mode = _parameter(config, "execution_mode")
     if execution_mode not in (0, 1):
@@ -192,7 +192,7 @@ def _respond(request: Any, answer: Arrays | Exception) -> Any:
 
 
 def _refusal(error: Exception) -> Any:
-    """What a caller is told: not onnxruntime's own words, which name the files that it was built from."""
+    """Return the error for the caller, without onnxruntime's own message, which contains file paths."""
     if isinstance(error, _CancelledError):
         code, message = pb_utils.TritonError.CANCELLED, str(error)
     elif isinstance(error, UnicodeError):

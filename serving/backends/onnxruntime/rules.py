@@ -1,4 +1,4 @@
-"""What the native onnxruntime backend accepts in a model configuration, and what it fills in by itself.
+"""The rules of the native onnxruntime backend: which configurations it accepts, and which defaults it sets.
 
 The rules follow `src/onnxruntime.cc` and `src/onnxruntime_utils.cc` of triton-inference-server's
 onnxruntime_backend, so that a repository which loads here loads in the production container.
@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-DEFAULT_MAX_BATCH_SIZE = 4  # what the native backend fills in when a graph can batch and nothing is said
+DEFAULT_MAX_BATCH_SIZE = 4  # the native backend's default for a graph with a batch dimension
 
-# What only the native backend does; refused rather than ignored.
+# Settings that only the native backend supports; they are refused, not ignored.
 _NATIVE_ONLY = ("sequence_batching", "batch_input", "batch_output")
 _TYPES = {
     "tensor(bool)": "TYPE_BOOL",
@@ -48,7 +48,7 @@ class GraphTensor:
 
 @dataclass(frozen=True)
 class Graph:
-    """What a graph takes and gives; `overridable` are initializers that a request may replace."""
+    """Inputs and outputs of a graph; `overridable` are initializers that a request may replace."""
 
     inputs: dict[str, GraphTensor]
     outputs: dict[str, GraphTensor]
@@ -71,7 +71,7 @@ class Graph:
 
 
 def check_config(config: Config, graph: Graph) -> None:
-    """Raise ConfigRefusedError when the native backend would refuse `config` for `graph`."""
+    """Raise ConfigRefusedError if the native backend would refuse `config` for `graph`."""
     for field in _NATIVE_ONLY:
         if config.get(field):
             raise ConfigRefusedError(f"'{field}' needs Triton's native onnxruntime backend")

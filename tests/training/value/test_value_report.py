@@ -48,7 +48,7 @@ def test_the_page_tells_value_by_tenth_and_segment_and_whether_it_came_true(tmp_
          "Next 90 days: 1,234.50 EUR expected, likely 0.00 to 2,000.00; 1.8 purchases expected; 31% chance"),
         ({"value": None, "value_low": None, "value_high": None},
          "Next 90 days: 1.8 purchases expected; 31% chance"),
-        (None, "Has not bought yet: no value or churn is told."),
+        (None, "No purchases yet: there is no forecast of value or churn."),
     ],
 )  # fmt: skip
 def test_ask_prints_the_forecast(forecast: dict[str, float | None] | None, said: str) -> None:
