@@ -1,8 +1,8 @@
-"""Checks that a Triton which faces a network must pass: `python -m shopsight.serving.probe http://HOST:PORT`.
+"""Security checks for a Triton that faces a network: `python -m shopsight.serving.probe http://HOST:PORT`.
 
-Each check sends what an attacker would send, and passes when the server refuses it and still serves. The
-Triton that pip installs (24.10) fails some of them: it stays on loopback, under a supervisor. Run the checks
-against a copy of a production server, for a server that fails one ends.
+Each check sends a malicious request and passes if the server refuses it and keeps serving. The Triton that
+pip installs (24.10) fails some checks, so that it must stay on loopback under a supervisor. Run the checks
+against a copy of a production server: a failed check may crash it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ class Finding:
 
 
 class Probe:
-    """Asks one server. `model` is one that serves, takes CUSTOMER_ID and `number_input` of INT64.
+    """The checks of one server.
 
-    `text_output` is an output of it that holds BYTES.
+    `model` is a loaded model with the inputs CUSTOMER_ID and `number_input` (INT64) and the BYTES output
+    `text_output`.
     """
 
     def __init__(self, url: str, model: str, text_output: str, number_input: str) -> None:
@@ -44,7 +45,7 @@ class Probe:
         self._pool = urllib3.PoolManager(retries=False, timeout=30.0)
 
     def run(self) -> list[Finding]:
-        """Run all checks, each when the server is ready; raises RuntimeError when it does not become so."""
+        """Run all checks, each once the server is ready; raises RuntimeError if it does not become ready."""
         return [Finding(name, self._checked(check)) for name, check in self._checks().items()]
 
     def _checks(self) -> Mapping[str, Callable[[], str | None]]:
@@ -76,7 +77,7 @@ class Probe:
             problem = check()
         except urllib3.exceptions.HTTPError as error:
             problem = f"no answer ({type(error).__name__})"
-        time.sleep(0.2)  # a server that was hit ends a moment later
+        time.sleep(0.2)  # a server that crashes ends a moment later
         return problem if self._ready() else f"the server ended{f': {problem}' if problem else ''}"
 
     def _ready(self) -> bool:
@@ -87,7 +88,7 @@ class Probe:
             return False
 
     def wait_until_ready(self) -> None:
-        """Return when the model serves; raises RuntimeError when it does not within a minute."""
+        """Wait until the model serves; raises RuntimeError if it does not within a minute."""
         deadline = time.monotonic() + _READY_SECONDS
         while not self._ready():
             if time.monotonic() > deadline:

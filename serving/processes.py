@@ -15,7 +15,7 @@ _ENDED, _STOPPED = "ZX", "Tt"
 
 @dataclass(frozen=True)
 class Stub:
-    """One stub: `is_stopped` when a signal holds it, so that it cannot answer."""
+    """One stub process; `is_stopped` if a signal (SIGSTOP) stopped it."""
 
     pid: int
     model: str
@@ -24,15 +24,15 @@ class Stub:
 
 
 def stubs(server_id: str) -> list[Stub]:
-    """Return the living stubs of a server, also those that outlived it.
+    """Return the live stubs of a server, including those that outlived it.
 
-    Triton gives each stub its model's file, and a region of shared memory named after the server's id.
+    The command line of each stub names its model's file and a region of shared memory with the server's id.
     """
     return list(_found(server_id))
 
 
 def end_stubs(server_id: str, model: str | None = None) -> None:
-    """Kill a server's stubs, of one model or all; without their server nobody reads what they answer."""
+    """Kill a server's stubs, those of one model or all."""
     for stub in stubs(server_id):
         if model in (None, stub.model):
             with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Keyed pseudonyms of customers' identifiers: the same hash where rows enter and where requests arrive."""
+"""Keyed pseudonyms of customers' identifiers, equal for ingested rows and for requests."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _READABLE_VERSIONS = (1, 2)  # 1 has no `renews`
 
 
 class PseudonymKeyError(RuntimeError):
-    """The key that pseudonymises customers' identifiers is missing, unreadable, or another one."""
+    """The key that pseudonymises customers' identifiers is missing, unreadable, or the wrong one."""
 
 
 @dataclass(frozen=True)
 class PseudonymKey:
-    """A secret with the public name of the key, kept outside the repository and the workspace.
+    """A secret key with its public name, kept outside the repository and the workspace.
 
-    renews: the key before it, if this one came by rotation. A pseudonym is then hashed once more, so that
-    stored ones can be renewed without the raw ids (docs/adr/0006-keys-are-renewed.md).
+    renews: the previous key, if this one came by rotation. A pseudonym of the previous key is then hashed
+    with this one, so that stored ones can be renewed without the raw ids (docs/adr/0006-keys-are-renewed.md).
     """
 
     key_id: str
@@ -50,7 +50,7 @@ class PseudonymKey:
         return self._hashed(prefix, source_ids)
 
     def renewed(self, pseudonyms: Iterable[str], key_id: str) -> list[str]:
-        """Return what this key makes of pseudonyms that an earlier key made; raises PseudonymKeyError."""
+        """Return pseudonyms of the earlier key `key_id`, renewed to this key; raises PseudonymKeyError."""
         if key_id == self.key_id:
             return list(pseudonyms)
         if self.renews is None:
@@ -58,7 +58,7 @@ class PseudonymKey:
         return self._hashed(b"", self.renews.renewed(pseudonyms, key_id))
 
     def as_of(self, key_id: str) -> PseudonymKey:
-        """Return this key or the one that it came from by rotation; raises PseudonymKeyError for others."""
+        """Return this key, or the earlier key `key_id` that it was rotated from; raises PseudonymKeyError."""
         key: PseudonymKey | None = self
         while key is not None:
             if key.key_id == key_id:
@@ -76,7 +76,7 @@ class PseudonymKey:
 
 
 def key_path() -> Path:
-    """Return where the key is looked for: $SHOPSIGHT_KEY_FILE, else the user's configuration folder."""
+    """Return the path of the key file: $SHOPSIGHT_KEY_FILE, or the one in the user's configuration folder."""
     if named := os.environ.get(KEY_FILE_VARIABLE):
         return Path(named)
     config_home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
@@ -84,7 +84,7 @@ def key_path() -> Path:
 
 
 def load_key() -> PseudonymKey:
-    """Load the key; raises PseudonymKeyError with the remedy when there is none."""
+    """Load the key; raises PseudonymKeyError with the remedy if there is none."""
     path = key_path()
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -104,7 +104,7 @@ def load_key() -> PseudonymKey:
 
 
 def create_key() -> Path:
-    """Create a key that its owner alone can read and return its path; raises FileExistsError."""
+    """Create a key file that only its owner can read and return its path; raises FileExistsError."""
     path = key_path()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -113,10 +113,10 @@ def create_key() -> Path:
 
 
 def rotate_key() -> PseudonymKey:
-    """Put a new key over the present one in the key file and return it; raises PseudonymKeyError.
+    """Add a new key to the key file and return it; raises PseudonymKeyError.
 
-    The file is replaced in one step and keeps the earlier keys, without which nobody is found again. Two
-    rotations at once follow each other.
+    The file is replaced in one step. It keeps the earlier keys: the new pseudonyms are derived from theirs.
+    Two concurrent rotations happen one after the other.
     """
     path = key_path()
     load_key()

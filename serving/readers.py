@@ -1,4 +1,4 @@
-"""Whether a model can be read by what will read it when it serves: its router, or onnxruntime."""
+"""Checks that a model opens with the code that will serve it: its router, or onnxruntime."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CRITICAL_ONLY = 4
 
 
 def open_router(folder: Path, name: str) -> list[str]:
-    """Open a router's data as Triton will; return what is wrong with it."""
+    """Open a router's data as Triton will; return the problems."""
     try:
         module = importlib.import_module(f"shopsight.serving.routing.{name}")
         getattr(module, f"{name.capitalize()}Router")(folder, release="0")
@@ -21,7 +21,7 @@ def open_router(folder: Path, name: str) -> list[str]:
 
 
 def open_graph(path: Path, name: str) -> list[str]:
-    """Open a graph as the server will; return what is wrong with it."""
+    """Open a graph as the server will; return the problems."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _CRITICAL_ONLY
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -1,7 +1,7 @@
-"""A release asked its goldens by a private server before any caller can reach it.
+"""Rehearsal: a private server replays the goldens of a release before callers can reach it.
 
-Clients that name no version are answered by the highest version that is loaded. A release must therefore have
-passed its goldens before the serving server loads any part of it.
+Triton answers requests without a version from the highest loaded version. A release must therefore pass its
+goldens before the serving server loads any part of it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PREFIX = ".rehearsal-"
 
 @contextmanager
 def rehearsal_repository(repository: Path, release: Release) -> Iterator[Path]:
-    """Give a repository of its own, beside the real one, in which the staged release is alone."""
+    """Yield a temporary repository, beside the real one, that holds only the staged release."""
     folder = Path(tempfile.mkdtemp(dir=repository.parent, prefix=f"{_PREFIX}{repository.name}-"))
     try:
         for name in release.models:
@@ -38,7 +38,7 @@ def rehearsal_repository(repository: Path, release: Release) -> Iterator[Path]:
 
 
 def remove_rehearsals(repository: Path) -> None:
-    """Remove what killed publishers of this repository left beside it."""
+    """Remove temporary repositories that killed publishers left beside this one."""
     for folder in repository.parent.glob(f"{_PREFIX}{glob.escape(repository.name)}-*"):
         if not folder.is_symlink():
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
 """A release: one number for every model in it, its files with SHA-256, and which release is current.
 
-In a repository, beside what Triton reads (it takes every folder at the top for a model, even a hidden one,
-so that only files may lie there):
+Layout of a repository. Triton takes every folder at the top for a model, even a hidden one, so that only
+files are added there:
 
     release-<n>.json          the manifest of release n
     current-release.json      which one is current, the last number given out, the manifests' SHA-256
@@ -33,12 +33,12 @@ _MANIFEST_NAME = re.compile(r"release-([1-9][0-9]{0,8})\.json")
 
 
 class ReleaseError(RuntimeError):
-    """A release cannot be made, found or trusted; the message names the remedy."""
+    """A release cannot be made, is missing, or was altered; the message names the remedy."""
 
 
 @dataclass(frozen=True)
 class ReleasedModel:
-    """One model of a release: `versions` are the releases at which it is served while this one is current."""
+    """One model of a release; `versions` are the releases whose versions are loaded while this is current."""
 
     kind: ModelKind
     calls: tuple[str, ...]
@@ -48,7 +48,7 @@ class ReleasedModel:
 
 @dataclass(frozen=True)
 class Release:
-    """A published set of models; `pins` is the release whose files a rollback published again."""
+    """A published set of models; `pins` is the release that a rollback published again."""
 
     number: int
     created_at: str
@@ -62,12 +62,12 @@ class Release:
             model_name(name)
 
     def levels(self) -> list[list[str]]:
-        """Return the model names in loading order: each group calls models of earlier groups alone."""
+        """Return the model names in loading order: each group calls only models of earlier groups."""
         calls = {name: set(model.calls) for name, model in self.models.items()}
         return in_levels(calls)
 
     def folder(self, repository: Path, model: str) -> Path:
-        """Return where a model's files of this release lie; raises PathRefusedError for a link."""
+        """Return the folder of a model's files in this release; raises PathRefusedError for a link."""
         return inside(repository, model, str(self.number))
 
     def as_dict(self) -> dict[str, Any]:
@@ -77,11 +77,11 @@ class Release:
 
 @dataclass(frozen=True)
 class Pointer:
-    """Which release is current, and the last number given out: numbers are never used twice.
+    """The current release and the last assigned number; numbers are never reused.
 
-    `manifests` maps the number of each kept release to the SHA-256 of its manifest. `rehearsed`: a private
-    server has answered the golden requests of the current one. The file carries the
-    SHA-256 of the rest of itself, so that damage is noticed.
+    `manifests` maps the number of each kept release to the SHA-256 of its manifest. `rehearsed`: whether a
+    private server has answered the golden requests of the current release. The file contains the SHA-256 of
+    its own content, so that damage is detected.
     """
 
     current: int | None = None
@@ -92,7 +92,7 @@ class Pointer:
 
     @staticmethod
     def read(repository: Path) -> Pointer:
-        """Read the pointer; a repository without one has published nothing. Raises ReleaseError."""
+        """Read the pointer; without one, nothing is published. Raises ReleaseError for a damaged one."""
         path = inside(repository, CURRENT_FILE)
         if not path.exists():
             if left := numbers(repository):
@@ -129,7 +129,7 @@ _REPUBLISH = "publish the models again"
 
 
 def read_release(repository: Path, number: int) -> Release:
-    """Read the manifest of a kept release; raises ReleaseError when there is none or it was altered."""
+    """Read the manifest of a kept release; raises ReleaseError if it is missing or was altered."""
     pointer = Pointer.read(repository)
     expected = pointer.manifests.get(str(number))
     path = _manifest(repository, number)
@@ -142,19 +142,19 @@ def read_release(repository: Path, number: int) -> Release:
 
 
 def read_unfinished(repository: Path, number: int) -> Release:
-    """Read a manifest that the pointer does not vouch for: of a release that is to be taken away."""
+    """Read a manifest that the pointer does not list, of a release that is to be removed."""
     return _parsed(_manifest(repository, number), number)
 
 
 def write_release(repository: Path, release: Release) -> str:
-    """Write a manifest in one step and return its SHA-256, for the pointer."""
+    """Write a manifest in one step and return its SHA-256."""
     text = _json(release.as_dict())
     write_text(_manifest(repository, release.number), text)
     return _sha256(text)
 
 
 def current_release(repository: Path) -> Release | None:
-    """Return the current release, None when nothing was published."""
+    """Return the current release, None if nothing is published."""
     number = Pointer.read(repository).current
     return None if number is None else read_release(repository, number)
 
@@ -174,7 +174,7 @@ def numbers(repository: Path) -> list[int]:
 
 
 def remove_release(repository: Path, number: int) -> None:
-    """Remove a release's files, then its manifest; a kill in between leaves what a second call removes."""
+    """Remove a release's files, then its manifest; after a kill in between, a second call finishes."""
     release = read_unfinished(repository, number)
     for name in release.models:
         folder = inside(repository, name)
@@ -186,7 +186,7 @@ def remove_release(repository: Path, number: int) -> None:
 
 
 def in_levels(calls: Mapping[str, set[str]]) -> list[list[str]]:
-    """Sort names so that each group calls names of earlier groups alone; raises ReleaseError for a circle."""
+    """Sort names so that each group calls only names of earlier groups; raises ReleaseError for a cycle."""
     levels: list[list[str]] = []
     placed: set[str] = set()
     while len(placed) < len(calls):
@@ -201,7 +201,7 @@ def in_levels(calls: Mapping[str, set[str]]) -> list[list[str]]:
 
 
 def model_folders(models_dir: Path) -> dict[str, Path]:
-    """Return the exported model folders by name; raises ReleaseError when there are none."""
+    """Return the exported model folders by name; raises ReleaseError if there are none."""
     found = {path.parent.name: path.parent for path in models_dir.glob(f"*/{CONTRACT_FILE}")}
     found = {name: folder for name, folder in sorted(found.items()) if not name.startswith(".")}
     if not found:
@@ -217,7 +217,7 @@ def model_folders(models_dir: Path) -> dict[str, Path]:
 
 
 def staged_folder(repository: Path, model: str) -> Path:
-    """Return where a model lies until its release becomes visible; raises PathRefusedError for a link."""
+    """Return the staging folder of a model; raises PathRefusedError for a link."""
     return inside(repository, model, STAGING_FOLDER)
 
 

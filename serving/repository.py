@@ -1,9 +1,9 @@
-"""Publishing: a release becomes visible whole or not at all, and can be taken back.
+"""Publishing: a release becomes visible completely or not at all, and can be rolled back.
 
-Order of a publish: claim a number; stage; check at the gate; write the manifest; rename members, then
-routers; replace their config.pbtxt; load members, then routers; replay the goldens; move the pointer; remove
-the release before the previous one. Until the pointer moves, everything can be undone, and `recover` does so
-for a publisher that was killed.
+Steps of a publish: claim a number; stage; run the gate; write the manifest; rename members, then routers;
+replace their config.pbtxt; load members, then routers; replay the goldens; move the pointer; remove the
+release before the previous one. Until the pointer moves, every step can be undone; `recover` does so after a
+publisher was killed.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ Rewrite = Callable[[str, Path], None]
 PrivateServer = Callable[[Path], AbstractContextManager[ModelServer]]
 _LOCK_FILE = ".publish.lock"
 _PARALLEL_LOADS = 4
-_TRIES = 5  # of reading the models while exports end
+_TRIES = 5  # attempts to read the models if exports replace them
 
 
 class PublishError(RuntimeError):
-    """A release was not published; says why, and that the earlier one still serves."""
+    """A release was not published; the message says why, and what serves instead."""
 
 
 def publish(
@@ -77,10 +77,10 @@ def publish(
 ) -> Release:
     """Publish the exported models of `models_dir` as the next release of `repository` and return it.
 
-    All models are of one export, whatever ends meanwhile. With a `server`, the release is loaded into it and
-    its goldens are replayed before it becomes current. Where none runs, `private` starts a server in which
-    the goldens are replayed; without it, whoever serves the release replays them first. Raises PublishError,
-    GateError or ReleaseError with the reason; the earlier release then serves as before.
+    All models are from one export. With a `server`, the release is loaded into it, and its goldens are
+    replayed, before it becomes current. Without a running server, `private` starts one to replay the goldens;
+    without `private`, the next server to start replays them. Raises PublishError, GateError or ReleaseError
+    with the reason; the earlier release then continues to serve.
     """
     with only_publisher(repository):
         _undo_leftovers(repository, server, progress)
@@ -107,7 +107,7 @@ def rollback(
 ) -> Release:
     """Publish the files of an earlier release, by default the previous one, as a new release; return it.
 
-    Raises ReleaseError when that release is not kept any more, otherwise as `publish`.
+    Raises ReleaseError if that release is no longer kept, otherwise as `publish`.
     """
     with only_publisher(repository):
         _undo_leftovers(repository, server, progress)
@@ -130,12 +130,12 @@ def republish(
     server: ModelServer | None = None,
     progress: Progress = silent,
 ) -> list[Release]:
-    """Publish the kept releases again with rewritten files, oldest first, and remove the old files for good.
+    """Publish the kept releases again with rewritten files, oldest first, and delete the old files.
 
-    `rewrite(model, folder)` changes a copy of a model's released files; it replaces files, never writes into
-    them, and keeps the contract true. A rollback stays possible: a release that was alone is published
-    twice. A running server goes from the release that it serves to the last one alone. Returns the new
-    releases, none where nothing was published; raises as `publish`, and may then be called again.
+    `rewrite(model, folder)` changes a copy of a model's released files; it must replace files, never write
+    into them, and update the contract. A rollback stays possible: a single release is published twice. A
+    running server loads only the last one. Returns the new releases, empty if nothing was published. Raises
+    as `publish`; it can then be called again.
     """
     with only_publisher(repository):
         _undo_leftovers(repository, server, progress)
@@ -158,7 +158,7 @@ def _copies(repository: Path, release: Release, scratch: Path) -> dict[str, Path
 
 
 def recover(repository: Path, server: ModelServer | None = None, progress: Progress = silent) -> None:
-    """Undo what a killed publisher left; with a server, also let it serve the current release again."""
+    """Undo what a killed publisher left; with a server, also load the current release into it again."""
     with only_publisher(repository):
         _undo_leftovers(repository, server, progress)
 
@@ -169,9 +169,9 @@ def _undo_leftovers(repository: Path, server: ModelServer | None, progress: Prog
 
 
 def load_release(repository: Path, release: Release, server: ModelServer, progress: Progress = silent) -> int:
-    """Verify a release, load it into a server, members first, and replay its goldens; returns how many.
+    """Verify a release, load it into a server, members first, and replay its goldens.
 
-    Raises ReleaseError, ServerError or GoldenError.
+    Returns the number of goldens. Raises ReleaseError, ServerError or GoldenError.
     """
     verify_served(repository, release)
     return _load(repository, release, server, progress)
@@ -241,7 +241,7 @@ def _rehearse(repository: Path, release: Release, twin: PrivateServer, progress:
 
 
 def _undamaged(repository: Path, previous: Release | None, progress: Progress) -> Release | None:
-    """Return the previous release if its files are whole; otherwise it is neither linked to nor loaded."""
+    """Return the previous release if its files are intact; otherwise it is neither linked to nor loaded."""
     if previous is None:
         return None
     try:
@@ -253,7 +253,7 @@ def _undamaged(repository: Path, previous: Release | None, progress: Progress) -
 
 
 def _show(repository: Path, release: Release) -> None:
-    """Rename the staged models to their places, members first, then let their configs name the release."""
+    """Rename the staged models into place, members first, then replace their configs."""
     order = [name for level in release.levels() for name in level]
     for name in order:
         target = release.folder(repository, name)
@@ -271,7 +271,7 @@ def _remove_older(
     server: ModelServer | None,
     progress: Progress,
 ) -> None:
-    """Unload and remove what is not served any more; the release is current, whatever fails here."""
+    """Unload and remove what is no longer served; the release stays current even if this fails."""
     if server is not None and previous is not None:
         for name in sorted(previous.models.keys() - release.models.keys()):
             try:
@@ -301,7 +301,7 @@ def _is_ours(repository: Path, name: str) -> bool:
 
 @contextmanager
 def only_publisher(repository: Path) -> Iterator[None]:
-    """Hold the repository's lock; the kernel frees it when the process ends, however it ends."""
+    """Hold the repository's lock; the kernel releases it when the process ends for any reason."""
     try:
         repository_root(repository).mkdir(parents=True, exist_ok=True)
         descriptor = os.open(repository / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
@@ -314,7 +314,7 @@ def only_publisher(repository: Path) -> Iterator[None]:
             lock(descriptor, repository, wait=False)
         except BlockingIOError as error:
             raise PublishError(
-                f"another publish is at work on {repository}; wait until it has finished"
+                f"another publish of {repository} is running; wait until it has finished"
             ) from error
         yield
     finally:

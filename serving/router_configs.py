@@ -1,7 +1,7 @@
 """The routers' `config.pbtxt`, rendered from their tensor lists (routing/tensors.py).
 
-`python -m shopsight.serving.router_configs` writes them into model_repository/ after a tensor list changed; a
-test holds the two together.
+`python -m shopsight.serving.router_configs` writes them into model_repository/ after a tensor list changed. A
+test checks that they match.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Where the tensors of a safetensors file lie, read as if an attacker had written the file.
+"""The layout of a safetensors file, parsed as untrusted input.
 
 The format: eight bytes with the header's length, a JSON header, the tensors' bytes
-(https://github.com/huggingface/safetensors#format). A file is taken whole or refused; what is taken has every
-byte of its data in exactly one tensor.
+(https://github.com/huggingface/safetensors#format). A file is accepted only if every byte of its data belongs
+to exactly one tensor.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BYTES = {
 
 
 class TensorFileError(ValueError):
-    """A file is no safetensors file, or does not hold the tensors that it should; names the file."""
+    """A file is not a safetensors file, or lacks an expected tensor; the message names the file."""
 
 
 @dataclass(frozen=True)

@@ -84,13 +84,13 @@ class TritonServer:
     ) -> TritonServer:
         """Start a server on loopback, load `models` in order, and note it in the repository's `.server.json`.
 
-        Port 0 takes a free one. `key_file` is where routers find the pseudonymisation key. The server and all
-        of its stubs end when the calling thread does, however it ends. `auto_complete` lets Triton fill in
-        what configurations leave out; it doubles the time of every load, and ours leave nothing out.
-        `supervised` notes the calling process as the one that starts the server again
-        (serving/supervisor.py). A replica listens on `replica_address` and writes nothing into the
-        repository, neither note nor log. Raises TritonMissingError, PortInUseError, ModelLoadError (the
-        server is stopped) or ServerError, each with the remedy.
+        Port 0 takes a free one. `key_file` is the pseudonymisation key for the routers. The server and all of
+        its stubs end when the calling thread ends for any reason. `auto_complete` lets Triton complete
+        configurations; it doubles the time of every load, and ours are complete. `supervised` records the
+        calling process as the one that restarts the server (serving/supervisor.py). A replica listens on
+        `replica_address` and writes nothing into the repository, neither state file nor log. Raises
+        TritonMissingError, PortInUseError, ModelLoadError (the server is stopped) or ServerError, each with
+        the remedy.
         """
         repository = repository_root(repository)
         if not repository.is_dir():
@@ -128,14 +128,14 @@ class TritonServer:
                 server.stop(keep_note=options.supervised)
                 raise
             server.stop(keep_note=options.supervised)
-            # A free port can be taken between looking and listening; then another one is tried.
+            # Another process may take a free port before Triton listens on it; then another port is tried.
             if "in use" not in tail or last_attempt:
                 break
         raise ServerError(f"Triton did not start: {problem}. The end of {state.log_file}:\n{tail}")
 
     @classmethod
     def of(cls, repository: Path) -> TritonServer:
-        """Find the server of a repository that runs, or that its supervisor is about to start again.
+        """Find the server of a repository that runs, or that its supervisor is about to restart.
 
         Raises ServerNotRunningError with the remedy.
         """
@@ -208,7 +208,7 @@ class TritonServer:
             raise ServerError(f"Triton did not unload '{model}': {self._reason(error)}") from error
 
     def ready(self, model: str, version: int | None = None) -> bool:
-        """Whether a model (any version, or the one named) answers requests in this very server."""
+        """Whether a model (any version, or the given one) is ready in this server."""
         try:
             with self._admin() as client:
                 asked = "" if version is None else str(version)
@@ -219,7 +219,7 @@ class TritonServer:
             return False
 
     def is_running(self) -> bool:
-        """Whether the process lives and answers under its own server id."""
+        """Whether the process is alive and answers with its own server id."""
         if not self.process_is_alive():
             return False
         with self._admin() as client, contextlib.suppress(InferenceServerException):
@@ -232,17 +232,17 @@ class TritonServer:
             time.sleep(0.2)
 
     def kill(self) -> None:
-        """End a server that does not react, and all of its stubs, at once."""
+        """Kill a server that does not react, and all of its stubs."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.state.pid, signal.SIGKILL)
         while self.process_is_alive():
             time.sleep(_POLL_SECONDS)
 
     def stop(self, keep_note: bool = False) -> None:
-        """End the server: running requests are answered, then everything that it left is removed.
+        """Stop the server: running requests are answered, then its temporary files are removed.
 
-        A supervised one is ended through its supervisor, which would start it again. With `keep_note`, other
-        commands still find the supervisor by the note.
+        A supervised server is stopped through its supervisor, which would restart it otherwise. With
+        `keep_note` the state file stays, so that other commands still find the supervisor.
         """
         if self.state.is_supervised and self.state.supervisor not in (None, os.getpid()):
             assert self.state.supervisor is not None
@@ -297,7 +297,7 @@ class TritonServer:
         return f"no answer within {seconds:g} seconds"
 
     def process_is_alive(self) -> bool:
-        """Whether the server's process runs, whether it answers or not."""
+        """Whether the server's process runs, even if it does not answer."""
         if self._process is not None and self._process.poll() is not None:  # poll also reaps our child
             return False
         return self.state.process_is_alive

@@ -1,4 +1,4 @@
-"""What can go wrong with the server, each with the remedy in its message."""
+"""Errors of the server; each message names the remedy."""
 
 from __future__ import annotations
 

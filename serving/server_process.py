@@ -26,15 +26,15 @@ from shopsight.serving.server_state import ServerState, process_started, remove_
 from shopsight.serving.triton_environment import find_triton, prepare_runtime
 
 LOOPBACK = "127.0.0.1"
-# Who may change what is served, or make the server write files: holders of the state file's secret alone.
+# Only holders of the secret in the state file may change what is served or make the server write files.
 RESTRICTED_APIS = "shared-memory,model-repository,logging,trace"
 SECRET_HEADER = "shopsight-secret"
 LOG_FILE = ".server.log"
-_LOG_START = "=== server "  # begins the first line that each server has in the log
+_LOG_START = "=== server "  # start of the first log line of each server
 _MAX_LOG_BYTES = 64 * 2**20  # a log that is larger when a server starts is put aside as .server.log.1
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+")
 _SERVER_ID = re.compile(r"shopsight-[0-9a-f]{12}")
-EXIT_TIMEOUT_SECONDS = 5  # what Triton grants to running requests and idle HTTP connections at its end
+EXIT_TIMEOUT_SECONDS = 5  # what Triton grants to running requests and idle HTTP connections at shutdown
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Ports:
 
 @dataclass(frozen=True)
 class StartOptions:
-    """What a caller may choose of a server; `TritonServer.start` says what each means."""
+    """Options of a server; `TritonServer.start` documents them."""
 
     ports: Ports
     key_file: Path | None
@@ -58,14 +58,14 @@ class StartOptions:
 
 
 def launch(repository: Path, options: StartOptions) -> tuple[ServerState, subprocess.Popen[bytes]]:
-    """Start a server's process, on free ports where the options name none, without waiting for it."""
+    """Start a server's process, on free ports unless the options name some, without waiting for it."""
     ports = with_free_ports(options.ports)
     installation = find_triton()
     server_id, secret = f"shopsight-{secrets.token_hex(6)}", secrets.token_urlsafe(32)
     folder = Path(tempfile.mkdtemp(prefix="triton-", dir=_runtime_root()))
     try:
         run = prepare_runtime(installation, folder)
-        # Triton hands its stubs' paths to a shell, unquoted: it sees the repository under a plain name.
+        # Triton passes its stubs' paths to a shell without quotes, so that the repository needs a plain name.
         (folder / "repository").symlink_to(repository, target_is_directory=True)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -91,8 +91,8 @@ def launch(repository: Path, options: StartOptions) -> tuple[ServerState, subpro
             stdin=subprocess.DEVNULL,
             stdout=None if is_container else log,  # a container's log is its output
             stderr=None if is_container else subprocess.STDOUT,
-            umask=0o077,  # what the server and its stubs write is for nobody else
-            start_new_session=True,  # a terminal's Ctrl-C reaches us alone: we end the server in order
+            umask=0o077,  # files of the server and its stubs are private
+            start_new_session=True,  # Ctrl-C reaches only this process, which then stops the server
         )
     state = ServerState(
         pid=process.pid,
@@ -116,7 +116,7 @@ def launch(repository: Path, options: StartOptions) -> tuple[ServerState, subpro
 def server_arguments(
     repository: Path, ports: Ports, server_id: str, secret: str, address: str = LOOPBACK
 ) -> list[str]:
-    """Return Triton's arguments: explicit model control, open to holders of `secret` alone."""
+    """Return Triton's arguments: explicit model control, restricted to holders of `secret`."""
     return [
         f"--id={server_id}",
         f"--model-repository={repository}",
@@ -137,10 +137,10 @@ def server_arguments(
 
 
 def hide_from_process_list(pid: int, secret: str) -> None:
-    """Blank out `secret` in what every user of the machine may read of a child's command line.
+    """Overwrite `secret` in a child's command line, which every user of the machine can read.
 
-    Triton takes the secret as an argument alone. It has read its arguments by now; a kernel that keeps
-    parents out of their children's memory leaves the secret readable to the machine's own users.
+    Triton accepts the secret only as an argument, and has read it by now. If the kernel forbids writing to a
+    child's memory, the secret stays readable to users of this machine.
     """
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     begin, end = int(fields[45]), int(fields[46])  # arg_start and arg_end of proc(5)
@@ -197,7 +197,7 @@ def clear_leftovers(repository: Path) -> None:
             f"a server (process {state.pid}, HTTP port {state.http_port}) already serves {repository}; "
             "stop it first, or use it"
         )
-    if state.supervisor != os.getpid():  # else the next note replaces this one
+    if state.supervisor != os.getpid():  # else the next state file replaces this one
         remove_state(repository, state.server_id)
     remove_runtime(state)
 
@@ -211,7 +211,7 @@ def _sweep_runtimes() -> None:
 
 
 def _runtime_root() -> Path:
-    """Return the folder of all servers' private folders: in the user's cache where its path is plain."""
+    """Return the folder of all servers' private folders: in the user's cache, if its path is plain."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute()
     root = cache / "shopsight"
     if not _PLAIN_PATH.fullmatch(str(root)):
@@ -229,7 +229,7 @@ def _runtime_root() -> Path:
 
 
 def remove_runtime(state: ServerState) -> None:
-    """Remove all that an ended server left: its stubs, its private folder, its shared memory."""
+    """Remove what an ended server left: its stubs, its private folder, its shared memory."""
     if not _SERVER_ID.fullmatch(state.server_id):
         return
     end_stubs(state.server_id)
@@ -247,7 +247,7 @@ def log_tail(log_file: Path, lines: int = 12) -> str:
 
 
 def _opened_log(log_file: Path) -> BinaryIO:
-    """Open the log to append to it: why the server before this one ended stays readable."""
+    """Open the log in append mode, so that the end of the previous server's log stays readable."""
     if log_file.exists() and log_file.stat().st_size > _MAX_LOG_BYTES:
         log_file.replace(log_file.with_name(f"{log_file.name}.1"))
     return os.fdopen(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600), "ab")

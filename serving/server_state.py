@@ -1,4 +1,4 @@
-"""The note that a running server leaves in its repository, by which other commands find it."""
+"""The state file that a running server writes into its repository, by which other commands find it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ FORMAT_VERSION = 1
 class ServerState:
     """A running server: its process, its loopback ports, and the secret that opens model control.
 
-    `process_started` is the kernel's start time of `pid` in clock ticks since boot: it tells the server
-    from a later process that was given the same number. `started_at` is UTC, ISO 8601.
+    `process_started` is the kernel's start time of `pid` in clock ticks since boot. It distinguishes the
+    server from a later process with the same number. `started_at` is UTC, ISO 8601.
     """
 
     pid: int
@@ -36,7 +36,7 @@ class ServerState:
     format_version: int = FORMAT_VERSION
 
     def write(self, repository: Path) -> None:
-        """Write the note, readable by its owner alone; a reader sees it whole or not at all."""
+        """Write the state file atomically, readable only by its owner."""
         descriptor, temporary = tempfile.mkstemp(dir=repository, prefix=STATE_FILE)  # mkstemp: mode 600
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             json.dump(asdict(self), stream, indent=1)
@@ -46,7 +46,7 @@ class ServerState:
 
     @staticmethod
     def read(repository: Path) -> ServerState | None:
-        """Read the note; None when there is none or it is not one that this version writes."""
+        """Read the state file; None if there is none or another version wrote it."""
         try:
             raw = json.loads((repository / STATE_FILE).read_text(encoding="utf-8"))
             state = ServerState(**raw)
@@ -56,26 +56,26 @@ class ServerState:
 
     @property
     def is_supervised(self) -> bool:
-        """Whether the process lives that starts the server again when it ends."""
+        """Whether the supervisor process, which restarts the server, is alive."""
         return self.supervisor is not None and process_started(self.supervisor) == self.supervisor_started
 
     @property
     def process_is_alive(self) -> bool:
-        """Whether the process of the note still runs, and is not another one with its number."""
+        """Whether the server's process still runs, and its number was not reused."""
         return process_started(self.pid) == self.process_started
 
 
 def remove_state(repository: Path, server_id: str) -> None:
-    """Remove the note if it is still that of `server_id`."""
+    """Remove the state file if it is still that of `server_id`."""
     state = ServerState.read(repository)
     if state is not None and state.server_id == server_id:
         (repository / STATE_FILE).unlink(missing_ok=True)
 
 
 def process_started(pid: int) -> int | None:
-    """Return a live process's start time in clock ticks since boot; None when it is gone or a zombie."""
+    """Return a live process's start time in clock ticks since boot; None if it has ended or is a zombie."""
     try:
-        # The command's name, in parentheses, may hold spaces: what follows the last one is regular.
+        # The command's name, in parentheses, may contain spaces; the fields after the last ")" are regular.
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None

@@ -1,4 +1,4 @@
-"""A release on its way: every model copied or linked into a folder that Triton does not look into."""
+"""Staging of a release: every model is copied or linked into a folder that Triton does not read."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def stage(
 ) -> Release:
     """Stage the models of `sources` as release `number`; returns its manifest, not yet written.
 
-    `lasting` is the previous release where its files are undamaged: it stays loaded beside this one, and a
-    file that it has with the same SHA-256 is linked to it instead of copied. With `pins`, the sources are an
-    earlier release's folders and are linked whole.
+    `lasting` is the previous release if its files are intact: it stays loaded beside this one, and a file of
+    it with the same SHA-256 is hard-linked instead of copied. With `pins`, the sources are an earlier
+    release's folders, and all files are linked.
     """
     contracts = {name: ModelContract.read(folder) for name, folder in sources.items()}
     versions = _versions(number, contracts, repository, lasting)
@@ -111,7 +111,7 @@ def _copy_exported(source: Path, target: Path, contract: ModelContract, known: M
 
 
 def _config(target: Path, contract: ModelContract) -> Any:
-    """Return the configuration of a staged model, and put beside it what goes with it."""
+    """Return the configuration of a staged model, and write the files that it needs."""
     if contract.kind == "router":
         checked_in = routers_folder() / contract.name
         for file in (ROUTER_FILE, CONFIG_FILE):
@@ -130,7 +130,7 @@ def _config(target: Path, contract: ModelContract) -> Any:
 
 
 def _warmup(target: Path) -> Golden | None:
-    """Return the first golden request, None where there is no readable one: the gate then says why."""
+    """Return the first golden request, None if there is no readable one; the gate then reports why."""
     try:
         golden = read_goldens(target)[0]
         for tensor in golden.request:
@@ -158,8 +158,8 @@ def _versions(
 ) -> dict[str, list[int]]:
     """Return at which releases each model is served once `number` is current.
 
-    Normally the previous one and this one. `config.pbtxt` has no versions: a model whose tensors changed
-    cannot be served at the previous release any more, nor can the routers of that release that reach it.
+    Normally the previous one and this one. `config.pbtxt` is shared by all versions: a model whose tensors
+    changed cannot be served at the previous release, nor can that release's routers that call it.
     """
     if previous is None:
         return {name: [number] for name in contracts}
@@ -185,7 +185,7 @@ def _serves_both(
 
 
 def unstage(repository: Path) -> None:
-    """Remove whatever is staged, and model folders that held nothing else."""
+    """Remove all staged models, and model folders that are then empty."""
     for staged in repository.glob(f"*/{STAGING_FOLDER}"):
         if staged.parent.is_symlink():
             continue

@@ -1,4 +1,4 @@
-"""What serves now: the current release, the server, and which models of the release answer."""
+"""The serving status: the current release, the server, and which models of the release answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shopsight.serving.triton_environment import TritonMissingError, find_triton
 
 
 def status(repository: Path) -> dict[str, Any]:
-    """Return JSON-ready facts; `server` is None when none runs, `release` when nothing was published."""
+    """Return JSON-ready data; `server` is None if none runs, `release` is None if nothing is published."""
     release = current_release(repository)
     try:
         server: TritonServer | None = TritonServer.attach(repository)
@@ -29,7 +29,7 @@ def status(repository: Path) -> dict[str, Any]:
 
 
 def _models(repository: Path, release: Release, server: TritonServer | None) -> dict[str, Any]:
-    """Ask each model its first golden request; `problem` says why it does not answer."""
+    """Send each model its first golden request; `problem` says why it does not answer."""
     told: dict[str, dict[str, Any]] = {
         name: {"kind": model.kind, "ready": False, "problem": "no server runs"}
         for name, model in sorted(release.models.items())

@@ -1,9 +1,9 @@
-"""Keeps a release answering: a dead or stuck model is loaded again, a dead server is started again.
+"""Keeps a release available: loads a dead or hung model again and restarts a dead server.
 
 `shopsight serve --detach` runs `python -m shopsight.serving.supervisor REPOSITORY HTTP_PORT GRPC_PORT
-METRICS_PORT`. Two states: the server runs, and its models are asked one after the other, members before the
-routers that ask them; or it has ended and is started again, after a pause that grows while that fails. While
-a publisher is at work, nothing is touched.
+METRICS_PORT`. While the server runs, its models are checked one after the other, members before the routers
+that call them. After it ended, it is restarted, with growing pauses between failed attempts. While a
+publisher runs, the supervisor changes nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _RELOAD_SECONDS = 30.0
 
 
 class Supervisor:
-    """Serves a repository's current release on the ports that it got at the first start."""
+    """Serves a repository's current release; restarts keep the ports of the first start."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Supervisor:
         say: Callable[[str], None],
         replica_address: str | None = None,
     ) -> None:
-        """`replica_address`: serve the release that is current now, from a repository that is only read."""
+        """With `replica_address`, serve the release that is current now and only read the repository."""
         self.repository, self.ports, self.say = repository, ports, say
         self._replica_address = replica_address
         self._health: Health | None = None
@@ -57,8 +57,8 @@ class Supervisor:
     def start(self) -> TritonServer:
         """Start a server, load the current release and replay its goldens.
 
-        A release that no server has rehearsed is rehearsed in a private one first: its callers never see it
-        when a golden request fails.
+        A release that no server has rehearsed is rehearsed in a private server first, so that callers never
+        reach a release that fails a golden request.
         """
         self._rehearse()
         http, grpc, metrics = self.ports
@@ -95,9 +95,9 @@ class Supervisor:
         self._rehearsed = release
 
     def run(self) -> NoReturn:
-        """Watch until the process is told to end.
+        """Check and restart the server until SIGTERM.
 
-        Raises ReleaseError or PathRefusedError when the release was altered: a new start would not help.
+        Raises ReleaseError or PathRefusedError if the release was altered, as a restart would not help.
         """
         while True:
             time.sleep(_PAUSE_SECONDS)
@@ -118,15 +118,15 @@ class Supervisor:
             try:
                 self.start()
             except (ServerError, GoldenError) as error:
-                self.say(f"it did not start again: {error}; the next attempt is in {pause:g} seconds")
+                self.say(f"the restart failed: {error}; the next attempt is in {pause:g} seconds")
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             else:
-                self.say("the server was started again")
+                self.say("the server was restarted")
                 return
 
     def mend(self) -> None:
-        """Ask every model, and load again those that do not answer."""
+        """Check every model, and load those again that do not answer."""
         silent = self._silent_models()
         if not silent:
             return
@@ -134,7 +134,7 @@ class Supervisor:
         try:
             with self._undisturbed():
                 if self._release() != self._health.release:
-                    return  # another release was published meanwhile
+                    return  # another release was published in the meantime
                 for name, why in silent.items():
                     self.say(f"{name} does not answer ({why}); it is loaded again")
                     self._load_again(name)
@@ -142,11 +142,11 @@ class Supervisor:
             return
 
     def _undisturbed(self) -> AbstractContextManager[None]:
-        """Keep publishers out; none loads anything into a replica."""
+        """Hold the publishers' lock; a replica needs none."""
         return only_publisher(self.repository) if self._replica_address is None else nullcontext()
 
     def _silent_models(self) -> dict[str, str]:
-        """Return why models do not answer; routers may fail for their members alone, so those come first."""
+        """Return why models do not answer; members come first, as a router fails if its member does."""
         release = self._release()
         if self._health is None or self._health.release != release:
             in_stubs = not find_triton().is_native
@@ -180,7 +180,7 @@ class Supervisor:
 
 
 def end_in_order() -> None:
-    """Let SIGTERM end the process as an exit does, so that the server is stopped on the way."""
+    """Turn SIGTERM into a normal exit, so that the server is stopped too."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 
@@ -207,7 +207,7 @@ def start_detached(repository: Path, ports: tuple[int, int, int], say: Callable[
 
 
 def main() -> None:
-    """Serve detached: tell `READY` when the release answers, then write to the server's log."""
+    """Serve detached: print `READY` once the release answers, then write to the server's log."""
     repository, *ports = sys.argv[1:]
     http, grpc, metrics = map(int, ports)
     supervisor = Supervisor(Path(repository), (http, grpc, metrics), lambda line: print(line, flush=True))

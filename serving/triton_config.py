@@ -1,4 +1,4 @@
-"""Render a member's `config.pbtxt` from its contract, correct by construction, and read such files back."""
+"""Renders a member's `config.pbtxt` from its contract, and reads such files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shopsight.serving.contract import ContractError, Golden, GoldenTensor, Mode
 CONFIG_FILE = "config.pbtxt"
 WARMUP_FOLDER = "warmup"
 ONNX_BACKEND = "onnxruntime"
-KEPT_RELEASES = 2  # the one that serves and the one before: routers of both call their own members
+KEPT_RELEASES = 2  # the current and the previous one; the routers of each call its own members
 
 Device = Literal["cpu", "gpu"]
 
@@ -35,10 +35,10 @@ def render_member_config(
 ) -> str:
     """Return the `config.pbtxt` of an ONNX member.
 
-    With `warmup`, the server runs that request's first row at every load, alone and 16 together, before
-    the model is ready; its data must lie beside the config (`warmup_files`). A queue delay of 0 batches
-    what waits while the model is busy and never holds a request back. Raises ContractError for a contract
-    that the native backend would refuse.
+    With `warmup`, the server runs the first row of that request at every load, alone and as a batch of 16,
+    before the model is ready; its data must lie beside the config (`warmup_files`). With a queue delay of 0,
+    requests that wait for a busy model are batched, and no request is delayed. Raises ContractError for a
+    contract that the native backend would refuse.
     """
     _check(contract)
     if warmup is not None and contract.max_batch_size == 0:
@@ -61,7 +61,7 @@ def render_member_config(
 
 
 def warmup_files(warmup: Golden) -> dict[str, bytes]:
-    """Return the data that a config's warm-up reads: file name below the model's folder to its bytes."""
+    """Return the files of a config's warm-up: name below the model's folder to content."""
     return {f"{WARMUP_FOLDER}/{tensor.name}": _one_row(tensor) for tensor in warmup.request}
 
 

@@ -1,4 +1,4 @@
-"""Which Triton server this machine has, and the private folder that one run of it needs."""
+"""Finds the Triton server of this machine and prepares the private folder of a run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from shopsight.serving import at_work
 ENVIRONMENT_VARIABLE = "SHOPSIGHT_TRITON_ENV"
 _STAND_IN = Path(__file__).parent / "backends" / "onnxruntime" / "model.py"
 _NO_BYTECODE = "no-bytecode"  # a folder that is never made
-# What every stub runs first; it ignores PYTHON* variables. From here on no bytecode is read or written beside
-# a source file: a planted .pyc would run in the place of a verified model.py. NumPy, which all of them need,
-# still comes from its installation's bytecode. The shared memory in which requests reach the stub is closed
-# to others before the first request: Triton makes it readable to all, whatever the umask.
+# Every stub runs this first; stubs ignore PYTHON* variables. It disables bytecode files beside sources: a
+# planted .pyc would run instead of a verified model.py. NumPy, which all stubs need, is imported before, with
+# its installed bytecode. It also makes the stub's shared memory private before the first request: Triton
+# creates it readable to all users, whatever the umask.
 _STUB_SETTINGS = """
 import os, sys
 import numpy
@@ -29,7 +29,7 @@ with open("/proc/self/cmdline", "rb") as arguments:
 if region and region[0].startswith(b"shopsight-"):
     os.chmod(b"/dev/shm/" + region[0], 0o600)
 """
-# One thread per library call: a server runs many models beside each other on few cores.
+# One thread per library call, as a server runs many models on few cores.
 _BOUNDED_THREADS = threads.environment(1)
 
 
@@ -78,7 +78,7 @@ def _in_environment(environment: Path, looked_at: str) -> TritonInstallation:
 
 @dataclass(frozen=True)
 class Runtime:
-    """How one server is to be run: its program with the first arguments, environment and working folder."""
+    """How to run a server: its program with the first arguments, environment and working folder."""
 
     arguments: list[str]
     environment: dict[str, str]
@@ -86,7 +86,7 @@ class Runtime:
 
 
 def prepare_runtime(installation: TritonInstallation, folder: Path) -> Runtime:
-    """Fill `folder` with what one server needs.
+    """Fill `folder` with the files of one server.
 
     The folder gets our package (`python/`: `kernels` and `serving` are linked one by one, so that nothing
     else of this process's environment, such as its numpy, reaches the server's Python) and, unless the
@@ -152,7 +152,7 @@ def _search_paths(binary: Path, python_environment: Path, folder: Path) -> dict[
 
 
 def _private_environment(python_environment: Path, installed: Path, folder: Path) -> Path:
-    """Make an environment that has all of the server's, and in which every stub runs our settings first."""
+    """Make an environment with the server's packages in which every stub runs our settings first."""
     private = folder / "environment"
     packages = private / installed.relative_to(python_environment)
     packages.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""JSON that must have the shape of a dataclass: every difference is told by the name of its field."""
+"""Reads JSON into dataclasses with type checks; errors name the field."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _NAMES = {dict: "an object", list: "a list", str: "a string", bool: "true or fal
 
 
 class ShapeError(ValueError):
-    """JSON of another shape than expected; the message names the field."""
+    """JSON does not have the expected types and fields; the message names the field."""
 
 
 def parse_object(text: str) -> dict[str, Any]:
-    """Parse a JSON object; raises ShapeError for anything else, however it is malformed."""
+    """Parse a JSON object; raises ShapeError for anything else."""
     try:
         loaded = json.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: also a number of too many digits
@@ -31,7 +31,7 @@ def parse_object(text: str) -> dict[str, Any]:
 
 def read_object(path: Path) -> dict[str, Any]:
     """Read a JSON object from a UTF-8 file; raises ShapeError or OSError."""
-    if path.exists() and not path.is_file():  # a named pipe would be waited on for ever
+    if path.exists() and not path.is_file():  # reading a named pipe would block for ever
         raise ShapeError("not a file")
     try:
         return parse_object(path.read_text(encoding="utf-8"))
@@ -42,8 +42,8 @@ def read_object(path: Path) -> dict[str, Any]:
 def build(kind: type[T], raw: Any, where: str = "") -> T:
     """Return the dataclass `kind` with the values of `raw`; raises ShapeError naming the field.
 
-    Lists become tuples where the dataclass says so. Fields that it lacks, and fields without a default that
-    `raw` lacks, are refused.
+    Lists become tuples if the dataclass declares tuples. Unknown fields, and missing fields without a
+    default, are refused.
     """
     return _value(kind, raw, where)  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
-"""Taking back what a publisher began: the release that served before serves again."""
+"""Undoes an unfinished publish: the previous release serves again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def silent(_: str) -> None:
 
 
 class ModelServer(Protocol):
-    """What publishing asks of a running server (serving/server.py)."""
+    """Interface of a running server for publishing (serving/server.py)."""
 
     def load(self, model: str) -> None: ...
 
@@ -42,7 +42,7 @@ class ModelServer(Protocol):
 
 
 def activate(repository: Path, release: Release, name: str) -> None:
-    """Let the config that Triton reads, and its warm-up data, be those of a release."""
+    """Replace the config that Triton reads, and its warm-up data, by those of a release."""
     model, version = inside(repository, name), release.folder(repository, name)
     shown = inside(model, WARMUP_FOLDER)
     wanted = sorted((version / WARMUP_FOLDER).glob("*"))
@@ -60,7 +60,7 @@ def activate(repository: Path, release: Release, name: str) -> None:
 def undo(
     repository: Path, number: int, previous: Release | None, server: ModelServer | None, progress: Progress
 ) -> None:
-    """Take release `number` away; the previous one serves again, its routers first."""
+    """Remove release `number`; the previous one serves again, its routers first."""
     unstage(repository)
     if number not in numbers(repository):
         return
@@ -72,14 +72,14 @@ def undo(
     if server is not None:
         try:
             _reload(failed, previous, server)
-        except ServerError as error:  # what lies on disk must be right whatever becomes of the server
+        except ServerError as error:  # the files must be right even if the server fails
             progress(f"the server did not go back ({error}); restart it with 'shopsight serve'")
     remove_release(repository, number)
 
 
 def _reload(failed: Release, previous: Release | None, server: ModelServer) -> None:
     kept = {} if previous is None else previous.models
-    # The routers of the failed release go first: the others then answer with members that they know.
+    # The routers of the failed release are unloaded first: the others then answer with their own members.
     for level in reversed(failed.levels()):
         for name in level:
             if name in kept:
@@ -89,7 +89,7 @@ def _reload(failed: Release, previous: Release | None, server: ModelServer) -> N
 
 
 def undo_leftovers(repository: Path, server: ModelServer | None, progress: Progress) -> None:
-    """Undo what a killed publisher left, and remove what lies before the kept releases."""
+    """Undo what a killed publisher left, and remove releases older than the kept ones."""
     unstage(repository)
     remove_temporaries(repository)
     pointer, current = Pointer.read(repository), current_release(repository)

@@ -1,4 +1,4 @@
-"""What lies in a repository must be what was published: each file by SHA-256, and nothing beside it."""
+"""Verifies that a repository holds what was published: each file by SHA-256, and no other file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shopsight.serving.triton_config import CONFIG_FILE, WARMUP_FOLDER
 
 
 def verify_release(repository: Path, release: Release) -> None:
-    """Compare every file of a release, code and configurations too, with its manifest.
+    """Compare every file of a release, including code and configurations, with its manifest.
 
     Raises ReleaseError or PathRefusedError naming the first file that is missing, differs, is a link, or was
     added.
@@ -23,7 +23,7 @@ def verify_release(repository: Path, release: Release) -> None:
 
 
 def verify_served(repository: Path, release: Release) -> None:
-    """Verify everything that a server loads with a release: also the versions of the one before it.
+    """Verify everything that a server loads with a release, including versions of the previous one.
 
     Beside the versions, a model's folder holds the configuration and the warm-up data that Triton reads; they
     must be those of the release. Raises as `verify_release`.
@@ -45,7 +45,7 @@ def _verify_version(repository: Path, release: Release, name: str) -> None:
 
 
 def _verify_shown(repository: Path, release: Release, name: str) -> None:
-    """Verify what lies beside a model's versions: Triton reads it, and would start a stub that lay there."""
+    """Verify the files beside a model's versions: Triton reads them, and would run a stub placed there."""
     shown = [entry for entry in release.models[name].files if _is_shown(entry.path)]
     versions = {str(number) for number in numbers(repository)}
     _verify_folder(inside(repository, name), shown, release.number, ignored=versions | {STAGING_FOLDER})
@@ -71,7 +71,7 @@ def _verify_folder(
 def _files(
     folder: Path, expected: Mapping[str, FileEntry], ignored: set[str] | frozenset[str]
 ) -> Iterator[str]:
-    """Yield the relative paths of the regular files below a folder; raises for whatever was not published."""
+    """Yield the relative paths of the regular files below a folder; raises for links and other entries."""
     if not folder.is_dir():
         return
     for parent, folders, files in os.walk(folder):

@@ -1,1 +1,1 @@
-"""What the routers do with a request before and after the members: plain Python that knows no Triton."""
+"""The routers' work before and after they call members, in plain Python without Triton."""

@@ -1,4 +1,4 @@
-"""Finds the answer to a message among the shop's FAQ and policies, by words, meaning and intent, or none."""
+"""Retrieves the shop's answer (FAQ or policy) to a message, by words, embedding and intent, or none."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ ENTRIES_FILE, INDEX_FILE = "answers.json", "answers.safetensors"
 Array = np.ndarray[Any, Any]
 Float64 = NDArray[np.float64]
 
-_PAIR = 2**32  # a pair of tokens is the first times this plus the second: no token id reaches it
+_PAIR = 2**32  # above every token id: the pair (a, b) is the term a * _PAIR + b
 _HAN = range(0x4E00, 0xA000)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One answer of the shop: source is its id in the `answers` table, question "" for a policy."""
+    """One answer of the shop; source is its id in the `answers` table, question is "" for a policy."""
 
     source: str
     question: str
@@ -34,9 +34,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Message:
-    """What is known of a message: its text, token ids, unit vector, and probabilities of the intents [n].
+    """A message: its text, token ids, unit vector float32 [d], and probabilities of the intents [n].
 
-    in_scope: whether it means one of them at all (scope.py).
+    in_scope: whether it has one of the known intents (scope.py).
     """
 
     text: str
@@ -48,7 +48,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Weights:
-    """How much words (BM25), meaning (the product of unit vectors) and intent say; they sum to 1."""
+    """Weights of words (BM25), embedding (cosine) and intent in the score; they sum to 1."""
 
     words: float
     meaning: float
@@ -56,7 +56,7 @@ class Weights:
 
 
 class AnswerIndex:
-    """The answers with what is needed to score them; the arrays are those of answers.safetensors.
+    """The answers with the arrays of answers.safetensors that score them.
 
     embedding float32 [n, d], unit vectors; intent int32 [n], -1 for none; is_chinese bool [n]; term int64
     [t], ascending; term_indptr int64 [t + 1] and term_entry int32, term_weight float32 [nnz]: BM25 by term;
@@ -68,16 +68,16 @@ class AnswerIndex:
 
     @classmethod
     def read(cls, folder: Path) -> AnswerIndex:
-        """Read the index that a release holds."""
+        """Read the index of a release."""
         raw = json.loads((folder / ENTRIES_FILE).read_text(encoding="utf-8"))
         return cls([Entry(**entry) for entry in raw["entries"]], map_safetensors(folder / INDEX_FILE))
 
     def parts(self, message: Message) -> Float64:
-        """Return what words, meaning and intent say of each answer, float64 [3, n], each at most about 1.
+        """Return the scores of each answer by words, embedding and intent, float64 [3, n], at most about 1.
 
-        Words: BM25 (Robertson and Zaragoza 2009) as a share of what an answer with all the message's terms
-        would have. Answers in the other script, Chinese or not, stand at -1 throughout, and so do those to
-        intents where the message means none.
+        Words: BM25 (Robertson and Zaragoza 2009) divided by the score of an answer with all terms of the
+        message. Answers in another script (Chinese or not) than the message are -1 in all three, and so are
+        answers with an intent if the message is out of scope.
         """
         found = np.zeros((3, len(self.entries)))
         found[0] = self._words(np.unique(terms(message.tokens)))
@@ -90,7 +90,7 @@ class AnswerIndex:
         return found
 
     def best(self, message: Message, weights: Weights, threshold: float) -> Entry | None:
-        """Return the answer with the highest score, or None where it does not reach the threshold."""
+        """Return the answer with the highest score, or None if it does not reach the threshold."""
         score = total(self.parts(message), weights)
         place = int(score.argmax())
         return self.entries[place] if score[place] >= threshold else None
@@ -110,17 +110,17 @@ class AnswerIndex:
 
 
 def total(parts: Float64, weights: Weights) -> Float64:
-    """Return the score of each answer, float64 [n], of what `parts` gives."""
+    """Return the score of each answer, float64 [n]: the weighted sum of `parts`, float64 [3, n]."""
     said: Float64 = np.array([weights.words, weights.meaning, weights.intent]) @ parts
     return said
 
 
 def terms(tokens: Sequence[int]) -> Array:
-    """Return the tokens of a text, without padding and the leading one, and then its pairs, int64."""
+    """Return the terms of a text, int64: its tokens without padding and the leading one, then token pairs."""
     ids = np.array([token for token in tokens if token > 1], dtype=np.int64)
     return np.concatenate([ids, ids[:-1] * _PAIR + ids[1:]])
 
 
 def is_chinese(text: str) -> bool:
-    """Return whether a text has Chinese characters."""
+    """Return whether a text contains Chinese characters."""
     return any(ord(c) in _HAN for c in text)

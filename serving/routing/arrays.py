@@ -1,7 +1,7 @@
-"""Arrays of a safetensors file as read-only views of the file: instances and releases share the page cache.
+"""Memory-maps the arrays of a safetensors file, so that instances and releases share the page cache.
 
-The safetensors library copies every tensor that it hands to NumPy, which for tens of millions of customers
-would cost each instance of each router its own copy of the factors.
+The safetensors library copies every tensor for NumPy. With tens of millions of customers, each instance of
+each router would then hold its own copy of the factors.
 """
 
 from __future__ import annotations

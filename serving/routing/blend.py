@@ -1,9 +1,9 @@
-"""Retrieve, then rank: what several members propose to a customer, in one order that all of them give.
+"""Retrieve, then rank: candidates of several members, fused into one ranking.
 
-The factorisation, the two towers and popularity each propose items; the ranker puts them all in an order of
-its own. Ranks are fused, not scores, which have no common measure: an item's score is the sum over lists of
-weight / (softness + rank), by which every list that has it high lifts it (reciprocal rank fusion, Cormack
-et al. 2009). An item's reason is the proposer that had it highest.
+The factorisation, the two towers and popularity each propose items, and the ranker ranks all of them. Because
+their scores are not comparable, ranks are fused: an item's score is the sum over lists of
+weight / (softness + rank) (weighted reciprocal rank fusion, Cormack et al. 2009). The reason of an item is
+the proposer that ranked it highest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TAKES_BACK = "return"
 
 @dataclass(frozen=True)
 class Taste:
-    """What embedding members are told of a customer: item indices, the latest first, and codes of facts."""
+    """The input of the embedding members for a customer: item indices, latest first, and codes of facts."""
 
     history: Array
     facts: Array
@@ -37,9 +37,9 @@ class Taste:
 
 @dataclass(frozen=True)
 class Proposals:
-    """Candidates of one customer, each once, by the name of the proposer that had them highest.
+    """Distinct candidates of one customer, each with the proposer that ranked it highest.
 
-    score: the weighted reciprocal ranks that the proposers gave, float64 [candidates].
+    score: the sum of the proposers' weighted reciprocal ranks, float64 [candidates].
     """
 
     item: Array
@@ -47,7 +47,7 @@ class Proposals:
     score: Array
 
     def only(self, shown: Array) -> Proposals:
-        """Those that may be shown, `shown` being bool [items]."""
+        """Return the candidates that may be shown; shown: bool [items]."""
         kept = np.flatnonzero(shown[self.item])
         return Proposals(self.item[kept], tuple(self.reason[i] for i in kept.tolist()), self.score[kept])
 
@@ -72,7 +72,7 @@ class Blender:
         self._num_facts = int(settings["num_facts"])
 
     def taste(self, row: Row, person: int) -> Taste:
-        """Return what is known of a customer, `person` being their row or below 0, and of this request."""
+        """Return the members' input for a request; person: the customer's row, below 0 if unknown."""
         told = self._told(row)
         stored = np.empty(0, dtype=np.int64)
         facts = np.zeros(self._num_facts, dtype=np.int64)
@@ -85,7 +85,7 @@ class Blender:
     def retrieve(
         self, tastes: Sequence[Taste], exclude: Sequence[Array], allow: Sequence[Array | None], ask: Ask
     ) -> list[Array]:
-        """Return the towers' best items of each customer, int64, the best first."""
+        """Return the two towers' items for each customer, int64, best first."""
         groups: dict[tuple[int, int, int], list[int]] = defaultdict(list)
         for place, (taste, out, only) in enumerate(zip(tastes, exclude, allow, strict=True)):
             num_allowed = 0 if only is None else len(only)
@@ -118,7 +118,7 @@ class Blender:
         return found
 
     def joined(self, proposers: Sequence[tuple[str, str, Array]]) -> Proposals:
-        """Join lists of items, the best first; each comes with its reason and the name of its weight."""
+        """Merge lists of items, best first; each list comes with its reason and the name of its weight."""
         best: dict[int, tuple[int, str]] = {}
         score: dict[int, float] = defaultdict(float)
         for reason, name, items in proposers:
@@ -131,7 +131,7 @@ class Blender:
         return Proposals(np.array(found, np.int64), reasons, np.array([score[item] for item in found]))
 
     def ordered(self, proposals: Proposals, by_ranker: Array) -> tuple[Array, Array]:
-        """Return the places of the candidates, the best first, and the score of each place's candidate."""
+        """Return the candidates' order, int64, best first, and their scores in that order, float64."""
         rank = np.empty(len(by_ranker))
         rank[np.argsort(-by_ranker, kind="stable")] = np.arange(len(by_ranker))
         score = proposals.score + self.weights["ranker"] / (self._softness + rank)
@@ -139,7 +139,7 @@ class Blender:
         return order, score[order]
 
     def _told(self, row: Row) -> Array:
-        """The items of the request, the latest first; without times the last given is the latest."""
+        """Return the items of the request, latest first; without times, the last given is the latest."""
         given = row.texts("HISTORY_ITEM")
         events = row.texts("HISTORY_EVENT") if "HISTORY_EVENT" in row else [b""] * len(given)
         times = row.tensors.get("HISTORY_TIME")
@@ -164,10 +164,10 @@ class Blender:
 
 
 def varied(category: Array, most: int, k: int) -> Array:
-    """Return the places int64 of at most k items of a list, the best first, `most` of a category while others
-    are left; what is too many of its category fills what is missing at the end.
+    """Return the positions, int64, of at most k items of a ranked list with at most `most` per category.
 
-    category: int [n], -1 for none, of which any number may come. most = 0 takes the first k.
+    If too few items remain, items above the limit fill the end. category: int [n]; items with -1 have no
+    category and no limit. most = 0 means no limit.
     """
     if most <= 0 or len(category) <= 1:
         return np.arange(min(k, len(category)))

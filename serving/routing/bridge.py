@@ -1,7 +1,7 @@
-"""Between Triton's python backend and the routers: requests to rows, answers to responses.
+"""The bridge between Triton's python backend and the routers: requests to rows, answers to responses.
 
-`pb_utils`, Triton's module, exists only inside the server and is handed in, so that this file imports
-anywhere.
+Triton's module `pb_utils` exists only inside the server and is passed as an argument, so that this file can
+be imported anywhere.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from shopsight.serving.routing.rows import ErrorCode, RequestError, Row, server_
 Array = np.ndarray[Any, Any]
 Answer = dict[str, Array]
 Ask = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
-# Triton drops the code of an error on its way from a router to the router that asked. A router that asks says
-# so in the request's parameters, and is told the code in front of the message.
+# Triton drops the error code when one router calls another. The calling router therefore sets a request
+# parameter, and the code is then put in front of the error message.
 _ASKED_BY_ROUTER = "asked_by_router"
 _CODE_END = "|"
 _AT_WORK = AtWork()
@@ -30,13 +30,13 @@ _PADDING = {"f": 0.0, "O": b"", "i": 0, "b": False}  # of the shorter rows of a 
 
 
 class Router(Protocol):
-    """What `serve` asks of a router."""
+    """Interface of a router for `serve`."""
 
     def answer(self, rows: Sequence[Row], ask: Ask) -> list[Answer | RequestError]: ...
 
 
 class AsyncRouter(Protocol):
-    """What `serve_async` asks of a router."""
+    """Interface of a router for `serve_async`."""
 
     async def answer(
         self,
@@ -46,7 +46,7 @@ class AsyncRouter(Protocol):
 
 
 def serve(requests: Sequence[Any], router: Router, pb_utils: Any, version: str) -> list[Any]:
-    """Answer a batch of requests; a request that cannot be answered gets an error of its own."""
+    """Answer a batch of requests; a request that cannot be answered gets its own error."""
 
     def ask(model: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         call = _call(pb_utils, model, version, inputs, "")
@@ -60,7 +60,7 @@ def serve(requests: Sequence[Any], router: Router, pb_utils: Any, version: str) 
 
 
 async def serve_async(requests: Sequence[Any], router: AsyncRouter, pb_utils: Any, version: str) -> list[Any]:
-    """Answer a batch of requests by a router that asks several models at once."""
+    """Answer a batch of requests with a router that calls several models concurrently."""
 
     async def ask(model: str, inputs: Mapping[str, Array], request_id: str) -> dict[str, Array]:
         call = _call(pb_utils, model, version, inputs, request_id)
@@ -75,10 +75,10 @@ async def serve_async(requests: Sequence[Any], router: AsyncRouter, pb_utils: An
 
 
 def _answered(router: Router, rows: Sequence[Row], ask: Ask) -> list[Answer | RequestError]:
-    """The answers of a router; rows that fail together are asked again by halves, until one fails alone."""
+    """Return a router's answers; if a batch fails, its halves are tried separately, down to single rows."""
     try:
         return router.answer(rows, ask)
-    except Exception as error:  # whatever it is: the others in the batch did nothing wrong
+    except Exception as error:  # any fault: the other rows of the batch must still be answered
         if len(rows) == 1:
             return [error if isinstance(error, RequestError) else server_fault(error, type(router).__name__)]
     half = len(rows) // 2
@@ -103,7 +103,7 @@ def _answer_of(model: str, response: Any) -> dict[str, Array]:
 
 
 def _passed_on(model: str, message: str) -> RequestError:
-    """What a router says when a model that it asked gave an error."""
+    """Return the router's error for the error of a model that it called."""
     code, end, told = message.partition(_CODE_END)
     if end and code in get_args(ErrorCode):
         return RequestError(told, cast(ErrorCode, code))
@@ -180,7 +180,7 @@ def _refusal(request: Any, where: str, error: RequestError, pb_utils: Any) -> An
 def _is_asked_by_router(request: Any) -> bool:
     try:
         parameters = json.loads(request.parameters() or "{}")
-    except (ValueError, RecursionError):  # parameters are the caller's to choose, and may be anything
+    except (ValueError, RecursionError):  # callers choose the parameters, so they may be anything
         return False
     return isinstance(parameters, dict) and parameters.get(_ASKED_BY_ROUTER) is True
 
@@ -188,7 +188,7 @@ def _is_asked_by_router(request: Any) -> bool:
 def stacked(values: Sequence[Array]) -> Array:
     """Stack one output of several rows; shorter ones are padded, BYTES with "" and numbers with 0.
 
-    Callers tell padding by the BYTES beside a number. Nothing is padded with what JSON cannot hold.
+    Callers recognise padding by the empty BYTES beside a number. NaN is not used, as JSON has none.
     """
     width = max(len(value) for value in values)
     joined = np.full((len(values), width), _PADDING[values[0].dtype.kind], dtype=values[0].dtype)

@@ -1,4 +1,4 @@
-"""What a customer did just now, as a row that the factorisation can fold in."""
+"""Folds a request's history of events into the factorisation."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Array = np.ndarray[Any, Any]
 
 DEFAULT_EVENT = "view"
 _MICROSECONDS_PER_DAY = 86_400_000_000
-_LEAST = 1e-6  # sums that are not above it are left out, as in training
-# A return takes back what the purchase said; ratings count by their stars, which a request does not carry.
+_LEAST = 1e-6  # weights up to this are left out, as in training
+# A return cancels its purchase. Ratings are weighted by stars, which a request does not have.
 _TAKES_BACK = {"return": "purchase"}
 _UNRATED = frozenset({"rating", "review"})
 _SAYS_NOTHING = frozenset({"search", "message", "exposure"})
@@ -46,7 +46,7 @@ class HistoryReader:
         self._known_events = self._telling | _SAYS_NOTHING
 
     def read(self, row: Row) -> History:
-        """Return the history of a request; raises RequestError naming the tensor and the rule it breaks."""
+        """Return the history of a request; raises RequestError naming the tensor and the broken rule."""
         given = row.texts("HISTORY_ITEM")
         events = self._events(row, len(given))
         fade = self._fade(row, given, events)
@@ -55,7 +55,7 @@ class HistoryReader:
         purchases: dict[int, int] = {}
         for i in kept:
             item = self._items.index_of(given[i])
-            if item is None:  # not in this release: it can say nothing
+            if item is None:  # an item unknown to this release has no factor
                 continue
             weights[item] = weights.get(item, 0.0) + self._signed_weight(events[i]) * float(fade[i])
             purchases[item] = purchases.get(item, 0) + (events[i] == "purchase") - (events[i] == "return")
@@ -84,27 +84,26 @@ class HistoryReader:
         return events
 
     def _fade(self, row: Row, given: list[bytes], events: list[str]) -> Array:
-        """Return how much each entry counts for its age, from 0 to 1."""
+        """Return the decay weight of each entry by its age, float64, 0 to 1."""
         times = row.tensors.get("HISTORY_TIME")
         if times is None:
             return np.ones(len(events))
         if len(times) != len(events):
             raise RequestError(f"HISTORY_TIME has {len(times)} entries, HISTORY_ITEM has {len(events)}")
-        # Age counts back from the customer's own latest event that says something, as in training.
+        # Age is measured from the customer's own latest event with a weight, as in training.
         tells = zip(given, events, strict=True)
         telling = np.array([bool(item) and event in self._telling for item, event in tells], dtype=np.bool_)
         latest = times[telling].max() if telling.any() else 0
-        age = np.maximum(latest - times, 0).astype(np.float64)  # what is later says nothing
+        age = np.maximum(latest - times, 0).astype(np.float64)  # later events have no weight
         return np.asarray(np.exp2(-age / self._half_life))
 
 
 class Folder:
-    """Solves for the factors of customers that were not in training, as training solved for its own.
+    """Fold-in: solves for the factors of customers that were not in training, with training's objective.
 
-    The objective is that of Rendle et al. (2022, "Revisiting iALS"), a liked item of weight v being an entry
-    of weight and target v. preprocessing: unobserved_weight, and regularization with
-    regularization_exponent: a history of n liked items is held by
-    regularization * (n + unobserved_weight * items) ** regularization_exponent.
+    The objective is that of Rendle et al. (2022, "Revisiting iALS"); an item of weight v has weight and
+    target v. preprocessing: unobserved_weight, regularization and regularization_exponent. The L2 penalty of
+    a history of n items is regularization * (n + unobserved_weight * items) ** regularization_exponent.
     """
 
     def __init__(self, item_factor: Array, preprocessing: Mapping[str, Any]) -> None:
@@ -116,7 +115,7 @@ class Folder:
         self._exponent = float(preprocessing["regularization_exponent"])
 
     def fold_in(self, history: History) -> Array:
-        """Return the factors float32 [f] of one history; zeros where nothing in it says anything."""
+        """Return the factors float32 [f] of one history; zeros if no item has a weight."""
         liked = history.weight > _LEAST
         weight = history.weight[liked]
         frequency = len(weight) + self._unobserved_weight * len(self._item_factor)

@@ -25,15 +25,14 @@ _PERSON = ("CUSTOMER_ID", "SOURCE", "SOURCE_ID")
 
 
 class InsightRouter:
-    """Answers `insight` rows by asking the other routers, all at once and all rows together.
+    """Answers `insight` rows by calling the other routers concurrently, each with all rows.
 
-    The JSON holds schema_version, release, request_id, profile (null for a customer that the release does
-    not know; its forecast is null for one who never bought, and left out without a value model; a number
-    of it is null where the shop's backtest withholds it, and value_status and its siblings say so),
-    recommendations with suppressed (why there are none: what the customer wrote or did of late; null where
-    they are offered), and understanding (null without TEXT; its answer is null where a person should answer).
-    A part whose router this release lacks is left out, and so are profile and recommendations where TEXT
-    comes from nobody in particular.
+    The JSON has schema_version, release, request_id and three parts. profile: null for an unknown customer;
+    its forecast is null for a customer who never bought, and left out without a value model; a number is null
+    if the backtest withholds it, as value_status and its siblings say. recommendations: `suppressed` says why
+    there are none (a recent message or event of the customer), else null. understanding: null without TEXT;
+    its answer is null if a person should answer. A part is left out if the release lacks its router; profile
+    and recommendations are also left out if TEXT comes without a customer.
     """
 
     def __init__(self, folder: Path, release: str) -> None:
@@ -50,7 +49,7 @@ class InsightRouter:
     async def _answer_or_error(self, row: Row, ask: AskAsync) -> Answer | RequestError:
         try:
             insight = await self._insight(row, ask)
-            # JSON has no NaN: what is unknown is null, and anything else that is no number is a fault.
+            # JSON has no NaN: unknown values are null here, and any NaN that is left is a fault.
             told = json.dumps(insight, ensure_ascii=False, allow_nan=False).encode()
         except RequestError as error:
             return error
@@ -86,7 +85,7 @@ class InsightRouter:
         }
 
     def _suppress(self, found: dict[str, Any]) -> None:
-        """Offer nothing to who is to be helped first: by what is known of them, or by what they write now."""
+        """Suppress recommendations for a customer who needs help first, by their record or this message."""
         offered, suppressed = found["recommendations"]
         said = found.get("understanding")
         if said and not said["is_out_of_scope"]:
@@ -117,7 +116,7 @@ async def _profile(person: Mapping[str, Array], ask: AskAsync, request_id: str) 
 
 
 def _forecast(answer: Mapping[str, Array], missing: Container[str]) -> dict[str, Any] | None:
-    """What a value model tells, with how far each number can be trusted; a number withheld is null."""
+    """Return the forecast with the status of each number; a withheld number is null."""
     if all(spec.name in missing for spec in FORECAST) and not _all_withheld(answer):
         return None
     numbers = (spec for spec in (*FORECAST, *FORECAST_TRUST) if spec.datatype != "BYTES")

@@ -1,4 +1,4 @@
-"""The catalogue that a router answers from: ids to indices and back, and what is popular."""
+"""The catalogue of a router: item ids to indices and back, and popular items."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class Items:
             raise TensorFileError(f"{path}: tensor {error} is missing; export recommend again") from error
         self.ids = [joined[a:b] for a, b in pairwise(offsets)]
         self._index = {item_id: index for index, item_id in enumerate(self.ids)}
-        # What nobody wanted, or what cannot be sold now, has popularity 0 and is never called popular.
+        # Items without events, or that cannot be sold now, have popularity 0 and are never returned as
+        # popular.
         order = np.argsort(-self.popularity, kind="stable")
         self._by_popularity = order[self.popularity[order] > 0]
         self._rank = np.full(len(self.ids), _UNWANTED, dtype=np.int64)
@@ -51,18 +52,18 @@ class Items:
         return len(self.ids)
 
     def index_of(self, item_id: bytes) -> int | None:
-        """Return the index of an item, None when the release does not know it."""
+        """Return the index of an item, None if the release does not know it."""
         return self._index.get(item_id)
 
     def indices_of(self, item_ids: list[bytes]) -> Array:
-        """Return the indices int64 of the known ones among `item_ids`, each once, ascending."""
+        """Return the distinct indices, int64 ascending, of the known ones among `item_ids`."""
         found = {self._index[item] for item in item_ids if item in self._index}
         return np.array(sorted(found), dtype=np.int64)
 
     def popular(self, k: int, exclude: Array, allow: Array | None, segment: int = -1) -> Array:
-        """Return up to `k` item indices, the most popular first, of a segment first where one is given.
+        """Return up to `k` item indices, most popular first; items popular in `segment` come before others.
 
-        A segment's list is short: what it lacks is filled from the popularity over all customers.
+        A segment's list is short; the rest is filled by popularity over all customers.
         """
         order = self._by_popularity[: k + len(exclude)] if allow is None else self._ranked(allow)
         if 0 <= segment < len(self.segment_popular):

@@ -1,4 +1,4 @@
-"""How large a request may be: the bounds that tensors.py states, checked before any work is done."""
+"""Size limits of a request (the bounds in tensors.py), checked before any work is done."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_REQUEST_ID_BYTES = 256
 
 
 def check_bounds(row: Row, specs: Sequence[TensorSpec]) -> None:
-    """Raise RequestError for the first tensor of a row that is beyond what its specification takes."""
+    """Raise RequestError for the first tensor of a row that is outside the bounds of its specification."""
     for spec in specs:
         if spec.bounds is not None and spec.name in row:
             _check_values(spec.name, row.tensors[spec.name], spec.bounds)

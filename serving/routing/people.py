@@ -1,4 +1,4 @@
-"""Who is asked about: customer ids and pseudonyms in sorted fixed-width matrices, found by bisection."""
+"""Finds the customer of a request by bisection in sorted matrices of customer ids and pseudonyms."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IDENTITIES_FILE = "identities.safetensors"
 
 
 class SortedIds:
-    """Ids of a uint8 matrix [n, width], ascending, right-padded with zeros, searched without being copied."""
+    """Ids as a uint8 matrix [n, width], ascending, right-padded with zeros; searched without a copy."""
 
     def __init__(self, matrix: Array, origin: str) -> None:
         if matrix.ndim != 2 or matrix.dtype != np.uint8:
@@ -37,7 +37,7 @@ class SortedIds:
         return len(self._ids)
 
     def row_of(self, wanted: bytes) -> int:
-        """Return the row of an id, UNKNOWN (-1) when it is absent."""
+        """Return the row of an id, UNKNOWN (-1) if it is absent."""
         if len(wanted) > self.width or wanted.endswith(b"\0"):
             return UNKNOWN
         row = int(np.searchsorted(self._ids, np.array(wanted, dtype=self._ids.dtype)))
@@ -45,11 +45,11 @@ class SortedIds:
 
 
 class People:
-    """The customers that a router knows, found by CUSTOMER_ID or by SOURCE and SOURCE_ID.
+    """The customers of a router, found by CUSTOMER_ID or by SOURCE and SOURCE_ID.
 
-    Whoever the repository's tombstones name (serving/forgotten.py) is nobody, from the moment they are
-    written and in every release. `load_key` is asked at the first SOURCE lookup; `key_id` names the key that
-    training hashed with, "" accepts any; a key that was rotated since still finds everybody.
+    A customer named in the repository's tombstones (serving/forgotten.py) is unknown as soon as the tombstone
+    is written, in every release. `load_key` is called at the first SOURCE lookup. `key_id` names the key of
+    the training, "" accepts any key; a key that was rotated from it still finds every customer.
     """
 
     def __init__(self, folder: Path, load_key: Callable[[], PseudonymKey], key_id: str = "") -> None:
@@ -67,7 +67,7 @@ class People:
         return len(self._customers)
 
     def named(self, row: Row) -> bool:
-        """Tell whether a row names somebody; raises RequestError when it does so twice or by half."""
+        """Return whether a row names a customer; raises RequestError if it does so twice or incompletely."""
         customer, source, source_id = (row.text(name) for name in ("CUSTOMER_ID", "SOURCE", "SOURCE_ID"))
         if (source is None) != (source_id is None):
             missing = "SOURCE_ID" if source_id is None else "SOURCE"
@@ -77,7 +77,7 @@ class People:
         return customer is not None or source is not None
 
     def row_of(self, row: Row) -> int:
-        """Return the row of the customer that a request names, UNKNOWN when nobody is named or known."""
+        """Return the row of the customer that a request names, UNKNOWN if none is named or known."""
         if not self.named(row):
             return UNKNOWN
         try:
@@ -85,8 +85,8 @@ class People:
         except ForgottenError as error:
             reference = logged(error, "reading who was forgotten")
             raise RequestError(
-                f"forgotten.json of the repository cannot be read (reference {reference}), so that nobody "
-                "may be looked up; restore it from a backup",
+                f"forgotten.json of the repository cannot be read (reference {reference}), so that no "
+                "customer may be looked up; restore it from a backup",
                 "UNAVAILABLE",
             ) from error
         customer = row.text("CUSTOMER_ID")

@@ -1,4 +1,4 @@
-"""The profile router: a customer's measured features, and the segment that they fall into."""
+"""The profile router: a customer's measured features, segment and forecast."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Ask = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
 
 @dataclass(frozen=True)
 class _Measured:
-    """What is known of one row: features [n_features], and the forecast [outputs], NaN where none is."""
+    """The data of one row: features [n_features] and forecast [outputs], NaN if there is none."""
 
     feature: Array
     forecast: Array
@@ -52,7 +52,7 @@ class ProfileRouter:
         self._measured_names = [*self._feature_names, *(spec.name.encode() for spec in FORECAST)]
         forecast = preprocessing.get("forecast")
         self._units: Answer = {}
-        self._untested: list[bytes] = []  # outputs of the backtest, where there was none
+        self._untested: list[bytes] = []  # outputs of the backtest, if there was none
         if forecast is not None:
             trust = forecast["trust"]
             self._units = {
@@ -83,11 +83,11 @@ class ProfileRouter:
             nothing = np.full(len(FORECAST) if self._units else 0, np.nan, dtype=np.float32)
             return _Measured(np.asarray(given, dtype=np.float32), nothing)
         if not named:
-            raise RequestError("nobody is named: give CUSTOMER_ID, SOURCE with SOURCE_ID, or FEATURE")
+            raise RequestError("no customer is named: give CUSTOMER_ID, SOURCE with SOURCE_ID, or FEATURE")
         person = self._people.row_of(row)
         if person == UNKNOWN:
             raise RequestError(
-                "this release knows no such customer; send FEATURE to profile somebody unseen, "
+                "this release knows no such customer; send FEATURE to profile a new customer, "
                 "or train and publish again after ingesting their events",
                 "NOT_FOUND",
             )
@@ -120,6 +120,6 @@ def _told(trust: Mapping[str, Any], spec: TensorSpec) -> Array:
 
 
 def _of_trust(trust: Mapping[str, Any], spec: TensorSpec) -> Any:
-    """What the contract says for an output such as VALUE_STATUS: trust["value"]["status"]."""
+    """Return the contract's value for an output such as VALUE_STATUS: trust["value"]["status"]."""
     quantity, _, what = spec.name.lower().rpartition("_")
     return trust[quantity][what]

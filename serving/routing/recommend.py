@@ -1,4 +1,4 @@
-"""The recommend router: who asks, what may be shown, and which list answers."""
+"""The recommend router: finds the customer, retrieves and filters items, and ranks them."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ Ask = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
 Reason = Literal["personal", "folded_in", "recent", "new", "popular_in_segment", "popular"]
 
 DEFAULT_K = 10
-_VARIED_DEPTH = 5  # lists that must be varied are retrieved so many times longer
+_VARIED_DEPTH = 5  # with a limit per category, this many times more items are retrieved
 _NOTHING = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How one row is answered: a factor for the member, or none where popularity answers.
+    """How one row is answered: with a factor for the member, or None if popularity answers.
 
-    depth: how many items are retrieved; taste: what the embedding members are told, None where they are not
-    asked; suppressed: why nothing is offered, "" where it is.
+    depth: how many items are retrieved. taste: the input of the embedding members, None if they are not
+    called. suppressed: why there are no recommendations, "" otherwise.
     """
 
     k: int
@@ -52,7 +52,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Ranked:
-    """Items with their scores and reasons, the best first."""
+    """Items with their scores and reasons, best first."""
 
     index: Array
     score: Array
@@ -67,13 +67,12 @@ class RecommendRouter:
     forbids it, and gets what PERSONALISED = false gets); identities.safetensors; items.safetensors.
     preprocessing: event_weights, half_life_days (serving/routing/history.py), the settings of
     `Folder`, filter_viewed (whether seen_item, and what a history bought and kept, is left out), key_id,
-    max_per_category (of a department in a list, 0 for any number), and blend (serving/routing/blend.py),
-    None in a release without embedding members. REASON_CODE says who had an item highest: "personal" and
-    "folded_in" the factorisation, "recent" the two towers, the others popularity; "new" is an item
-    that nobody touched yet, known by its content. SUPPRESSED says why nothing is offered to a customer who is
-    to be helped first: preprocessing["suppressed"] names the codes of suppressed uint8 [n], 0 for none.
-    Items that the release does not know are ignored in HISTORY_ITEM and EXCLUDE; an ALLOW of none but
-    unknown items allows nothing.
+    max_per_category (items of a category in a list, 0 for no limit), and blend (serving/routing/blend.py),
+    None in a release without embedding members. REASON_CODE says which proposer ranked an item highest:
+    "personal" and "folded_in" the factorisation, "recent" the two towers, the others popularity; "new" is an
+    item without events, known by its content. SUPPRESSED says why a customer who needs help first gets no
+    recommendations: preprocessing["suppressed"] names the codes of suppressed uint8 [n], 0 for none. Unknown
+    items are ignored in HISTORY_ITEM and EXCLUDE; an ALLOW with unknown items only allows nothing.
     """
 
     def __init__(self, folder: Path, release: str, load_key: Callable[[], PseudonymKey] = load_key) -> None:
@@ -146,7 +145,7 @@ class RecommendRouter:
         return arrays["seen_item"][begin:end].astype(np.int64), arrays["user_factor"][person], segment
 
     def _retrieve(self, plans: Sequence[Plan | RequestError], ask: Ask) -> list[tuple[Array, Array] | None]:
-        """Ask the member for the rows that have a factor, all rows of one padded shape in one call."""
+        """Call the member for the rows that have a factor, once for all rows of the same padded shape."""
         groups: dict[tuple[int, int], list[tuple[int, Plan]]] = defaultdict(list)
         for position, plan in enumerate(plans):
             if isinstance(plan, Plan) and plan.factor is not None and (plan.allow is None or len(plan.allow)):
@@ -165,7 +164,7 @@ class RecommendRouter:
     def _ranking(self, plan: Plan, found: tuple[Array, Array] | None) -> Ranked:
         if found is not None:
             index, score = found
-        elif plan.factor is not None:  # personal, but nothing that the release knows is allowed
+        elif plan.factor is not None:  # personal, but no known item is allowed
             index, score = _NOTHING, np.empty(0, dtype=np.float32)
         else:
             index = self._items.popular(plan.depth, plan.exclude, plan.allow, plan.segment)
@@ -179,7 +178,7 @@ class RecommendRouter:
         lists: Sequence[Ranked | RequestError],
         ask: Ask,
     ) -> list[Ranked | RequestError]:
-        """The lists again; those of customers with a taste hold what all propose, in the order of all."""
+        """Return the lists; for rows with a taste, the fused ranking of all proposers replaces theirs."""
         answer = list(lists)
         chosen = [
             (place, plan, plan.taste, one)

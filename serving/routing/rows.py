@@ -1,4 +1,4 @@
-"""One row of a request: what it may hold, and the errors that a caller can mend."""
+"""One row of a request with typed access to its tensors, and the errors that a caller can fix."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from shopsight.serving.faults import logged
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
 
-# UNSUPPORTED: this server cannot answer such a request as it is set up; INTERNAL: a fault of the server.
+# UNSUPPORTED: this server's configuration cannot answer the request; INTERNAL: a fault of the server.
 ErrorCode = Literal["INVALID_ARG", "NOT_FOUND", "UNAVAILABLE", "UNSUPPORTED", "INTERNAL"]
 
 
 class RequestError(ValueError):
     """A request that cannot be answered; the message names the tensor, the rule and the remedy.
 
-    Messages never repeat a caller's identifiers: they end in logs.
+    Messages never contain a caller's identifiers, because they are logged.
     """
 
     def __init__(self, message: str, code: ErrorCode = "INVALID_ARG") -> None:
@@ -29,18 +29,18 @@ class RequestError(ValueError):
 
 
 def server_fault(error: Exception, where: str) -> RequestError:
-    """Log an error that no request should cause, and return what its caller is told."""
+    """Log an error that no request should cause, and return the error for the caller."""
     return RequestError(
-        "the server failed on this request; whoever runs it finds the cause in its log under the reference "
+        "the server failed on this request; its log has the cause under the reference "
         f"{logged(error, where)}",
         "INTERNAL",
     )
 
 
 def each(work: Callable[..., T], *columns: Iterable[Any]) -> list[T | RequestError]:
-    """Do `work` for each row by itself, with one value of every column; what fails in a row stays in it.
+    """Call `work` for each row, with one value of every column; a RequestError becomes the row's result.
 
-    A row with an error among its values keeps that error.
+    A row that already has an error among its values keeps that error.
     """
     return [_done(work, values) for values in zip(*columns, strict=True)]
 
@@ -56,11 +56,11 @@ class Row:
         return name in self.tensors
 
     def texts(self, name: str) -> list[bytes]:
-        """Return a BYTES tensor as a list; empty when it was not given."""
+        """Return a BYTES tensor as a list; empty if it was not given."""
         return [_bytes(value) for value in self.tensors.get(name, ())]
 
     def text(self, name: str) -> bytes | None:
-        """Return a BYTES tensor of one element; None when it was not given or is the empty string.
+        """Return a BYTES tensor of one element; None if it was not given or is the empty string.
 
         The empty string counts as not given, so that rows with and without it can share a batch.
         """
@@ -89,9 +89,9 @@ def byte_strings(values: list[bytes]) -> Array:
 
 
 def bucket(length: int, smallest: int = 16) -> int:
-    """Return the padded length: the least power of 4 times `smallest` that holds `length`.
+    """Return the padded length: the least power of 4 times `smallest` that is at least `length`.
 
-    Triton joins requests of equal shape only, so few lengths mean large batches.
+    Triton batches only requests of equal shape, so that few lengths give large batches.
     """
     size = smallest
     while size < length:

@@ -1,4 +1,4 @@
-"""The tensors of the public models: exporters write them into contracts, the gate compares them."""
+"""The tensors of the public models. Exporters write them into contracts, and the gate compares them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FEATURES = Bounds(minimum=-1e15, maximum=1e15, unit="or NaN where nothing was m
 
 @dataclass(frozen=True)
 class RouterTensors:
-    """What a router takes, gives, and which members it may ask; dims are without the batch dimension."""
+    """A router's inputs, outputs and the members that it may call; dims exclude the batch dimension."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -59,8 +59,8 @@ RECOMMEND = RouterTensors(
     calls=("mf_retrieval", "two_tower_retrieval", "ranker"),
 )
 
-# What a value model tells of a customer who bought, missing of others; left out of the contract when none was
-# trained. Everything is within the next HORIZON_DAYS; CHURN is the probability of no purchase in them.
+# Forecasts of a value model for customers with purchases; they are not in the contract without such a model.
+# All refer to the next HORIZON_DAYS; CHURN is the probability of no purchase in them.
 FORECAST = (
     TensorSpec("VALUE", "FP32", (1,), optional=True),
     TensorSpec("VALUE_LOW", "FP32", (1,), optional=True),
@@ -73,9 +73,9 @@ FORECAST_UNITS = (
     TensorSpec("CURRENCY", "BYTES", (1,), optional=True),
     TensorSpec("HORIZON_DAYS", "INT32", (1,), optional=True),
 )
-# How far each can be trusted, the same for every customer of a release: STATUS is tested, widened (VALUE_LOW
-# and VALUE_HIGH carry what the backtest missed), untested or withheld (then the number is missing), REASON
-# says why, MISS is |expected - happened| / happened of the backtest's total, missing without a backtest.
+# How each number was tested, the same for every customer of a release: STATUS is tested, widened (VALUE_LOW
+# and VALUE_HIGH include the error of the backtest), untested or withheld (then the number is missing). REASON
+# says why. MISS is |expected - happened| / happened of the backtest's total, missing without a backtest.
 FORECAST_TRUST = (
     TensorSpec("VALUE_STATUS", "BYTES", (1,), optional=True),
     TensorSpec("VALUE_REASON", "BYTES", (1,), optional=True),
@@ -97,7 +97,7 @@ PROFILE = RouterTensors(
         *FORECAST,
         *FORECAST_UNITS,
         *FORECAST_TRUST,
-        # Names of the features and of the outputs above that are not known of this customer and are 0.
+        # Names of the features and of the outputs above that are unknown for this customer and are 0.
         TensorSpec("MISSING", "BYTES", (-1,)),
         _RELEASE,
     ),
@@ -109,12 +109,12 @@ UNDERSTAND = RouterTensors(
     outputs=(
         TensorSpec("INTENT", "BYTES", (1,)),
         TensorSpec("CONFIDENCE", "FP32", (1,)),
-        # All that the message wants, likeliest first; left out when no message of training wanted several.
+        # All intents of the message, likeliest first; left out if every training message had one intent.
         TensorSpec("INTENTS", "BYTES", (-1,), optional=True),
-        # Left out of the contract when the model was not trained on sentiment.
+        # Left out of the contract if the model was not trained on sentiment.
         TensorSpec("SENTIMENT", "BYTES", (1,), optional=True),
         TensorSpec("IS_OUT_OF_SCOPE", "BOOL", (1,)),
-        # Left out when the shop has no answers; both are empty where a person should answer.
+        # Left out if the shop has no answers; both are empty if a person should answer.
         TensorSpec("ANSWER", "BYTES", (1,), optional=True),
         TensorSpec("ANSWER_SOURCE", "BYTES", (1,), optional=True),
         _RELEASE,
@@ -133,5 +133,5 @@ INSIGHT = RouterTensors(
     calls=("recommend", "profile", "understand"),
 )
 
-# One line a public model. Its router is the class <Name>Router of routing/<name>.py.
+# One line per public model. Its router is the class <Name>Router in routing/<name>.py.
 ROUTERS = {"recommend": RECOMMEND, "profile": PROFILE, "understand": UNDERSTAND, "insight": INSIGHT}

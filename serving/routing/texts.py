@@ -1,4 +1,4 @@
-"""What a language model reads of a text: token ids and code points, padded to a few fixed shapes."""
+"""The language model's inputs: token ids and code points of texts, padded to a few fixed shapes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 Array = np.ndarray[Any, Any]
 
-CODE_POINTS_PER_TOKEN = 6  # of a padded shape: words that a corpus repeats are one token and seldom longer
+CODE_POINTS_PER_TOKEN = 6  # of a padded shape: tokens of frequent words are seldom longer
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Calls of many rows joined into few: what is asked of one model at the same moment is asked at once."""
+"""Batches concurrent calls: single-row calls of one model at the same time become one request."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class _Waiting:
 
 
 class Together:
-    """Wraps an `ask` of single rows [1, ...]: those that wait when the event loop turns go as one request.
+    """Wraps an `ask` of single rows [1, ...]: rows that wait in one event-loop turn become one request.
 
-    Only rows with the same inputs of the same shapes are joined. An error of a joined request says nothing of
-    each row: its rows are then asked one by one. Answers of joined rows are padded to the longest.
+    Only rows with the same inputs and shapes are batched. If a batch fails, its rows are sent one by one, as
+    only some of them may be faulty. Answers of a batch are padded to the longest.
     """
 
     def __init__(self, ask: AskAsync) -> None:
         self._ask = ask
         self._waiting: dict[tuple[Any, ...], list[_Waiting]] = defaultdict(list)
-        self._sending: set[asyncio.Task[None]] = set()  # the loop alone would let them be collected
+        self._sending: set[asyncio.Task[None]] = set()  # the event loop holds only weak references
 
     async def __call__(self, model: str, inputs: Mapping[str, Array], request_id: str) -> Mapping[str, Array]:
         loop = asyncio.get_running_loop()
@@ -56,7 +56,7 @@ class Together:
         joined = {name: np.concatenate([row.inputs[name] for row in rows]) for name in rows[0].inputs}
         try:
             answer = await self._ask(model, joined, "")
-        except Exception:  # nobody may be left waiting
+        except Exception:  # no row may wait for ever
             await asyncio.gather(*(self._answer_one(model, row) for row in rows))
             return
         for i, row in enumerate(rows):
@@ -65,5 +65,5 @@ class Together:
     async def _answer_one(self, model: str, row: _Waiting) -> None:
         try:
             row.answer.set_result(await self._ask(model, row.inputs, row.request_id))
-        except Exception as error:  # whoever waits on the row gets it
+        except Exception as error:  # the awaiting caller of the row gets it
             row.answer.set_exception(error)

@@ -1,4 +1,4 @@
-"""The understand router: a message in; its intent, its sentiment and the shop's answer to it out."""
+"""The understand router: intent and sentiment of a message, and the shop's answer to it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ TOKENIZER_FILE = "tokenizer.json"
 
 
 class UnderstandRouter:
-    """Answers `understand` rows; one call of the member for all texts of one padded length.
+    """Answers `understand` rows with one call of the member for all texts of the same padded length.
 
     Normalisation, special tokens and truncation are part of tokenizer.json. preprocessing: intents and
-    sentiments (names in the order of the member's outputs; no sentiments: none was learned), inputs (what the
-    member reads), temperature (of the intents' logits), abstention (score, threshold and temperature of
-    scope.py), buckets (padded lengths, ascending), max_text_bytes, and answers (weights and threshold of
-    answers.py; null: the shop has none), and several_threshold (how likely an intent is, whatever else is
-    wanted, when it is told as one of several; null: messages have one).
+    sentiments (names in the order of the member's outputs; empty if not learned), inputs (names of the
+    member's inputs), temperature (of the intents' logits), abstention (score, threshold and temperature of
+    scope.py), buckets (padded lengths, ascending), max_text_bytes, answers (weights and threshold of
+    answers.py; null if the shop has none), and several_threshold (the probability from which an intent counts
+    as one of several; null if messages have one intent).
     """
 
     def __init__(self, folder: Path, release: str) -> None:
@@ -67,7 +67,7 @@ class UnderstandRouter:
         return each(self._answer, read, [tokens.get(i, []) for i in range(len(read))], outputs)
 
     def _probability(self, scaled: Array) -> Array:
-        """Of one intent, or of each where a message may have several."""
+        """Return the probabilities of the intents: softmax, or sigmoid if messages may have several."""
         if self._several_threshold is not None:
             return np.asarray(1 / (1 + np.exp(-scaled)))
         raised = np.exp(scaled - scaled.max())

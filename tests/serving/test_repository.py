@@ -200,7 +200,7 @@ def test_one_publisher_at_a_time(models: Path, repo: Path) -> None:
     publish(models, repo)
     with (
         repository.only_publisher(repo),
-        pytest.raises(PublishError, match="another publish is at work"),
+        pytest.raises(PublishError, match="another publish of"),
     ):
         publish(models, repo)
 

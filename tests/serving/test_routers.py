@@ -366,7 +366,7 @@ def test_an_unknown_customer_has_no_profile(profile: ProfileRouter, members: Mem
     failed = error(profile, members, row(CUSTOMER_ID="nobody"))
     assert failed.code == "NOT_FOUND"
     assert "send FEATURE" in str(failed)
-    assert "nobody is named" in str(error(profile, members, row()))
+    assert "no customer is named" in str(error(profile, members, row()))
     assert "FEATURE has 2 values, this release measures 3" in str(
         error(profile, members, row(FEATURE=[1.0, 2.0]))
     )
