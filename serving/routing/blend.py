@@ -24,6 +24,7 @@ Ask = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
 
 RETRIEVAL, RANKER = "two_tower_retrieval", "ranker"
 RECENT = "recent"
+_WEIGHED = ("factorised", "towers", "popular", "ranker")
 _TAKES_BACK = "return"
 
 
@@ -64,7 +65,7 @@ class Blender:
 
     def __init__(self, items: Items, people: Mapping[str, Array], settings: Mapping[str, Any]) -> None:
         self.num_candidates = int(settings["num_candidates"])
-        self.weights = {name: float(weight) for name, weight in settings["weights"].items()}
+        self.weights = {name: float(settings["weights"][name]) for name in _WEIGHED}
         self._softness = float(settings["softness"])
         self._items, self._people = items, people
         self._max_history = int(settings["max_history"])

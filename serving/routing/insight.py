@@ -14,6 +14,7 @@ import numpy as np
 from shopsight.serving.contract import ModelContract
 from shopsight.serving.routing.limits import check_bounds
 from shopsight.serving.routing.rows import RequestError, Row, byte_strings, server_fault
+from shopsight.serving.routing.settings import Settings
 from shopsight.serving.routing.tensors import FORECAST, FORECAST_TRUST, INSIGHT
 from shopsight.serving.routing.together import AskAsync, Together
 
@@ -37,9 +38,8 @@ class InsightRouter:
 
     def __init__(self, folder: Path, release: str) -> None:
         self._release = release
-        contract = ModelContract.read(folder)
-        self._calls = contract.calls
-        self._suppressing = set(contract.preprocessing.get("suppressing_intents", []))
+        self._calls = ModelContract.read(folder).calls
+        self._suppressing = set(Settings.read(folder).get("suppressing_intents", []))
 
     async def answer(self, rows: Sequence[Row], ask: AskAsync) -> list[Answer | RequestError]:
         """Return an answer or the error for each row, in order; `ask` calls a router at this release."""

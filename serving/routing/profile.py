@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from shopsight.serving.contract import ModelContract, TensorSpec
+from shopsight.serving.contract import TensorSpec
 from shopsight.serving.pseudonym import PseudonymKey, load_key
 from shopsight.serving.routing.limits import check_bounds
 from shopsight.serving.routing.people import UNKNOWN, People
 from shopsight.serving.routing.rows import RequestError, Row, byte_strings, each
+from shopsight.serving.routing.settings import Settings
 from shopsight.serving.routing.tensors import FORECAST, FORECAST_TRUST, PROFILE
 
 Array = np.ndarray[Any, Any]
@@ -42,7 +43,7 @@ class ProfileRouter:
     """
 
     def __init__(self, folder: Path, release: str, load_key: Callable[[], PseudonymKey] = load_key) -> None:
-        preprocessing = ModelContract.read(folder).preprocessing
+        preprocessing = Settings.read(folder)
         self._release = release.encode()
         self._people = People(folder, load_key, preprocessing.get("key_id", ""))
         self._feature_names = [str(name).encode() for name in preprocessing["feature_names"]]

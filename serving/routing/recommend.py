@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from shopsight.serving.contract import ModelContract
 from shopsight.serving.pseudonym import PseudonymKey, load_key
 from shopsight.serving.routing.blend import RECENT, Blender, Taste, padded, varied
 from shopsight.serving.routing.history import Folder, HistoryReader
@@ -19,6 +18,7 @@ from shopsight.serving.routing.items import Items
 from shopsight.serving.routing.limits import check_bounds
 from shopsight.serving.routing.people import UNKNOWN, People
 from shopsight.serving.routing.rows import RequestError, Row, bucket, byte_strings, each
+from shopsight.serving.routing.settings import Settings
 from shopsight.serving.routing.tensors import RECOMMEND
 
 Array = np.ndarray[Any, Any]
@@ -76,7 +76,7 @@ class RecommendRouter:
     """
 
     def __init__(self, folder: Path, release: str, load_key: Callable[[], PseudonymKey] = load_key) -> None:
-        preprocessing = ModelContract.read(folder).preprocessing
+        preprocessing = Settings.read(folder)
         self._release = release.encode()
         self._people = People(folder, load_key, preprocessing.get("key_id", ""))
         self._items = Items(folder)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from shopsight.serving.contract import ModelContract
 from shopsight.serving.routing.answers import AnswerIndex, Message, Weights
 from shopsight.serving.routing.rows import RequestError, Row, byte_strings, each
 from shopsight.serving.routing.scope import Abstention
+from shopsight.serving.routing.settings import Settings
 from shopsight.serving.routing.texts import read_texts
 
 Array = np.ndarray[Any, Any]
@@ -34,22 +34,22 @@ class UnderstandRouter:
     """
 
     def __init__(self, folder: Path, release: str) -> None:
-        preprocessing = ModelContract.read(folder).preprocessing
+        preprocessing = Settings.read(folder)
         self._release = release.encode()
         self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
         self._intents = [str(name).encode() for name in preprocessing["intents"]]
         self._sentiments = [str(name).encode() for name in preprocessing["sentiments"]]
         self._inputs = [str(name) for name in preprocessing["inputs"]]
         self._temperature = float(preprocessing["temperature"])
-        self._abstention = Abstention(**preprocessing["abstention"])
+        self._abstention = preprocessing["abstention"].build(Abstention)
         self._buckets = sorted(int(length) for length in preprocessing["buckets"])
         self._max_text_bytes = int(preprocessing["max_text_bytes"])
         rule = preprocessing["answers"]
         several = preprocessing.get("several_threshold")  # releases from before have none
         self._several_threshold = None if several is None else float(several)
-        self._answers = AnswerIndex.read(folder) if rule else None
         if rule:
-            self._weights, self._threshold = Weights(**rule["weights"]), float(rule["threshold"])
+            self._weights, self._threshold = rule["weights"].build(Weights), float(rule["threshold"])
+        self._answers = AnswerIndex.read(folder) if rule else None
 
     def answer(self, rows: Sequence[Row], ask: Ask) -> list[Answer | RequestError]:
         """Return an answer or the error for each row, in order; `ask` calls a member at this release."""

@@ -258,7 +258,8 @@ class _KnowsNothing:
 def test_training_and_serving_hash_unseen_items_alike(
     ids: list[str], num_buckets: int, num_items: int
 ) -> None:
-    settings = {"weights": {"towers": 1.0}, "softness": 1, "max_history": 1, "num_facts": 0}
+    weights = dict.fromkeys(("factorised", "towers", "popular", "ranker"), 1.0)
+    settings = {"weights": weights, "softness": 1, "max_history": 1, "num_facts": 0}
     settings |= {"num_candidates": 1, "item_buckets": num_buckets}
     router = Blender(_KnowsNothing(num_items), {}, settings)  # type: ignore[arg-type]
     expected = num_items + buckets_of(ids, num_buckets)
