@@ -54,7 +54,7 @@ class Family:
     """One family of models.
 
     config: a frozen dataclass of its settings, with defaults that fit any shop. requires: tables without
-    whose rows it cannot learn; requires_purchases: at least one purchase of a known customer. train,
+    whose rows it cannot learn; requires_purchases: at least one purchase of goods by a known customer. train,
     evaluate: return figures. export: writes folders of models and returns them; None for a family whose
     forecasts `served_in` exports with its own. called_by: the family whose router asks this one's models, to
     be exported after it. on_request: "all" trains it only where it was trained by its name before.

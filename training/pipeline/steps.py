@@ -14,6 +14,7 @@ from shopsight.training.artifacts.plain_settings import config_from
 from shopsight.training.artifacts.snapshots import on_one_snapshot, read_snapshot
 from shopsight.training.artifacts.trained_state import folder_of, is_trained, saved_config
 from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.data.cleaning.goods import fee_ids
 from shopsight.training.data.tables import scan_table
 from shopsight.training.pipeline.families import FAMILIES, NAMES, named
 from shopsight.training.pipeline.insight import export_insight
@@ -38,7 +39,7 @@ def chosen(workspace: Workspace, family: str, progress: Progress) -> list[str]:
     for one in every if family == "all" else (named(family),):
         lacking = [table for table in one.requires if not tables.get(table, {}).get("rows")]
         if not lacking and one.requires_purchases and not _anything_bought(workspace):
-            lacking = ["purchases"]
+            lacking = ["purchases of goods"]
         if not lacking:
             ready.append(one.name)
             continue
@@ -102,7 +103,10 @@ def export(workspace: Workspace, recipe: Recipe, families: Sequence[str]) -> lis
 
 
 def _anything_bought(workspace: Workspace) -> bool:
-    bought = (pl.col("event") == "purchase") & pl.col("customer_id").is_not_null()
+    """Whether a known customer bought goods: fees alone are no purchase."""
+    fees = fee_ids(scan_table(workspace.tables, "items").collect())
+    is_fee = pl.col("item_id").is_in(fees.implode()).fill_null(False)
+    bought = (pl.col("event") == "purchase") & pl.col("customer_id").is_not_null() & ~is_fee
     return not scan_table(workspace.tables, "events").filter(bought).head(1).collect().is_empty()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from shopsight.training.data.period import period
 from shopsight.training.evaluation.bootstrap import resampled_means
 from shopsight.training.evaluation.classification import auc
 from shopsight.training.evaluation.undefined import undefined
@@ -90,12 +91,14 @@ def forecast_holdout(
 
     known: the histories as of the end; tones: what customers sounded like; fees: items that are no
     goods; level: of an earlier window, as ValueModel has it. None where the shop was not yet
-    selling for a horizon at that time.
+    selling for a horizon at that time; a purchase dated far before all others does not make it older.
     """
     horizon = timedelta(days=config.horizon_days)
     cut = datetime.combine(known.as_of.date(), time(tzinfo=UTC)) - windows_back * horizon
-    oldest = timedelta(days=int(known.table["T"].max() or 0))  # type: ignore[arg-type]
-    if datetime.combine(known.as_of.date(), time(tzinfo=UTC)) - oldest > cut - horizon:
+    is_fee = pl.col("item_id").is_in(list(fees)).fill_null(False)
+    bought = (pl.col("event") == "purchase") & pl.col("customer_id").is_not_null() & ~is_fee
+    selling = period(events.filter(bought & (pl.col("timestamp") < known.as_of)))
+    if selling is None or datetime.combine(selling[0].date(), time(tzinfo=UTC)) > cut - horizon:
         return None
     then = tones.on(histories(events, cut, fees))
     model = replace(fit(then), calibration=calibration or Calibration(), level=level)

@@ -17,6 +17,7 @@ from shopsight.training.data.errors import IngestError
 from shopsight.training.data.ingest import IngestReport, ingest
 from shopsight.training.data.tables import SCHEMAS, scan_table, write_tables
 from shopsight.training.experiments.ab_test import analyse
+from shopsight.training.pipeline import steps
 from shopsight.training.pipeline.overrides import ConfigError, overridden
 from shopsight.training.pipeline.recipes import recipe
 from shopsight.training.profiles.config import ProfilesConfig
@@ -121,6 +122,36 @@ def test_lines_that_are_no_goods_are_found_and_told_with_the_evidence(tmp_path: 
     assert 'no goods (postage): POST "POSTAGE"' in told and 'no goods (adjustment): M "Manual"' in told
     (taken,) = check(workspace.tables).takings
     assert (taken.net, taken.fees) == (10 + 4 + 10 + 7 + 20 - 2 + 50, 4 + 7 - 2 + 50)
+
+
+def test_a_shop_that_sold_fees_alone_has_no_purchases_to_learn_from(tmp_path: Path) -> None:
+    kept = [line for line in ORDERS.splitlines() if not any(item in line for item in ("Lamp", "Fence"))]
+    (tmp_path / "orders.csv").write_text("\n".join(kept))
+    (tmp_path / "mine.toml").write_text((SOURCES + TITLES).replace("{more}", ""))
+    workspace = Workspace(tmp_path / "w")
+    ingest(tmp_path / "mine.toml", workspace, KEY)
+    said: list[str] = []
+    assert "value" not in steps.chosen(workspace, "all", said.append)
+    assert any(line.startswith("left out value: no rows in purchases of goods") for line in said)
+    with pytest.raises(steps.NothingToLearn, match="purchases of goods"):
+        steps.chosen(workspace, "value", said.append)
+
+
+def test_fees_are_neither_repeated_nor_taken_back_as_goods_are(tmp_path: Path) -> None:
+    """Two parcels are charged twice, and postage is given back apart from the goods."""
+    text = ORDERS.splitlines()[0] + "\n"
+    for order, item in enumerate(("85123A", "POST")):
+        name = "Lamp" if item == "85123A" else "POSTAGE"
+        text += f"{order},a,{item},{name},1,4,2025-03-01\n{order},a,{item},{name.lower()},1,4,2025-03-01\n"
+        text += f"C{order},a,{item},{name},-1,4,2025-03-09\n"
+    (tmp_path / "orders.csv").write_text(text)
+    (tmp_path / "mine.toml").write_text((SOURCES + TITLES).replace("{more}", ""))
+    workspace = Workspace(tmp_path / "w")
+    ingest(tmp_path / "mine.toml", workspace, KEY)
+    flags = scan_table(workspace.tables, "flags").rename({"id": "event_id"}).collect()
+    told = flags.join(scan_table(workspace.tables, "events").collect(), on="event_id", how="left")
+    assert sorted(told["rule"]) == ["near_duplicate", "return_matched", "returned"]
+    assert set(told["item_id"]) == {"85123A"}
 
 
 def test_the_sources_file_overrides_both_ways(tmp_path: Path) -> None:

@@ -30,18 +30,21 @@ def find_flags(
 ) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """Look at the written parts of the events table and at the messages; returns flags and clocks.
 
-    fees: items that are no goods, whose prices and quantities vary as they please.
+    fees: items that are no goods. Postage and charges come twice in an order and vary as they please, and are
+    given back apart from the goods: of them only implausible times are flagged.
 
     No more than one part, and the lines that a rule needs, are in memory at a time.
     """
     events = pl.scan_parquet(parts)
     counts = hourly(events, engine)
-    lines = events.filter(~pl.col("item_id").is_in(fees.implode()))
+    is_good = ~pl.col("item_id").is_in(fees.implode()).fill_null(False)
+    goods = events.filter(is_good)
     found = [pl.DataFrame(schema=SCHEMAS["flags"])]
     columns = ["customer_id", "channel", "timestamp", "item_id", "event", "price", "quantity", "order_id"]
     columns += ["line_id", "session_id", "event_id"]
-    found += [near_duplicate_events(pl.read_parquet(part, columns=columns)) for part in parts]
-    found += [near_duplicate_texts(messages), matched_returns(events, engine), outliers(lines, engine)]
+    for part in parts:
+        found.append(near_duplicate_events(pl.read_parquet(part, columns=columns).filter(is_good)))
+    found += [near_duplicate_texts(messages), matched_returns(goods, engine), outliers(goods, engine)]
     found.append(
         events.filter(implausible(counts))
         .select(
