@@ -194,4 +194,4 @@ def test_the_page_shows_what_the_complete_journey_sold(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "w")
     ingest(tmp_path / "out" / "orders.toml", workspace, KEY)
     cards = {card["label"]: card["value"] for card in customer_cards(workspace)}
-    assert cards["revenue, returns taken off"] == "233,935 USD"
+    assert cards["revenue after returns"] == "233,935 USD"

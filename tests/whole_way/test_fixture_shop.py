@@ -31,7 +31,7 @@ def test_the_messy_shop_goes_the_whole_way(command: Command, tmp_path: Path) -> 
         assert insight["recommendations"] and insight["understanding"]["intent"]
         command("report", "--workspace", workspace.root)
         page = (workspace.reports / "report.html").read_text(encoding="utf-8")
-        assert "Who they are" in page and "What was set aside" in page
+        assert "Customer segments" in page and "Data quality" in page
     finally:
         command("stop", "--workspace", workspace.root)
     assert read_snapshot(workspace.tables)["tables"]["events"]["rows"] > 0

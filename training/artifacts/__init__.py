@@ -1,1 +1,1 @@
-"""What lies on disk, and how it is written and read so that a kill or a second process harms nothing."""
+"""Files of a workspace, written and read so that neither a kill nor a concurrent process damages them."""

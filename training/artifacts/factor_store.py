@@ -1,4 +1,4 @@
-"""Where factors live between half steps: in memory, or in a file that is read and written by blocks."""
+"""Storage of factors between half steps: in memory, or in a file that is read and written in blocks."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from shopsight.kernels.rows import Factors
 SLAB_BYTES = 4 * 2**20  # of one read or write
 # without it Linux refuses private maps that are larger than memory; not every Python names it
 _MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
-_GAP_BYTES = 64 * 2**10  # rows that lie closer are read together: a read costs about as much as these bytes
+_GAP_BYTES = (
+    64 * 2**10
+)  # rows closer than this are read together: one read costs about as much as these bytes
 
 
 class FactorStore(Protocol):
-    """A matrix [rows, f] of factors in the storage type."""
+    """Interface of a matrix of factors [rows, f] in the storage type."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
@@ -33,17 +35,17 @@ class FactorStore(Protocol):
         """Rows begin..end."""
 
     def take(self, rows: NDArray[np.int64]) -> Factors:
-        """These rows, which ascend."""
+        """Return these rows; `rows` ascend."""
 
     def write(self, begin: int, values: Factors) -> None:
         """Replace the rows from `begin` on."""
 
     def array(self) -> Factors:
-        """The whole matrix, in memory or mapped into it."""
+        """Return the whole matrix, in memory or memory-mapped."""
 
 
 class InMemory:
-    """Factors in host memory; `array` is the very array that was given."""
+    """Factors in host memory; `array` returns the given array itself."""
 
     def __init__(self, values: Factors) -> None:
         self._values = values
@@ -63,10 +65,10 @@ class InMemory:
 
 
 class InFile:
-    """An array inside an open file, which lives as long as its array or this object.
+    """An array inside an open file, which stays open as long as this object or its mapped array.
 
-    Reads and writes go past the process's memory, so that only what a block needs is resident; pages
-    that the system caches can be taken back at any time.
+    Reads and writes use file I/O, so that only the current block is resident; the system can drop its cached
+    pages at any time.
     """
 
     def __init__(self, handle: int, offset: int, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
@@ -77,9 +79,9 @@ class InFile:
 
     @classmethod
     def scratch(cls, shape: tuple[int, ...], dtype: np.dtype[np.generic], folder: Path) -> InFile:
-        """A new array in a nameless file in `folder`, its room reserved; a kill leaves nothing behind.
+        """Return a new array in an unnamed file in `folder` with its space reserved; a kill leaves no file.
 
-        Raises OSError naming folder, size and remedy where the disk has no room.
+        Raises OSError naming folder, size and remedy if the disk has no space.
         """
         handle, path = tempfile.mkstemp(prefix="factors-", suffix=".scratch", dir=folder)
         Path(path).unlink()
@@ -122,7 +124,7 @@ class InFile:
             left, offset = left[written:], offset + written
 
     def array(self) -> Factors:
-        """Mapped: changes stay in this process's memory and never reach the file."""
+        """Return the array as a private memory map: changes never reach the file."""
         count = math.prod(self.shape)
         if count == 0:
             return np.empty(self.shape, self.dtype)
@@ -138,19 +140,19 @@ class InFile:
 
 
 def slabs(store: FactorStore) -> Iterator[tuple[int, Factors]]:
-    """(first row, rows) of the whole store, a few megabytes at a time."""
+    """Yield (first row, rows) over the whole store, a few megabytes at a time."""
     step = rows_of_slab(store)
     for begin in range(0, store.shape[0], step):
         yield begin, store.read(begin, min(begin + step, store.shape[0]))
 
 
 def rows_of_slab(store: FactorStore) -> int:
-    """How many rows make one slab."""
+    """Return the number of rows in one slab."""
     return max(1, SLAB_BYTES // max(1, store.dtype.itemsize * math.prod(store.shape[1:])))
 
 
 def gramian_of(store: FactorStore) -> NDArray[np.float64]:
-    """Factorsᵀ·factors [f, f], summed in float64 over blocks."""
+    """Return the Gramian factorsᵀ·factors, float64 [f, f], summed over blocks."""
     total = np.zeros((store.shape[1],) * 2)
     for _, block in slabs(store):
         total += gramian(block)
@@ -158,7 +160,7 @@ def gramian_of(store: FactorStore) -> NDArray[np.float64]:
 
 
 def bytes_of(values: Factors) -> memoryview:
-    """An array's bytes, without a copy where it is contiguous; NumPy gives no buffer of a bfloat16."""
+    """Return an array's bytes, without a copy if it is contiguous; bfloat16 arrays have no NumPy buffer."""
     return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 

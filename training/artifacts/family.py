@@ -1,7 +1,7 @@
-"""What a family of models is: one descriptor, which everything that handles families reads.
+"""The descriptor of a family of models.
 
-A family is a package of its own. Its `family.py` holds the descriptor, and pipeline/families.py names it in
-one line: the command line, recipes, jobs, searches, erasure and the export of its models follow from that.
+A family is a package of its own. Its `family.py` holds the descriptor, and pipeline/families.py lists it in
+one line. The command line, recipes, jobs, searches, erasure and export read the descriptor.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, Literal
 from shopsight.training.artifacts.workspace import Workspace
 
 Progress = Callable[[str], None]
-# Called after every epoch of a trial with the epochs done and figures, the decisive one first.
+# Called after every epoch of a trial with the number of epochs and the metrics, the decisive one first.
 Keep = Callable[[int, dict[str, float]], None]
 
 
 class NobodyToEvaluate(ValueError):  # noqa: N818 - reads as what is the case
-    """The validation window has no customer on whom trials could be compared."""
+    """The validation window has no customer to compare trials on."""
 
     @staticmethod
     def between(begin: Any, end: Any) -> NobodyToEvaluate:
@@ -32,13 +32,12 @@ class NobodyToEvaluate(ValueError):  # noqa: N818 - reads as what is the case
 
 @dataclass(frozen=True)
 class Search:
-    """How `tune` searches for settings of a family; settings are named as after `--set`.
+    """How `tune` searches for settings of a family; settings have the names of `--set`.
 
-    space: what is tried unless a file says otherwise. read: the settings that a trial uses; others would
-    change nothing. measured_by: settings that decide on whom and by what a trial is measured, so that trials
-    of different ones cannot be compared. one_value: lists of which a trial takes the first value.
-    num_epochs: of a trial that nothing stops, from the family's configuration. fit: fits and calls `Keep`
-    after every epoch; the folder is its own, and an interrupted fit goes on from there.
+    space: the default search space. read: the settings that a trial uses; others would have no effect.
+    measured_by: settings of the evaluation, which must be equal in all trials. one_value: lists of which a
+    trial uses the first value. num_epochs: epochs of a full trial, from the family's configuration. fit:
+    trains, and calls `Keep` after every epoch; it has a folder of its own, from which it resumes.
     """
 
     space: Mapping[str, Any]
@@ -53,13 +52,13 @@ class Search:
 class Family:
     """One family of models.
 
-    config: a frozen dataclass of its settings, with defaults that fit any shop. requires: tables without
-    whose rows it cannot learn; requires_purchases: at least one purchase of goods by a known customer. train,
-    evaluate: return figures. export: writes folders of models and returns them; None for a family whose
-    forecasts `served_in` exports with its own. called_by: the family whose router asks this one's models, to
-    be exported after it. on_request: "all" trains it only where it was trained by its name before.
-    data_parallel: a group of workers shares its training. erasure: what `forget` takes out of its weights:
-    rows of the customer, the weights as a whole, or nothing because no row of them is a customer's.
+    config: a frozen dataclass of its settings, with defaults that fit any shop. requires: tables that must
+    have rows; requires_purchases: whether a known customer must have bought goods. train, evaluate: return
+    metrics. export: writes folders of models and returns them; None for a family that is exported by the
+    family `served_in`. called_by: the family whose router calls this one's models and which is exported after
+    it. on_request: "all" trains it only if it was trained by name before. data_parallel: whether several
+    workers share its training. erasure: what `forget` removes from its weights: the rows of the customer, all
+    weights, or nothing, if no row belongs to a customer.
     """
 
     name: str

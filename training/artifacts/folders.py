@@ -1,4 +1,4 @@
-"""Folders that are replaced whole: a reader, or a kill at any moment, finds the old one or the new one."""
+"""Atomic replacement of folders: readers see the old folder or the new one, also after a kill."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
 def replaced_folder(final: Path) -> Iterator[Path]:
     """Yield a staging folder that replaces `final` when the block ends without an exception.
 
-    The two folders change places in one step of the filesystem. An exception leaves the earlier folder
-    untouched and nothing behind; what a killed process left behind is removed by the next call.
+    The two folders are exchanged in one step of the filesystem. After an exception, the earlier folder is
+    unchanged and the staging folder is removed. The next call removes what a killed process left.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     _put_back(final)
@@ -50,8 +50,8 @@ def remove_leftovers(final: Path) -> None:
 def link_tree(source: Path, target: Path) -> None:
     """Fill `target` with hard links to the files of `source`, copies where the filesystem has no links.
 
-    Files and folders whose names begin with a dot are left out: they are staged by somebody. Neither side may
-    write into its files afterwards; replacing one is harmless.
+    Files and folders whose names begin with a dot are left out, as they are being staged. Neither side may
+    write into its files afterwards; replacing a file is safe.
     """
     for parent, folders, names in os.walk(source):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -82,7 +82,7 @@ def _swap(staging: Path, final: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two folders change names in one step; returns False where the filesystem cannot."""
+    """Exchange the names of two folders in one step; returns False if the filesystem cannot."""
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "renameat2"):
         return False

@@ -1,4 +1,4 @@
-"""Golden requests: what a model or a router answers, asked through the very files that are served."""
+"""Golden requests: answers of a model or router, computed from the files that will be served."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _DATATYPES: dict[str, Datatype] = {"f": "FP32", "O": "BYTES", "b": "BOOL"}
 
 
 def session(path: Path, num_threads: int = 1) -> onnxruntime.InferenceSession:
-    """Open a graph on the CPU, by default with one thread: goldens must not depend on the machine.
+    """Open a graph on the CPU, by default with one thread, as goldens must not depend on the machine.
 
-    Threads wait asleep (kernels/threads.py).
+    Waiting threads do not spin (kernels/threads.py).
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads

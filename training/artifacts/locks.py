@@ -1,7 +1,6 @@
-"""Locks between processes: one writer at a time, and readers who keep what they opened.
+"""Locks between processes: exclusive locks for writers, and shared locks that protect files from removal.
 
-Both kinds are flock(2) locks. The kernel frees them when their process ends, however it ends, so a lock of a
-dead process is simply free.
+Both kinds are flock(2) locks. The kernel releases them when their process ends for any reason.
 """
 
 from __future__ import annotations
@@ -48,9 +47,9 @@ def exclusive(
 ) -> Iterator[None]:
     """Hold the lock file `path`; the thread that holds it may enter again.
 
-    wait: tell `say` who holds the lock and wait for it; otherwise raise Busy after GRACE_SECONDS, in which a
-    process that was killed has gone. Raises LocksMissingError on a filesystem without locks. work: what the
-    holder does, for others to read.
+    wait: report the holder to `say` and wait; otherwise Busy is raised after GRACE_SECONDS, in which a killed
+    process has ended. Raises LocksMissingError on a filesystem without locks. work: the holder's task, shown
+    to other processes.
     """
     key, me = os.path.realpath(path), threading.get_ident()
     thread, depth = _held.get(key, (me, 0))
@@ -75,7 +74,7 @@ def exclusive(
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Keep a file or folder from `remove_unread` for the block; raises FileNotFoundError when it is gone."""
+    """Protect a file or folder from `remove_unread` for the block; raises FileNotFoundError if it is gone."""
     descriptor = take_shared(path)
     try:
         yield
@@ -84,10 +83,10 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def take_shared(path: Path) -> int:
-    """Return an open descriptor that keeps a file or folder from `remove_unread` until it is closed.
+    """Return an open descriptor that protects a file or folder from `remove_unread` until it is closed.
 
-    Raises FileNotFoundError when the path is gone or is being removed. On a filesystem without locks nothing
-    is kept, and nothing is removed either.
+    Raises FileNotFoundError if the path is gone or is being removed. On a filesystem without locks nothing is
+    protected, and nothing is removed.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -142,7 +141,7 @@ def _acquire(descriptor: int, path: Path, wait: bool, say: Callable[[str], None]
 
 
 def _free(descriptor: int, path: Path) -> bool:
-    """Take the lock if nobody has it."""
+    """Take the lock if it is free."""
     try:
         lock(descriptor, path.parent, wait=False)
     except BlockingIOError:

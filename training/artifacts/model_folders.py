@@ -1,4 +1,4 @@
-"""How a trained model becomes a folder that serving can publish: staged, contracted, swapped in whole."""
+"""Writes a trained model as a folder for serving: staged, with a contract, replaced atomically."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shopsight.training.artifacts.workspace import Workspace
 def models_replaced(workspace: Workspace) -> Iterator[Workspace]:
     """Yield the workspace with a staged copy of its models, which replaces `models/` when the block ends.
 
-    So the models of one export become visible together or not at all; an exception leaves them as they were.
+    The models of one export become visible together or not at all. After an exception they are unchanged.
     """
     with changing_models(workspace, "export"), replaced_folder(workspace.models) as staging:
         if workspace.models.is_dir():
@@ -29,7 +29,7 @@ def models_replaced(workspace: Workspace) -> Iterator[Workspace]:
 
 @contextmanager
 def changing_models(workspace: Workspace, work: str) -> Iterator[None]:
-    """Be the one process that changes the models of a workspace for the block; another one is waited for."""
+    """Hold the lock on a workspace's models for the block; waits for another holder."""
     with exclusive(workspace.root / ".models.lock", work, wait=True):
         yield
 
@@ -57,8 +57,8 @@ def write_contract(
 ) -> ModelContract:
     """Write `contract.json` for the files already in `folder` and return it.
 
-    data_sha256: of the tables that the model was trained on. The commit of the code is that which runs;
-    tensors are given without the batch dimension.
+    data_sha256: hash of the tables that the model was trained on. The contract records the commit of the
+    running code. Tensors are given without the batch dimension.
     """
     contract = ModelContract(
         name=name,

@@ -1,4 +1,4 @@
-"""ONNX graphs written node by node, for models whose mathematics is a handful of operators."""
+"""ONNX graphs written node by node, for models with few operators."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class GraphTooLarge(ValueError):  # noqa: N818 - reads as what happened
 
 
 class OnnxGraph:
-    """Collects nodes and constants in the order in which they are made, then saves the checked graph."""
+    """Collects nodes and constants in order, then checks and saves the graph."""
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
 
     def constant(self, name: str, value: Any) -> str:
-        """Add a constant tensor and return its name; raises ValueError where it means another."""
+        """Add a constant tensor and return its name; raises ValueError if the name has another value."""
         tensor = numpy_helper.from_array(np.asarray(value, order="C"), name)
         if self._constants.setdefault(name, tensor) != tensor:
-            raise ValueError(f"constant {name} is there already, with another value")
+            raise ValueError(f"constant {name} already has another value")
         return name
 
     def node(self, op: str, *inputs: str, output: str = "", **attributes: Any) -> str:

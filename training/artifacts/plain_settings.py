@@ -1,4 +1,4 @@
-"""Settings on their way to disk and back: NumPy values become plain ones, JSON becomes a configuration."""
+"""Converts settings for storage: NumPy values to plain ones, and JSON back to a configuration."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _plain(value: Any) -> Any:
 
 
 def config_from(kind: type[Config], raw: Mapping[str, Any]) -> Config:
-    """Read a configuration back from what `asdict` and JSON made of it."""
+    """Restore a configuration from the JSON form of its `asdict`."""
     hints, values = get_type_hints(kind), {}
     for name, value in raw.items():
         if dataclasses.is_dataclass(hints[name]):

@@ -1,13 +1,13 @@
-"""Immutable snapshots of tables, and one pointer to the present one.
+"""Immutable snapshots of tables, and one pointer to the current one.
 
     snapshot.json                   the pointer: number and SHA-256 of the present snapshot's manifest
     snapshots/00000012.json         a manifest: every part of every table with its SHA-256
     events/part-<hash>.parquet      parts, named after their content and never changed
 
-A commit writes new parts and a new manifest and then renames the pointer; a kill at any moment leaves the
-last snapshot. A process that reads a snapshot holds a shared lock on its manifest until it ends: a commit
-removes the manifests that nobody holds, and the parts that no manifest names any more. One process writes at
-a time: the lock file `.tables.lock` beside the folder tells which, and another one waits for it.
+A commit writes new parts and a new manifest and then renames the pointer, so that a kill at any moment leaves
+the last snapshot. A process that reads a snapshot holds a shared lock on its manifest until it ends. A commit
+removes manifests without readers, and parts that no manifest names. One process writes at a time: the lock
+file `.tables.lock` beside the folder names it, and other writers wait.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from shopsight.training.artifacts.workspace import Workspace
 FORMAT_VERSION = 2
 SNAPSHOT_FILE = "snapshot.json"
 _MANIFESTS = "snapshots"
-_TRIES = 100  # of reading the pointer while commits go on
+_TRIES = 100  # attempts to read the pointer during commits
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
@@ -48,9 +48,9 @@ _leases: dict[Path, int] = {}  # manifest to the descriptor that keeps it until 
 
 
 def read_snapshot(tables: Path) -> Manifest:
-    """Return the manifest of the present snapshot, or of the one that `one_snapshot` holds on to.
+    """Return the manifest of the current snapshot, or of the one that `one_snapshot` holds.
 
-    Raises TablesError when there is none.
+    Raises TablesError if there is none.
     """
     pinned = _pinned.get().get(os.path.realpath(tables))
     return copy.deepcopy(pinned) if pinned is not None else present(tables)[0]
@@ -58,9 +58,9 @@ def read_snapshot(tables: Path) -> Manifest:
 
 @contextmanager
 def one_snapshot(tables: Path) -> Iterator[str]:
-    """Let all that the block reads be of one snapshot, whatever is committed meanwhile; yields its hash.
+    """Let the block read one snapshot only, even if others are committed; yields its hash.
 
-    Raises TablesError when there is none.
+    Raises TablesError if there is none.
     """
     manifest = opened(tables)
     token = _pinned.set({**_pinned.get(), os.path.realpath(tables): manifest})
@@ -73,7 +73,7 @@ def one_snapshot(tables: Path) -> Iterator[str]:
 def on_one_snapshot(
     work: Callable[Concatenate[Workspace, Arguments], Answer],
 ) -> Callable[Concatenate[Workspace, Arguments], Answer]:
-    """Decorate a function of a workspace so that all it reads of the tables is of one snapshot."""
+    """Decorate a function of a workspace so that it reads one snapshot of the tables only."""
 
     @wraps(work)
     def run(workspace: Workspace, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
@@ -90,13 +90,13 @@ def snapshot_sha256(tables: Path) -> str:
 
 @contextmanager
 def writing(tables: Path, work: str, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-    """Be the one writer of these tables for the block; another one is named to `say` and waited for."""
+    """Hold the writer's lock on these tables for the block; reports another writer to `say` and waits."""
     with exclusive(tables.with_name(f".{tables.name}.lock"), work, wait=True, say=say):
         yield
 
 
 def opened(tables: Path) -> Manifest:
-    """The manifest that readers see, kept with its parts until this process ends."""
+    """Return the current manifest, protected with its parts until this process ends."""
     pinned = _pinned.get().get(os.path.realpath(tables))
     if pinned is not None:
         return pinned
@@ -108,7 +108,7 @@ def opened(tables: Path) -> Manifest:
 
 
 def _keep(path: Path) -> bool:
-    """Keep a manifest until this process ends; returns False when a commit has removed it."""
+    """Protect a manifest until this process ends; returns False if a commit has removed it."""
     try:
         if path in _leases:
             if os.path.samestat(os.fstat(_leases[path]), path.stat()):
@@ -121,7 +121,7 @@ def _keep(path: Path) -> bool:
 
 
 def present(tables: Path) -> tuple[Manifest, Path | None]:
-    """The manifest that the pointer names, and its path; None where an earlier release wrote it."""
+    """Return the manifest that the pointer names, and its path; the path is None for an old format."""
     path = tables / SNAPSHOT_FILE
     for _ in range(_TRIES):
         if not path.is_file():
@@ -151,7 +151,7 @@ def content_sha256(manifest: Manifest) -> str:
 
 
 def commit(tables: Path, manifest: Manifest) -> None:
-    """Write a manifest under the next number and let the pointer name it."""
+    """Write a manifest under the next number and move the pointer to it."""
     pointer, number = tables / SNAPSHOT_FILE, 1
     if pointer.is_file():
         number += json.loads(pointer.read_text(encoding="utf-8")).get("snapshot", 0)
@@ -167,7 +167,7 @@ def commit(tables: Path, manifest: Manifest) -> None:
 
 
 def collect(tables: Path, *, even_if_read: bool) -> None:
-    """Remove manifests that are neither present nor read, parts that none names, and what was cut off."""
+    """Remove manifests that are neither current nor being read, unnamed parts, and unfinished files."""
     manifest, current = present(tables)
     kept = [manifest]
     for path in sorted((tables / _MANIFESTS).glob("*.json")):

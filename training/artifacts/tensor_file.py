@@ -1,7 +1,7 @@
-"""Safetensors by blocks: written while it is hashed, read where it lies.
+"""Safetensors files in blocks: hashed while they are written, and read without loading them.
 
-The library's own writer and reader want every tensor in memory. The format is theirs: eight bytes with the
-header's length, a JSON header, the tensors' bytes (https://github.com/huggingface/safetensors).
+The safetensors library needs every tensor in memory. The format is the same: eight bytes with the header's
+length, a JSON header, the tensors' bytes (https://github.com/huggingface/safetensors).
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def write_tensors(path: Path, tensors: Tensors) -> str:
 
 
 def read_tensors(path: Path) -> dict[str, InFile]:
-    """The file's tensors where they lie; raises TensorFileError naming a file that is no such one."""
+    """Return the file's tensors without loading them; raises TensorFileError naming an invalid file."""
     return {name: _tensor(path, name, place) for name, place in read_layout(path).items()}
 
 
 def sha256_of_file(path: Path) -> str:
-    """The SHA-256 of a file of any size."""
+    """Return the SHA-256 of a file of any size."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -86,5 +86,5 @@ def _tensor(path: Path, name: str, place: TensorPlace) -> InFile:
 
 
 def dtype_of(name: str) -> np.dtype[np.generic]:
-    """The NumPy dtype of a storage type: "float32", "float16" or "bfloat16"."""
+    """Return the NumPy dtype of a storage type: "float32", "float16" or "bfloat16"."""
     return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)

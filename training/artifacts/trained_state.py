@@ -1,4 +1,4 @@
-"""What a family of models has trained: weights, what they were learned from, and figures that are theirs.
+"""The trained state of a family of models: weights, settings, hash of the training data, and metrics.
 
     checkpoints/<family>/state.json        the pointer: folder and SHA-256 of every file of the weights, the
                                            settings, the hash of the tables that were read, facts, metrics
@@ -6,8 +6,8 @@
     checkpoints/<family>/under_way/        what a training that is under way goes on from after a kill
     checkpoints/.<family>.lock             which process trains
 
-A training writes a new folder and then renames `state.json`: a kill at any moment leaves the last state
-whole. Metrics lie in the same file as the names of the weights, so that they are never those of others.
+A training writes a new folder and then renames `state.json`, so that a kill at any moment leaves the last
+state intact. Metrics are in the same file as the names of the weights, so that they always belong together.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ FORMAT_VERSION = 1
 STATE_FILE = "state.json"
 _UNDER_WAY = "under_way"
 _WEIGHTS = "weights-"
-_TRIES = 100  # of reading the pointer while trainings end
+_TRIES = 100  # attempts to read the pointer while trainings end
 
 
 class NotTrained(ValueError):  # noqa: N818 - reads as what happened
-    """A family has no trained model, or one that was trained by other code or on other tables."""
+    """A family has no trained model, or one of another format version or other tables."""
 
 
 class StateDamaged(ValueError):  # noqa: N818 - reads as what happened
-    """A file of a trained model is missing or is not what was written."""
+    """A file of a trained model is missing or was changed."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ class StateFile:
 class TrainedState:
     """A trained model on disk.
 
-    folder: its files, read-only. config: the settings it was trained with. data_sha256: of the tables'
-    snapshot that was read. facts: what the family needs beside its files, JSON. metrics: figures of these
-    very weights, empty until they are measured. version: of the family's own format.
+    folder: its files, read-only. config: the settings of the training. data_sha256: hash of the snapshot of
+    tables. facts: further data of the family, JSON. metrics: metrics of these weights, empty until they are
+    measured. version: version of the family's format.
     """
 
     family: str
@@ -80,12 +80,12 @@ class TrainedState:
 
     @property
     def weights_sha256(self) -> str:
-        """The hash of all files: equal weights have equal hashes."""
+        """The hash over all files; equal weights have equal hashes."""
         content = sorted((entry.path, entry.sha256) for entry in self.files)
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def require_present_tables(self, workspace: Workspace) -> None:
-        """Raise NotTrained when the tables are not those that the model was trained on."""
+        """Raise NotTrained if the tables changed since the model was trained."""
         if self.data_sha256 != snapshot_sha256(workspace.tables):
             raise NotTrained(
                 f"{workspace.tables} changed since {self.family} was trained; "
@@ -93,43 +93,42 @@ class TrainedState:
             )
 
     def as_dict(self) -> dict[str, Any]:
-        """What `state.json` holds."""
+        """Return the content of `state.json`."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "files"}
         plain |= {"folder": self.folder.name, "files": [asdict(entry) for entry in self.files]}
         return plain | {"format_version": FORMAT_VERSION, "weights_sha256": self.weights_sha256}
 
 
 def folder_of(workspace: Workspace, family: str) -> Path:
-    """Return where a family's trained state lies, with what a training under way keeps."""
+    """Return the folder of a family's trained state and of its unfinished training."""
     return workspace.checkpoints / family
 
 
 def search_folder(workspace: Workspace) -> Path:
-    """Return where the trials of searches lie while they run; nothing there outlives a search."""
+    """Return the folder of the trials of running searches; a search removes its trials at the end."""
     return workspace.checkpoints / "search"
 
 
 def is_trained(workspace: Workspace, family: str) -> bool:
-    """Return whether a training of the family was finished and its weights are not erased."""
+    """Return whether the family has trained weights (finished and not erased)."""
     return bool(_pointer(workspace, family).get("folder"))
 
 
 def saved_config(workspace: Workspace, family: str) -> dict[str, Any] | None:
-    """Return the settings of the last finished training, also where its weights were erased since."""
+    """Return the settings of the last finished training, even if its weights were erased."""
     return _pointer(workspace, family).get("config")
 
 
 def saved_metrics(workspace: Workspace, family: str) -> dict[str, Any]:
-    """Return the figures of the trained weights, empty where there are none."""
+    """Return the metrics of the trained weights, empty if there are none."""
     return dict(_pointer(workspace, family).get("metrics", {}))
 
 
 @contextmanager
 def opened(workspace: Workspace, family: str, version: int) -> Iterator[TrainedState]:
-    """Verify the trained state of a family and keep its files for the block.
+    """Verify the trained state of a family and protect its files for the block.
 
-    Raises NotTrained with the remedy when there is none of this version, StateDamaged naming a file that is
-    not what was written.
+    Raises NotTrained with the remedy if there is none of this version, StateDamaged naming a changed file.
     """
     state, descriptor = _held(workspace, family, version)
     try:
@@ -140,7 +139,7 @@ def opened(workspace: Workspace, family: str, version: int) -> Iterator[TrainedS
 
 
 def write_metrics(workspace: Workspace, measured: TrainedState, metrics: dict[str, Any]) -> None:
-    """Keep the figures of a state; raises NotTrained when other weights have taken its place since."""
+    """Save the metrics of a state; raises NotTrained if other weights have replaced it."""
     folder = folder_of(workspace, measured.family)
     with _changing(workspace):
         raw = _pointer(workspace, measured.family)
@@ -154,7 +153,7 @@ def write_metrics(workspace: Workspace, measured: TrainedState, metrics: dict[st
 
 @contextmanager
 def training(workspace: Workspace, family: str, work: str = "train") -> Iterator[Training]:
-    """Be the one process that trains a family, on one snapshot of the tables, for the block.
+    """Hold the training lock of a family for the block, and read one snapshot of the tables.
 
     Raises Busy naming the other process, TablesError without tables.
     """
@@ -165,7 +164,7 @@ def training(workspace: Workspace, family: str, work: str = "train") -> Iterator
 
 @dataclass(frozen=True)
 class Training:
-    """A training that is under way: data_sha256 is the hash of the tables that it reads."""
+    """A running training; data_sha256 is the hash of the tables that it reads."""
 
     workspace: Workspace
     family: str
@@ -174,7 +173,7 @@ class Training:
 
     @property
     def under_way(self) -> Path:
-        """Where to keep what a killed training goes on from; it is removed when the state is saved."""
+        """The folder of the data to resume from after a kill; it is removed when the state is saved."""
         return folder_of(self.workspace, self.family) / _UNDER_WAY
 
     @contextmanager
@@ -183,7 +182,7 @@ class Training:
     ) -> Iterator[Path]:
         """Yield a folder for the files of the weights; the state is replaced when the block ends.
 
-        Raises NotTrained when somebody was forgotten since the training began.
+        Raises NotTrained if a customer was erased since the training began.
         """
         folder = folder_of(self.workspace, self.family)
         folder.mkdir(parents=True, exist_ok=True)
@@ -212,10 +211,10 @@ class Training:
 
 
 def rewrite(workspace: Workspace, family: str, change: Callable[[Path], None]) -> None:
-    """Let `change` replace files in a copy of the weights, and the copy take their place for good.
+    """Let `change` replace files in a copy of the weights, and replace the weights by the copy.
 
-    Every other folder of the family is removed at once, also one that a process reads. Settings, facts and
-    metrics stay. Nothing happens where no state is.
+    All other folders of the family are removed at once, even while a process reads them. Settings, facts and
+    metrics stay. Without a state nothing happens.
     """
     folder = folder_of(workspace, family)
     with _changing(workspace):
@@ -230,7 +229,7 @@ def rewrite(workspace: Workspace, family: str, change: Callable[[Path], None]) -
 
 
 def erase(workspace: Workspace, family: str) -> None:
-    """Remove the weights of a family at once and for good, and what is under way; its settings stay."""
+    """Remove the weights and the unfinished training of a family at once; its settings stay."""
     folder = folder_of(workspace, family)
     with _changing(workspace):
         raw = _pointer(workspace, family)
@@ -252,7 +251,7 @@ def _pointer(workspace: Workspace, family: str) -> dict[str, Any]:
 
 
 def _held(workspace: Workspace, family: str, version: int) -> tuple[TrainedState, int]:
-    """The present state, and the descriptor that keeps its folder until it is closed."""
+    """Return the current state, and the descriptor that protects its folder until it is closed."""
     folder = folder_of(workspace, family)
     for _ in range(_TRIES):
         raw = _pointer(workspace, family)
@@ -288,7 +287,7 @@ def _verify(state: TrainedState) -> None:
 
 
 def _described(folder: Path) -> tuple[StateFile, ...]:
-    """Flush all files to the disk and describe them."""
+    """Flush all files to disk and return their descriptions."""
     flush_files(folder)
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     return tuple(StateFile.of(folder, name) for name in names)
@@ -304,7 +303,7 @@ def _text(content: dict[str, Any]) -> str:
 
 
 def _collect(folder: Path, *, even_if_read: bool) -> None:
-    """Remove all but the present state; without `even_if_read` what a process has opened stays."""
+    """Remove all but the current state; folders that a process reads stay unless `even_if_read`."""
     if not folder.is_dir():
         return
     pointer = folder / STATE_FILE

@@ -1,4 +1,4 @@
-"""Where everything of one shop lies: tables, models, quarantine, reports, model repository."""
+"""The folders of one shop: tables, models, quarantine, reports, model repository."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Workspace:
     """The folders of one shop's workspace; nothing is created until something is written."""
 
     root: Path
-    staged_models: Path | None = None  # where an export that is under way puts its models
+    staged_models: Path | None = None  # the models of a running export
 
     @property
     def tables(self) -> Path:
@@ -20,17 +20,17 @@ class Workspace:
 
     @property
     def quarantine(self) -> Path:
-        """Refused rows with their reasons; raw customer data, readable by the owner alone."""
+        """Refused rows with their reasons; raw customer data, readable only by the owner."""
         return self.root / "quarantine"
 
     @property
     def intake(self) -> Path:
-        """Cleaned rows of every raw file with raw identifiers, readable by the owner alone; a cache."""
+        """A cache of the cleaned rows of every raw file with raw ids, readable only by the owner."""
         return self.root / "intake"
 
     @property
     def taught(self) -> Path:
-        """The examples that `learn-intents` was given, which every later training learns from, too."""
+        """The examples of `learn-intents`, which every later training uses too."""
         return self.root / "taught"
 
     @property
@@ -40,7 +40,7 @@ class Workspace:
 
     @property
     def checkpoints(self) -> Path:
-        """What a training resumes from and what `export` reads, one folder per family of models."""
+        """Trained states and data to resume from, one folder per family of models."""
         return self.root / "checkpoints"
 
     @property
@@ -50,5 +50,5 @@ class Workspace:
 
     @property
     def repository(self) -> Path:
-        """The Triton model repository that `publish` fills unless told otherwise."""
+        """The default Triton model repository of `publish`."""
         return self.root / "model_repository"

@@ -1,1 +1,1 @@
-"""A shop with planted truth goes the whole way; what is found is held against what was planted."""
+"""The demo: a synthetic shop with known truth runs through all steps; the results are compared with it."""

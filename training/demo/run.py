@@ -1,4 +1,4 @@
-"""The main job, whole: a shop with planted truth, learned, served by a real Triton, and scored."""
+"""Runs the demo: makes a synthetic shop, trains, serves with Triton, and scores against the truth."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _MARKER = ".made-by-shopsight-demo"
 
 
 class DemoError(RuntimeError):
-    """The demo cannot run where it was asked to."""
+    """The demo cannot run in the given folder."""
 
 
 @dataclass(frozen=True)
 class DemoOutcome:
-    """What the demo found, what each stage cost, and where the page lies."""
+    """The results of the demo, the cost of each stage, and the path of the page."""
 
     rows: tuple[Row, ...]
     release: str
@@ -39,7 +39,7 @@ class DemoOutcome:
 
     @property
     def passed(self) -> bool:
-        """True when every row reached what was asked."""
+        """Whether every row reached its requirement."""
         return all(row.passed for row in self.rows)
 
     def as_dict(self) -> dict[str, Any]:
@@ -56,11 +56,11 @@ class DemoOutcome:
 
 
 def run_demo(folder: Path, *, num_customers: int, seed: int, serve: bool, console: Console) -> DemoOutcome:
-    """Run everything under `folder` and return what was found; writes `workspace/demo.json`.
+    """Run all stages under `folder` and return the results; writes `workspace/demo.json`.
 
-    `folder` gets raw/ (what a shop would have), truth/ (which only the scoring reads) and workspace/. With
-    `serve` a supervised server outlives the call. Raises DemoError for a folder that holds something else,
-    and what the stages raise.
+    `folder` gets raw/ (the files of the shop), truth/ (read only by the scoring) and workspace/. With `serve`
+    a supervised server keeps running. Raises DemoError for a folder with other content, and the stages'
+    errors.
     """
     from shopsight.serving.repository import publish
     from shopsight.serving.server import TritonServer
@@ -85,7 +85,7 @@ def run_demo(folder: Path, *, num_customers: int, seed: int, serve: bool, consol
         server.stop()
     console.print(stages.table())
     console.print(table(outcome.rows))
-    console.print(f"the page for people: {outcome.report}")
+    console.print(f"report page: {outcome.report}")
     if serve:
         start_detached(workspace.repository, (0, 0, 0), stages.progress)
         _what_to_try(console, folder, workspace)
@@ -110,7 +110,7 @@ def _learn(
             spec, folder / "raw", folder / "truth", lambda done, _: stages.progress(f"{done:,} people")
         )
         stages.progress(f"{made.num_events:,} events, {made.raw_bytes / 1e6:.0f} MB")
-    with stages.stage("ingest: clean, set bad rows aside, join customers across channels"):
+    with stages.stage("ingest: clean, quarantine bad rows, join customers across channels"):
         ingest(folder / "raw" / "sources.toml", workspace, key, progress=stages.progress)
     names = steps.chosen(workspace, "all", stages.progress)
     for name in names:
@@ -139,7 +139,7 @@ def _demo_key(stages: Stages) -> PseudonymKey:
 def _write_outcome(workspace: Workspace, rows: list[Row], release: str, stages: Stages) -> DemoOutcome:
     from shopsight.training.report.page import write_report
 
-    with stages.stage("write the page for people"):
+    with stages.stage("write the report page"):
         report = write_report(workspace, title="A shop and its customers", planted=rows)
     outcome = DemoOutcome(tuple(rows), release, report, stages.seconds, stages.peak_bytes)
     staged = workspace.root / f".demo.json.{os.getpid()}"
@@ -153,7 +153,7 @@ def _what_to_try(console: Console, folder: Path, workspace: Workspace) -> None:
 
     ask = f"shopsight ask --repository {workspace.repository}"
     customer = a_customer(folder / "truth", workspace, load_key())
-    console.print("Triton stays up. Three commands to try:", style="bold")
+    console.print("Triton keeps running. Three commands to try:", style="bold")
     console.print(f"  {ask} --customer {customer}", soft_wrap=True)
     console.print(f"  {ask} --customer {customer} --message 'where is my parcel?'", soft_wrap=True)
     console.print(f"  shopsight status --repository {workspace.repository}", soft_wrap=True)

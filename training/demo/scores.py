@@ -1,4 +1,4 @@
-"""Asks the running endpoint and holds its answers against the synthetic shop's truth.
+"""Compares the answers of the running endpoint with the synthetic shop's truth.
 
 Only this module reads the truth; it runs after everything is trained, published and served.
 """
@@ -43,7 +43,7 @@ Answer = TypeVar("Answer")
 
 
 class RunningServer(Protocol):
-    """What is asked of the server: where it listens."""
+    """Interface of the server: its address."""
 
     @property
     def grpc_url(self) -> str: ...
@@ -51,7 +51,7 @@ class RunningServer(Protocol):
 
 @dataclass(frozen=True)
 class Truth:
-    """The planted truth, identifiers hashed as the workspace stores them, and who became which customer."""
+    """The planted truth with hashed identifiers, and the customer of each planted person."""
 
     folder: Path
     identities: pl.DataFrame  # source, source_id (keyed hash), person_id
@@ -117,7 +117,7 @@ def _segments(truth: Truth, client: ShopsightClient) -> Row:
 
 
 def _churn(truth: Truth, workspace: Workspace, client: ShopsightClient) -> Row:
-    """Whoever bought before the raw data end, and whether they bought in the weeks after."""
+    """Return the customers with purchases in the raw data, and whether they bought in the weeks after it."""
     buyers = (
         scan_table(workspace.tables, "events").filter(pl.col("event") == "purchase").select("customer_id")
     )
@@ -126,7 +126,7 @@ def _churn(truth: Truth, workspace: Workspace, client: ShopsightClient) -> Row:
     told = _ask(
         lambda customer: client.profile(customer_id=customer).forecast, asked["customer_id"].to_list()
     )
-    # Everything of some was sent back: they never bought, and nothing is told of them.
+    # Some returned everything: they count as customers without purchases and have no forecast.
     kept = np.array([forecast is not None for forecast in told])
     future = pl.read_parquet(truth.folder / "future_purchases.parquet", columns=["person_id"])
     bought = asked["person_id"].is_in(future["person_id"].unique().to_list()).to_numpy()
@@ -244,7 +244,7 @@ def _experiment(folder: Path, workspace: Workspace) -> Row:
 
 
 def a_customer(folder: Path, workspace: Workspace, key: PseudonymKey) -> str:
-    """Return one customer_id with a history, for the commands that the demo proposes."""
+    """Return one customer_id with a history, for the commands that the demo suggests."""
     return str(Truth.read(folder, workspace, key).customers.sort("person_id")["customer_id"][0])
 
 

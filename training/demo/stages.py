@@ -1,4 +1,4 @@
-"""Long work in named stages: progress while it runs, wall time and peak memory when it ends."""
+"""Named stages of long work, with progress lines, wall time and peak memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STATUS = Path("/proc/self/status")
 
 @dataclass
 class Stages:
-    """Names each stage as it begins, prints its progress lines, and keeps what each cost."""
+    """Prints each stage and its progress lines, and records its wall time and peak memory."""
 
     console: Console
     seconds: dict[str, float] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Run the block as one stage; a failed stage is named before its exception goes on."""
+        """Run the block as one stage; a failed stage is printed before its exception propagates."""
         self.console.print(f"[bold]{self._clock()} {name}[/bold]")
         _forget_peak()
         began = time.monotonic()
@@ -62,7 +62,7 @@ class Stages:
 
 
 def _forget_peak() -> None:
-    # Linux keeps one high-water mark per process; clearing it makes the mark belong to the stage.
+    # Linux keeps one peak value per process; it is reset at the start of each stage.
     try:
         _CLEAR_PEAK.write_text("5")
     except OSError:

@@ -1,1 +1,1 @@
-"""Trainings as Ray jobs: launched, resumed, searched over, and sized before a cluster is rented."""
+"""Trainings as Ray jobs: launch, resume, hyperparameter search, and sizing of clusters."""

@@ -1,4 +1,4 @@
-"""Connecting to a Ray cluster, or starting one on this machine that ends with the command."""
+"""Connects to a Ray cluster, or starts one on this machine that ends with the command."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from typing import Any
 from shopsight.training.jobs.errors import JobError
 
 LOCAL = "local"
-# The exit codes of what a signal ended, as a shell tells them.
+# Exit codes of processes that a signal ended, as in a shell.
 TERMINATED, INTERRUPTED = 128 + signal.SIGTERM, 128 + signal.SIGINT
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 _MODE, _TOKEN, _TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
-_PROBE_SECONDS = 5.0  # Ray itself keeps trying an address where nobody listens for many minutes
-_LOCAL_STORE_BYTES = 200 * 2**20  # trainings pass paths and settings through the object store, never rows
-# Ray looks after its workers every two seconds; a death that is seen sooner costs less of a training, but
-# looking five times a second took a fiftieth of a core.
+_PROBE_SECONDS = 5.0  # without it, Ray retries an unreachable address for many minutes
+_LOCAL_STORE_BYTES = 200 * 2**20  # the object store carries only paths and settings, never rows
+# By default Ray checks its workers every two seconds. Checking more often shortens the delay after a death,
+# but five checks a second take 2 % of a core.
 _HEALTH_CHECK = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1")
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a job takes from a cluster: equal workers, each with CPUs and perhaps one GPU.
+    """Resources of a job: equal workers, each with CPUs and optionally one GPU.
 
-    address: `host:port` of a cluster's head, "auto" for the one on this machine, "local" for one of its own
+    address: `host:port` of a cluster's head, "auto" for the cluster on this machine, "local" for a new one
     that ends with the command; None takes RAY_ADDRESS, which Ray sets inside `ray job submit`, else "local".
-    max_restarts: how often a job goes on from its last checkpoint after workers died.
+    max_restarts: how often a job resumes from its last checkpoint after workers died.
     """
 
     num_workers: int = 1
@@ -54,10 +54,10 @@ class Resources:
 
 @contextmanager
 def connected(address: str | None = None) -> Iterator[Any]:
-    """Yield the `ray` module, connected; disconnects, and ends a cluster of its own, at the block's end.
+    """Yield the connected `ray` module; at the end, disconnect and end a cluster that was started here.
 
-    Raises JobError where Ray is not installed, nobody listens at the address, or there is no token. SIGTERM
-    ends the block as Ctrl-C does, with everything that the block has to tidy up.
+    Raises JobError if Ray is not installed, the address does not answer, or there is no token. SIGTERM ends
+    the block as Ctrl-C does, so that its clean-up runs.
     """
     if importlib.util.find_spec("ray") is None:
         raise JobError("ray is not installed; remedy: pip install 'shopsight[distributed]'")
@@ -82,7 +82,7 @@ def connected(address: str | None = None) -> Iterator[Any]:
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except (ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
         raise JobError(
-            f"the Ray cluster at {address} did not let us in: set {_TOKEN}, or the file {_TOKEN_FILE}, to "
+            f"the Ray cluster at {address} refused the token: set {_TOKEN}, or the file {_TOKEN_FILE}, to "
             f"the token that it was started with, and see that it runs Ray {ray.__version__}"
         ) from error
     try:
@@ -94,10 +94,10 @@ def connected(address: str | None = None) -> Iterator[Any]:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Exit with TERMINATED on SIGTERM and INTERRUPTED on SIGINT, whatever Ray makes of them.
+    """Exit with TERMINATED on SIGTERM and INTERRUPTED on SIGINT, in place of Ray's handlers.
 
-    Ray's handler of SIGTERM prints a stack of C++ calls, its handler of SIGINT exits as if all were well, and
-    its calls turn the code of any exit into 1.
+    Ray's handler of SIGTERM prints a C++ stack trace, its handler of SIGINT exits with 0, and calls into Ray
+    change the code of any exit to 1.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -118,7 +118,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def require_room(ray: Any, resources: Resources) -> None:
-    """Raise JobError when the living nodes could not hold all workers at once, however long one waits."""
+    """Raise JobError if the live nodes cannot hold all workers at the same time."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     wanted = {"CPU": resources.cpus_per_worker} | ({"GPU": 1} if resources.use_gpu else {})
     room = sum(int(min(node.get(name, 0) // each for name, each in wanted.items())) for node in nodes)
@@ -134,7 +134,7 @@ def require_room(ray: Any, resources: Resources) -> None:
 
 
 def _authenticate_own_cluster() -> None:
-    """A token that lives as long as the command, unless the user has one already."""
+    """Set a token for the duration of the command, unless the user already has one."""
     os.environ.setdefault(_MODE, "token")
     os.environ.setdefault(_TOKEN, secrets.token_urlsafe(32))
 
@@ -151,8 +151,8 @@ def _authenticate(address: str) -> None:
 
 
 def _probe(address: str, source: str) -> None:
-    """Raise JobError, which says where the address came from, unless somebody listens there."""
-    remedy = f"start one with 'ray start --head', or leave {source} away to use this machine alone"
+    """Raise JobError, naming the source of the address, if nothing listens there."""
+    remedy = f"start one with 'ray start --head', or leave out {source} to use this machine alone"
     head = address
     if address == "auto":
         file = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"

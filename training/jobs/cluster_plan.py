@@ -1,4 +1,4 @@
-"""What a cluster must have to train a two-tower model of a shop, told before it is rented."""
+"""Plans the cluster that the training of a shop's two-tower model needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class DoesNotFit(JobError):  # noqa: N818 - reads as what is the case
 
 @dataclass(frozen=True)
 class Plan:
-    """Where the tables lie, what each worker carries, and what binds."""
+    """Placement of the tables, load of each worker, and the limiting resource."""
 
     sizing: Sizing
     tables: tuple[TablePlan, ...]
@@ -28,12 +28,12 @@ class Plan:
 
     @property
     def memory_share(self) -> float:
-        """How full the fullest GPU is, of what the reserve leaves."""
+        """The used share of the fullest GPU's memory after the reserve."""
         return self.fullest_bytes / self.sizing.usable_bytes
 
     @property
     def fullest_bytes(self) -> int:
-        """Held by the fullest GPU: its shards with their inputs and outputs, and the dense part."""
+        """Bytes on the fullest GPU: its shards with their inputs and outputs, and the dense part."""
         return max(load.device_bytes for load in self.loads) + self.sizing.dense_bytes
 
     @property
@@ -44,7 +44,7 @@ class Plan:
 
     @property
     def binding(self) -> str:
-        """What a larger cluster would have to have more of."""
+        """The limiting resource, of which a larger cluster must have more."""
         if self.memory_share > 0.9:
             return "GPU memory"
         step = self.step
@@ -79,7 +79,7 @@ class Plan:
 
 
 def plan(sizing: Sizing) -> Plan:
-    """Plan the tables on the cluster; raises DoesNotFit saying why, and how many workers would do."""
+    """Plan the tables on the cluster; raises DoesNotFit with the reason and how many workers suffice."""
     from shopsight.training.jobs.table_plan import plan_tables  # torch takes seconds to import
 
     found = plan_tables(sizing)
@@ -91,7 +91,7 @@ def plan(sizing: Sizing) -> Plan:
 
 
 def enough_workers(sizing: Sizing) -> int | None:
-    """The fewest workers, of whole nodes, for which there is a plan; None up to MOST_WORKERS."""
+    """Return the smallest sufficient number of workers, in whole nodes; None if above MOST_WORKERS."""
     from shopsight.training.jobs.table_plan import plan_tables  # torch takes seconds to import
 
     whole = sizing.gpus_per_node

@@ -1,4 +1,4 @@
-"""What goes wrong on a cluster, told in one line with its remedy."""
+"""Explains failures on a cluster in one line with the remedy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 INTACT = "the last good checkpoint is intact, and the same command goes on from it"
 
-# By name, so that telling an error needs no Ray: ray.exceptions and what it does about them.
+# By name, so that Ray need not be imported: classes of ray.exceptions and their remedies.
 _REMEDIES = {
     "ObjectStoreFullError": "Ray's object store is full: start the cluster with a larger "
     f"--object-store-memory, or run fewer jobs at once; {INTACT}",
@@ -20,9 +20,9 @@ _REMEDIES = {
     "NodeDiedError": f"the node under a worker died: start it again; {INTACT}",
     "LocalRayletDiedError": f"Ray's raylet on this node died: start the node again; {INTACT}",
 }
-# Ray's errors that another attempt would meet again: what was too small stays too small.
+# Ray's errors that would recur on another attempt, as the resources would still be too small.
 _LASTING = {"ObjectStoreFullError", "OutOfDiskError", "OutOfMemoryError", "AuthenticationError"}
-# What a worker that lives says when another is gone; gloo's and NCCL's own words.
+# Error texts of gloo and NCCL in a live worker after another worker died.
 _PEER_GONE = ("gloo", "nccl", "connection reset by peer", "connection closed by peer")
 
 
@@ -31,7 +31,7 @@ class JobError(RuntimeError):
 
 
 def explained(error: BaseException) -> JobError:
-    """Return a job's failure as one sentence that a user can act on."""
+    """Return a job's failure as a JobError with the cause and the remedy."""
     cause = root_cause(error)
     for one in _chain(cause):
         if isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -45,9 +45,9 @@ def explained(error: BaseException) -> JobError:
 
 
 def is_death(error: BaseException) -> bool:
-    """Whether workers died or lost sight of each other, so that going on from the checkpoint may succeed.
+    """Return whether workers died or lost connections, so that a restart from the checkpoint may succeed.
 
-    What a training raises by itself it would raise again.
+    Errors that a training itself raises would recur.
     """
     causes = _causes(error)
     if any(type(cause).__name__ in _LASTING for cause in causes):
@@ -56,20 +56,20 @@ def is_death(error: BaseException) -> bool:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The failure that was no echo of another worker's, out of Ray's wrappings."""
+    """Return the original failure, unwrapped from Ray's exceptions and not caused by another worker's."""
     causes = _causes(error)
     return next((cause for cause in causes if not lost_a_peer(cause)), causes[0])
 
 
 def lost_a_peer(error: BaseException) -> bool:
-    """Whether this is what a collective raises in a worker that lives when another one is gone."""
+    """Return whether this is the error of a collective operation after another worker died."""
     if type(error).__name__ in ("DistBackendError", "DistNetworkError"):
         return True
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _PEER_GONE)
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """One failure of a worker each: what it raised, or how Ray says that it died."""
+    """Return one failure per worker: its exception, or Ray's report of its death."""
     by_rank = getattr(error, "worker_failures", None)
     failures = [by_rank[rank] for rank in sorted(by_rank)] if by_rank else [error]
     return [_unwrapped(failure) for failure in failures]

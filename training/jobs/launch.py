@@ -1,4 +1,4 @@
-"""Running a training on a cluster's workers, and going on after some of them died."""
+"""Runs a training on a cluster's workers, and resumes it after some of them died."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def on_one_worker(
 ) -> Result:
     """Run `work(*arguments, say)` in one remote worker and return what it returns.
 
-    The worker has `resources.cpus_per_worker` threads and one GPU where that is asked for; `num_workers`
-    says nothing here. Raises JobError, at once where `work` raises, after `max_restarts` where workers die.
+    The worker has `resources.cpus_per_worker` threads and, if requested, one GPU; `num_workers` is not used.
+    Raises JobError: at once if `work` raises, after `max_restarts` restarts if workers die.
     """
     alone = Resources(1, resources.cpus_per_worker, resources.use_gpu, resources.address)
     require_room(ray, alone)
@@ -53,9 +53,9 @@ def on_all_workers(
 ) -> Result:
     """Run `work(*arguments, say)` in every worker of a process group; returns what rank 0 returns.
 
-    torch.distributed is initialised: gloo on CPUs, NCCL on GPUs (Ray Train's TorchTrainer). `work` itself
-    goes on from its last checkpoint when it is called again; in `storage`, a folder that every node reaches,
-    Ray keeps a marker while the job runs. Raises JobError as `on_one_worker` does.
+    torch.distributed is initialised: gloo on CPUs, NCCL on GPUs (Ray Train's TorchTrainer). `work` must
+    resume from its last checkpoint when it is called again. `storage` is a folder that every node reaches;
+    Ray keeps a marker in it while the job runs. Raises JobError as `on_one_worker` does.
     """
     # By name, as Ray's annotations show an interface that it has replaced.
     ray_train: Any = importlib.import_module("ray.train")
@@ -103,7 +103,7 @@ def _persistently(attempt: Callable[[], Result], max_restarts: int, progress: Pr
 
 
 def environment(resources: Resources) -> dict[str, str]:
-    """Variables that make a worker use what it was given, no more and nothing else."""
+    """Return environment variables that limit a worker to its assigned CPUs and GPU."""
     return {
         **threads.environment(resources.cpus_per_worker),
         BACKEND_VARIABLE: "cuda" if resources.use_gpu else "cpu",
@@ -119,4 +119,4 @@ def _in_group(config: dict[str, Any]) -> Any:
 
 
 def _silent(_: str) -> None:
-    """What every rank but the first says."""
+    """Discard a progress line; used by every rank but the first."""

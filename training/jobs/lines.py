@@ -1,4 +1,4 @@
-"""Progress lines on their way from workers to whoever started the job."""
+"""Sends progress lines from workers to the process that started the job."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ENDING_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Say:
-    """Sends a line from any worker; a training does not fail because nobody hears it any more."""
+    """Sends a line from any worker; a training does not fail if the receiver is gone."""
 
     queue: Any
 
@@ -26,14 +26,14 @@ class Say:
 
 @contextlib.contextmanager
 def heard(progress: Progress) -> Iterator[Say]:
-    """Yield a `Say` for workers, whose lines are given to `progress` here in their order."""
+    """Yield a `Say` for workers; their lines are passed to `progress` in this process, in order."""
     from ray.util.queue import Queue
 
     queue = Queue(actor_options={"num_cpus": 0})
 
     def listen() -> None:
-        # Waits without asking again and again: where workers fill all cores, each question stops one of them.
-        with contextlib.suppress(Exception):  # the cluster is gone; what became of the job, its caller hears
+        # A blocking wait instead of polling: if workers use all cores, each poll interrupts one of them.
+        with contextlib.suppress(Exception):  # the cluster is gone; the caller gets the job's error
             while (line := queue.get()) is not _LAST:
                 progress(line)
 

@@ -1,4 +1,4 @@
-"""A sizing as people read it."""
+"""Prints a cluster plan."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def print_plan(plan: Plan, as_json: bool) -> None:
         f"A step of {plan.sizing.batch_size * plan.sizing.workers:,} examples: rows looked up in "
         f"{plan.step['lookup_ms']:.1f} ms, moved in {plan.step['communication_ms']:.1f} ms, by TorchRec's "
         f"estimators; each worker also sends {_mib(plan.dense_allreduce_bytes)} of dense gradients. "
-        f"What binds: [bold]{plan.binding}[/bold].",
+        f"The limit is: [bold]{plan.binding}[/bold].",
         highlight=False,
     )
 
 
 def _tables(plan: Plan) -> Table:
-    table = Table(title=f"{plan.sizing.workers} workers: where the tables lie")
+    table = Table(title=f"{plan.sizing.workers} workers: placement of the tables")
     for column in ("table", "sharding", "kernel", "shards", "rows × columns of a shard", "workers"):
         table.add_column(column)
     for one in plan.tables:
@@ -42,7 +42,7 @@ def _tables(plan: Plan) -> Table:
 
 
 def _workers(plan: Plan) -> Table:
-    table = Table(title="what a worker holds and sends")
+    table = Table(title="memory and traffic of a worker")
     for column in ("", "fullest or busiest", "least"):
         table.add_column(column, justify="right" if column else "left")
     loads, dense = plan.loads, plan.sizing.dense_bytes
@@ -53,8 +53,8 @@ def _workers(plan: Plan) -> Table:
         host = [load.host_bytes for load in loads]
         table.add_row("host memory", _gib(max(host)), _gib(min(host)))
     for name, sent in (
-        ("sent within the node, a step", [load.intra_node_bytes for load in loads]),
-        ("sent between nodes, a step", [load.inter_node_bytes for load in loads]),
+        ("sent within the node, per step", [load.intra_node_bytes for load in loads]),
+        ("sent between nodes, per step", [load.inter_node_bytes for load in loads]),
     ):
         table.add_row(name, _mib(max(sent)), _mib(min(sent)))
     return table

@@ -1,4 +1,4 @@
-"""A search over settings on a cluster: Ray Tune runs the trials, and stops early those that fall behind."""
+"""Hyperparameter search on a cluster: Ray Tune runs the trials and stops weak ones early."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ BEST = "best.toml"
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """How many settings are tried, and how early those that fall behind are stopped (ASHA, Li et al. 2020).
+    """Number of trials and settings of early stopping (ASHA, Li et al. 2020).
 
-    reduction: of the trials that came as far, one in so many goes on. grace_epochs: none stops before.
+    reduction: at each rung, one in `reduction` trials continues. grace_epochs: no trial stops before.
     """
 
     num_trials: int = 20
@@ -65,12 +65,12 @@ def search(
     config: SearchConfig,
     progress: Progress,
 ) -> list[Trial]:
-    """Try settings on the validation window; returns the trials, best first.
+    """Compare settings on the validation window; returns the trials, best first.
 
-    Under `searches/<family>` it leaves the trials as Parquet, JSON and a picture, and the best settings as
-    TOML for `--config`; a search that was cut goes on from what its trials had kept. `resources.num_workers`
-    trials run at once. Raises JobError, ConfigError for a setting that there is none of, Busy when another
-    search of the family is under way.
+    It writes the trials as Parquet, JSON and a figure to `searches/<family>`, and the best settings as TOML
+    for `--config`. An interrupted search resumes from its trials' records. `resources.num_workers` trials run
+    concurrently. Raises JobError, ConfigError for an unknown setting, Busy if another search of the family is
+    running.
     """
     check_space(space, family)
     drawn = draw(space, config.num_trials, config.seed, recipe)
@@ -99,7 +99,7 @@ def _search(
     shutil.rmtree(search_folder(workspace) / family, ignore_errors=True)
     trials = read_trials(out, drawn, searched(family).num_epochs(recipe.of(family)), errors)
     if not trials or trials[0].best is None:
-        raise JobError(f"no trial came to an epoch; the first error: {next(iter(errors.values()), 'none')}")
+        raise JobError(f"no trial finished an epoch; the first error: {next(iter(errors.values()), 'none')}")
     write_trials(out, trials)
     best = trials[0]
     words = f"{best.metric} {best.best:.4f} on validation, trial {best.name} of {len(trials)}"
@@ -111,7 +111,7 @@ def _search(
 def _tune(
     resources: Resources, shared: dict[str, Any], drawn: list[Settings], config: SearchConfig
 ) -> dict[str, str]:
-    """Run the trials; returns what went wrong, by name. Ray Tune's own files are pickles: none is kept."""
+    """Run the trials; returns errors by trial. Ray Tune's own files are pickles, and none is kept."""
     tune: Any = importlib.import_module("ray.tune")
     schedulers: Any = importlib.import_module("ray.tune.schedulers")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -167,7 +167,7 @@ def _trial(config: dict[str, Any]) -> None:
 
 
 def _same_or_empty(out: Path, about: dict[str, Any]) -> None:
-    """Trials of other tables or another recipe say nothing of these: they make room."""
+    """Remove the trials of other tables or another recipe, as they cannot be compared."""
     file = out / "search.json"
     text = json.dumps(about, sort_keys=True)
     if file.is_file() and file.read_text(encoding="utf-8") != text:

@@ -1,4 +1,4 @@
-"""A shop, a model and the machines that shall train it, as numbers to plan with."""
+"""The sizes of a shop, a model and a cluster, as input of a plan."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from shopsight.training.recommend.embedding.config import OPTIMIZERS
 
 GIB = 2**30
 MOST_WORKERS = 4096
-MOST_ROWS = 10**12  # of a table: a hundred times as many as there are people
-MOST_SIZE = 10**7  # of anything else that is counted
+MOST_ROWS = 10**12  # of a table, a hundred times the world population
+MOST_SIZE = 10**7  # of any other count
 DTYPES = {"float32": 4, "float16": 2}
 _HIDDEN = (512, 256)  # of a dense tower, as wide as ours are
 
 
 def whole_number(value: float, name: str) -> int:
-    """A count that may be written as 1e9; raises JobError for one that is not finite or not whole."""
+    """Return a count, which may be written as 1e9; raises JobError if it is not a finite whole number."""
     if not math.isfinite(value) or value != int(value):
         raise JobError(f"{name} is {value:g}; it must be a whole number, such as 1e9")
     return int(value)
@@ -26,12 +26,12 @@ def whole_number(value: float, name: str) -> int:
 
 @dataclass(frozen=True)
 class Sizing:
-    """A shop, a model, and the machines it shall be trained on; the defaults are a node of eight H100.
+    """A shop, a model, and the machines to train it on; the defaults are one node with eight H100.
 
-    batch_size: samples of a worker's step. history_length: items of a customer's history, pooled.
-    host_memory_gib: of a worker's share of its node, for tables that may lie there (0: none may).
-    intra_node_gbs, inter_node_gbs, gpu_bandwidth_gbs: 1e9 bytes a second of a GPU's links and memory.
-    reserve: share of GPU memory kept for fragments, CUDA and NCCL.
+    batch_size: examples per worker and step. history_length: pooled items of a customer's history.
+    host_memory_gib: host memory per worker for tables, in GiB (0: no tables in host memory). intra_node_gbs,
+    inter_node_gbs, gpu_bandwidth_gbs: bandwidth of a GPU's links and memory, in 1e9 bytes per second.
+    reserve: share of GPU memory reserved for fragmentation, CUDA and NCCL.
     """
 
     customers: int
@@ -75,12 +75,12 @@ class Sizing:
 
     @property
     def table_bytes(self) -> int:
-        """Of both tables, without the optimiser's state."""
+        """Bytes of both tables, without the optimiser's state."""
         return (self.customers + self.items) * self.dim * DTYPES[self.dtype]
 
     @property
     def optimizer_bytes(self) -> int:
-        """Of the optimiser's state: one number a row, one of each weight, or none."""
+        """Bytes of the optimiser's state: one number per row, one per weight, or none."""
         rows = self.customers + self.items
         each = {"rowwise_adagrad": rows, "adagrad": rows * self.dim, "sgd": 0}
         return each[self.optimizer] * DTYPES[self.dtype]
@@ -93,12 +93,12 @@ class Sizing:
 
     @property
     def dense_bytes(self) -> int:
-        """Of the towers with gradients, two moments and DDP's buckets, and of the in-batch logits, twice."""
+        """Bytes of towers with gradients, two moments and DDP's buckets, and twice the in-batch logits."""
         activations = 2 * self.batch_size * (2 * self.dim + sum(_HIDDEN) + self.dim) * 2
         logits = 2 * self.batch_size**2
         return 4 * (5 * self.dense_parameters + activations + logits)
 
     @property
     def usable_bytes(self) -> int:
-        """Of a GPU, after the reserve."""
+        """Bytes of a GPU's memory after the reserve."""
         return int((1 - self.reserve) * self.gpu_memory_gib * GIB)

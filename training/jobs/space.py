@@ -1,4 +1,4 @@
-"""What a search tries: settings by their dotted names, drawn from ranges and choices."""
+"""Search spaces: settings by their dotted names, drawn from ranges and choices."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Settings = dict[str, Any]
 
 
 def searched(family: str) -> Search:
-    """Return how a family is searched; raises JobError for one that has no search, with those that have."""
+    """Return the search descriptor of a family; raises JobError with the families that have one."""
     search = named(family).search
     if search is None:
         names = ", ".join(one.name for one in FAMILIES if one.search)
@@ -32,17 +32,17 @@ def searched(family: str) -> Search:
 
 
 def check_space(space: Space, family: str) -> None:
-    """Refuse settings that a trial of the family does not read, or that change what it is judged by.
+    """Refuse settings that a trial of the family does not read, or that change its evaluation.
 
     Raises ConfigError naming the setting.
     """
     search = searched(family)
     if not space:
-        raise ConfigError("the search space names no setting; nothing would be searched")
+        raise ConfigError("the search space is empty; name at least one setting")
     for key, given in space.items():
         if key in search.measured_by:
             raise ConfigError(
-                f"search space, '{key}': it changes what trials are judged by; they could not be compared; "
+                f"search space, '{key}': it changes the evaluation, so that trials could not be compared; "
                 f"fix it with --set {key}=..."
             )
         if not any(key == name or key.startswith(f"{name}.") for name in search.read):
@@ -69,13 +69,13 @@ def read_space(path: Path) -> Space:
 
 
 def draw(space: Space, count: int, seed: int, recipe: Recipe) -> list[Settings]:
-    """Return `count` different settings; equal arguments give equal settings, and more of them add to them.
+    """Return `count` distinct settings; equal arguments give equal settings, and a larger count extends them.
 
-    Raises ConfigError for a key that is no setting, a value that it does not take, or a malformed range.
+    Raises ConfigError for an unknown setting, an invalid value, or a malformed range.
     """
     rng = np.random.default_rng(seed)
     found: dict[str, Settings] = {}
-    for _ in range(20 * count):  # a space of few choices may hold fewer
+    for _ in range(20 * count):  # a small space may have fewer settings
         if len(found) == count:
             break
         settings = {key: _one(key, given, rng) for key, given in sorted(space.items())}
@@ -86,17 +86,17 @@ def draw(space: Space, count: int, seed: int, recipe: Recipe) -> list[Settings]:
 
 
 def applied(recipe: Recipe, settings: Settings) -> Recipe:
-    """Return the recipe with these settings put over it."""
+    """Return the recipe overridden by these settings."""
     return overridden(recipe, settings=[f"{key}={json.dumps(value)}" for key, value in settings.items()])
 
 
 def name_of(settings: Settings) -> str:
-    """Return a short name that equal settings share."""
+    """Return a short name; equal settings have equal names."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def as_toml(settings: Settings, comment: str) -> str:
-    """Return the settings as a file that `--config` takes."""
+    """Return the settings as TOML for `--config`."""
     sections: dict[str, list[str]] = {}
     for key, value in sorted(settings.items()):
         section, _, name = key.rpartition(".")

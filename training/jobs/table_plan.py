@@ -1,4 +1,4 @@
-"""TorchRec's planner on tables of the meta device, which take no memory: where each shard would lie."""
+"""Runs TorchRec's planner on tables of the meta device, which take no memory, to place every shard."""
 
 # mypy: disable-error-code="import-untyped"
 from __future__ import annotations
@@ -43,12 +43,12 @@ _OPTIMIZERS = {
     "rowwise_adagrad": torchrec_optim.RowWiseAdagrad,
 }
 _TYPES = {"float32": DataType.FP32, "float16": DataType.FP16}
-_ENDLESS = 1e30  # bytes a millisecond over a link whose time shall not count
+_ENDLESS = 1e30  # bytes per millisecond of a link whose time is to be ignored
 
 
 @dataclass(frozen=True)
 class TablePlan:
-    """Where one table lies: its sharding, kernel, rows and columns of a shard, and the workers."""
+    """Placement of one table: its sharding, kernel, rows and columns of a shard, and the workers."""
 
     name: str
     sharding: str
@@ -61,7 +61,7 @@ class TablePlan:
 
 @dataclass(frozen=True)
 class Load:
-    """What the planner's estimators expect of one worker: bytes held; bytes sent and milliseconds a step."""
+    """The estimated load of one worker: bytes held, bytes sent per step, and milliseconds per step."""
 
     device_bytes: int = 0
     host_bytes: int = 0
@@ -72,7 +72,7 @@ class Load:
 
 
 def plan_tables(sizing: Sizing) -> tuple[list[TablePlan], list[Load]] | None:
-    """Return where the tables lie and each worker's load; None where the planner finds no plan that fits.
+    """Return the placement of the tables and each worker's load; None if the planner finds no plan that fits.
 
     The module is a two-tower's: a table of customers, and one of items that is looked up for the candidate
     and for the history (https://pytorch.org/torchrec/planner-api-reference.html).
@@ -147,7 +147,7 @@ def _topology(sizing: Sizing, links: BasicCommsBandwidths | None = None) -> Topo
         ),
         KernelConfig(
             compute_device="cuda",
-            use_hardware_based_bandwidth=True,  # else the bandwidths above count for nothing
+            use_hardware_based_bandwidth=True,  # otherwise the planner ignores the bandwidths above
             generalized_comms_bandwidths=links,
         ),
     )
@@ -155,7 +155,7 @@ def _topology(sizing: Sizing, links: BasicCommsBandwidths | None = None) -> Topo
 
 def _reservation(sizing: Sizing) -> HeuristicalStorageReservation:
     with warnings.catch_warnings():
-        # It warns of its own guess of the dense part, which is given here.
+        # It warns about its own estimate of the dense part, which is given here.
         warnings.simplefilter("ignore", FutureWarning)
         return HeuristicalStorageReservation(sizing.reserve, dense_tensor_estimate=sizing.dense_bytes)
 
@@ -211,7 +211,7 @@ def _estimated(
 
 
 def _perf(plan: list[ShardingOption]) -> dict[int, Perf]:
-    """What all shards of a worker take together, in milliseconds a step."""
+    """Return the time of all shards of a worker together, in milliseconds per step."""
     total: dict[int, Perf] = defaultdict(lambda: Perf(0.0, 0.0, 0.0, 0.0))
     for option in plan:
         for shard in option.shards:

@@ -25,7 +25,7 @@ def train(
 ) -> dict[str, Any]:
     """Train one family on the connected cluster; returns its figures, as `steps.train` does.
 
-    Raises JobError where a worker does not reach the workspace.
+    Raises JobError if a worker does not reach the workspace.
     """
     where = reachable(workspace)
     each = f"{resources.cpus_per_worker} CPU{'s' * (resources.cpus_per_worker > 1)}"
@@ -39,7 +39,7 @@ def train(
 
 
 def reachable(workspace: Workspace) -> str:
-    """Return the workspace's absolute path; raises JobError for one that would end with the job."""
+    """Return the workspace's absolute path; raises JobError if Ray would delete it with the job."""
     root = workspace.root.absolute()
     if _UNPACKED in root.parts:
         raise JobError(

@@ -1,4 +1,4 @@
-"""One trial of a search: a fit that is judged after every epoch, and keeps what was said of it."""
+"""One trial of a search: a training that reports and records its metrics after every epoch."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from shopsight.training.pipeline.recipes import Recipe
 def run_trial(
     workspace: Workspace, recipe: Recipe, family: str, name: str, record: Path, report: Keep
 ) -> None:
-    """Fit with the settings of `recipe`, reporting every epoch; `record` (JSON) keeps them as they come.
+    """Train with the settings of `recipe`; every epoch is reported and appended to `record` (JSON).
 
-    What a record of an earlier, cut search holds is reported again without being fitted again.
+    Epochs in the record of an interrupted search are reported again without training.
     """
     history: list[dict[str, Any]] = read_json(record)["epochs"] if record.is_file() else []
     began, before = time.monotonic(), sum(row["seconds"] for row in history[-1:])

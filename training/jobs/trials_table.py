@@ -1,4 +1,4 @@
-"""The trials of a search for people and programs: a table, a picture, the records that they come from."""
+"""The results of a search as a table, a figure and JSON, read from the trials' records."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TABLE, EPOCHS, PICTURE, JSON = "trials.parquet", "epochs.parquet", "trials.png",
 
 @dataclass(frozen=True)
 class Trial:
-    """Settings, how far they came and how well they did; `best` is None where no epoch was reached."""
+    """Settings with their epochs and best metric; `best` is None if no epoch was finished."""
 
     name: str
     settings: Settings
@@ -40,7 +40,7 @@ def read_trials(
 
 
 def write_trials(out: Path, trials: Sequence[Trial]) -> None:
-    """Write the table (Parquet, a column a setting; JSON), the epochs and the picture."""
+    """Write the table (Parquet with a column per setting, and JSON), the epochs and the figure."""
     import polars as pl
 
     rows = [

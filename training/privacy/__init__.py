@@ -1,1 +1,1 @@
-"""What customers may ask for: to be forgotten, to see what is held, to allow or forbid a purpose."""
+"""Data-protection requests of customers: erasure, access, and renewal of pseudonyms."""

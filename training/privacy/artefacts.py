@@ -1,4 +1,4 @@
-"""Takes customers out of exported and released models: their rows, not what was learned from everybody."""
+"""Removes customers' rows from exported and released models; learned weights stay."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _CSR = "_indptr"
 
 
 def erase_people(folder: Path, customer_ids: Collection[str], pseudonyms: Collection[str]) -> int:
-    """Remove customers and pseudonyms from a router's data files and keep its contract true.
+    """Remove customers and pseudonyms from a router's data files and update its contract.
 
-    Files are replaced, never written into, because releases share them by hard links. Returns how many rows
-    were removed, 0 for a model that knows no customers.
+    Files are replaced, never written into, because releases share them by hard links. Returns the number of
+    removed rows, 0 for a model without customers.
     """
     customers, identities, kept, known = _kept(folder, customer_ids, pseudonyms)
     removed = int((~kept).sum() + (~known).sum())
@@ -40,7 +40,7 @@ def erase_people(folder: Path, customer_ids: Collection[str], pseudonyms: Collec
 
 
 def count_people(folder: Path, customer_ids: Collection[str], pseudonyms: Collection[str]) -> int:
-    """Return how many rows `erase_people` would remove."""
+    """Return the number of rows that `erase_people` would remove."""
     _, _, kept, known = _kept(folder, customer_ids, pseudonyms)
     return int((~kept).sum() + (~known).sum())
 
@@ -52,7 +52,7 @@ def quotes_messages(folder: Path) -> bool:
 
 
 def drop_quotes(folder: Path) -> None:
-    """Take quoted messages out of a model's metrics; the file is replaced, never written into."""
+    """Remove quoted messages from a model's metrics; the file is replaced, never written into."""
     if not quotes_messages(folder):
         return
     metrics = read_json(folder / METRICS_FILE)
@@ -63,7 +63,7 @@ def drop_quotes(folder: Path) -> None:
 
 
 def people_rows(folder: Path, customer_ids: Collection[str]) -> list[dict[str, Any]]:
-    """Return what a router's data file holds on customers, one JSON-ready row each; a list `x_item` as x."""
+    """Return the customers' rows in a router's data file, JSON-ready; a list `x_item` is returned as x."""
     if not (folder / CUSTOMERS_FILE).is_file():
         return []
     arrays = load_safetensors(folder / CUSTOMERS_FILE)
@@ -83,7 +83,10 @@ def people_rows(folder: Path, customer_ids: Collection[str]) -> list[dict[str, A
 
 
 def without_rows(arrays: dict[str, Array], kept: NDArray[np.bool_]) -> dict[str, Array]:
-    """Return arrays of one row a customer without the others; `x_indptr` with `x_item` is a CSR pair."""
+    """Return the kept rows of arrays with one row per customer; `x_indptr` with `x_item` is a CSR pair.
+
+    kept: bool [customers]. Raises ValueError for an array with another number of rows.
+    """
     lists = {name.removesuffix(_CSR) for name in arrays if name.endswith(_CSR)}
     answer = {}
     for name in lists:
@@ -108,7 +111,7 @@ def _groups(metrics: dict[str, Any]) -> list[dict[str, Any]]:
 def _kept(
     folder: Path, customer_ids: Collection[str], pseudonyms: Collection[str]
 ) -> tuple[dict[str, Array], dict[str, Array], NDArray[np.bool_], NDArray[np.bool_]]:
-    """A router's customers and identities, and which rows of each stay; no rows for a model that has none."""
+    """Return a router's customers and identities, and the rows of each that stay; empty if it has none."""
     if not (folder / CUSTOMERS_FILE).is_file():
         nothing = np.zeros(0, dtype=np.bool_)
         return {}, {}, nothing, nothing
@@ -125,7 +128,7 @@ def _kept(
 
 
 def _named(matrix: Array, ids: Collection[str]) -> NDArray[np.bool_]:
-    """Which rows of an id matrix uint8 [n, width] are among `ids`."""
+    """Return which rows of an id matrix uint8 [n, width] are among `ids`, bool [n]."""
     if not matrix.size:
         return np.zeros(len(matrix), dtype=np.bool_)
     width = matrix.shape[1]

@@ -1,4 +1,4 @@
-"""Forgets customers: everywhere at once, for good, with a receipt."""
+"""Erases customers from the workspace and the released models, and writes a receipt."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Progress = Callable[[str], None]
 
 
 class NotForgotten(RuntimeError):  # noqa: N818 - reads as what happened
-    """Traces of a customer were left; the message names the files. Tombstones hold all the same."""
+    """Traces of a customer were left; the message names the files. The tombstones are in force."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,18 @@ class Repository:
 
 
 class UnknownIdsError(LookupError):
-    """Nobody has some of the ids that were given; nothing was touched."""
+    """Some of the given ids are unknown; nothing was changed."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What `forget` would do, found without touching anything.
+    """What `forget` would do, determined without changes.
 
-    people: those behind the ids; pending: those of them of whom something is left; unknown: the ids, as they
-    were given, that nobody has. accounts: (source, source_id as keyed hash, customer_id, rule, score,
-    valid_from, initials) of all that would go. rows: by place. releases: how many are kept, by repository;
-    each is published again. mentions: texts of others that name them, None where no ingest has noted what
-    accounts are called.
+    people: the customers of the ids. pending: those of them with remaining data. unknown: the given ids
+    without a customer. accounts: (source, source_id as keyed hash, customer_id, rule, score, valid_from,
+    initials) of the accounts to erase. rows: rows to erase, by place. releases: number of kept releases, by
+    repository; each is published again. mentions: texts of others that name the customers, None if no ingest
+    stored the names of the accounts.
     """
 
     people: tuple[Person, ...]
@@ -72,7 +72,7 @@ class Plan:
     mentions: tuple[Mention, ...] | None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready data, without what the people are called and without the unknown ids."""
+        """Return JSON-ready data, without names and unknown ids."""
         return {
             "people": [asdict(person) for person in self.people],
             "already_forgotten": len(self.people) - len(self.pending),
@@ -89,10 +89,9 @@ class Receipt:
     """What was erased where: rows by table, file and model, new releases by repository.
 
     accounts: how many, by source and by the rule that had joined them to the customer. unknown: how many of
-    the ids nobody had; they were passed over. mentions: in how many texts of others they were found, None
-    where those could not be searched; masked: whether they are masked there now, and whenever the same texts
-    are ingested again. learned_before: families whose trained weights still carry what was learned from
-    everybody together, until they are trained again.
+    the ids were unknown and skipped. mentions: number of texts of others that name them, None if these could
+    not be searched. masked: whether they are masked there, also when the texts are ingested again.
+    learned_before: families whose weights were trained with their data, until the next training.
     """
 
     forgotten_at: str
@@ -117,9 +116,9 @@ def look(
     source_ids: Sequence[str],
     repositories: Sequence[Repository] = (),
 ) -> Plan:
-    """Find who has these raw ids in `source` and what `forget` would erase of them; touches nothing.
+    """Find the customers of these raw ids in `source` and what `forget` would erase; changes nothing.
 
-    Raises UnknownSourceError for a source of which the workspace knows nothing.
+    Raises UnknownSourceError for a source that the workspace does not know.
     """
     found = find_people(workspace, key, source, source_ids)
     pending = tuple(p for p in found.people if not _is_done(workspace, p, repositories))
@@ -147,15 +146,15 @@ def forget(
     skip_unknown: bool = False,
     mask: bool = False,
 ) -> Receipt:
-    """Erase the customers who have these raw ids in `source` and return the receipt, also written.
+    """Erase the customers with these raw ids in `source`; writes and returns the receipt.
 
-    Tombstones come first: from then on ingest, training and serving obey, even if this is killed; the same
-    call again then finishes the work. Tables, quarantine, checkpoints, exported models and every kept release
-    follow; what remains is searched for at the end. mask: texts of others that name them are masked too, now
-    and at every ingest to come. Where all of them were forgotten before, nothing is touched.
+    Tombstones are written first: from then on ingest, training and serving obey them, even after a kill, and
+    the same call then finishes the work. Tables, quarantine, checkpoints, exported models and every kept
+    release follow, and a final search looks for traces. mask: also mask texts of others that name them, now
+    and at every later ingest. If all of them were erased before, nothing is changed.
 
-    Raises UnknownSourceError, and UnknownIdsError for ids that nobody has unless skip_unknown passes over
-    them, before anything is touched; NotForgotten naming files with traces.
+    Raises UnknownSourceError, and UnknownIdsError for unknown ids unless skip_unknown, both before any
+    change; NotForgotten naming files with traces.
     """
     plan = look(workspace, key, source, source_ids, repositories)
     if not plan.people or (plan.unknown and not skip_unknown):
@@ -183,7 +182,7 @@ def forget(
         return receipt
     renew_workspace(workspace, key)
     _bury(workspace, key, plan, repositories, now, mask=mask)
-    progress(f"{len(source_ids):,} ids are {len(plan.pending):,} people; tombstones lie")
+    progress(f"{len(source_ids):,} ids are {len(plan.pending):,} people; tombstones written")
     texts = places.own_texts(workspace, plan.pending)
     if mask:  # first, because what is erased takes the earlier parts of the tables with it
         mask_mentions(workspace, plan.phrases)
@@ -219,7 +218,7 @@ def _bury(
 
 
 def _is_done(workspace: Workspace, person: Person, repositories: Sequence[Repository]) -> bool:
-    """Whether a receipt says that this person was erased, and nothing on disk contradicts it."""
+    """Return whether a receipt records this person's erasure, and no data of theirs is left on disk."""
     stones = Forgotten.read(workspace.root).tombstones
     if not any(stone.pseudonyms == person.pseudonyms for stone in stones):
         return False
@@ -250,7 +249,7 @@ def _erase_releases(
 
 
 def _knows(repository: Path, people: Collection[Person]) -> bool:
-    """Whether a kept release has rows of these people, or quotes messages, which may be theirs."""
+    """Return whether a kept release has rows of these people, or quotes messages that may be theirs."""
     if not people or not repository.is_dir():
         return False
     folders = [r.folder(repository, name) for r in releases(repository) for name in r.models]
@@ -275,7 +274,7 @@ def _left(
     people: Collection[Person],
     texts: Collection[str] = (),
 ) -> list[str]:
-    """The files that still hold an id or pseudonym of these people, or one of their texts."""
+    """Return the files that still hold an id or pseudonym of these people, or one of their texts."""
     folders = [workspace.tables, workspace.quarantine, workspace.checkpoints, workspace.models]
     folders += [workspace.taught, workspace.reports, *(r.path for r in repositories)]
     found = places.traces(folders, people, texts)

@@ -1,4 +1,4 @@
-"""Texts of other people that name a customer: found by name, mail and phone, and masked where asked."""
+"""Finds texts of other people that name a customer, by name, mail and phone, and masks them on request."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Mention:
 def names_of(
     workspace: Workspace, people: Collection[Person], key: PseudonymKey
 ) -> tuple[Phrase, ...] | None:
-    """Return what these people are called; None where no ingest has noted what accounts are called."""
+    """Return the names and contacts of these people; None if no ingest stored those of the accounts."""
     found = contacts_of(workspace, people, key)
     return None if found is None else phrases_of(*found)
 
@@ -48,7 +48,7 @@ def names_of(
 def with_initials(
     workspace: Workspace, accounts: pl.DataFrame, people: Collection[Person], key: PseudonymKey
 ) -> pl.DataFrame:
-    """Return accounts with the column initials, by which a false join shows; null where no name is known."""
+    """Return accounts with the column initials, which reveals a false join; null without a known name."""
     found = contacts_of(workspace, people, key)
     if found is None:
         return accounts.with_columns(pl.lit(None, dtype=pl.String).alias("initials"))
@@ -67,7 +67,7 @@ def with_initials(
 def mentions(
     workspace: Workspace, people: Collection[Person], phrases: Collection[Phrase], key: PseudonymKey
 ) -> tuple[Mention, ...]:
-    """Find the phrases in messages of others, in refused rows of others and in what taught intents."""
+    """Find the phrases in messages and refused rows of others, and in the examples of `learn-intents`."""
     finder = Finder(phrases)
     found = []
     for place, row, text in _texts(workspace, people, key):
@@ -111,7 +111,7 @@ def _texts(
 
 
 def _masked(rows: pl.DataFrame, column: str, finder: Finder) -> pl.DataFrame | None:
-    """The rows with their texts masked; None where nothing is to be masked."""
+    """Return the rows with masked texts; None if there is nothing to mask."""
     texts = [text and finder.masked(text) for text in rows[column]]
     changed = rows.with_columns(pl.Series(column, texts, dtype=pl.String))
     return None if changed.equals(rows) else changed

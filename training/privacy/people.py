@@ -1,4 +1,4 @@
-"""Who is meant: a source's raw id to the customer, all their ids and all their accounts."""
+"""Finds the customer of a source's raw id, with all their customer ids and accounts."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ class Person:
 
 @dataclass(frozen=True)
 class Found:
-    """people: those behind the ids, each once; unknown: the ids, as they were given, that nobody has."""
+    """people: the distinct customers of the ids. unknown: the given ids without a customer."""
 
     people: tuple[Person, ...]
     unknown: tuple[str, ...]
 
 
 def find_people(workspace: Workspace, key: PseudonymKey, source: str, source_ids: Sequence[str]) -> Found:
-    """Find who has these raw ids in a source; an id may carry what forms_of takes off.
+    """Find the customers of raw ids in a source; ids are also tried in the forms of `forms_of`.
 
-    Someone whose forgetting was begun is found by the tombstone, with all that was theirs then, and one who
-    has nothing but refused rows by their id alone. Changes nothing. Raises UnknownSourceError.
+    A customer whose erasure was begun is found by the tombstone, with all ids recorded there. A person with
+    refused rows only is found by the id alone. Changes nothing. Raises UnknownSourceError.
     """
     identities = _identities(workspace, key)
     refused = read_quarantine(workspace.quarantine)
@@ -70,10 +70,10 @@ def find_people(workspace: Workspace, key: PseudonymKey, source: str, source_ids
 
 
 def find_person(workspace: Workspace, key: PseudonymKey, source: str, source_id: str) -> Person:
-    """Find the customer who has this raw id, exactly so, in this source.
+    """Find the customer with exactly this raw id in this source.
 
-    An id that no table knows gives a person of this one pseudonym and no customer_id. An account that a
-    split took away from the customer is another person's and is not among the answer.
+    An unknown id gives a person with this one pseudonym and no customer_id. An account that a split took away
+    from the customer belongs to another person and is not included.
     """
     return _person(_identities(workspace, key), (source, key.pseudonym(source, source_id)))
 
@@ -81,7 +81,7 @@ def find_person(workspace: Workspace, key: PseudonymKey, source: str, source_id:
 def accounts_of(workspace: Workspace, key: PseudonymKey, people: Collection[Person]) -> pl.DataFrame:
     """Return the accounts of people: source, source_id (keyed hash), customer_id, rule, score, valid_from.
 
-    rule and score say what joined the account to the customer (training/data/identity/linkage).
+    rule and score are the evidence that joined the account to the customer (training/data/identity/linkage).
     """
     identities = _identities(workspace, key).filter(pl.col("valid_to").is_null())
     theirs = [pair for person in people for pair in person.pseudonyms]
@@ -98,7 +98,7 @@ def _person(identities: pl.DataFrame, asked: tuple[str, str]) -> Person:
         return Person((), (asked,))
     current = theirs["customer_id"][0]
     merged = [current]
-    for customer_id in merged:  # grows while it is read: what was merged into what was merged
+    for customer_id in merged:  # the list grows in the loop, to follow chains of merges
         into = identities.filter(pl.col("merged_into") == customer_id)["customer_id"].unique().sort()
         merged += [earlier for earlier in into if earlier not in merged]
     accounts = present.filter(pl.col("customer_id") == current).select("source", "source_id").sort(pl.all())
@@ -106,7 +106,7 @@ def _person(identities: pl.DataFrame, asked: tuple[str, str]) -> Person:
 
 
 def _identities(workspace: Workspace, key: PseudonymKey) -> pl.DataFrame:
-    """The identities table as `key` names accounts, whatever earlier key wrote it."""
+    """Return the identities table with pseudonyms renewed to `key`."""
     return renew(scan_table(workspace.tables, "identities").collect(), key)
 
 

@@ -1,4 +1,4 @@
-"""The places of a workspace that hold rows of a customer: counted first, then freed of them."""
+"""Counts and erases the rows of customers in every place of a workspace."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from shopsight.training.privacy.trained import (
     trained_rows,
 )
 
-_TELLING_CHARS = 25  # a shorter message may be in a shop's own words, too
+_TELLING_CHARS = 25  # a shorter text may occur elsewhere by chance
 TABLES, QUARANTINE, TAUGHT = "tables/", "quarantine", "taught"
 
 
 def held_rows(workspace: Workspace, people: Collection[Person], key: PseudonymKey) -> dict[str, int]:
-    """Return how many rows `erase_rows` would remove, by place; places without any are left out."""
+    """Return the number of rows that `erase_rows` would remove, by place; empty places are left out."""
     counts = {
         f"{TABLES}{name}": _rows_of(workspace, name).filter(gone).select(pl.len()).collect().item()
         for name, gone in _gone_from_tables(workspace, people).items()
@@ -54,11 +54,11 @@ def held_rows(workspace: Workspace, people: Collection[Person], key: PseudonymKe
 def erase_rows(workspace: Workspace, people: Collection[Person], key: PseudonymKey) -> dict[str, int]:
     """Remove the rows of customers from every place; returns rows removed by place.
 
-    Tables lose theirs in one snapshot, the quarantine what is_theirs finds, the examples of learn-intents
-    what they wrote. The recommenders' checkpoints go whole: they are one row of factors a customer, or what
-    all customers did, and of no use once the tables changed. So do the intake, a cache of the raw files, but
-    for what other accounts are called, what a search was at work on, and what a review said of them;
-    none is counted.
+    The tables change in one snapshot. The quarantine loses the rows that `is_theirs` finds, and the examples
+    of `learn-intents` those that they wrote. Removed completely and not counted: the recommenders'
+    checkpoints (rows of factors of all customers, useless once the tables changed), the intake (a cache of
+    the raw files) except the contacts of other accounts, running searches, and review rules about these
+    people.
     """
     gone = _gone_from_tables(workspace, people)
     erased = _erase_taught(workspace, people)
@@ -84,10 +84,10 @@ def erase_rows(workspace: Workspace, people: Collection[Person], key: PseudonymK
 
 
 def is_theirs(refused: pl.DataFrame, people: Collection[Person], key: PseudonymKey) -> pl.Series:
-    """Which refused rows are of one of the people, Boolean.
+    """Return which refused rows belong to one of the people, Boolean.
 
-    By the row's id; where none could be read, by any word of its raw text that is one of their ids. Rows
-    without any of their ids cannot be told to be theirs.
+    A row is matched by its id or, if the id could not be read, by any word of its raw text that is one of
+    their ids. Rows without any of their ids cannot be attributed to them.
     """
     theirs = {pair for person in people for pair in person.pseudonyms}
     found = [
@@ -100,7 +100,7 @@ def is_theirs(refused: pl.DataFrame, people: Collection[Person], key: PseudonymK
 def contacts_of(
     workspace: Workspace, people: Collection[Person], key: PseudonymKey
 ) -> tuple[pl.DataFrame, pl.Series] | None:
-    """Return what all accounts are called, and which rows are of these people; None where nobody noted it."""
+    """Return the contacts of all accounts, and which rows belong to these people; None if none are stored."""
     contacts = read_contacts(workspace.intake)
     if contacts is None:
         return None
@@ -114,7 +114,7 @@ def contacts_of(
 
 
 def learned_rows(workspace: Workspace, people: Collection[Person]) -> dict[str, list[dict[str, Any]]]:
-    """What checkpoints and models hold on these people: their rows by file, and their served features."""
+    """Return the data on these people in checkpoints and models: their rows by file, and served features."""
     found = {}
     for path in (*customer_files(workspace.checkpoints), *_other_files(workspace)):
         rows = pl.read_parquet(path).filter(_is_of(people))
@@ -127,7 +127,7 @@ def learned_rows(workspace: Workspace, people: Collection[Person]) -> dict[str, 
 
 
 def own_texts(workspace: Workspace, people: Collection[Person]) -> frozenset[str]:
-    """Return the messages of these people that can be told to be theirs: long, and no one else's words."""
+    """Return the messages that identify these people: long ones that no other person wrote."""
     messages = _rows_of(workspace, "messages").filter(pl.col("text").str.len_chars() >= _TELLING_CHARS)
     theirs, others = (
         messages.filter(gone).select("text").collect()["text"] for gone in (_is_of(people), ~_is_of(people))
@@ -163,7 +163,7 @@ def count_in(folder: Path, people: Collection[Person]) -> int:
 
 
 def whose(people: Collection[Person]) -> list[str]:
-    """All customer ids of these people."""
+    """Return all customer ids of these people."""
     return [customer_id for person in people for customer_id in person.customer_ids]
 
 
@@ -176,7 +176,7 @@ def _is_of(people: Collection[Person]) -> pl.Expr:
 
 
 def _gone_from_tables(workspace: Workspace, people: Collection[Person]) -> dict[str, pl.Expr]:
-    """Of each table with rows of customers, which rows are of these people."""
+    """Return, for each table with rows of customers, the condition for rows of these people."""
     messages = _rows_of(workspace, "messages").filter(_is_of(people)).select("message_id").collect()
     gone = {}
     for name in read_snapshot(workspace.tables)["tables"]:
@@ -190,7 +190,7 @@ def _gone_from_tables(workspace: Workspace, people: Collection[Person]) -> dict[
 
 
 def taught_by(workspace: Workspace, people: Collection[Person]) -> pl.Series:
-    """Which examples of intents are messages of these people, Boolean."""
+    """Return which examples of intents are messages of these people, Boolean."""
     own = _rows_of(workspace, "messages").filter(_is_of(people)).select("text").collect()["text"]
     return read_taught(workspace.taught)["text"].is_in(own.to_list())
 
@@ -211,7 +211,7 @@ def _rows_of(workspace: Workspace, table: str) -> pl.LazyFrame:
 def _learned_counts(workspace: Workspace, people: Collection[Person]) -> dict[str, int]:
     """Rows of these people in trained states, and in Parquet files of models and reports, by place."""
     theirs = whose(people)
-    if not theirs:  # nothing was learned from refused rows
+    if not theirs:  # models are not trained on refused rows
         return {}
     counts = {place_of(workspace, path): num_rows_of(path, theirs) for path in _other_files(workspace)}
     return {place: rows for place, rows in (counts | trained_rows(workspace, theirs)).items() if rows}

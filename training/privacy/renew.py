@@ -1,4 +1,4 @@
-"""Brings stored pseudonyms to the present key after a rotation; no customer_id changes."""
+"""Renews stored pseudonyms to the current key after a rotation; customer ids do not change."""
 
 from __future__ import annotations
 
@@ -35,9 +35,8 @@ Progress = Callable[[str], None]
 def renew_workspace(workspace: Workspace, key: PseudonymKey) -> dict[str, int]:
     """Renew the pseudonyms of tables, tombstones and exported models; returns how many, by place.
 
-    Each place says by which key it was made, so that a call after a kill finishes the work and another one
-    finds nothing to do. Raises IngestError or PseudonymKeyError when a place was made with a key that this
-    one did not come from.
+    Each place records its key, so that a call after a kill finishes the work, and a further call does
+    nothing. Raises IngestError or PseudonymKeyError if a place has a key that `key` was not rotated from.
     """
     done = {"tables": _renew_tables(workspace, key), "tombstones": _renew_tombstones(workspace.root, key)}
     for path in sorted(workspace.models.glob(f"*/{CONTRACT_FILE}")):
@@ -50,7 +49,7 @@ def renew_repository(
 ) -> Sequence[int]:
     """Publish the kept releases again with renewed pseudonyms; returns the new releases' numbers.
 
-    Nothing is published when every kept release has the present key.
+    Nothing is published if every kept release has the current key.
     """
     _renew_tombstones(repository, key)
     folders = [r.folder(repository, name) for r in releases(repository) for name in r.models]
@@ -64,13 +63,13 @@ def renew_repository(
 
 
 def renew_model(folder: Path, key: PseudonymKey) -> int:
-    """Renew the pseudonyms of a router's data file and keep its contract true; returns how many."""
+    """Renew the pseudonyms in a router's data file and update its contract; returns how many."""
     path, made_with = folder / IDENTITIES_FILE, _made_with(folder)
     if made_with in (None, key.key_id):
         return 0
     arrays = load_safetensors(path)
     num, width = arrays["pseudonym"].shape
-    # A kill between the two files leaves renewed pseudonyms under a contract that does not know it yet.
+    # After a kill between the two files, the pseudonyms are renewed but the contract still has the old key.
     if _noted_key(path) != key.key_id:
         old = [bytes(row).decode() for row in arrays["pseudonym"].view(f"S{width}").reshape(-1)]
         matrix = id_matrix(key.renewed(old, made_with))

@@ -1,4 +1,4 @@
-"""Everything that is held on one customer, as data and as a page they can read."""
+"""All data held on one customer, as JSON and as a page."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class NothingHeld(LookupError):  # noqa: N818 - reads as what happened
 
 @dataclass(frozen=True)
 class Held:
-    """What is held: accounts as the raw files call them, rows by table, refused rows, and what models learned
-    of this customer by file.
+    """The data held: accounts with their raw contacts, rows by table, refused rows, and rows of models by
+    file.
     """
 
     customer_ids: tuple[str, ...]
@@ -61,9 +61,9 @@ class Held:
 
 
 def subject_access(workspace: Workspace, key: PseudonymKey, source: str, source_id: str) -> Held:
-    """Collect what is held on the customer who has this raw id.
+    """Collect the data held on the customer with this raw id.
 
-    Raises NothingHeld when nothing is, UnknownSourceError for a source that the workspace does not have.
+    Raises NothingHeld if there is none, UnknownSourceError for a source that the workspace does not have.
     """
     renew_workspace(workspace, key)
     found = find_people(workspace, key, source, [source_id])

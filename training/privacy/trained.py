@@ -1,4 +1,4 @@
-"""Takes customers out of what training left: rows of theirs, and weights that are rows of everybody."""
+"""Removes customers from trained states: their rows, or all weights if they consist of customers' rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BY_ROW = tuple(family.name for family in FAMILIES if family.erasure == "rows")
 
 
 def trained_rows(workspace: Workspace, customer_ids: Collection[str]) -> dict[str, int]:
-    """Return how many rows `erase_trained` would remove, by place; places without any are left out."""
+    """Return the number of rows that `erase_trained` would remove, by place; empty places are left out."""
     counts = {f"checkpoints/{family}": _num_rows(folder_of(workspace, family)) for family in _WHOLE}
     for path in _files_by_row(workspace):
         counts[place_of(workspace, path)] = num_rows_of(path, customer_ids)
@@ -29,10 +29,10 @@ def trained_rows(workspace: Workspace, customer_ids: Collection[str]) -> dict[st
 
 
 def erase_trained(workspace: Workspace, customer_ids: Collection[str]) -> None:
-    """Remove customers from the trained states of all families, and from what an earlier release left there.
+    """Remove customers from the trained states of all families, including those of earlier versions.
 
-    The recommenders' weights go whole, their settings stay: they are one row of factors a customer, or what
-    all customers did, and of no use once the tables changed.
+    The recommenders' weights are removed completely, as they are one row of factors per customer or the
+    events of all customers, and useless once the tables changed. Their settings stay.
     """
     for family in _WHOLE:
         erase(workspace, family)
@@ -75,7 +75,7 @@ def _leave_out(customer_ids: Collection[str], folder: Path) -> None:
 
 
 def _num_rows(folder: Path) -> int:
-    """Customers with factors, and events in the columns that a training of embeddings made."""
+    """Return the customers with factors, and the number of events in the columns of an embedding training."""
     customers = sum(pl.read_parquet(path).height for path in folder.rglob("customers.parquet"))
     events = (len(map_columns(path.parent).get("item", ())) for path in folder.rglob(COLUMNS_FILE))
     return customers + sum(events)

@@ -1,1 +1,1 @@
-"""The page that people read."""
+"""The report page for marketers."""

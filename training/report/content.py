@@ -1,4 +1,4 @@
-"""What the page says, read from the tables and the trained models."""
+"""Content of the report page, read from the tables and the trained models."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MESSAGES_READ = 5_000
 
 
 def customer_cards(workspace: Workspace) -> list[dict[str, str]]:
-    """Return the figures at the head of the page, as {value, label}."""
+    """Return the key figures at the top of the page, as {value, label}."""
     events = events_in_main(workspace.tables)
     customers = scan_table(workspace.tables, "customers").select(pl.len()).collect().item()
     identities = scan_table(workspace.tables, "identities").filter(pl.col("valid_to").is_null())
@@ -39,9 +39,9 @@ def customer_cards(workspace: Workspace) -> list[dict[str, str]]:
             f"{back / sold:.1%}" if sold else "0%" for sold, back in sums.select("sold", "returned").rows()
         ]
         cards += [
-            (f"{buyers:,}", "of them bought something"),
+            (f"{buyers:,}", "customers with a purchase"),
             (f"{orders:,}", "orders"),
-            (in_words(sums.select("currency", "net").rows()), "revenue, returns taken off"),
+            (in_words(sums.select("currency", "net").rows()), "revenue after returns"),
             (" and ".join(shares), "of revenue sent back"),
         ]
     return [{"value": value, "label": label} for value, label in cards]
@@ -50,7 +50,8 @@ def customer_cards(workspace: Workspace) -> list[dict[str, str]]:
 def sales(workspace: Workspace) -> dict[str, Any]:
     """Return revenue over time and per category, and the best sellers, in the currency of most sales.
 
-    Lines that are no goods count in the revenue over time, and are neither a category nor a best seller.
+    Lines that are no goods, such as postage, count in the revenue over time, but not as category or best
+    seller.
     """
     sold = events_in_main(workspace.tables).filter(pl.col("event").is_in(["purchase", "return"]))
     days = period(sold)
@@ -75,7 +76,7 @@ def sales(workspace: Workspace) -> dict[str, Any]:
     items = scan_table(workspace.tables, "items")
     named = of_goods(signed, items)
     named = named.join(items.select("item_id", "title", "category_path"), on="item_id", how="left")
-    # The first and the last week are rarely whole.
+    # The first and the last week are rarely complete.
     whole = weeks.slice(1, weeks.height - 2) if weeks.height > 4 else weeks
     unit = f"revenue in {main}" if main else "revenue"
     others = totals(sold.filter(~is_in(main))).select("currency", "net").rows()
@@ -88,9 +89,9 @@ def sales(workspace: Workspace) -> dict[str, Any]:
 
 
 def messages(workspace: Workspace) -> dict[str, Any]:
-    """Return what messages are about: as the trained model reads them, else as they were labelled.
+    """Return the topics of messages, predicted by the trained model or, without one, from their labels.
 
-    Messages of people who forbid it are not read.
+    Messages of people who refuse it are not read.
     """
     written = permitted(workspace, "messages", LANGUAGE).filter(pl.col("rating").is_null())
     latest = written.sort("timestamp", "message_id").tail(_MESSAGES_READ)
@@ -105,7 +106,7 @@ def messages(workspace: Workspace) -> dict[str, Any]:
     sentence = f"The latest {texts.height:,} messages, by language: {spoken}."
     if sentiments:
         unhappy = sum(sentiment == "negative" for sentiment in sentiments) / len(sentiments)
-        sentence += f" {unhappy:.0%} of them sound unhappy."
+        sentence += f" {unhappy:.0%} of them are negative."
     plot = figures.bars(names, [float(rows) for _, rows in counts], unit="messages")
     told = {"intent_plot": plot, "intent_source": source, "message_sentence": sentence}
     return told | _drift(workspace)
@@ -124,12 +125,12 @@ def _drift(workspace: Workspace) -> dict[str, Any]:
     moved = [s for s in told["shares"] if s["moved"]]
     names = [f"{s['intent'].replace('_', ' ')} ({s['before']:.1%} to {s['recent']:.1%})" for s in moved]
     days = told["recent_days"]
-    said = f"In the last {days} days these moved more than chance explains: {', '.join(names)}."
+    said = f"In the last {days} days the share of these topics changed significantly: {', '.join(names)}."
     return {
         "abstained_plot": figures.line(weeks, [w["value"] for w in told["weeks"]], unit="share of messages"),
         "moved_sentence": said
         if moved
-        else f"In the last {days} days nothing moved more than chance explains.",
+        else f"In the last {days} days no topic's share changed significantly.",
         "message_groups": [
             {
                 "words": ", ".join(group["words"]),
@@ -150,7 +151,7 @@ def _topics(workspace: Workspace, texts: pl.DataFrame) -> tuple[list[str], list[
         found = language.load(workspace).predict(texts["text"].fill_null("").to_list())
         sentiments = found.labels("sentiment") if found.classes.get("sentiment") else []
         if found.classes.get("intent"):
-            return found.labels("intent"), sentiments, "as the trained model reads them"
+            return found.labels("intent"), sentiments, "predicted by the trained model"
     labels = scan_table(workspace.tables, "labels").filter(pl.col("task") == "intent").collect()
     labels = labels.join(texts, on="message_id", how="semi")
     return labels["label"].to_list(), [], "as they were labelled"

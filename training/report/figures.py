@@ -1,4 +1,4 @@
-"""Figures of the report as SVG text, drawn to be read by people who are no engineers."""
+"""Figures of the report as SVG text, for readers without technical background."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _JOINERS = "\u200c\u200d"  # without them Persian, Indic and emoji names read di
 
 
 def bars(names: Sequence[str], values: Sequence[float], *, unit: str) -> str:
-    """Draw one horizontal bar a name, the longest name fully legible, values written at the bars' ends."""
+    """Draw one horizontal bar per name, with room for the longest name and the values at the bars' ends."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7, 0.5 + 0.32 * len(names)), layout="constrained")
         axes = figure.subplots()
@@ -33,7 +33,7 @@ def bars(names: Sequence[str], values: Sequence[float], *, unit: str) -> str:
 
 
 def line(days: Sequence[object], values: Sequence[float], *, unit: str) -> str:
-    """Draw one value over time from zero up."""
+    """Draw one value over time, on an axis that starts at zero."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7, 2.6), layout="constrained")
         axes = figure.subplots()
@@ -66,7 +66,7 @@ def scatter(points: NDArray[np.float32], groups: NDArray[np.int64], names: Seque
 
 
 def shortened(name: str, limit: int = 44) -> str:
-    """Return a name in one line without characters that have no shape, cut to what a figure has room for.
+    """Return a name in one line, without invisible characters, cut to the space in a figure.
 
     limit: in letters; a Chinese, Japanese or Korean character has the width of two.
     """

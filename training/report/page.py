@@ -1,4 +1,4 @@
-"""The one page for people who are no engineers: one HTML file that needs nothing beside it."""
+"""The report page: one self-contained HTML file for readers without technical background."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ REPORT_FILE = "report.html"
 def write_report(workspace: Workspace, *, title: str, planted: Sequence[Row] = ()) -> Path:
     """Write `reports/report.html` from the tables and the trained models and return its path.
 
-    Sections without rows are left out. `planted` adds the table of a shop whose truth is known. Texts from
-    the data are escaped. Raises TablesError when there are no tables.
+    Sections without data are left out. `planted` adds the table of a synthetic shop, whose truth is known.
+    Texts from the data are escaped. Raises TablesError if there are no tables.
     """
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(
@@ -58,13 +58,13 @@ def _content(workspace: Workspace) -> dict[str, Any]:
 def _period(events: pl.LazyFrame) -> str:
     found = period(events)
     if found is None:
-        return "No events yet: this page tells about messages alone."
+        return "There are no events yet: this page covers messages only."
     first, last = found
     rows, outside = (
         events.select(pl.len(), (~pl.col("timestamp").is_between(first, last)).sum()).collect().row(0)
     )
     told = f"{rows:,} events from {first:%-d %B %Y} to {last:%-d %B %Y}."
-    return f"{told} {outside:,} of them are dated outside these days." if outside else told
+    return f"{told} {outside:,} of them have dates outside this period." if outside else told
 
 
 def _refused(note: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Figures on segments: how many there should be, and who moved between them."""
+"""Figures of segments: the choice of their number, and moves between them."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def choice(tried: Sequence[dict[str, Any]]) -> str:
 
 
 def migration(counts: NDArray[np.int64], names: Sequence[str]) -> str:
-    """Draw where the customers of each segment went: rows before, columns after, shares of the row.
+    """Draw the moves of customers between segments: rows before, columns after, as shares of the row.
 
-    counts [n, n] as training/profiles/migration.py has them; the last name is that of customers not there.
+    counts: int [n, n] from training/profiles/migration.py; the last name stands for absent customers.
     """
     rows, columns = (np.flatnonzero(counts.sum(axis=axis)) for axis in (1, 0))
     share = counts[rows][:, columns] / counts[rows].sum(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""What the page says of segments: in words, in numbers, why so many, and who moved between them."""
+"""The report's section on segments: descriptions, numbers, the choice of their number, and moves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shopsight.training.report import figures, segment_figures
 
 
 def segments(workspace: Workspace) -> dict[str, Any]:
-    """Return the section on segments; an empty list of segments when no profiles were trained."""
+    """Return the section on segments; its list of segments is empty if no profiles were trained."""
     from shopsight.training import profiles
     from shopsight.training.artifacts.trained_state import NotTrained
 
@@ -76,26 +76,25 @@ def _reason(tried: list[dict[str, Any]]) -> str:
     chosen = next(row for row in tried if row["chosen"])
     number, least = chosen["num_segments"], f"{chosen['jaccard_min']:.2f} of 1"
     if len(tried) == 1:
-        return f"{number} groups were asked for."
+        return f"The number of groups, {number}, was set in the configuration."
     opening = f"{tried[0]['num_segments']} to {tried[-1]['num_segments']} groups were tried."
     if not comes_back(chosen):
         return (
-            f"{opening} With no number do all groups come back when the customers are drawn again; {number} "
-            f"do best (the least stable of them: {least}). These customers pass into one another: take the "
-            "groups as a rough division."
+            f"{opening} With no number are all groups stable when the customers are resampled; {number} "
+            f"groups are the most stable (the least stable group: {least}). The groups overlap: take them "
+            "as a rough division."
         )
     return (
-        f"{opening} With {number} the same groups come back when the customers are drawn again (agreement "
-        f"{chosen['stability']:.2f} of 1), also the one that comes back least ({least}), and they lie as far "
-        f"apart as with any number that is as stable ({chosen['silhouette']:.2f}; 0 would be no distance)."
+        f"{opening} With {number} groups, the groups are stable when the customers are resampled (agreement "
+        f"{chosen['stability']:.2f} of 1; the least stable group {least}). Among stable numbers, {number} "
+        f"separates the groups best (silhouette {chosen['silhouette']:.2f}; 0 would be no separation)."
     )
 
 
 def _dense_groups(found: dict[str, Any], segments: list[dict[str, Any]]) -> str:
     if not found["groups"]:
         return (
-            "No part of the customers crowds together by itself: the groups above divide people who pass "
-            "into one another."
+            "There are no dense clusters of customers: the groups above divide customers who vary gradually."
         )
     crowds = [
         f"{group['share']:.0%} ({group['share_in_segment']:.0%} of these are "
@@ -103,8 +102,8 @@ def _dense_groups(found: dict[str, Any], segments: list[dict[str, Any]]) -> str:
         for group in found["groups"][:4]
     ]
     return (
-        f"Customers who stand close together by themselves: {'; '.join(crowds)}. "
-        f"{found['noise_share']:.0%} lie between such crowds."
+        f"Dense clusters of customers: {'; '.join(crowds)}. "
+        f"{found['noise_share']:.0%} of the customers are in none."
     )
 
 

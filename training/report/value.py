@@ -1,4 +1,4 @@
-"""What the page says of value and churn: who is worth what, and whether such forecasts came true before."""
+"""The report's section on value and churn: forecasts by group, and the backtest of such forecasts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TENTHS = 10
 
 
 def worth(workspace: Workspace) -> dict[str, Any]:
-    """Return the section on value and churn; `worth` is None when no value model was trained."""
+    """Return the section on value and churn; `worth` is None if no value model was trained."""
     from shopsight.training import value
 
     try:
@@ -50,7 +50,7 @@ def _sentence(trained: Trained, currency: str, priced: bool) -> str:
     if math.isfinite(purchases):
         said += f" The expected number of their purchases in the next {days} days is {purchases:,.0f}."
     if math.isfinite(churn):
-        said += f" The expected share of them who buy nothing in the next {days} days is {churn:.0%}."
+        said += f" An expected {churn:.0%} of them buy nothing in the next {days} days."
     if priced:
         total = float(rows["value"].sum())
         best = float(rows["value"].top_k(max(1, rows.height // _TENTHS)).sum()) / max(total, 1e-9)
@@ -58,12 +58,12 @@ def _sentence(trained: Trained, currency: str, priced: bool) -> str:
         if trained.trusts.value.status == "widened":
             factor = trained.trusts.value.factor
             said += f" (by the backtest, from {total / factor:,.0f} to {total * factor:,.0f} {currency})"
-        said += f", the best tenth of them {best:.0%} of it."
+        said += f", of which the top tenth of customers spends {best:.0%}."
     return said
 
 
 def _badges(trained: Trained) -> list[dict[str, str]]:
-    """The status of each quantity with its reason, as the served answers tell it."""
+    """Return the status of each quantity with its reason, as in the served answers."""
     trusts = trained.trusts
     named = {"Money": trusts.value, "Purchases": trusts.expected_purchases, "Churn": trusts.churn}
     return [{"name": name, "status": one.status, "reason": one.reason} for name, one in named.items()]
@@ -115,26 +115,26 @@ def _holdout(found: dict[str, Any] | None, currency: str) -> dict[str, str] | No
         return None
     brier, base, auc = (found[name] for name in ("brier", "brier_base_rate", "auc"))
     ranked = "" if auc["value"] is None else (
-        f"; of two customers the one who left was named in {auc['value']:.0%} of cases"
+        f"; the customer who left had the higher probability in {auc['value']:.0%} of pairs (AUC)"
     )  # fmt: skip
     said = (
-        f"The same was told of {found['num_customers']:,} customers as of {found['cut'][:10]}, from what was "
-        f"known then, and held against the {found['horizon_days']} days that followed: "
-        f"{found['churned']:.0%} bought nothing, {found['churn_said']:.0%} was said. Brier score "
+        f"Backtest: a forecast for {found['num_customers']:,} customers from the data up to "
+        f"{found['cut'][:10]}, compared with the {found['horizon_days']} days that followed. "
+        f"{found['churned']:.0%} bought nothing; {found['churn_said']:.0%} was forecast. Brier score "
         f"{brier['value']:.3f} ({brier['low']:.3f} to {brier['high']:.3f}), against {base['value']:.3f} for "
-        f"giving everybody the same chance{ranked}."
+        f"the same probability for all{ranked}."
     )
     if "spend" in found:
         spend, within = found["spend"], found["spend_within_interval"]["value"]
         said += (
-            f" They spent {spend['happened']:,.0f} {currency}, {spend['expected']:,.0f} was expected; "
+            f" They spent {spend['happened']:,.0f} {currency}; {spend['expected']:,.0f} was expected; "
             f"{within:.0%} stayed within their range."
         )
     return {"sentence": said, "plot": _reliability(found["reliability"])}
 
 
 def _reliability(bins: list[dict[str, Any]]) -> str:
-    """Draw what was said against what happened; on the diagonal a probability means what it says."""
+    """Draw forecast probabilities against observed shares; on the diagonal the forecast is calibrated."""
     said, happened, low, high = (
         np.array([one[name] for one in bins]) for name in ("said", "happened", "low", "high")
     )
@@ -147,6 +147,6 @@ def _reliability(bins: list[dict[str, Any]]) -> str:
         )
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
-        axes.set_xlabel("said: probability of no purchase")
-        axes.set_ylabel("happened: share without a purchase")
+        axes.set_xlabel("forecast probability of no purchase")
+        axes.set_ylabel("observed share without a purchase")
         return svg(figure)

@@ -57,7 +57,7 @@ def test_windows_figures_and_what_newcomers_are_shown_stay(tmp_path: Path, time:
     assert (shops[1].popularity(end) > 0).all()
     assert end_of_data(without) == end_of_data(odd)
     told = _period(pl.scan_parquet(_events(odd)))
-    assert "from 1 January 2026 to" in told and "1 of them are dated outside" in told
+    assert "from 1 January 2026 to" in told and "1 of them have dates outside" in told
     plots = [sales(workspace)["revenue_plot"] for workspace in (without, odd)]
     assert plots[0] and plots[0] == plots[1]
 

@@ -72,7 +72,7 @@ def test_the_cluster_takes_nothing_without_its_token(cluster: RayCluster, tmp_pa
     shop = tastes_shop(tmp_path / "shop", num_customers=9)
     refused = _run([sys.executable, *TRAIN, "--workspace", str(shop.root)], stranger)
     assert refused.returncode == 1
-    assert "did not let us in: set RAY_AUTH_TOKEN" in refused.stderr
+    assert "refused the token: set RAY_AUTH_TOKEN" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,10 @@ def test_the_page_tells_value_by_tenth_and_segment_and_whether_it_came_true(tmp_
     assert sum(int(row["buyers"]) for row in told["segments"]) == trained.customers.height
     assert f"{trained.metrics['holdout']['churned']:.0%} bought nothing" in told["holdout"]["sentence"]
     page = write_report(workspace, title="Shop").read_text(encoding="utf-8")
-    assert "What they are worth" in page and "Did it come true?" in page
+    assert "Customer value and churn" in page and "How accurate are such forecasts?" in page
     value.train(workspace, replace(CONFIG, horizon_days=90), _silent)
     young = write_report(workspace, title="Shop").read_text(encoding="utf-8")
-    assert "Did it come true?" not in young and "less than 3 horizons of 90 days" in young
+    assert "How accurate are such forecasts?" not in young and "less than 3 horizons of 90 days" in young
 
 
 @pytest.mark.parametrize(
