@@ -1,4 +1,4 @@
-"""What a shop's books say too: rows, orders, customers, revenue by currency, period and the median basket."""
+"""Totals to compare with the shop's books: rows, orders, customers, revenue, period, median basket."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from shopsight.training.data.cleaning.goods import fee_ids
 from shopsight.training.data.money import NO_CURRENCY, line_total, totals
 from shopsight.training.data.tables import scan_table
 
-COMPARE = "hold these against the shop's own books before anything is learned from them"
+COMPARE = "compare these with the shop's own books before training"
 
 
 @dataclass(frozen=True)
 class Takings:
-    """Sales in one currency; `returned` is taken off in `net`. median_basket: of orders, after discounts.
+    """Sales in one currency; net = sold - returned. median_basket: median order value after discounts.
 
-    fees: what of `net` was for no goods: postage, fees, gift cards, less discounts that are lines.
+    fees: the part of `net` that is not for goods: postage, fees, gift cards, minus discounts that are lines.
     """
 
     currency: str | None
@@ -35,9 +35,9 @@ class Takings:
 
 @dataclass(frozen=True)
 class Books:
-    """Figures of a workspace's tables; `read`, `accepted` and `set_aside` are rows of its last ingest.
+    """Totals of a workspace's tables; `read`, `accepted` and `set_aside` are rows of its last ingest.
 
-    notes: how its files were read where that was found out; unread: files that could not be read, and why.
+    notes: detected properties of its files. unread: files that could not be read, and why.
     """
 
     read: int
@@ -54,12 +54,12 @@ class Books:
     unread: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures as JSON takes them."""
+        """Return the totals as JSON-ready data."""
         raw = asdict(self)
         return raw | {name: str(raw[name]) if raw[name] else None for name in ("first", "last")}
 
     def lines(self) -> list[str]:
-        """The figures for people, a line each."""
+        """Return the totals as lines of text."""
         aside = ", ".join(f"{count:,} {reason}" for reason, count in self.set_aside.items())
         events = ", ".join(f"{count:,} {event}" for event, count in self.events.items())
         told = [
@@ -85,7 +85,7 @@ class Books:
 
 
 def check(tables: Path) -> Books:
-    """Add up the tables as the shop's books do; raises TablesError where there are none."""
+    """Compute the totals of the tables; raises TablesError if there are none."""
     report = read_snapshot(tables)["note"].get("report") or {}
     events = scan_table(tables, "events")
     counts = dict(events.group_by("event").len().sort("event").collect().iter_rows())

@@ -1,8 +1,7 @@
-"""Columns on disk that every worker maps, and the order in which a fit walks through them.
+"""Memory-mapped columns on disk, and the order in which a training visits their rows.
 
-A batch is a handful of vectorised gathers from memory maps: workers share the page cache, nothing is copied
-but what the batch holds. Which rows a step sees depends on seed, epoch and step alone, never on how many
-workers share it.
+A batch is a few vectorised gathers from memory maps: workers share the page cache, and only the batch is
+copied. The rows of a step depend on seed, epoch and step only, not on the number of workers.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 def write_columns(folder: Path, columns: Mapping[str, Array]) -> str:
-    """Replace `folder` by one that holds these columns, in one step; returns the file's SHA-256.
+    """Replace `folder` atomically by one with these columns; returns the file's SHA-256.
 
     dtypes: float64, float32, int64, int32, uint8; columns need not be of one length.
     """
@@ -39,13 +38,13 @@ def write_columns(folder: Path, columns: Mapping[str, Array]) -> str:
 
 
 def map_columns(folder: Path) -> dict[str, Array]:
-    """Map the columns of a folder, read-only; raises TensorFileError naming a file that is no such one."""
+    """Map the columns of a folder, read-only; raises TensorFileError naming an invalid file."""
     return map_safetensors(folder / COLUMNS_FILE)
 
 
 @dataclass(frozen=True)
 class Share:
-    """The part of a whole that one of several workers takes; parts differ by at most one."""
+    """The share of one of several workers; the sizes of shares differ by at most one."""
 
     rank: int = 0
     num_workers: int = 1
@@ -66,10 +65,10 @@ class Share:
 
 @dataclass(frozen=True)
 class Order:
-    """The order of one epoch: a permutation of 0..num-1 of which any part is computed by itself.
+    """The order of one epoch: a permutation of 0..num-1 whose parts can be computed separately.
 
-    A Feistel network over the next even power of two, walked until it lands inside (Black, Rogaway, 2002,
-    "Ciphers with Arbitrary Finite Domains"): no array as long as the data is held, and none is shuffled.
+    A Feistel network over the next even power of two with cycle walking (Black and Rogaway 2002, "Ciphers
+    with Arbitrary Finite Domains"), so that no array of the data's length is held or shuffled.
     """
 
     num: int
@@ -88,7 +87,7 @@ class Order:
         return self.at(np.arange(begin, end, dtype=np.int64))
 
     def at(self, positions: Int64) -> Int64:
-        """What stands at these positions of the order, int64, each in 0..num-1."""
+        """Return the elements at these positions of the order, int64, each in 0..num-1."""
         found = self._encrypted(positions.astype(np.uint64))
         while (outside := found >= self.num).any():
             found[outside] = self._encrypted(found[outside])

@@ -1,4 +1,4 @@
-"""What customers allow, per purpose: training leaves out who forbids it, serving answers them as nobody."""
+"""Consent per purpose: training leaves out customers who refuse; serving treats them as unknown."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ PERSONALISATION, PROFILING, LANGUAGE, MARKETING = PURPOSES
 def forbidden(workspace: Workspace, purpose: str) -> list[str]:
     """Return the customers who do not allow a purpose, sorted.
 
-    The latest row of a customer counts. A row without customer_id says what holds for everybody who said
-    nothing; without one, they allow it.
+    The latest row of a customer counts. A row without customer_id is the default for customers without a row;
+    without such a row, the default is consent.
     """
     said = (
         scan_table(workspace.tables, "consents")
@@ -36,9 +36,9 @@ def forbidden(workspace: Workspace, purpose: str) -> list[str]:
 
 
 def permitted(workspace: Workspace, table: str, purpose: str) -> pl.LazyFrame:
-    """Scan a table with a customer_id without the rows of who forbids the purpose; nameless rows stay.
+    """Scan a table without the rows of customers who refuse the purpose; rows without a customer stay.
 
-    Events with a time that cannot be right are left out.
+    Events with an implausible time are left out.
     """
     rows = dated_events(workspace.tables) if table == "events" else scan_table(workspace.tables, table)
     denied = forbidden(workspace, purpose)

@@ -1,4 +1,4 @@
-"""The consents table: what each customer said, per purpose, and what holds for who said nothing."""
+"""The consents table: each customer's consent per purpose, and the defaults."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from shopsight.training.data.tables import SCHEMAS
 
 
 def consents_table(loaded: list[Loaded], people: Directory, defaults: Mapping[str, bool]) -> pl.DataFrame:
-    """Gather what customers said; a default is a row without customer_id and time.
+    """Build the consents table; a default is a row without customer_id and time.
 
-    defaults: whether a purpose is allowed for who said nothing.
+    defaults: for each purpose, whether customers without a statement consent.
     """
     silent = [{"purpose": purpose, "allowed": allowed} for purpose, allowed in sorted(defaults.items())]
     frame = pl.DataFrame(silent, schema={"purpose": pl.String, "allowed": pl.Boolean})

@@ -1,4 +1,4 @@
-"""The customers table: one row each, facts from the account records, times from what they did."""
+"""The customers table: one row per customer, with facts from accounts and times from events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ACTIVE = {
 
 
 def active_times(events: pl.DataFrame) -> pl.DataFrame:
-    """When each customer did something first and last, in some of the events: ACTIVE."""
+    """Return the times of each customer's first and last event among some of the events: ACTIVE."""
     return (
         events.lazy()
         .filter(pl.col("customer_id").is_not_null())

@@ -1,8 +1,8 @@
-"""Hashes of rows: one to find what is the same, one under the key to name what is kept.
+"""Hashes of rows: unkeyed ones to find equal records, and keyed ones as ids in the tables.
 
-`Digests` compare raw records with each other: fast, 96 bits, not secret. They stay beside the raw data. The
-ids that the tables carry are made of them with the pseudonymisation key (SipHash-2-4), because an id made of
-a raw record without a key would let anyone who knows the other columns try out the customer's raw identifier.
+`Digests` compare raw records: fast, 96 bits, not secret. They stay with the raw data. The ids in the tables
+are derived from them with the pseudonymisation key (SipHash-2-4): without a key, anyone who knows the other
+columns of a record could test guesses of the customer's raw identifier.
 """
 
 from __future__ import annotations

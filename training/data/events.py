@@ -1,6 +1,7 @@
-"""The events and exposures tables, made bucket by bucket: what customers did, and what they were shown.
+"""Builds the events and exposures tables bucket by bucket.
 
-A bucket holds all rows of some ids, so duplicates meet in it and no step needs more rows than one bucket has.
+A bucket holds all rows of some ids, so that duplicates are in one bucket, and only one bucket is in memory at
+a time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Rows of forgotten customers, as raw files still hold them: counted, and kept nowhere.
+"""Leaves out rows of erased customers that raw files still contain; they are counted but not stored.
 
-Where masking was asked for, what other people's texts call them is masked as the texts enter.
+If masking was requested, their names in other people's texts are masked at ingest.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WORDS = re.compile(r"[^\s,;|\"'{}\[\]<>]+")
 
 
 class Gone:
-    """The raw ids that tombstones forbid, by source; raw ids are hashed to be compared."""
+    """The erased raw ids by source; raw ids are compared by their keyed hashes."""
 
     def __init__(self, forgotten: Forgotten, key: PseudonymKey) -> None:
         self._key = key

@@ -1,4 +1,4 @@
-"""Raw files to the tables: sources read and cleaned, customers joined, refused rows kept with reasons."""
+"""Ingest: reads and cleans sources, joins customers, and writes the tables and the quarantine."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def ingest(
 
 @dataclass(frozen=True)
 class _Stated:
-    """What the sources file, the people of a review and earlier runs say, before a row is read."""
+    """The inputs that are known before a row is read: sources file, review rules, state of earlier runs."""
 
     workspace: Workspace
     key: PseudonymKey
@@ -130,7 +130,7 @@ class _Stated:
 
     @staticmethod
     def read(sources_file: Path, workspace: Workspace, key: PseudonymKey) -> _Stated:
-        """Read all of it; raises IngestError, with what, where and the remedy."""
+        """Read all of them; raises IngestError with the location and the remedy."""
         sources = load_sources(sources_file)
         forgotten = Forgotten.read(workspace.root)
         intake = Intake(workspace.intake, Gone(forgotten, key) if forgotten.tombstones else None)
@@ -143,14 +143,14 @@ class _Stated:
         )
 
     def unchanged_report(self) -> IngestReport | None:
-        """The report of the last run where the tables are those that this one would make."""
+        """Return the report of the last run if this run would give the same tables, else None."""
         same = inputs_before(self.workspace) == self.inputs
         return unchanged(self.workspace) if same else None
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Clean rows by source, the items table, the items that may be named, and what there is to say."""
+    """Clean rows by source, the items table, the known items, and notes."""
 
     parts: list[Loaded]
     items: pl.DataFrame
@@ -183,7 +183,7 @@ def _read(stated: _Stated, show: Callable[[str], None]) -> _Rows:
 
 @dataclass(frozen=True)
 class _Joined:
-    """Accounts as customers, the records that they were joined by, and links that sources state in doubt."""
+    """The resolved customers, the account records behind them, and notes on doubtful links."""
 
     people: Resolution
     records: pl.DataFrame
@@ -244,7 +244,7 @@ def _keep(
     quarantine: pl.DataFrame,
     report: IngestReport,
 ) -> None:
-    """Commit the snapshot between what must lie there before it and what tells of it."""
+    """Commit the snapshot after the files that it needs and before the report on it."""
     workspace, files = stated.workspace, [asdict(file) for file in report.files]
     write_quarantine(workspace.quarantine, quarantine)
     write_contacts(workspace.intake, joined.records)

@@ -1,4 +1,4 @@
-"""What the tables follow from, as hashes: whether anything changed since the last run, and what."""
+"""Hashes of all inputs of the tables, to find what changed since the last run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _RELEASE = "the rules of this release"
 
 
 def remembered(workspace: Workspace) -> dict[str, dict[str, Any]]:
-    """How dates and numbers of each path are written, as the values of earlier runs decided it."""
+    """Return the conventions of each path that values of earlier runs decided."""
     if not (workspace.tables / SNAPSHOT_FILE).is_file():
         return {}
     known: dict[str, dict[str, Any]] = read_snapshot(workspace.tables)["note"].get("decided", {})
@@ -43,7 +43,7 @@ def hashed_inputs(
     key: PseudonymKey,
     rules: list[dict[str, Any]],
 ) -> dict[str, str]:
-    """Hashes of all that the tables follow from, by what people call it."""
+    """Return the hashes of all inputs of the tables by their displayed names."""
     usual = Convention()
     files = [[relative_name(s, path), intake.key(s, path, usual)] for s in sources for path in files_of(s)]
     told = {
@@ -71,7 +71,7 @@ def inputs_before(workspace: Workspace) -> dict[str, str] | None:
 
 
 def made_anew(before: dict[str, str] | None, inputs: dict[str, str]) -> list[str]:
-    """Why tables that there are are made anew, in words."""
+    """Return why existing tables are rebuilt, as notes."""
     if before is None:
         return []
     changed = [name for name in inputs if before.get(name) != inputs[name]] if before else [_RELEASE]

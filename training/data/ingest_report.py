@@ -1,4 +1,4 @@
-"""What one ingest did, for people and programs: rows by file, refusals by rule, and that they add up."""
+"""The report of an ingest: rows by file and refusals by rule, checked to add up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From clean rows and joined customers to the tables of one snapshot."""
+"""Writes the tables of one snapshot from clean rows and joined customers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The intake: cleaned rows of every raw file, kept so that a file is read once, however often ingest runs.
+"""The intake: a cache of the cleaned rows of every raw file, so that each file is read once.
 
 One folder an entry, named by what the file holds (SHA-256), how the source reads it, and the code that did:
     part-00000.arrow …  rows in the order of their bucket: row, hi, lo, bucket, who, and the typed fields

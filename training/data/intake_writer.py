@@ -1,4 +1,4 @@
-"""How an entry of the intake is written: rows by bucket, ids apart from rows, refusals, counts."""
+"""Writes an entry of the intake: rows by bucket, ids in a file of their own, refusals, counts."""
 
 from __future__ import annotations
 

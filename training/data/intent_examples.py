@@ -1,7 +1,7 @@
-"""Examples of intents that the shop's people gave to `learn-intents`: kept, so that no training forgets them.
+"""The examples of `learn-intents`, stored so that every later training uses them.
 
-They may be what customers wrote, so they are masked as messages are, lie in the keeping of their owner, and
-`forget` reaches them.
+They may be texts of customers, so that they are masked as messages are, readable only by their owner, and
+covered by `forget`.
 """
 
 from __future__ import annotations

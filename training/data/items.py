@@ -1,4 +1,4 @@
-"""The items table: one row an item, from item lists and from titles and prices in order files."""
+"""The items table: one row per item, from item lists and from titles and prices in order files."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def refuse_unknown_items(loaded: list[Loaded], items: pl.DataFrame) -> None:
 
 
 def _usual_currency(rows: pl.DataFrame) -> str | None:
-    """The currency in which most prices are told; an item's price is the median of those alone."""
+    """Return the currency of most prices; an item's price is the median of the prices in it."""
     priced = rows.filter(pl.col("price").is_not_null())
     weight = pl.col("weight").fill_null(1) if "weight" in rows.columns else pl.lit(1, dtype=pl.UInt32)
     told = priced.group_by("currency").agg(weight.sum().alias("n"))

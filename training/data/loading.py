@@ -1,4 +1,4 @@
-"""One source from its files to clean rows: through the intake, duplicates out, refusals counted by file."""
+"""Loads the clean rows of each source through the intake, removes duplicates, and counts refusals by file."""
 
 from __future__ import annotations
 
@@ -151,9 +151,9 @@ def load_all(
 ) -> LoadedSources:
     """Read every file of every source, or find it in the intake.
 
-    remembered: `known` of the last run. One file among several that is not what its source says is left out
-    and told. Raises IngestError for a source without any readable file, for a channel without ids, and where
-    it cannot be settled how dates and numbers are written.
+    remembered: `known` of the last run. One file among several that does not match its source is left out and
+    reported. Raises IngestError for a source without any readable file, for a channel without ids, and if the
+    format of dates or numbers cannot be decided.
     """
     result = LoadedSources([], [], {}, [])
     read: dict[str, _Group] = {}

@@ -1,4 +1,4 @@
-"""The messages, labels and answers tables: every text, masked, with what it is about where that is known."""
+"""The messages, labels and answers tables: all texts, masked, with their labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Money of several currencies: converted where the sources file has rates, never added together else."""
+"""Amounts in several currencies: converted if the sources file has rates, otherwise never added together."""
 
 from __future__ import annotations
 

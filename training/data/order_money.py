@@ -1,4 +1,4 @@
-"""What takes a whole order: its repetitions, and its currency, discount and refunds for its lines."""
+"""Rules over whole orders: repetitions, and the order's currency, discount and refunds for its lines."""
 
 from __future__ import annotations
 

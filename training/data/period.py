@@ -1,4 +1,4 @@
-"""From when to when a shop's rows are dated, whatever a few wrong clocks say."""
+"""The period of a shop's rows, robust against a few wrong clocks."""
 
 from __future__ import annotations
 
@@ -38,10 +38,11 @@ def dated_events(tables: Path) -> pl.LazyFrame:
 def period(rows: pl.LazyFrame) -> tuple[datetime, datetime] | None:
     """The first and the last time of rows with a `timestamp`, those far from all others apart.
 
-    A time counts as long as it lies no further beyond all but a thousandth of the rows (one row at least)
-    than the next nine thousandths took before it: a row dated 2099, or next month, does not move the end.
-    Below 50 rows, too few to show a pace, the last row counts unless it lies beyond all others by three times
-    what these took and by a year; of two rows both count. None without a time.
+    Outliers at each end are excluded. The outermost thousandth of the rows (at least one row) counts only up
+    to a distance from the rest that equals the time span of the next nine thousandths, so that a row dated
+    2099, or next month, does not move the end. With fewer than 50 rows, the last row is excluded only if its
+    distance from all others exceeds three times their span and a year; of two rows both count. Returns None
+    without a time.
     """
     times = rows.select(pl.col("timestamp").cast(_UTC).cast(pl.Int64)).drop_nulls().collect().to_series()
     if times.is_empty():

@@ -1,7 +1,7 @@
-"""Exports of known systems: a header that only one of them writes gives complete entries of a sources file.
+"""Presets for exports of known systems, recognised by their headers.
 
-Each file of `presets/` is a sources file with `signs`, column names that tell its exporter; columns and
-statuses that a shop's export lacks are left out of the draft.
+Each file in `presets/` is a sources file with `signs`, the column names that identify the exporter. Columns
+and statuses that a shop's export lacks are left out of the draft.
 """
 
 from __future__ import annotations

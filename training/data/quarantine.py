@@ -1,4 +1,4 @@
-"""Refused rows with their reasons, in a folder that its owner alone can read: raw data, no artefact."""
+"""The quarantine: refused rows with their reasons, in a folder that only its owner can read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCHEMA = {
 
 # What each reason means, for people.
 REASONS = {
-    "broken_utf8": "bytes that are no text in the file's encoding",
+    "broken_utf8": "bytes that are not text in the file's encoding",
     "malformed_row": "more or fewer fields than the header, or no JSON object",
     "unclosed_quote": "a quote opens a field and none closes it",
     "stray_quote": "text after the quote that closes a field",
@@ -42,9 +42,9 @@ REASONS = {
     "order_contradicts_itself": "lines of one order that name different discounts or refunds of it",
     "unusable_id": "an id too long or with control characters",
     "duplicate": "the same record as an earlier one",
-    "repeated_order": "a line of an order that an earlier event of the same customer told",
+    "repeated_order": "a line of an order that an earlier event of the same customer already has",
     "unknown_item": "an item that no items source lists",
-    "forgotten": "of a customer who was forgotten",
+    "forgotten": "a row of an erased customer",
 }
 
 

@@ -1,7 +1,7 @@
-"""Written numbers to numbers: signs and spaces are cleared, and the sign of the decimals is a convention.
+"""Parses written numbers: removes currency signs and spaces, and applies the source's decimal separator.
 
-"1.000" is one in a file with decimal points and a thousand in a file with decimal commas. Such a value is
-ambiguous: the other values of its source decide, or its sources file (training/data/cleaning/conventions.py).
+"1.000" is one with a decimal point and a thousand with a decimal comma. Such an ambiguous value is decided by
+the other values of its source or by the sources file (training/data/cleaning/conventions.py).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def bare_numbers(texts: pl.Series) -> pl.Series:
 
 
 def count_votes(bare: pl.Series) -> AmountVotes:
-    """Count what the values of `bare_numbers` say about the sign of the decimals."""
+    """Count which decimal separator the values of `bare_numbers` show."""
     kinds = {
         "point": _decimals("."),
         "comma": _decimals(","),
@@ -68,7 +68,7 @@ def count_votes(bare: pl.Series) -> AmountVotes:
 
 
 def read_numbers(bare: pl.Series, decimal: str) -> pl.Series:
-    """Read `bare_numbers` as Float64; `decimal` decides the ambiguous ones alone."""
+    """Parse `bare_numbers` as Float64; `decimal` is used for ambiguous values only."""
     text = pl.col("t")
     of_point = text.str.replace_all(",", "", literal=True)
     of_comma = text.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)

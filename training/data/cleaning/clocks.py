@@ -1,4 +1,4 @@
-"""Clocks that cannot be right: times far from everybody's, and channels whose day is hours off."""
+"""Detects wrong clocks: implausible times, and channels whose daily pattern is shifted by hours."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _MIN_GAIN = 0.5
 
 @dataclass(frozen=True)
 class Clock:
-    """A channel's day against the others': how many hours it seems late, and how well that fits.
+    """The shift of a channel's daily pattern against the other channels.
 
-    hours: the shift that fits best; correlation of the hourly counts at that shift, and without one. suspect:
-    the clock, or its time zone in the sources file, looks wrong.
+    hours: the best-fitting shift; with the correlation of the hourly counts at that shift, and without it.
+    suspect: whether the clock, or its time zone in the sources file, is probably wrong.
     """
 
     channel: str
@@ -36,16 +36,15 @@ class Clock:
 
 
 def hourly(events: pl.LazyFrame, engine: Any = "streaming") -> pl.DataFrame:
-    """Events by channel and hour: (channel, hour, n), small whatever the rows."""
+    """Return the number of events by channel and hour: (channel, hour, n)."""
     hour = pl.col("timestamp").dt.truncate("1h").alias("hour")
     return events.group_by("channel", hour).agg(pl.len().alias("n")).collect(engine=engine)
 
 
 def implausible(counts: pl.DataFrame) -> pl.Expr:
-    """Whether a time lies more than FAR outside the period in which nearly all events lie.
+    """Return whether a time lies more than FAR outside the period of nearly all events, Boolean.
 
-    The period comes from the data, not from this machine's clock, so the same rows always give the same
-    flags.
+    The period comes from the data, not from this machine's clock, so that equal rows give equal flags.
     """
     by_hour = counts.group_by("hour").agg(pl.col("n").sum()).sort("hour")
     total = int(by_hour["n"].sum())
@@ -58,10 +57,10 @@ def implausible(counts: pl.DataFrame) -> pl.Expr:
 
 
 def clocks(counts: pl.DataFrame) -> list[Clock]:
-    """Compare each channel's day with that of all others.
+    """Compare each channel's daily pattern with that of all others.
 
-    Nothing is repaired: a shop at a till has other hours than a web shop, and only the owner knows. A suspect
-    clock is said with its hours; the remedy is `timezone` of the source.
+    Times are not changed, as a store has other hours than a web shop. A suspect clock is reported with its
+    shift; the remedy is `timezone` of the source.
     """
     days = counts.with_columns(pl.col("hour").dt.hour().alias("of_day"))
     table = {

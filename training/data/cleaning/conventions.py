@@ -1,8 +1,8 @@
-"""How a source writes dates and numbers: one order of day and month, one sign of the decimals, for all files.
+"""The conventions of a source: one order of day and month and one decimal separator for all files.
 
-Each file is cleaned under a convention and counts what its values say of it. What the values of all files of
-a source say decides; values that could be either alone are never guessed: the sources file, what earlier
-files decided, the shop's country or the convention of a known exporter say, or nothing is read.
+Each file is cleaned under a convention, and the evidence in its values is counted. The values of all files of
+a source decide. If all values are ambiguous, the sources file, the decision for earlier files, the shop's
+country or a known exporter decides; otherwise the source is refused. Nothing is guessed.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from babel import Locale, UnknownLocaleError
 from shopsight.training.data.errors import IngestError
 from shopsight.training.data.sources.source import Source
 
-# What less of the values than this say against all others is dirt, and refused row by row.
+# A smaller share of contradicting values counts as errors, and their rows are refused.
 _DIRT = 0.01
 _MACHINE_FORMATS = ("jsonl", "parquet", "xlsx")  # written by programs that know decimal points alone
 
 
 @dataclass(frozen=True)
 class Convention:
-    """How values that could be read two ways are read."""
+    """How ambiguous values are read."""
 
     day_first: bool = True
     decimal: str = "."
@@ -31,9 +31,9 @@ class Convention:
 
 @dataclass
 class Evidence:
-    """What the values of one file say; examples: of each count the first (field, text, row) that said so.
+    """Evidence in the values of one file; examples: for each count the first (field, text, row).
 
-    repeated_hour: times in the hour that local clocks repeat, of which the earlier was taken.
+    repeated_hour: number of times in the hour that local clocks repeat, where the earlier one is taken.
     """
 
     day_first: int = 0
@@ -64,8 +64,8 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Settled:
-    """The convention of a source and why, in words; `known` is what later runs remember of it, where
-    values decided."""
+    """The convention of a source and the reason as text; `known` is saved for later runs if values decided
+    it."""
 
     convention: Convention
     notes: tuple[str, ...]
@@ -102,10 +102,10 @@ def settle(
     remembered: Mapping[str, Any],
     exporter: Convention | None,
 ) -> Settled:
-    """Decide for sources that read the same files; `seen` is the evidence with file names.
+    """Decide the convention of sources that read the same files; `seen` is the evidence with file names.
 
-    remembered: what `Settled.known` said in the last run. Raises IngestError where values contradict each
-    other or what is known, and where all of them could be either and nothing else says which.
+    remembered: `Settled.known` of the last run. Raises IngestError if values contradict each other or the
+    remembered convention, and if all values are ambiguous and nothing else decides.
     """
     day_first, why_dates = _decide(
         _DATES, sources, seen, remembered, exporter.day_first if exporter else None, None
@@ -134,7 +134,7 @@ def settle(
 
 
 def needs_reading_again(evidence: Evidence, used: Convention, decided: Convention) -> bool:
-    """Whether a file that was cleaned under one convention reads otherwise under another."""
+    """Return whether a file that was cleaned under one convention would differ under another."""
     dates = evidence.day_first + evidence.month_first + evidence.either_date
     return bool(
         (used.day_first != decided.day_first and dates)
@@ -145,14 +145,14 @@ def needs_reading_again(evidence: Evidence, used: Convention, decided: Conventio
 def first_guess(
     sources: list[Source], remembered: Mapping[str, Any], exporter: Convention | None
 ) -> Convention:
-    """The convention to read the first file under, before any value was seen."""
+    """Return the convention for the first file, before any value was seen."""
     dates = _prior(_DATES, sources, remembered, exporter.day_first if exporter else None)
     decimals = _prior(_DECIMALS, sources, remembered, exporter.decimal if exporter else None)
     return Convention(True if dates is None else dates[0], "." if decimals is None else decimals[0])
 
 
 def better_guess(guess: Convention, evidence: Evidence) -> Convention:
-    """The convention to read the next file under, after what one said."""
+    """Return the convention for the next file, given the evidence of one."""
     if evidence.day_first != evidence.month_first:
         guess = replace(guess, day_first=evidence.day_first > evidence.month_first)
     if evidence.comma != evidence.point:

@@ -1,4 +1,4 @@
-"""What the cleaning rules found in the tables: flags on rows that stay, and a count for every rule."""
+"""Flags on accepted rows of the tables, and their counts by rule."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def find_flags(
 
 
 def counts_of(flags: pl.DataFrame) -> dict[str, int]:
-    """How many rows each rule flagged, rules that found nothing among them."""
+    """Return the number of flagged rows by rule, including rules without any."""
     seen = dict(flags.group_by("rule").len().iter_rows())
     return {rule: int(seen.get(rule, 0)) for rule in RULES}
 

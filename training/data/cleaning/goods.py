@@ -1,7 +1,7 @@
-"""Which items are goods: postage, fees, adjustments, discounts and gift cards are sold, but are no products.
+"""Separates goods from other items: postage, fees, adjustments, discounts and gift cards are not products.
 
-An item is no good where the sources file says so, where a column `goods` of its file does, or where its name
-or its code is that of a fee: all words of it stand in fees.toml, and at least one names a fee.
+An item is not a good if the sources file or a column `goods` of its file says so, or if its name or code is
+that of a fee: all its words are in fees.toml, and at least one names a fee.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NUMBER = re.compile(r"\d+(?:kg|g|h|eur|usd|gbp|er)?")
 
 @dataclass(frozen=True)
 class StatedGoods:
-    """What the sources file says of items, by id or by a pattern with `*`; it goes before everything else."""
+    """The [goods] table of the sources file, by id or by a pattern with `*`; it overrides everything else."""
 
     goods: tuple[str, ...] = ()
     not_goods: tuple[str, ...] = ()
@@ -88,18 +88,18 @@ def marked(
 
 
 def of_goods(events: pl.LazyFrame, items: pl.LazyFrame) -> pl.LazyFrame:
-    """The events without those of items that are no goods; events without an item stay."""
+    """Return the events without those of items that are not goods; events without an item stay."""
     fees = items.filter(~pl.col("goods").fill_null(True)).select("item_id")
     return events.join(fees, on="item_id", how="anti")
 
 
 def fee_ids(items: pl.DataFrame) -> pl.Series:
-    """The ids of items that are no goods."""
+    """Return the ids of items that are not goods."""
     return items.filter(~pl.col("goods").fill_null(True))["item_id"]
 
 
 def kind_of_fee(name: str) -> str | None:
-    """What kind of fee a name is (fees.toml), or None for the name of a good."""
+    """Return the kind of fee that a name describes (fees.toml), or None for a good."""
     vocabulary, text = _vocabulary(), _plain(name)
     if text in vocabulary.whole:
         return vocabulary.whole[text]

@@ -1,4 +1,4 @@
-"""Free text as it enters: personal data masked, and its language told by its script."""
+"""Masks personal data in free text, and detects its language by script."""
 
 from __future__ import annotations
 

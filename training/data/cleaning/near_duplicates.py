@@ -1,4 +1,4 @@
-"""Near duplicates: the same thing told twice in other bytes. They are flagged, not taken out."""
+"""Near duplicates: the same event or text in different bytes. They are flagged, not removed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def near_duplicate_events(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def near_duplicate_texts(messages: pl.DataFrame) -> pl.DataFrame:
-    """Flag a text that says what an earlier one of the same author, or on the same item, says.
+    """Flag a text that nearly equals an earlier one of the same author or on the same item.
 
     Compared without case, spaces and punctuation; of texts that begin or end with the same words the
     Indel similarity must reach MIN_RATIO. Returns SCHEMAS["flags"]; `value` is the similarity.

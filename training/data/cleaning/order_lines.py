@@ -1,6 +1,6 @@
-"""What an order line or an event means: sold, no sale or sent back, at which price and discount.
+"""Interprets an order line or event: sold, not sold or returned, with price and discount.
 
-Everything is a Polars expression over the typed fields of one row; what takes a whole order is in
+Everything is a Polars expression over the typed fields of one row. Rules over whole orders are in
 training/data/order_money.py.
 """
 
@@ -23,7 +23,7 @@ Rule = tuple[pl.Expr, str | None, str]  # condition, field, reason
 
 
 def meaning(source: Source, columns: list[str]) -> list[pl.Expr]:
-    """The event of each row, whether it is returned as a whole, and what is unknown or no sale."""
+    """Return expressions for the event of each row, whether it is returned, and unknown or missing sales."""
     said, unknown_event = _said(columns)
     status, unknown_status = _status(source, columns)
     zero = pl.col("quantity") == 0 if "quantity" in columns else pl.lit(False)
@@ -51,13 +51,13 @@ def meaning(source: Source, columns: list[str]) -> list[pl.Expr]:
 
 
 def first_rules(columns: list[str]) -> list[Rule]:
-    """What says of a row that it is no sale at all, so that nothing else need be asked of it."""
+    """Return the rules by which a row is not a sale; they come first, as other rules are then irrelevant."""
     told = "status" if "status" in columns else "quantity"
     return [(pl.col(IS_NO_SALE), told, "no_sale")]
 
 
 def rules(source: Source, columns: list[str]) -> list[Rule]:
-    """The rules of orders and events alone."""
+    """Return the rules that apply to orders and events only."""
     found: list[Rule] = []
     if source.kind == "events":
         needs_item = pl.col("item_id").is_null() if "item_id" in columns else pl.lit(True)
@@ -79,7 +79,7 @@ def rules(source: Source, columns: list[str]) -> list[Rule]:
 
 
 def amounts(source: Source, columns: list[str]) -> list[pl.Expr]:
-    """Amounts without their signs, and the price of one unit where the line's total is known."""
+    """Return expressions for unsigned amounts, and for the unit price if the line's total is known."""
     unsigned = ("quantity", "discount", "order_discount", "refunded", "order_paid", "order_postage", "price")
     found = {name: pl.col(name).abs() for name in unsigned if name in columns}
     if "amount" in columns:

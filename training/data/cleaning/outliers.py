@@ -8,8 +8,8 @@ import polars as pl
 
 MIN_LINES = 10  # an item with fewer has no usual price
 MAX_SCORE = 5.0  # robust standard deviations
-# What varies anyhow: where an item always has one value, three times its price is far, thirteen times its
-# quantity is.
+# Lower bounds of the MAD: for an item with constant values, 3 times its price or 13 times its quantity is an
+# outlier.
 _KEYS = ["item_id", "currency"]
 _LEAST_MAD = {"price": 0.15, "quantity": 0.35}
 
@@ -51,7 +51,7 @@ def _of_one(lines: pl.LazyFrame, name: str, engine: Any) -> pl.DataFrame:
 
 
 def _median(counts: pl.DataFrame, value: str) -> pl.DataFrame:
-    """The lower median of each item and currency from values with counts."""
+    """Return the lower median of each item and currency, from values with counts."""
     ordered = counts.sort(*_KEYS, value).with_columns(
         pl.col("n").cum_sum().over(_KEYS).alias("upto"), pl.col("n").sum().over(_KEYS).alias("lines")
     )

@@ -1,4 +1,4 @@
-"""Names, mail addresses and phone numbers in free text, found in any case, accent and punctuation."""
+"""Finds names, mail addresses and phone numbers in free text, ignoring case, accents and punctuation."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _WORD = re.compile(f"[{_HAN}]|[^\\W_{_HAN}]+")
 _DIGITS = re.compile(r"\+?\(?\d(?:[ .()/\-\u00a0]{0,3}\d){6,14}")
 _PHONE_DIGITS = 9  # with or without the country's and the trunk prefix
 _LETTERS_APART = str.maketrans({"ß": "ss", "ø": "o", "ł": "l", "đ": "d", "æ": "ae", "œ": "oe", "ı": "i"})
-# A value that so many other accounts have, too, is a placeholder or a company's, and names nobody.
+# A value that more other accounts have is a placeholder or a company's, and does not identify a person.
 _MOST_SHARED = 5
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """What a person is called: words that follow each other in a text, or the last digits of a phone."""
+    """A phrase that identifies a person: consecutive words, or the last digits of a phone number."""
 
     kind: str
     words: tuple[str, ...]
@@ -33,7 +33,7 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Hit:
-    """Where in a text a phrase stands."""
+    """The position of a phrase in a text."""
 
     kind: str
     start: int

@@ -1,4 +1,4 @@
-"""Returns and cancelled orders, matched to the purchase lines that they take back."""
+"""Matches returns and cancelled orders to the purchase lines that they reverse."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _LEAST = 5e-5  # half of the smallest quantity that the tables hold
 def matched_returns(lines: pl.LazyFrame, engine: Any = "streaming") -> pl.DataFrame:
     """Match each return line to a purchase line of the same customer and item, both flagged.
 
-    lines: purchases and returns of the events table. A return takes back the latest earlier purchase line
-    that has its price and still has its quantity; else the latest with the quantity; else the latest at all
-    that is not yet taken back. A cancelled order and its order number need not agree, so the number is not
-    asked. Rules: `returned` (the purchase; value is the quantity taken back), `return_matched` and
-    `return_unmatched` (the return). Returns SCHEMAS["flags"].
+    lines: purchases and returns of the events table. A return is matched to the latest earlier purchase line
+    with its price and enough remaining quantity; otherwise to the latest with enough quantity; otherwise to
+    the latest that is not yet returned. Order numbers are not used, as those of cancellations differ. Rules:
+    `returned` (the purchase; value is the returned quantity), `return_matched` and `return_unmatched` (the
+    return). Returns SCHEMAS["flags"].
     """
     columns = ["event_id", *_KEYS, "event", "timestamp", "quantity", "price"]
     lines = lines.filter(pl.col("event").is_in(["purchase", "return"])).select(columns)
@@ -46,7 +46,7 @@ def matched_returns(lines: pl.LazyFrame, engine: Any = "streaming") -> pl.DataFr
 def _purchases(
     rows: pl.DataFrame, found: np.ndarray[tuple[int], np.dtype[np.int64]], back: np.ndarray, taken: np.ndarray
 ) -> pl.DataFrame:
-    """Purchases that were taken back, each with the last return that did."""
+    """Return the returned purchases, each with its last return."""
     bought, last = np.unique(found[back][::-1], return_index=True)
     returns = rows["event_id"].gather(back[::-1][last])
     return _flags(rows[bought], "returned", returns, taken[bought])

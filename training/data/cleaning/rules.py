@@ -1,7 +1,7 @@
-"""Text columns to typed columns, and the rules that refuse a row, each with its name.
+"""Converts text columns to typed columns, and applies the named rules that refuse a row.
 
-What is done to every row is written as Polars expressions, so that the engine of kernels/backend.py runs it,
-on the CPU or the GPU; the few values that the usual form does not take are looked at one by one afterwards.
+Operations on every row are Polars expressions, which the engine of kernels/backend.py runs on the CPU or GPU.
+The few values that the usual format does not parse are handled one by one afterwards.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from shopsight.training.data.sources.source import Source
 from shopsight.training.data.tables import PURPOSES
 
 MAX_ID_BYTES = 512
-# No shop has rows from outside; such a time is a clock that was never set, or a year misread.
+# A time outside is from a clock that was never set, or a misread year.
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC_ZONE)
 LATEST = datetime(2100, 1, 1, tzinfo=UTC_ZONE)
 # A record of a person is worth keeping without these, so what cannot be read there becomes null.
@@ -36,7 +36,7 @@ _NOT_NEGATIVE = ("price", "cost")
 
 @dataclass(frozen=True)
 class Cleaned:
-    """Typed rows, which of them are broken (None: none is), and what is said of those (REFUSED_SCHEMA)."""
+    """Typed rows, which of them are refused (None: none), and the refusals (REFUSED_SCHEMA)."""
 
     rows: pl.DataFrame
     broken: pl.Series | None
@@ -47,8 +47,8 @@ class Cleaned:
 class Cleaner:
     """Cleans the chunks of one file.
 
-    `engine` is what kernels/backend.py chose. `convention` says how 03/04/2025 and 1.000 are read; `evidence`
-    says after the last chunk what the file's values say of that.
+    `engine` is the choice of kernels/backend.py. `convention` decides how 03/04/2025 and 1.000 are read.
+    After the last chunk, `evidence` holds the evidence in the file's values.
     """
 
     source: Source
@@ -58,9 +58,9 @@ class Cleaner:
     _above: pl.DataFrame | None = None  # the last row of the chunk before, for fields that carry down
 
     def clean(self, chunk: Chunk) -> Cleaned:
-        """Give a chunk's rows their types and find the first rule that each breaks.
+        """Convert a chunk's rows to typed columns and find the first rule that each breaks.
 
-        A derived source refuses none: what cannot be read is null.
+        A derived source refuses no row: unreadable values become null.
         """
         texts = self._texts(chunk)
         reader = ColumnReader(self.source, self.convention, self.evidence)

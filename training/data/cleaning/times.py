@@ -1,4 +1,4 @@
-"""Written times to UTC: ISO 8601, the usual written forms, Unix time; the order of rows decides nothing."""
+"""Parses written times to UTC: ISO 8601, other usual formats, Unix time; independent of the order of rows."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ class DayMonthVotes:
 
     @property
     def is_day_first(self) -> bool:
-        """What more dates say; day first where none says anything."""
+        """Return whether most dates are day first; true if all are ambiguous."""
         return self.day_first >= self.month_first
 
 
 def count_date_votes(texts: pl.Series) -> DayMonthVotes:
-    """Count what dates such as 03/04/2025 say about the order of day and month."""
+    """Count which order of day and month dates such as 03/04/2025 show."""
     text = texts.drop_nulls().str.strip_chars().alias("t")
     slashed = text.to_frame().with_columns(text.str.extract_groups(_SLASHED).struct.unnest())
     first, second = (pl.col(name).cast(pl.Int32) for name in ("1", "2"))
@@ -84,12 +84,12 @@ def count_date_votes(texts: pl.Series) -> DayMonthVotes:
 def parse_times(
     texts: pl.Series, timezone: str = "UTC", fmt: str | None = None, day_first: bool | None = None
 ) -> pl.Series:
-    """Parse timestamps to UTC microseconds; what no format takes is null.
+    """Parse timestamps to UTC microseconds; texts without a known format become null.
 
-    Takes ISO 8601 with or without an offset, the usual written forms and Unix seconds to nanoseconds. Of
-    day-first and month-first the one that more of the texts need is meant, unless `day_first` says which.
-    Naive times are in `timezone`; in the repeated hour of autumn the earlier is meant, and an hour that
-    spring skips is no time.
+    Accepts ISO 8601 with or without an offset, other usual formats, and Unix seconds to nanoseconds. Unless
+    `day_first` is given, the majority of the texts decides between day first and month first. Naive times are
+    in `timezone`; in the hour that autumn repeats, the earlier time is taken, and an hour that spring skips
+    is invalid.
     """
     parsed = pl.Series(texts.name, [None], dtype=UTC).new_from_index(0, texts.len())
     if fmt:

@@ -1,7 +1,7 @@
-"""Text columns to typed columns under the convention of a source, with what their values say of it.
+"""Converts text columns to typed columns under a source's convention, and collects evidence for it.
 
-The usual form of a column is read by an expression, so that the engine of kernels/backend.py runs it; the few
-values that it does not take are looked at one by one afterwards.
+The usual format of a column is parsed by an expression, which the engine of kernels/backend.py runs. The few
+values that it does not parse are handled one by one afterwards.
 """
 
 from __future__ import annotations

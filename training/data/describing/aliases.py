@@ -1,4 +1,4 @@
-"""What others call our fields, kinds of files and events: for validate's first guess at a sources file."""
+"""Other systems' names for our fields, kinds of files and events, for the draft of a sources file."""
 
 from __future__ import annotations
 
@@ -165,6 +165,6 @@ def plain_name(text: str) -> str:
 
 
 def status_of(value: str) -> str | None:
-    """What a status of an order means (sources_file.STATUSES), or None where its word is not known."""
+    """Return the meaning of an order status (sources_file.STATUSES), or None for an unknown word."""
     name = plain_name(value)
     return _STATUSES.get(name) or _STATUSES.get(re.sub(r"^(wc|order|orderstatus|payment|status)", "", name))

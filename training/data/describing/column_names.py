@@ -1,4 +1,4 @@
-"""Columns by their names: which of our fields each may be, and which currency it is in."""
+"""Maps columns to fields and currencies by their names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a raw file is: its kind and its columns, by their names in several languages and by their values."""
+"""Detects the kind and the columns of a raw file, by names in several languages and by values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lines of a sources file for files that were recognised by their names and values."""
+"""Writes the draft of a sources file for recognised files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What shops in other languages than English call our fields, without accents and spaces, best first."""
+"""Names of our fields in languages other than English, without accents and spaces, best first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files name customers by the same ids, so that a buyer is the customer that another file lists."""
+"""Detects files that share an id space, so that a buyer is the customer listed in another file."""
 
 from __future__ import annotations
 

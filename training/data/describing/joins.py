@@ -1,4 +1,4 @@
-"""Order lines and the file of their orders: what the lines lack is joined by the order id."""
+"""Joins order lines with the file of their orders, by the order id, to get fields that the lines lack."""
 
 from __future__ import annotations
 

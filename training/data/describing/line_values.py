@@ -1,4 +1,4 @@
-"""Order lines and events by their values: prices, statuses, currencies, first lines, repetitions."""
+"""Interprets order lines and events by their values: prices, statuses, currencies, repetitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that tell the same orders, so that their money would count twice."""
+"""Detects files with the same orders, whose money would count twice."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def shared_orders(sources: list[Source]) -> list[Overlap]:
         for path in files_of(source):
             try:
                 orders = _orders(source, path)
-            except IngestError:  # told where the file is read for its rows
+            except IngestError:  # reported when the rows of the file are read
                 continue
             frames.append(orders.select(pl.lit(len(paths), dtype=pl.Int64).alias("file"), "order", "first"))
             paths.append(path)

@@ -1,4 +1,4 @@
-"""What files seem to be, before a sources file says it."""
+"""Proposed descriptions of files that no sources file describes yet."""
 
 from __future__ import annotations
 

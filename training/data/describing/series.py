@@ -1,4 +1,4 @@
-"""Raw files as they lie on a disk, and those that one export wrote again and again, as a file a day."""
+"""Raw files, and series of files of one repeated export, such as a file per day."""
 
 from __future__ import annotations
 

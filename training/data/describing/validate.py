@@ -1,4 +1,4 @@
-"""A first sources file for raw files that nobody has described, and what it would give."""
+"""Drafts a sources file for undescribed raw files, and shows the totals that it would give."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Who is who: accounts linked to customers, ids that stay, and what people say of a pair."""
+"""Identity resolution: accounts linked to customers, stable customer ids, and review rules."""

@@ -1,4 +1,4 @@
-"""Pairs of accounts that a person names by their raw ids, brought to the pseudonyms that rules keep."""
+"""Reads pairs of accounts by raw ids and converts them to the pseudonyms that rules use."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""What accounts are called, as the raw files have it: kept beside the intake, so that texts can be searched.
+"""Names, mail addresses and phones of accounts, stored beside the intake to search texts for them.
 
-A customer who asks to be forgotten, or what is held, is named in texts of other people too. The tables have
-no names, mail addresses or phones; this file has, in the keeping of its owner (mode 600), and `forget` takes
-the customer out of it.
+Texts of other people may name a customer who requests erasure or access. The tables contain no contacts; this
+file does, readable only by its owner (mode 600), and `forget` removes the customer from it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Customer ids: given out once and kept; merges and splits written down with when and why."""
+"""Allocates stable customer ids, and records merges and splits with time and reason."""
 
 from __future__ import annotations
 

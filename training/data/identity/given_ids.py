@@ -1,4 +1,4 @@
-"""The raw ids that a person gives: read from a file, and brought to the form that ingest gives them."""
+"""Reads raw ids from a file and normalises them as ingest does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How accounts were joined: the curve that the threshold was chosen from, for people and as JSON."""
+"""Report of the linkage, as HTML and JSON: evidence of each field, and the curve behind the threshold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is who: one stable customer_id for every account of every channel, across runs and re-runs."""
+"""Identity resolution: one stable customer_id for every account of every channel, across runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The joined pairs of the last ingest, the least certain first, for people to look over."""
+"""The joined pairs of the last ingest, least certain first, for review."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people say of two accounts, kept in the workspace and obeyed by every later ingest."""
+"""Review rules on pairs of accounts, stored in the workspace and applied by every later ingest."""
 
 from __future__ import annotations
 

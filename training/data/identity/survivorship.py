@@ -1,4 +1,4 @@
-"""One value for each fact of a customer, by a stated rule, with the account that it came from."""
+"""Survivorship: chooses one value for each fact of a customer by a rule, with its source account."""
 
 from __future__ import annotations
 

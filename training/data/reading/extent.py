@@ -1,4 +1,4 @@
-"""Lines of text against rows, counted beside the parser: what does not add up is told."""
+"""Counts lines of text independently of the parser, and reports differences from the number of rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One JSON document to JSON Lines: an array, or an object that holds one, as web services answer."""
+"""Converts one JSON document to JSON Lines: an array, or an object that contains one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Values inside nested JSON: requester.email, items[].price, event_params[key=ga_session_id].value.int_value.
 
-A column may name alternatives, the first that has a value counts: "userId | anonymousId".
+A column may name alternatives, of which the first with a value is used: "userId | anonymousId".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fields of a row that stand in another file: the buyer of an order line, the person behind a customer id."""
+"""Looks up fields in another file, such as the buyer of an order line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines of an export that are no data: its header once more, a row of totals."""
+"""Finds lines of an export that are not data: repeated headers and rows of totals."""
 
 from __future__ import annotations
 

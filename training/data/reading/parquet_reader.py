@@ -1,4 +1,4 @@
-"""Parquet: typed columns to text, so that the same rules clean them; records have no text of their own."""
+"""Reads Parquet: typed columns become text, so that the same cleaning rules apply."""
 
 from __future__ import annotations
 

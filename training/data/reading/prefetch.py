@@ -1,4 +1,4 @@
-"""Reading ahead: the next item is made while the present one is worked on."""
+"""Prefetching: the next item is produced in a thread while the current one is processed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield the same items; one of them is made in a thread beside. What making it raises is raised here."""
+    """Yield the same items, each produced in a thread one step ahead; its exceptions are raised here."""
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(next, items, None)
         while (item := following.result()) is not None:

@@ -1,4 +1,4 @@
-"""Where the records of CSV end, when quotes hold line ends and some of the quotes are stray.
+"""Finds the ends of CSV records if quoted fields contain line ends and some quotes are stray.
 
 A line is read strictly: a field is quoted from its first byte to a quote before a separator or the line's
 end, or it is not quoted at all and quotes in it are text. A record that goes on over several lines is
@@ -58,8 +58,8 @@ _CLASSES = _classes()
 class Splitter:
     """Splits text into records of `num_fields` fields.
 
-    `usual` uint32 [num_fields]: which classes of bytes each column has, so that a line that is a record can
-    be told from a line of a text.
+    `usual` uint32 [num_fields]: the classes of bytes in each column, which distinguish a record from a line
+    of a text.
     """
 
     separator: int

@@ -1,4 +1,4 @@
-"""Raw files to text columns, block by block; each row that cannot be read is named by its number."""
+"""Reads raw files to text columns, block by block; unreadable rows are reported by number."""
 
 from __future__ import annotations
 

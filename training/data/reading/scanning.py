@@ -1,4 +1,4 @@
-"""One look over the bytes of a block: which records are UTF-8, how many fields they have."""
+"""Scans the bytes of a block once: invalid UTF-8, number of fields, special bytes of each record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each channel knows of a person: account records with ids of their own, gaps, typos and doubles."""
+"""Account records of each channel, with the channel's ids, gaps, typos and duplicates."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _records(
     has_card = members["store"][row]
     card = source_ids(CHANNELS[2], numbers, np.zeros(num, dtype=np.int64), [])
     email, phone = _mail(channel, p, second, rng), _phone(channel, p, rng)
-    # Likenesses are told apart by birth date, or by an address for mail that is one's own.
+    # Similar people are distinguished by birth date, or by a personal mail address.
     birth = _sometimes(
         p["birth_date"].to_list(),
         np.where(trap != "", float(channel.birth_date > 0), channel.birth_date),

@@ -1,4 +1,4 @@
-"""What people do: sessions of item pages, carts and purchases online, store visits, returns."""
+"""Simulated behaviour: sessions with item views, carts and purchases, store visits, returns."""
 
 from __future__ import annotations
 

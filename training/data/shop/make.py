@@ -39,9 +39,9 @@ def make_shop(
 ) -> ShopSummary:
     """Write a shop's raw files and, apart from them, the planted truth; equal specs give equal bytes.
 
-    Both folders appear whole or not at all: they are written beside their place and renamed. A folder that
-    an earlier call made is replaced. `progress(people done, people in all)` is called after every chunk.
-    Raises FileExistsError when a folder exists and holds anything else.
+    Both folders are written under temporary names and then renamed. A folder of an earlier call is replaced.
+    `progress(people done, people in all)` is called after every chunk. Raises FileExistsError if a folder
+    exists with other content.
     """
     staged = [_stage(folder) for folder in (raw_dir, truth_dir)]
     try:

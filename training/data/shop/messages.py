@@ -1,4 +1,4 @@
-"""Who writes what and when: reviews of bought items, posts, and messages to support."""
+"""Simulated messages: reviews of bought items, posts, and messages to support."""
 
 from __future__ import annotations
 

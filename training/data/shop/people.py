@@ -1,4 +1,4 @@
-"""People in households: names of several cultures, addresses, and likenesses that mislead."""
+"""People in households: names of several cultures, addresses, and misleading similarities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The six personas and what each person makes of theirs."""
+"""The six personas, and the traits of each person."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who wants what: each person's propensity for each item, as factors, and draws from it."""
+"""Each person's propensity for each item, as factors, and draws from it."""
 
 from __future__ import annotations
 

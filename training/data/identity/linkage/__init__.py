@@ -1,4 +1,4 @@
-"""Which records are the same person: blocking, comparisons, Fellegi-Sunter with EM, and clusters."""
+"""Record linkage: blocking, comparisons, the Fellegi-Sunter model with EM, and clusters."""
 
 from shopsight.training.data.identity.linkage.link import METHODS, SAID, Linkage, LinkageConfig, Said, link
 from shopsight.training.data.identity.linkage.quality import LinkageQuality, curve, pairwise_quality

@@ -1,4 +1,4 @@
-"""From pairs to people: connected components, cut where a chain of likeness joins two different people."""
+"""Clusters linked pairs: connected components, split where a chain would join two different people."""
 
 from __future__ import annotations
 

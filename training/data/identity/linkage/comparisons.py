@@ -1,4 +1,4 @@
-"""How alike two records are, field by field, as levels; level 0 says that a side has nothing to compare."""
+"""Agreement levels of two records, field by field; level 0 means that a value is missing."""
 
 from __future__ import annotations
 

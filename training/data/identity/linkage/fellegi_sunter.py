@@ -1,4 +1,4 @@
-"""The Fellegi-Sunter model with parameters from EM: how much each level of agreement speaks for a match."""
+"""The Fellegi-Sunter model (Fellegi and Sunter 1969) with parameters estimated by EM."""
 
 from __future__ import annotations
 

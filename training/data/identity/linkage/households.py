@@ -1,4 +1,4 @@
-"""Members of one household agree in nearly everything: what tells them apart, always."""
+"""Rules that keep members of one household apart, who agree in nearly all fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of people to clusters of records, one cluster a person."""
+"""Links person records to clusters, one cluster per person."""
 
 from __future__ import annotations
 

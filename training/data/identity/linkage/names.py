@@ -1,4 +1,4 @@
-"""How alike two names are: the same, a slip, a short form, an initial, or another name that looks like it."""
+"""Similarity levels of two names: equal, typo, short form, initial, or a different name."""
 
 from __future__ import annotations
 

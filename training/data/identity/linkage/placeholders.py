@@ -1,4 +1,4 @@
-"""Values that stand for nothing, or for the shop or a firm: found by form and by frequency, and ignored."""
+"""Detects placeholder values, and values of the shop or a company, by form and frequency, to ignore them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good a linkage is where the truth is known: pairwise precision and recall, and their curve."""
+"""Pairwise precision and recall of a linkage against a known truth, and their curve over the threshold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often relatives pass for one person where no date of birth tells, counted where dates of birth do."""
+"""Estimates how often pairs without dates of birth are relatives, from pairs with dates of birth."""
 
 from __future__ import annotations
 

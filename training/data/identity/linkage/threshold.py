@@ -1,4 +1,4 @@
-"""Which probability of a match joins two records: chosen from the curve that the model itself expects."""
+"""Chooses the threshold of the match probability from the model's expected precision and recall."""
 
 from __future__ import annotations
 
