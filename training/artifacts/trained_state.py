@@ -110,7 +110,7 @@ def search_folder(workspace: Workspace) -> Path:
 
 
 def is_trained(workspace: Workspace, family: str) -> bool:
-    """Return whether the family has trained weights (finished and not erased)."""
+    """Return whether a training of the family was finished and its weights are not erased."""
     return bool(_pointer(workspace, family).get("folder"))
 
 

@@ -70,16 +70,14 @@ class SourceTable(_Table):
     path: Name = Field(description="a file, a folder or a pattern, relative to the sources file")
     format: Format | None = Field(
         default=None,
-        description="`csv`, `jsonl` (also JSON documents), `parquet` or `xlsx` (any workbook), where the "
-        "suffix "
-        "does not tell",
+        description="`csv`, `jsonl` (also JSON documents), `parquet` or `xlsx` (any workbook); needed if the "
+        "file's suffix is another",
     )
-    channel: str | None = Field(default=None, description="the channel of all rows; else the name")
+    channel: str | None = Field(default=None, description="the channel of all rows; by default the name")
     timezone: str = Field(
         default="UTC",
-        description="of times without an offset; an hour that summer time skips is refused "
-        "(`skipped_hour`), of an "
-        "hour that comes twice the earlier is taken, and the report says how often",
+        description="the time zone of times without an offset; times in the hour that summer time skips are "
+        "refused (`skipped_hour`), and in a repeated hour the earlier time is taken and reported",
     )
     timestamp_format: str | None = Field(default=None, description="one strptime format for `timestamp`")
     date_order: Literal["day_first", "month_first"] | None = Field(
@@ -89,58 +87,50 @@ class SourceTable(_Table):
         default=None, description="`.` or `,`, for numbers such as 1.000"
     )
     country: str | None = Field(
-        default=None, description="the shop's, as in `US`: decides both where no value does"
+        default=None, description="the shop's country, as in `US`; decides both if all values are ambiguous"
     )
     separator: str | None = Field(
-        default=None, description="one character; else found out, or named by a first line such as `sep=;`"
+        default=None,
+        description="one character; by default detected, or named by a first line such as `sep=;`",
     )
     encoding: str = Field(
         default="utf-8",
-        description="`utf-8` (UTF-16 is recognised), `cp1252`, `gb18030` …; bytes that do not fit refuse "
-        "their row "
-        "alone",
+        description="`utf-8` (UTF-16 is recognised), `cp1252`, `gb18030` …; invalid bytes refuse only their "
+        "own row",
     )
     quoting: Quoting | None = Field(
         default=None,
         description='`doubled` (a quote in a quoted field is `""`), `backslash` (`\\"`) or `none` (quotes '
-        "are "
-        "text); else found out",
+        "are text); by default detected",
     )
     header_line: int | None = Field(
         default=None,
-        description="the line of the header, from 1; else found out: notes before it are left out, and the "
-        "report "
-        "says so",
+        description="the line of the header, from 1; by default detected: lines before it are left out and "
+        "reported",
     )
     records: str | None = Field(
         default=None,
-        description="the list in a JSON document that holds the rows, as `data.orders`; a document that is "
-        "a list, "
-        "or has one list, needs none",
+        description="the list in a JSON document that holds the rows, as `data.orders`; not needed for a "
+        "document that is a list or has only one",
     )
     sheet: str | None = Field(
         default=None,
-        description="which sheet of a workbook; needed where more than one has the mapped columns",
+        description="the sheet of a workbook; needed if several have the mapped columns",
     )
     cancelled_order_prefix: str | None = Field(
-        default=None, description="order numbers that begin so are returns"
+        default=None, description="order numbers with this prefix are returns"
     )
-    anonymous: bool = Field(default=False, description="rows without any id are meant")
-    derived: bool = Field(
-        default=False, description="facts taken out of another source's file; refuses no row"
-    )
+    anonymous: bool = Field(default=False, description="the rows have no ids, on purpose")
+    derived: bool = Field(default=False, description="reads facts from another source's file; refuses no row")
     keep_duplicates: bool = Field(
-        default=False, description="rows that are the same byte for byte were each sold"
+        default=False, description="identical rows are separate sales, not duplicates"
     )
     orders_repeat: bool = Field(
         default=False,
-        description="a log may tell an order in several events, as of a page that is loaded again: each "
-        "line (order, "
-        "item, quantity, price) of a customer counts once, later ones are set aside as `repeated_order`",
+        description="a log may contain an order several times, as after a page reload: each line (order, "
+        "item, quantity, price) of a customer counts once, and later ones are refused as `repeated_order`",
     )
-    amount_after_discount: bool = Field(
-        default=False, description="`amount` is what is left after `discount`"
-    )
+    amount_after_discount: bool = Field(default=False, description="`amount` is the total after `discount`")
     carry_down: list[str] = Field(
         default=[],
         description="fields that only the first line of an order has: `order_id`, `source_id`, `timestamp`, "
@@ -152,31 +142,29 @@ class SourceTable(_Table):
     columns: dict[str, Columns] = Field(
         default={},
         description="our field = their column; a list of columns is joined for times, `full_name`, `street` "
-        "and "
-        "`text`, and the first that is filled for all others",
+        "and `text`; for other fields, the first that is filled is used",
     )
     values: dict[str, dict[str, str]] = Field(default={}, description="by field: their value = ours")
     constants: dict[str, Constant] = Field(
-        default={}, description="our field = one value for all rows; beside a column, the value of blanks"
+        default={},
+        description="our field = one value for all rows; with a column too, the value of blank cells",
     )
-    scale: dict[str, float] = Field(default={}, description="our field = a factor, as 0.01 for cents")
-    lookup: list[LookupTable] = Field(default=[], description="fields that another file has, see below")
+    scale: dict[str, float] = Field(default={}, description="our field = a factor, such as 0.01 for cents")
+    lookup: list[LookupTable] = Field(default=[], description="fields from another file, see below")
 
 
 class CurrencyTable(_Table):
-    """The main currency, and what others are worth in it."""
+    """The main currency, and the exchange rates to it."""
 
     main: str | None = Field(default=None, description="the currency that rates are in")
-    rates: dict[str, Rate] = Field(
-        default={}, description="another currency = how many of the main one it is"
-    )
+    rates: dict[str, Rate] = Field(default={}, description="another currency = its value in the main one")
 
 
 class GoodsTable(_Table):
     """Which items are goods, and which are postage, fees and the like."""
 
-    goods: list[Name] = Field(default=[], description="ids of items that are goods; `*` stands for anything")
-    not_goods: list[Name] = Field(default=[], description="ids of items that are none")
+    goods: list[Name] = Field(default=[], description="ids of items that are goods; `*` matches any text")
+    not_goods: list[Name] = Field(default=[], description="ids of items that are not goods")
 
 
 class IdentityTable(_Table):
@@ -184,22 +172,21 @@ class IdentityTable(_Table):
 
     method: Literal["likeness", "keys", "off"] = Field(
         default="likeness",
-        description="`likeness` reads all fields; `keys` joins by equal numbers, mails and phones alone; "
-        "`off` joins "
-        "nothing but what people said in `shopsight identity same`",
+        description="`likeness` compares all fields; `keys` joins only by equal numbers, mails and phones; "
+        "`off` joins only pairs from `shopsight identity same`",
     )
     min_precision: Share | None = Field(
         default=None,
-        description="the share of right joins that the chosen threshold keeps to, by default .99",
+        description="the least expected precision of the chosen threshold, by default .99",
     )
     threshold: Share | None = Field(
-        default=None, description="the least probability that joins two accounts, in place of a chosen one"
+        default=None, description="a fixed match probability from which accounts are joined"
     )
     trust: list[str] = Field(
         default=[], description="sources, the most trusted first, for facts whose rule is `most_trusted`"
     )
     survivorship: dict[str, str] = Field(
-        default={}, description="a table: which of a customer's facts survives, by fact"
+        default={}, description="a table: for each fact, the rule that chooses among several values"
     )
 
 
@@ -212,12 +199,12 @@ class SourcesFile(_Table):
         default_factory=CurrencyTable, description="the main currency and the rates to it"
     )
     goods: GoodsTable = Field(
-        default_factory=GoodsTable, description="which items are goods and which are none"
+        default_factory=GoodsTable, description="which items are goods and which are not"
     )
     identity: IdentityTable = Field(
         default_factory=IdentityTable, description="how accounts become customers"
     )
     consent_default: dict[Purpose, bool] = Field(
         default={},
-        description="by purpose, whether it is allowed for customers who said nothing; true where not named",
+        description="by purpose, whether customers without a statement consent; by default true",
     )

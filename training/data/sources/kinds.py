@@ -39,7 +39,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     }.items()
 }
 
-# What a row cannot be without. Events of a search or a message need no item (cleaning.py).
+# Fields that every row needs. Events of a search or a message need no item (cleaning.py).
 REQUIRED: dict[str, tuple[str, ...]] = {
     "events": ("event", "timestamp"),
     "orders": ("order_id", "item_id", "quantity", "timestamp"),
@@ -53,9 +53,9 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "consents": ("source_id", "purpose", "allowed", "timestamp"),
 }
 
-# Rows of these kinds are worth little without a customer, so leaving the id out must be said aloud.
+# Rows of these kinds are of little use without a customer, so that a missing id must be declared.
 PROMISE_IDS = ("events", "orders", "customers", "exposures", "consents")
-# Fields of the whole order, which some exports write on the first line of each order alone.
+# Fields of the whole order, which some exports write only on the first line of each order.
 ORDER_FIELDS = (
     "order_id", "source_id", "timestamp", "channel", "session_id", "currency", "status", "cancelled_at",
     "returned_at",
@@ -63,7 +63,7 @@ ORDER_FIELDS = (
 
 MEANINGS: dict[str, str] = {
     "source_id": "the id of the customer in this source",
-    "also_id": "a further id of the same customer in this source, as of the device before the login",
+    "also_id": "a further id of the same customer in this source, such as the device's before the login",
     "item_id": "the id of the item",
     "order_id": "the number of the order",
     "line_id": "the number of the line in its order",
@@ -74,13 +74,13 @@ MEANINGS: dict[str, str] = {
     "event": "view, cart, purchase, return, rating, review, search or message",
     "channel": "where it happened: web, app, store, ...",
     "timestamp": "when it happened",
-    "quantity": "pieces, or a weight as 0.450; below zero is a return",
+    "quantity": "pieces, or a weight such as 0.450; a negative one is a return",
     "price": "the price of one unit",
     "amount": "the total of the line before its discount",
     "currency": "the currency of the amounts of the row",
-    "discount": "what is taken off the line",
-    "order_discount": "what is taken off the whole order",
-    "order_paid": "what was paid for the whole order",
+    "discount": "the discount on the line",
+    "order_discount": "the discount on the whole order",
+    "order_paid": "the amount paid for the whole order",
     "order_postage": "the postage in order_paid",
     "status": "the status of the order; see [source.values.status]",
     "cancelled_at": "when the order was cancelled; filled means no sale",
@@ -99,10 +99,10 @@ MEANINGS: dict[str, str] = {
     "postcode": "the postcode",
     "country": "the country",
     "state": "the state or region",
-    "gov_id": "a number given by the state",
+    "gov_id": "a number issued by a government",
     "registered_at": "when the account was made",
     "title": "the name of the item",
-    "category_path": "the category, its levels parted by >, / or |",
+    "category_path": "the category, with levels separated by >, / or |",
     "brand": "the brand",
     "cost": "what the shop pays for one unit",
     "attributes": "further properties of the item, as text",
@@ -110,19 +110,19 @@ MEANINGS: dict[str, str] = {
     "available_from": "from when it is sold",
     "available_to": "until when it was sold",
     "goods": "no: it is postage, a fee, a discount or the like; yes: it is a product",
-    "text": "what was written",
+    "text": "the text",
     "language": "the language of the text",
-    "intent": "what the text is about",
+    "intent": "the intent of the text",
     "sentiment": "positive, neutral or negative",
-    "split": "train, validation or test, where that is settled",
+    "split": "train, validation or test, if it is fixed",
     "task": "intent or sentiment",
-    "label": "what people say",
+    "label": "the class that a person assigned",
     "question": "the question",
     "answer": "the answer",
-    "rank": "the place in the list that was shown, from 1",
+    "rank": "the position in the list that was shown, from 1",
     "experiment": "the name of the experiment",
     "arm": "the arm of the experiment",
-    "propensity": "with which probability it was shown",
+    "propensity": "the probability with which it was shown",
     "purpose": "personalisation, profiling, language or marketing",
     "allowed": "whether the customer allows it",
 }
