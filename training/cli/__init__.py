@@ -1,1 +1,1 @@
-"""The command `shopsight`: one file a group of verbs, options that they share, and what is printed."""
+"""The command `shopsight`: one file per group of commands, shared options, and printing."""

@@ -23,7 +23,7 @@ def report(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Your customers",
 ) -> None:
-    """Write the page for people: the customers, the segments in words, what sells, what messages are about.
+    """Write the report page: customers, segments, value and churn, sales, messages, data quality.
 
     Example: shopsight report --workspace shop/workspace
     """

@@ -1,4 +1,4 @@
-"""Figures of a family as tables that people read: intervals in a cell, trials as tables of their own."""
+"""Metrics of a family as tables: an interval in one cell, and a list of records as a table of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _INTERVAL = {"value", "low", "high"}
 
 
 def tables(name: str, figures: Mapping[str, Any]) -> list[Table]:
-    """Return one table of the single figures, then one for each list of records among them.
+    """Return one table of the single metrics, then one for each list of records.
 
     Figures within figures are named "outer: inner"; {value, low, high} reads "value (low to high)".
     """
@@ -26,7 +26,7 @@ def tables(name: str, figures: Mapping[str, Any]) -> list[Table]:
 
 
 def shown(value: Any) -> str:
-    """Return a figure as text: four digits that count, no fraction from a thousand on."""
+    """Return a metric as text: four significant digits, without a fraction from a thousand on."""
     if isinstance(value, Mapping):
         if set(value) >= _INTERVAL:
             return f"{shown(value['value'])} ({shown(value['low'])} to {shown(value['high'])})"

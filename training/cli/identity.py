@@ -1,4 +1,4 @@
-"""shopsight identity: which accounts were joined and why, and what people say of them."""
+"""shopsight identity: which accounts were joined and why, and review rules on pairs of accounts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def review(
 ) -> None:
     """List the joined pairs of the last ingest, the least certain first, with the evidence.
 
-    Accounts are told by source and pseudonym, evidence by field, never by value.
+    Accounts are shown by source and pseudonym, evidence by field; values are never shown.
 
     Example: shopsight identity review --num 50
     """
@@ -68,7 +68,7 @@ def apart(
     accounts: AccountsOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
-    """Say that the two accounts of each pair are not one person.
+    """Add rules that the two accounts of each pair are different people.
 
     Example: shopsight identity apart 3f9c01ab77
     """
@@ -81,7 +81,7 @@ def same(
     accounts: AccountsOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
-    """Say that the two accounts of each pair are one person.
+    """Add rules that the two accounts of each pair are one person.
 
     Example: shopsight identity same --accounts pairs.csv
     """
@@ -90,7 +90,7 @@ def same(
 
 @app.command()
 def rules(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
-    """List what people said of pairs, and every ingest obeys.
+    """List the rules on pairs, which every ingest applies.
 
     Example: shopsight identity rules
     """
@@ -111,7 +111,7 @@ def withdraw(
     pairs: Annotated[list[str], typer.Argument(help="Rules as 'shopsight identity rules' names them.")],
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
-    """Remove rules; the next ingest judges these pairs by their evidence again.
+    """Remove rules; the next ingest decides these pairs by their evidence again.
 
     Example: shopsight identity withdraw 3f9c01ab77
     """

@@ -1,4 +1,4 @@
-"""Verbs and options for work on a cluster; nothing heavy is imported before a verb needs it."""
+"""Commands and options for work on a cluster; heavy libraries are imported when a command needs them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ AddressOption = Annotated[
 def trainer(
     num_workers: int | None, cpus_per_worker: int, use_gpu: bool, address: str | None
 ) -> Iterator[Callable[..., dict[str, Any]]]:
-    """Yield what trains a family: `steps.train`, or the same as a job where workers were asked for."""
+    """Yield the function that trains a family: `steps.train`, or a Ray job if workers are requested."""
     if num_workers is None and not use_gpu and address is None:
         from shopsight.training.pipeline import steps
 
@@ -112,7 +112,7 @@ def tune(
     address: AddressOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Search for better settings on a Ray cluster, on the validation window alone; poor trials stop early.
+    """Search for better settings on a Ray cluster, on the validation window; weak trials stop early.
 
     Example: shopsight tune embedding --workspace shop/workspace --trials 20 --num-workers 4
     """

@@ -1,4 +1,4 @@
-"""Verbs about this machine: doctor, bench."""
+"""Commands about this machine: doctor, bench."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ app = typer.Typer()
 
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
-    """Tell what this machine has and which backend each part will use.
+    """Show what this machine has and which backend each part will use.
 
     Example: shopsight doctor
     """

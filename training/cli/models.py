@@ -1,4 +1,4 @@
-"""Verbs of models: train, learn-intents, evaluate, export."""
+"""Commands for models: train, learn-intents, evaluate, export."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def learn_intents(
     ] = 0.01,
     as_json: JsonOption = False,
 ) -> None:
-    """Teach the trained language model new intents from a handful of examples, in seconds.
+    """Add new intents to the trained language model from a few examples, in seconds.
 
     Example: shopsight learn-intents gift-cards.csv --workspace shop/workspace
     """
@@ -96,7 +96,7 @@ def evaluate(
     settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure trained models on rows that they never saw: metrics with intervals, and a leak report.
+    """Measure trained models on held-out rows: metrics with intervals, and a leak report.
 
     Example: shopsight evaluate all --workspace shop/workspace
     """

@@ -34,12 +34,12 @@ def print_json(content: Any) -> None:
 
 
 def console_for(quiet: bool) -> Console:
-    """Return the console for people: standard error where standard output carries JSON."""
+    """Return the console for text: standard error if standard output carries JSON."""
     return Console(stderr=quiet)
 
 
 def printer_of(console: Console) -> Any:
-    """Return what prints progress lines with the time since now."""
+    """Return a function that prints progress lines with the elapsed time."""
     began = time.monotonic()
 
     def show(line: str) -> None:
@@ -73,7 +73,7 @@ def show_figures(figures: dict[str, Any], as_json: bool) -> None:
 
 
 def resolved(workspace: Path, name: str, config: Path | None, settings: list[str] | None) -> tuple[Any, Any]:
-    """Return the workspace and the recipe with a TOML file and settings put over it."""
+    """Return the workspace, and the recipe overridden by a TOML file and settings."""
     from shopsight.training.artifacts.workspace import Workspace
     from shopsight.training.pipeline.overrides import overridden
     from shopsight.training.pipeline.recipes import recipe

@@ -1,4 +1,4 @@
-"""The verbs that customers' rights need: forget, subject-access."""
+"""Commands for customers' rights: forget, subject-access."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MOST_LINES = 20  # of accounts and of mentions on a terminal; --json has all
 
 
 class NotConfirmedError(RuntimeError):
-    """Nobody said yes to what would be erased; nothing was touched."""
+    """The erasure was not confirmed; nothing was changed."""
 
 
 @app.command("forget")
@@ -120,7 +120,7 @@ def subject_access_command(
     out: Annotated[Path, typer.Option("--out", help="The JSON file to write, readable by you alone.")],
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
-    """Write everything that is held on one customer: accounts, tables, refused rows, what models learned.
+    """Write all data held on one customer: accounts, tables, refused rows, rows of models.
 
     Example: echo W1771497429 | shopsight subject-access --source web --id-file - --out held.json
     """
