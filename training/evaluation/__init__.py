@@ -1,1 +1,1 @@
-"""How well something works: ranking figures, intervals, baselines, and planted truth against found."""
+"""Evaluation that the families share: ranking figures, intervals, baselines, planted truth against found."""

@@ -1,4 +1,4 @@
-"""What a factorisation has to beat: popularity, and EASE, a strong linear model in closed form."""
+"""Baselines of the recommender: popularity, and EASE, a strong linear model in closed form."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BLOCK = 1024
 
 
 class Popularity:
-    """Everybody gets the items that most users have."""
+    """Ranks the same items for every user, by the number of users who have them."""
 
     def fit(self, user_items: sparse.csr_matrix) -> Popularity:
         """Count the users of each item of a CSR matrix [users, items]; returns self."""
@@ -21,18 +21,17 @@ class Popularity:
         return self
 
     def scores(self, users: NDArray[np.int64]) -> Float32:
-        """Return how many users each item has, float32 [len(users), items]."""
+        """Return the number of users of each item, float32 [len(users), items], the same in every row."""
         return np.tile(self.num_users, (len(users), 1))
 
 
 class EASE:
-    """An item-item regression that may not use the item itself (Steck, 2019, "Embarrassingly Shallow
-    Autoencoders for Sparse Data").
+    """EASE: a ridge regression of each item on all others (Steck, 2019).
 
-    The weights are B = I - P diag(1 / P_jj) with P = (XᵀX + λI)⁻¹, the scores X·B. With more items than users
-    the same scores come from the smaller K = (XXᵀ + λI)⁻¹, for XP = KX (Woodbury): then only users of
-    the fitted matrix can be scored. One square float32 matrix of the smaller side is factorised and
-    inverted in place.
+    The weights are B = I - P diag(1 / P_jj) with P = (XᵀX + λI)⁻¹, and the scores X·B. With more items than
+    users the same scores are computed from the smaller K = (XXᵀ + λI)⁻¹, since XP = KX (Woodbury); then only
+    users of the fitted matrix can be scored. One square float32 matrix of the smaller side is factorised and
+    inverted in place. Source: "Embarrassingly Shallow Autoencoders for Sparse Data".
     """
 
     def __init__(self, regularization: float) -> None:
@@ -41,9 +40,10 @@ class EASE:
         self.regularization = regularization
 
     def fit(self, user_items: sparse.csr_matrix) -> EASE:
-        """Invert for a CSR matrix [users, items]; returns self.
+        """Fit to a CSR matrix [users, items]; returns self.
 
-        Raises ValueError for a matrix without users or items, ArithmeticError when float32 does not do.
+        Raises ValueError for a matrix without users or items, and ArithmeticError if the system is not
+        positive definite in float32.
         """
         if 0 in user_items.shape:
             raise ValueError(f"user_items: shape {user_items.shape} has no users or no items")
@@ -74,19 +74,19 @@ class EASE:
         return self._less_own(user_items, user_items @ self._inverse)
 
     def _less_own(self, x: sparse.csr_matrix, spread: Float32) -> Float32:
-        """X - XP diag(1 / P_jj), of which the diagonal of B is zero."""
+        """Return X·B = X - XP diag(1 / P_jj), float32 [rows, items]; `spread` is XP."""
         return np.asarray(x.toarray() - spread / self._diagonal, dtype=np.float32)
 
 
 def _inverse_of_gramian(rows: sparse.csr_matrix, regularization: float) -> Float32:
-    """Return (rows·rowsᵀ + λI)⁻¹ with one matrix of that size in memory."""
+    """Return (rows·rowsᵀ + λI)⁻¹, float32 [rows, rows], computed in place in one matrix of that size."""
     n = rows.shape[0]
     square = np.empty((n, n), np.float32)
     columns = rows.T.tocsc()
     for begin in range(0, n, _BLOCK):
         square[begin : begin + _BLOCK] = (rows[begin : begin + _BLOCK] @ columns).toarray()
     square[np.diag_indices(n)] += np.float32(regularization)
-    # a symmetric C matrix is its own transpose, which is the Fortran order that LAPACK works on in place
+    # the transpose of a C-ordered symmetric matrix is the same matrix in Fortran order, as LAPACK needs
     factor, failed = lapack.spotrf(square.T, lower=True, clean=False, overwrite_a=True)
     if failed:
         raise ArithmeticError(f"{n} rows: not positive definite in float32; raise the regularization")
@@ -96,7 +96,7 @@ def _inverse_of_gramian(rows: sparse.csr_matrix, regularization: float) -> Float
 
 
 def _mirror_upper(square: Float32) -> None:
-    """Copy what lies above the diagonal below it."""
+    """Copy the elements above the diagonal to below it."""
     for begin in range(0, len(square), _BLOCK):
         end = min(begin + _BLOCK, len(square))
         square[end:, begin:end] = square[begin:end, end:].T
@@ -105,7 +105,7 @@ def _mirror_upper(square: Float32) -> None:
 
 
 def _quadratic_forms(inverse: Float32, x: sparse.csr_matrix) -> Float32:
-    """Return xⱼᵀ·inverse·xⱼ for each column xⱼ of x."""
+    """Return xⱼᵀ·inverse·xⱼ for each column xⱼ of x, float32 [columns]."""
     total = np.zeros(x.shape[1])
     for begin in range(0, x.shape[0], _BLOCK):
         rows = slice(begin, begin + _BLOCK)

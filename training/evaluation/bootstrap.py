@@ -1,4 +1,4 @@
-"""Intervals of means by resampling, for every figure that is reported."""
+"""Bootstrap intervals of means and of ratios of means, for every figure that is reported."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from shopsight.training.evaluation.undefined import undefined
 def interval(values: NDArray[Any], *, seed: int, num_resamples: int = 500) -> dict[str, Any]:
     """Return {value, low, high}: the mean of `values` [n] with its 95 % percentile bootstrap interval.
 
-    The resampled unit is an entry: give one value a customer. Efron (1979). Entries that are NaN, figures
-    over nothing, do not count; without any other the figure is `undefined`.
+    Entries are resampled, so pass one value per customer. NaN entries are left out; if no other entry is
+    left, the figure is `undefined`. Source: Efron (1979), "Bootstrap Methods: Another Look at the Jackknife".
     """
     defined = values[~np.isnan(values)]
     if not len(defined):
@@ -28,8 +28,9 @@ def ratio_interval(
 ) -> dict[str, Any]:
     """Return {value, low, high} of mean(values) / mean(others), both resampled by the same entries.
 
-    `undefined` where there is no entry or `others` are all 0. A resample in which they are counts as
-    infinity, which `high` shows as None where it reaches so far.
+    values and others are float [n], and entries with a NaN in either are left out. The figure is `undefined`
+    if there is no entry or `others` are all 0. A resample whose `others` are all 0 counts as infinity; `high`
+    is None if it is infinite.
     """
     both = np.stack([values, others], axis=1)
     both = both[~np.isnan(both).any(axis=1)]
@@ -46,7 +47,7 @@ def ratio_interval(
 def resampled_means(values: NDArray[Any], *, seed: int, num_resamples: int) -> NDArray[np.float64]:
     """Return the column means of `values` [n, c] over resamples with replacement, float64 [resamples, c].
 
-    Raises ValueError without any row.
+    Raises ValueError if there is no row.
     """
     rng = np.random.default_rng(seed)
     n = len(values)

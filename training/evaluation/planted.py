@@ -1,4 +1,4 @@
-"""Planted against found: how much of the synthetic shop's truth the workspace and the endpoint recover."""
+"""The table "planted against found": how much of the synthetic shop's truth was recovered."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: what was planted or asked for, what was found, and whether that is enough."""
+    """One line of the table: what was planted or required, what was found, and whether that is enough."""
 
     name: str
     planted: str
@@ -23,7 +23,7 @@ class Row:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """Return the rows as a table for people."""
+    """Return the rows as a rich table."""
     shown = Table(title="planted against found")
     for column in ("what", "planted or asked", "found", "reached"):
         shown.add_column(column, overflow="fold")
@@ -42,9 +42,9 @@ def as_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def pairwise(truth: NDArray[np.int64], found: NDArray[np.int64]) -> tuple[float, float]:
     """Return pairwise (precision, recall) of a found grouping against the true one.
 
-    truth and found are group numbers of the same records, int64 [n]. Counted from the contingency table:
-    pairs together in both over pairs together in found, and over pairs together in truth; 1.0 where there is
-    no pair to find.
+    truth and found are group numbers of the same records, int64 [n]. Both are computed from the contingency
+    table: the pairs in one group in both, divided by those in one group in `found` (precision) or in `truth`
+    (recall). 1.0 if there is no such pair.
     """
     both = pl.DataFrame({"truth": truth, "found": found})
     together = _pairs(both.group_by("truth", "found").len()["len"])
@@ -61,7 +61,7 @@ def _pairs(sizes: pl.Series) -> float:
 
 
 def recall_at_k(recommended: Sequence[Sequence[str]], bought: Sequence[set[str]], k: int) -> float:
-    """Return the mean over people of |first k recommended ∩ bought| / min(k, |bought|)."""
+    """Return the mean over customers of |first k recommended ∩ bought| / min(k, |bought|)."""
     shares = [
         len(set(items[:k]) & wanted) / min(k, len(wanted))
         for items, wanted in zip(recommended, bought, strict=True)
@@ -70,10 +70,10 @@ def recall_at_k(recommended: Sequence[Sequence[str]], bought: Sequence[set[str]]
 
 
 def identity_row(truth: pl.DataFrame, identities: pl.DataFrame) -> Row:
-    """Score who was joined with whom; both frames have `source, source_id` (keyed hash) and a group.
+    """Score the record linkage by pairwise precision and recall.
 
-    truth adds `person_id`, identities `customer_id`; records that ingest never saw count as missed, because
-    their pairs stay apart.
+    Both frames have `source, source_id` (keyed hash); truth adds `person_id` and identities `customer_id`.
+    Records that ingest never read count as customers of their own, so that their pairs are missed.
     """
     joined = truth.join(
         identities.filter(pl.col("valid_to").is_null()).select("source", "source_id", "customer_id"),
@@ -94,7 +94,10 @@ def identity_row(truth: pl.DataFrame, identities: pl.DataFrame) -> Row:
 
 
 def segments_row(personas: pl.DataFrame, segments: pl.DataFrame) -> Row:
-    """Score segments against personas; frames `customer_id, persona` and `customer_id, segment`."""
+    """Score segments against personas by the adjusted Rand index (Hubert and Arabie, 1985).
+
+    personas has `customer_id, persona`, segments has `customer_id, segment`.
+    """
     from sklearn.metrics import adjusted_rand_score
 
     joined = personas.join(segments, on="customer_id", how="inner")
@@ -109,7 +112,7 @@ def segments_row(personas: pl.DataFrame, segments: pl.DataFrame) -> Row:
 
 
 def recommendations_row(found: float, popularity: float, best: float, num_customers: int) -> Row:
-    """Score recall@10 on what people bought after the raw data end."""
+    """Score recall@10 on the purchases after the end of the raw data."""
     return Row(
         name="recommendations, recall@10 of later purchases",
         planted=f"≥ 2 × popularity ({popularity:.4f}); best achievable {best:.4f}",
@@ -120,9 +123,10 @@ def recommendations_row(found: float, popularity: float, best: float, num_custom
 
 
 def churn_row(churn: NDArray[np.float64], bought: NDArray[np.bool_]) -> Row:
-    """Score who was said to leave against who bought nothing after the raw data end; both [n].
+    """Score the forecast of churn, float64 [n], against purchases after the end of the raw data, bool [n].
 
-    NaN where churn was withheld; then, and where all or none came back, the row fails with the reason.
+    churn is NaN where it was withheld. Then, and if all or none of the customers came back, the row fails
+    with the reason.
     """
     from shopsight.training.evaluation.classification import auc
 
@@ -138,7 +142,7 @@ def churn_row(churn: NDArray[np.float64], bought: NDArray[np.bool_]) -> Row:
 
 
 def labels_row(name: str, planted: Sequence[str], found: Sequence[str], required: float) -> Row:
-    """Score predicted labels of messages that nobody had labelled."""
+    """Score the labels predicted for unlabelled messages."""
     accuracy = float(np.mean(np.asarray(planted, dtype=object) == np.asarray(found, dtype=object)))
     return Row(
         name=name,
@@ -149,7 +153,7 @@ def labels_row(name: str, planted: Sequence[str], found: Sequence[str], required
 
 
 def bad_rows_row(planted: pl.DataFrame, refused: pl.DataFrame) -> Row:
-    """Score which rows were set aside; both frames have `file, row, reason`."""
+    """Score which rows were quarantined; both frames have `file, row, reason`."""
     keys = ["file", "row"]
     missed = planted.join(refused, on=keys, how="anti")
     wrongly = refused.join(planted, on=keys, how="anti")
@@ -165,7 +169,7 @@ def bad_rows_row(planted: pl.DataFrame, refused: pl.DataFrame) -> Row:
 
 
 def experiment_row(planted: float, found: float, low: float, high: float) -> Row:
-    """Score the effect of the A/B test: the interval must hold what was planted."""
+    """Score the effect of the A/B test: the interval must contain the planted effect."""
     return Row(
         name="effect of the A/B test",
         planted=f"{planted:+.4f} conversion",

@@ -1,4 +1,4 @@
-"""How good ranked lists are: recall, ndcg and coverage, a value a customer so that intervals can be drawn."""
+"""Evaluation of ranked lists: recall, NDCG and coverage; one value per user, for intervals over users."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Float64 = NDArray[np.float64]
 
 
 def hits(recommended: Int, relevant: csr_matrix) -> NDArray[np.bool_]:
-    """Tell which places of ranked lists are relevant: recommended int [users, k], -1 where a slot is empty.
+    """Return which places of ranked lists hold a relevant item, bool [users, k].
 
-    relevant: CSR [users, items], its pattern counts. An item that a list names again is no second hit.
-    Returns bool [users, k].
+    recommended: int [users, k], -1 for an empty place. relevant: CSR [users, items], of which the pattern
+    counts. An item that occurs twice in a list counts once.
     """
     width = relevant.shape[1] + 1
     rows = np.repeat(np.arange(relevant.shape[0]), np.diff(relevant.indptr))
@@ -32,7 +32,8 @@ def hits(recommended: Int, relevant: csr_matrix) -> NDArray[np.bool_]:
 def recall_at_k(recommended: Int, relevant: csr_matrix) -> Float64:
     """Return hits / min(k, relevant items) of each user, float64 [users]; NaN for a user with none relevant.
 
-    The denominator is what a perfect list of length k reaches (Liang et al., 2018).
+    Arguments are those of `hits`. The denominator is the number of hits of a perfect list of length k
+    (Liang et al., 2018, "Variational Autoencoders for Collaborative Filtering").
     """
     relevant = _distinct(relevant)
     reachable = np.minimum(recommended.shape[1], np.diff(relevant.indptr))
@@ -42,7 +43,8 @@ def recall_at_k(recommended: Int, relevant: csr_matrix) -> Float64:
 def ndcg_at_k(recommended: Int, relevant: csr_matrix) -> Float64:
     """Return the normalised discounted cumulative gain of each user (Järvelin, Kekäläinen, 2002).
 
-    Binary relevance, discount 1 / log2(rank + 1), float64 [users]; NaN for a user with none relevant.
+    Arguments are those of `hits`. Relevance is binary and the discount 1 / log2(rank + 1). Returns float64
+    [users]; NaN for a user with none relevant.
     """
     relevant, k = _distinct(relevant), recommended.shape[1]
     discount = 1.0 / np.log2(np.arange(2, k + 2))
@@ -52,14 +54,17 @@ def ndcg_at_k(recommended: Int, relevant: csr_matrix) -> Float64:
 
 
 def coverage(recommended: Int, num_items: int) -> float | None:
-    """Return the share of the items that appear in anybody's list; None where there is no item or no list."""
+    """Return the share of the items that are in any list; None if there is no item or no list.
+
+    recommended: int [users, k], -1 for an empty place.
+    """
     if not num_items or not len(recommended):
         return None
     return len(np.unique(recommended[recommended >= 0])) / num_items
 
 
 def _distinct(relevant: csr_matrix) -> csr_matrix:
-    """Each relevant item once, though the matrix may name it twice."""
+    """Return the matrix with duplicate entries merged."""
     if relevant.has_canonical_format:
         return relevant
     relevant = relevant.copy()
@@ -68,7 +73,7 @@ def _distinct(relevant: csr_matrix) -> csr_matrix:
 
 
 def _named_before(recommended: Int) -> NDArray[np.bool_]:
-    """Tell which places repeat an item that stands before them in the same list, bool [users, k]."""
+    """Return which places repeat an item of an earlier place of the list, bool [users, k]."""
     order = np.argsort(recommended, axis=1, kind="stable")
     ascending = np.take_along_axis(recommended, order, axis=1)
     again = np.zeros(recommended.shape, dtype=bool)

@@ -1,4 +1,4 @@
-"""Figures over nothing: None with the reason, and never a number that reads as a measurement."""
+"""Figures that cannot be computed, as for no customers: None with the reason instead of a number."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _INTERVAL = {"value", "low", "high"}
 
 
 def undefined(reason: str) -> dict[str, Any]:
-    """Return a figure over nothing: no value, no interval, and the reason."""
+    """Return a figure without value and interval, with the reason."""
     return {"value": None, "low": None, "high": None, "reason": reason}
 
 
 def share(happened: NDArray[np.bool_]) -> float:
-    """Return the share of true entries, NaN without any entry."""
+    """Return the share of true entries of bool [n]; NaN if there is no entry."""
     return float(happened.mean()) if happened.size else math.nan
 
 
 def without_nan(figures: Any, reason: str) -> Any:
-    """Return figures with None for every NaN; an interval around one carries the reason.
+    """Return figures with None for every NaN; an interval whose value is NaN gets the reason.
 
-    figures: JSON-ready, mappings and lists within each other.
+    figures: JSON-ready data, with mappings and lists nested to any depth.
     """
     if isinstance(figures, Mapping):
         value = figures.get("value")

@@ -1,4 +1,4 @@
-"""Who the customers are: features, and segments described in words and numbers."""
+"""Customer profiles: features, and segments described in words and numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ProfilesConfig", "evaluate", "export", "load", "train"]
 
-# Polars and scikit-learn take seconds to import; naming a recipe stays quick.
+# Polars and scikit-learn take seconds to import, so each function imports what it needs.
 
 
 def train(workspace: Workspace, config: ProfilesConfig, progress: Callable[[str], None]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What training leaves for export, evaluation, the report and the next training."""
+"""The trained profiles on disk, as export, evaluation, the report and the next training read them."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Trained:
 
     segments: as describe.Segment.as_dict, in the order of the served ids. assigned: customer_id, segment
     int64, key, name, one row a customer. points: a sample of customers, customer_id, x and y float32 with
-    segment and name, for a plot. features: customer_id and one Float32 column each, sorted, as they were
-    trained on: the language model that read the messages for them may have been trained again since.
-    used_keys: every key ever given, so that none is given twice.
+    segment and name, for a plot. features: customer_id (sorted) and one Float32 column per feature, as they
+    were trained on; they are stored because the language model behind some of them may have been retrained
+    since. used_keys: every key ever assigned, so that no key is used twice.
     """
 
     model: SegmentModel

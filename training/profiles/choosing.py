@@ -1,4 +1,4 @@
-"""How many segments the data bear out: those that come back on other customers and lie apart."""
+"""Choose the number of segments by their stability on bootstrap resamples and their silhouette."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shopsight.training.profiles.scaling import Float32
 
 _SILHOUETTE_SAMPLE = 3_000
 _STABILITY_SLACK, _SILHOUETTE_SLACK = 0.05, 0.005
-_COMES_BACK = 0.75  # Hennig's bound: a cluster whose mean Jaccard index is below is no stable pattern
+_COMES_BACK = 0.75  # Hennig (2007): a cluster of lower mean Jaccard index is not a stable pattern
 RULE = (
     f"of the numbers whose stability (adjusted Rand index) is within {_STABILITY_SLACK} of the best, those "
     f"of which every segment comes back on resampled customers (mean Jaccard index at least {_COMES_BACK}); "
@@ -26,12 +26,12 @@ RULE = (
 def choose_number(
     points: Float32, config: ProfilesConfig, progress: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """Try numbers of segments on points float32 [n, c] and mark the one to use, by RULE.
+    """Return one row for each number of segments tried on points float32 [n, c], the chosen one by RULE.
 
-    Each row has num_segments; stability and stability_min, median and least adjusted Rand index between the
-    segments of all points and those found on bootstrap resamples; jaccard_min, of the segment that comes
-    back least, the mean over resamples of the Jaccard index with its best match (Hennig, 2007); silhouette
-    (Rousseeuw, 1987); chosen.
+    A row has num_segments; stability and stability_min, the median and the lowest adjusted Rand index (Hubert
+    and Arabie, 1985) between the segments of all points and those of bootstrap resamples; jaccard_min, for
+    the least stable segment the mean over resamples of the Jaccard index with its best match (Hennig, 2007,
+    "Cluster-wise Assessment of Cluster Stability"); silhouette (Rousseeuw, 1987); and chosen.
     """
     num_distinct = len(np.unique(points, axis=0))
     highest = min(config.max_segments, num_distinct, max(config.min_segments, len(points) // 2))
@@ -57,7 +57,7 @@ def choose_number(
 
 
 def comes_back(row: dict[str, Any]) -> bool:
-    """Tell of a number that was tried whether each of its segments is found again on resampled customers."""
+    """Return whether each segment of a tried number is found again on resampled customers."""
     return float(row["jaccard_min"]) >= _COMES_BACK
 
 

@@ -1,4 +1,4 @@
-"""k-means and principal components through whichever library the backend gives."""
+"""k-means and principal components, by the library of the backend (kernels/backend.py)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SINGLE_THREAD_POINTS = 50_000
 
 
 def principal_components(scaled: Float32, variance: float) -> tuple[Float32, Float32]:
-    """Return components float32 [c, features] that keep `variance` of scaled rows, and their offset [c]."""
+    """Return components float32 [c, features] that keep the share `variance` of scaled rows; offset [c]."""
     most = min(scaled.shape)
     fitted = estimators().PCA(n_components=most, svd_solver="full").fit(scaled)
     kept = int(np.searchsorted(np.cumsum(fitted.explained_variance_ratio_), variance)) + 1
@@ -26,7 +26,7 @@ def principal_components(scaled: Float32, variance: float) -> tuple[Float32, Flo
 
 def kmeans(points: Float32, number: int, seed: int, restarts: int = RESTARTS) -> Float32:
     """Return the centres of `number` clusters of points, float32 [number, c]."""
-    # On few points the threads of k-means cost more than they bring.
+    # On few points the threads of k-means cost more time than they save.
     with threadpool_limits(1 if len(points) <= _SINGLE_THREAD_POINTS else None):
         fitted = estimators().KMeans(n_clusters=number, n_init=restarts, random_state=seed).fit(points)
     return np.asarray(fitted.cluster_centers_, dtype=np.float32)
@@ -35,7 +35,7 @@ def kmeans(points: Float32, number: int, seed: int, restarts: int = RESTARTS) ->
 def distances(points: Float32, centres: Float32) -> Float32:
     """Return Euclidean distances, float32 [points, centres]."""
     squared = np.empty((len(points), len(centres)), dtype=np.float32)
-    for number, centre in enumerate(centres):  # centre by centre: all gaps at once would not fit memory
+    for number, centre in enumerate(centres):  # one at a time, because all differences need too much memory
         gap = points - centre
         squared[:, number] = (gap * gap).sum(axis=1)
     return np.sqrt(squared)

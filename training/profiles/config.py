@@ -10,26 +10,28 @@ from shopsight.training.artifacts.plain_settings import take_plain_values
 
 @dataclass(frozen=True)
 class ProfilesConfig:
-    """How customers are measured and grouped.
+    """Settings of features and segments.
 
-    timezone: IANA name of the zone whose hours and weekdays customers are told to come at.
-    half_lives_days: ages at which an event counts half, one recency-weighted count for each.
-    max_channels, max_categories: the most frequent ones get shares of their own, the rest share "other".
-    max_intents: the most frequent intents of messages that get a share of their own.
-    min_events: customers with fewer events are put aside as newcomers instead of guessed at.
-    well_known_events: segments are formed by customers with at least so many events, where there are enough
-        of them; everyone else but the newcomers is assigned to what those formed.
-    prior_events: how many events' worth of the average customer is mixed into a share, so that one
-        purchase in a category is no taste yet (empirical Bayes).
-    volume_weight: what features of how much a customer does (recency, frequency, money) weigh beside those
-        of what and how; segments say who customers are, a value model says what they are worth.
+    timezone: IANA name of the time zone of the features of hours and weekdays.
+    half_lives_days: ages in days at which an event counts half; there is one recency-weighted count for each.
+    max_channels, max_categories: number of the most frequent ones with a share of their own; the rest share
+        "other".
+    max_intents: number of the most frequent intents of messages with a share of their own.
+    min_events: customers with fewer events are newcomers and get no segment of their own.
+    well_known_events: segments are fitted to customers with at least so many events, if there are enough of
+        them; other customers, except newcomers, are then assigned to these segments.
+    prior_events: weight, in events, of the average customer in a share, so that one purchase in a category
+        is not yet a taste (empirical Bayes).
+    volume_weight: weight of features of volume (recency, frequency, money) relative to the others; segments
+        describe how customers shop, and the value model what they are worth.
     variance: share of the variance that the principal components keep.
-    num_segments: 0 chooses between min_segments and max_segments by stability and silhouette.
-    num_bootstraps: resamples that stability is measured on; sample_size: most customers used to choose, and
-        to look for dense groups.
-    migration_days: how long before the last event customers are measured too, to see who changed segment;
-        0 for not at all.
-    draw_umap: whether UMAP draws the picture of customers, where it is installed.
+    num_segments: number of segments; 0 chooses it from min_segments to max_segments by stability and
+        silhouette.
+    num_bootstraps: resamples to measure stability on. sample_size: most customers used to choose the number
+        and to find dense groups.
+    migration_days: days before the last event as of which customers are measured too, to see who changed
+        segment; 0 for none.
+    draw_umap: whether UMAP draws the picture of customers, if it is installed.
     """
 
     timezone: str = "UTC"

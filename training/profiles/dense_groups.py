@@ -1,7 +1,7 @@
-"""What density says: groups of customers who lie close together, and how many lie in none.
+"""Dense groups of customers by HDBSCAN, and the share of customers in none, for exploration.
 
-This explores; segments are what is served. Dense groups inside a segment are worth a marketer's look, and a
-large share of customers in none says that segments cut a continuum.
+Segments, not dense groups, are served. A dense group inside a segment may deserve a closer look. A large
+share of customers in no group means that the segments divide a continuum.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ _MIN_SAMPLES = 10
 def find_dense_groups(points: Float32, segment: Int64, config: ProfilesConfig) -> dict[str, Any]:
     """Find dense groups with HDBSCAN (Campello, Moulavi, Sander, 2013) among points float32 [n, c].
 
-    segment: int64 [n], the served segment of each. Returns num_points, noise_share, and groups: for each,
-    the largest first, its size, its share of the points, the segment that most of it lies in and how much.
+    segment: int64 [n], the served segment of each. Returns num_points, noise_share and groups; each
+    group, largest first, has its size, its share of the points, the segment of most of its customers, and the
+    share of them in it.
     """
     rng = np.random.default_rng(config.seed)
     chosen = np.sort(rng.permutation(len(points))[: config.sample_size])

@@ -1,4 +1,4 @@
-"""Segments in words and numbers: what sets each apart from everyone else, how big it is, what it is worth."""
+"""Describe segments in words and numbers: what distinguishes each one, its size and its share of spending."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from shopsight.training.profiles.segments import SegmentModel
 from shopsight.training.profiles.spec import Feature, FeatureSpec
 
 NEWCOMERS = "Hardly known customers"
-_TOLD_TRAITS = 5
+_MAX_TRAITS = 5
 _ABOUT_AS_LARGE = 0.9
-_SMALL_EFFECT, _LARGE_EFFECT = 0.2, 0.8  # Cohen's conventions: below the first, nobody would notice
-_LACKING = 0.7  # what somebody does says more in a name than what they leave out
+_SMALL_EFFECT, _LARGE_EFFECT = 0.2, 0.8  # Cohen's conventions for small and large effects
+_LACKING = 0.7  # weight in a name of what customers do little of, relative to what they do much of
 
 
 @dataclass(frozen=True)
 class Trait:
-    """One thing that sets a segment apart.
+    """One feature that distinguishes a segment.
 
-    effect: difference of the segment's mean from everyone else's, in standard deviations of all customers,
-    on the transformed scale (Cohen's d). inside and outside: what is typical of the values that are present:
-    their mean, for what is counted or measured their mean on the logarithmic scale; None where there is
-    none. words: what its customers do, as in "they …".
+    effect: difference of the segment's mean from that of other customers, in standard deviations of all
+    customers, on the transformed scale (Cohen's d). inside and outside: typical values in the segment and
+    outside of it, the mean of the values present, on the logarithmic scale for counts and amounts; None if
+    there is no value. words: what the customers do, as in "they order often".
     """
 
     feature: str
@@ -41,9 +41,9 @@ class Trait:
 
 @dataclass(frozen=True)
 class Segment:
-    """One segment as a marketer reads it; `key` keeps its meaning when the models are trained again.
+    """One segment and its description; `key` keeps its meaning when the models are trained again.
 
-    name_parts: what the name was made of, by which the next training knows whether it still fits.
+    name_parts: the parts of the name, with which the next training checks whether the name still fits.
     """
 
     key: str
@@ -67,20 +67,22 @@ def describe(
     keys: Sequence[str],
     earlier_parts: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Segment]:
-    """Describe every segment of raw features float32 [rows, features] with their segment int64 [rows].
+    """Return the description of every segment.
 
-    `keys` has one stable key a cluster. A segment that had a name before (`earlier_parts`: what it was made
-    of, by key) keeps it while everything that it says still sets the segment apart. Customers of whom too
-    little is known come last, with the key "newcomers".
+    raw: features float32 [rows, features]; segment: int64 [rows], the segment of each row.
+
+    keys: one stable key per cluster. earlier_parts: by key, the parts of the name that a segment had before;
+    it keeps this name as long as every part still distinguishes it. The last segment is that of customers of
+    whom too little is known, with the key "newcomers".
     """
     spending = np.nan_to_num(raw[:, model.spec.index("monetary_total")])
     standard = _standardised(raw, model.scaling)
     known = segment < model.num_clusters
     traits = [_traits(raw, standard, segment == c, known, model.spec) for c in range(len(keys))]
     named = _named(traits, model.spec, keys, earlier_parts or {})
-    told = [
-        _sized(Segment(key, name, "", 0, 0.0, 0.0, told, parts), segment == number, spending)
-        for number, (key, told, (name, parts)) in enumerate(zip(keys, traits, named, strict=True))
+    described = [
+        _sized(Segment(key, name, "", 0, 0.0, 0.0, own, parts), segment == number, spending)
+        for number, (key, own, (name, parts)) in enumerate(zip(keys, traits, named, strict=True))
     ]
     newcomers = Segment("newcomers", NEWCOMERS, "", 0, 0.0, 0.0)
     last = _sized(newcomers, segment == model.num_clusters, spending)
@@ -88,11 +90,11 @@ def describe(
         f"{last.num_customers:,} customers, {last.size_share:.0%} of all, with fewer than {model.min_events} "
         "events: too little is known of them to say more."
     )
-    return [*(_with_description(one, model.spec) for one in told), replace(last, description=few)]
+    return [*(_with_description(one, model.spec) for one in described), replace(last, description=few)]
 
 
 def figure(value: float | None, feature: Feature, currency: str | None) -> str:
-    """Write a raw value of a feature as people read it; its label says what it counts."""
+    """Return a raw value of a feature as text; the label of the feature gives its unit."""
     if value is None:
         return "nothing"
     match feature.unit:
@@ -116,7 +118,7 @@ def _standardised(raw: Float32, scaling: Scaling) -> Float32:
 def _traits(
     raw: Float32, standard: Float32, inside: NDArray[np.bool_], known: NDArray[np.bool_], spec: FeatureSpec
 ) -> tuple[Trait, ...]:
-    """Return what stands out, the largest effect first, one trait a topic."""
+    """Return the traits of a segment by descending effect, one per topic."""
     outside = known & ~inside
     if not inside.any() or not outside.any():
         return ()
@@ -124,9 +126,9 @@ def _traits(
     topics: dict[str, list[Trait]] = {}
     for index, feature in enumerate(spec.features):
         here, there = (_typical(raw[rows, index], feature) for rows in (inside, outside))
-        # Imputed values can turn an effect against the figures that would be told with it.
-        told = here is not None and there is not None and (here - there) * effect[index] > 0
-        if abs(effect[index]) >= _SMALL_EFFECT and told:
+        # Imputed values can give an effect the opposite sign of the difference of the typical values.
+        agrees = here is not None and there is not None and (here - there) * effect[index] > 0
+        if abs(effect[index]) >= _SMALL_EFFECT and agrees:
             words = feature.high if effect[index] > 0 else feature.low
             trait = Trait(feature.name, round(float(effect[index]), 3), here, there, words)
             topics.setdefault(feature.topic, []).append(trait)
@@ -135,7 +137,7 @@ def _traits(
 
 
 def _foremost(traits: Sequence[Trait]) -> Trait:
-    """Of one topic, the first whose effect is about the largest: plain features stand before derived ones."""
+    """Return the first trait of about the largest effect; plain features come before derived ones."""
     largest = max(abs(trait.effect) for trait in traits)
     return next(trait for trait in traits if abs(trait.effect) >= _ABOUT_AS_LARGE * largest)
 
@@ -149,16 +151,17 @@ def _named(
     named: list[tuple[str, tuple[str, ...]]] = []
     for key, own in zip(keys, traits, strict=True):
         taken = {name for name, _ in named} | {NEWCOMERS}
-        telling = _telling(own, spec)
+        candidates = _name_parts(own, spec)
         kept = tuple(earlier_parts.get(key, ()))
-        fits = bool(kept) and set(kept) <= {part for part, _ in telling} and distinct(kept, ()) not in taken
-        parts = kept if fits else choose_parts(telling, taken)
+        offered = {part for part, _ in candidates}
+        fits = bool(kept) and set(kept) <= offered and distinct(kept, ()) not in taken
+        parts = kept if fits else choose_parts(candidates, taken)
         named.append((distinct(parts, taken), parts))
     return named
 
 
-def _telling(traits: Sequence[Trait], spec: FeatureSpec) -> list[tuple[str, float]]:
-    """Return what traits give to a name with how much each weighs, the heaviest first."""
+def _name_parts(traits: Sequence[Trait], spec: FeatureSpec) -> list[tuple[str, float]]:
+    """Return the parts of a name that traits offer, with their weights, in descending order of weight."""
     found = []
     for trait in traits:
         feature = spec.features[spec.index(trait.feature)]
@@ -174,7 +177,7 @@ def _sized(segment: Segment, inside: NDArray[np.bool_], spending: Float32) -> Se
         num_customers=int(inside.sum()),
         size_share=float(inside.mean()) if len(inside) else 0.0,
         value_share=float(spending[inside].sum()) / max(float(spending.sum()), 1e-9),
-        traits=segment.traits[:_TOLD_TRAITS],
+        traits=segment.traits[:_MAX_TRAITS],
     )
 
 
@@ -193,12 +196,12 @@ def _with_description(segment: Segment, spec: FeatureSpec) -> Segment:
 
 
 def _listed(traits: Sequence[Trait], spec: FeatureSpec) -> str:
-    told = []
+    phrases = []
     for trait in traits:
         feature = spec.features[spec.index(trait.feature)]
         inside, outside = (figure(v, feature, spec.currency) for v in (trait.inside, trait.outside))
-        told.append(f"{trait.words} ({feature.label}: {inside}, others {outside})")
-    return told[0] if len(told) == 1 else f"{', '.join(told[:-1])} and {told[-1]}"
+        phrases.append(f"{trait.words} ({feature.label}: {inside}, others {outside})")
+    return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
 
 
 def _typical(values: Float32, feature: Feature) -> float | None:

@@ -1,4 +1,4 @@
-"""The served profile models: the member `segment` and what the router `profile` looks up."""
+"""Export the profile models: the member `segment` and the data of the router `profile`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from shopsight.training.profiles.segments import SegmentModel
 from shopsight.training.value.served import Served, served
 
 _MODEL = "model.onnx"
-_CLEAR_MARGIN = 1e-3  # between the two nearest centres, so that rounding cannot change a golden answer
+_CLEAR_MARGIN = 1e-3  # least difference of the two nearest centres, so that rounding cannot change a golden
 
 
 @on_one_snapshot
@@ -44,9 +44,9 @@ def export(workspace: Workspace, _: ProfilesConfig) -> list[Path]:
 
 
 def synthetic_rows(model: SegmentModel, raw: Float32) -> Float32:
-    """Return made-up customers, float32 [rows, features]: quantiles of every feature, and a newcomer.
+    """Return synthetic customers, float32 [rows, features]: quantiles of every feature, and a newcomer.
 
-    Rows that lie between two segments are left out; the last row has nothing measured.
+    Rows that are about as near to a second segment are left out; the last row has all features missing.
     """
     present = np.where(np.isnan(raw).all(axis=0), np.float32(0), raw)
     quantiles = np.nanquantile(present, [0.1, 0.3, 0.5, 0.7, 0.9], axis=0).astype(np.float32)
@@ -95,12 +95,12 @@ def _write_profile(
     key_id: str,
     forecasts: Served,
 ) -> None:
-    """Write contract and goldens beside the people.
+    """Write the contract and the goldens of the router.
 
     preprocessing: feature_names in the order of FEATURE; segments with key (stable over trainings), name and
     description, in the order of SEGMENT; features as training/profiles/spec.py specifies them; as_of, the
-    time that the features describe; key_id of the key that hashed the identities; forecast, the units of what
-    a value model tells, where one was trained.
+    time that the features describe; key_id of the key that hashed the identities; forecast, the units of the
+    forecasts of the value model, if one was trained.
     """
     write_json(folder / METRICS_FILE, trained.metrics | forecasts.metrics)
     spec = trained.model.spec

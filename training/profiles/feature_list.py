@@ -1,4 +1,4 @@
-"""The features there are, in served order, each with the words in which a marketer would speak of it."""
+"""The list of features in served order, each with the words that describe it to a marketer."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from shopsight.training.profiles.spec import OTHER, Feature, Unit, recent
 
-# Features of how much somebody does, against those of what and how; value models answer the first.
+# Features of how much a customer does, in contrast to what and how; the value model covers the first.
 VOLUME_GROUPS = frozenset({"purchases", "activity", "tenure", "rhythm", "sessions", "opinion"})
-DETAIL_GROUPS = frozenset({"price_detail", "habit"})  # more of what other groups say already
+DETAIL_GROUPS = frozenset({"price_detail", "habit"})  # details of what other groups measure already
 TASTE_GROUPS = frozenset({"taste", "channel"})
 TIME_GROUPS = frozenset({"time"})
 DAYPARTS = (
@@ -19,7 +19,7 @@ DAYPARTS = (
     ("afternoon", "in the late afternoon", "16 to 20 h", "Late-afternoon"),
     ("evening", "in the evening", "20 to 24 h", "Evening"),
 )
-# How the usual channels are spoken of: after a verb, and in a segment's name.
+# Words for the usual channels: after a verb, and in the name of a segment.
 _CHANNELS = {
     "web": ("the web shop", "on the web"),
     "app": ("the app", "in the app"),
@@ -196,7 +196,7 @@ def _channel(name: str) -> Feature:
 
 
 def _taste(name: str) -> tuple[Feature, Feature]:
-    # Some shops shout: FROZEN GROCERY, frozen_grocery.
+    # Some shops write FROZEN GROCERY or frozen_grocery.
     plain = (name.capitalize() if name.isupper() else name).replace("_", " ")
     spoken, slot = (plain, f"taste:{plain}") if name != OTHER else ("other things", "")
     topic = f"taste {name}"

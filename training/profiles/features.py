@@ -1,4 +1,4 @@
-"""Features of customers as of a time: the specification fitted to a shop, then measured for everyone."""
+"""Features of customers as of a time: fit the specification to a shop, then compute it for every customer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from shopsight.training.profiles.spec import FeatureSpec
 
 @dataclass(frozen=True)
 class Tables:
-    """What features are measured on: tables of training/data/tables.py as lazy frames.
+    """The tables that features are computed from, as lazy frames (see training/data/tables.py).
 
     read_messages: message_id, tone and intent as language/reading.py gives them, or None.
     """
@@ -38,7 +38,7 @@ class Tables:
 
     @property
     def of_goods(self) -> pl.LazyFrame:
-        """The events without lines that are no goods: those count as money, and as nothing else."""
+        """The events without lines that are no goods, such as postage; those count as money alone."""
         return of_goods(self.events, self.items)
 
     @staticmethod
@@ -54,8 +54,7 @@ class Tables:
 def fit_spec(tables: Tables, *, as_of: datetime, config: ProfilesConfig) -> FeatureSpec:
     """Choose the channels, categories, intents and currency of a shop from its rows before `as_of` alone.
 
-    Money of other currencies than the most frequent one is left out of the money features rather than added
-    up with it.
+    Amounts in other currencies than the most frequent one are left out of the money features.
     """
     known = customer_events(tables.of_goods, as_of)
     category = tables.items.select("item_id", top_level().alias("category"))
@@ -79,10 +78,10 @@ def fit_spec(tables: Tables, *, as_of: datetime, config: ProfilesConfig) -> Feat
 
 
 def compute(tables: Tables, spec: FeatureSpec, as_of: datetime) -> pl.DataFrame:
-    """Measure every customer known before `as_of`, from rows before `as_of` alone.
+    """Return the features of every customer known before `as_of`, from rows before `as_of` alone.
 
-    Returns customer_id (sorted) and one Float32 column a feature of `spec`, in its order. Counts of a
-    customer without events are 0; shares, means and recencies of nothing are NaN.
+    The columns are customer_id (sorted) and one Float32 column per feature of `spec`, in its order. Counts of
+    a customer without events are 0; shares, means and recencies without events are NaN.
     """
     return plan(tables, spec, as_of).collect(engine=polars_engine())
 

@@ -1,4 +1,4 @@
-"""The segment graph, built node by node so that it does exactly what training did."""
+"""The ONNX graph that assigns segments, built node by node to compute exactly what training computes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_segment_graph(model: SegmentModel, path: Path) -> None:
     num_events = graph.node(
         "Gather", "FEATURE", graph.constant("events_at", np.array([model.spec.index("num_events")])), axis=1
     )
-    # NaN compares as false, so that a row without a number of events is a newcomer's.
+    # NaN compares as false, so that a row whose number of events is missing is a newcomer.
     known = graph.node(
         "GreaterOrEqual", num_events, graph.constant("min_events", np.float32(model.min_events))
     )

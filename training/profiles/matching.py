@@ -1,4 +1,4 @@
-"""Which new segment is which old one, so that a segment keeps its key when the models are trained again."""
+"""Match new segments with earlier ones, so that a segment keeps its key when the models are retrained."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 from scipy.optimize import linear_sum_assignment
 
-_SAME = 0.3  # Jaccard index from which two segments count as one that moved
+_SAME = 0.3  # Jaccard index from which a new segment counts as an earlier one
 
 
 @dataclass(frozen=True)
 class Match:
-    """The new segments' order (cluster numbers) and, in that order, their keys."""
+    """The cluster numbers in the order of the new segments, and their keys in that order."""
 
     order: list[int]
     keys: list[str]
@@ -22,7 +22,7 @@ class Match:
 def match_segments(
     segment: pl.DataFrame, value: list[float], previous: pl.DataFrame | None, used_keys: list[str]
 ) -> Match:
-    """Match clusters 0 to k - 1 with earlier segments by the customers that they share.
+    """Return the match of clusters 0 to k - 1 with earlier segments, by the customers that they share.
 
     segment: customer_id, segment (cluster number); previous: customer_id, key, as written by the earlier
     training, or None. value: mean value of each cluster. A cluster whose customers overlap an earlier
@@ -52,7 +52,7 @@ def _best_pairs(both: pl.DataFrame, num_clusters: int) -> dict[int, str]:
     for cluster, key, count in both.group_by("segment", "key").len().iter_rows():
         if cluster < num_clusters and key in old_keys:
             shared[cluster, old_keys.index(key)] = count
-    # Only customers of both trainings tell about overlap; those who came or went do not.
+    # The overlap is measured on customers of both trainings alone.
     new_size = np.array([both.filter(pl.col("segment") == c).height for c in range(num_clusters)])
     old_size = np.array([both.filter(pl.col("key") == k).height for k in old_keys])
     jaccard = shared / np.maximum(new_size[:, None] + old_size[None, :] - shared, 1)

@@ -1,6 +1,6 @@
-"""How each feature is measured: Polars expressions over what customers did before a given time.
+"""Features of events, as Polars expressions over what customers did before a given time.
 
-Only expressions that Polars' cuDF engine runs too: no filter, difference or sort inside an aggregation.
+The expressions are limited to those of Polars' cuDF engine: no filter, diff or sort inside an aggregation.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import polars as pl
 from shopsight.training.data.money import is_in
 from shopsight.training.profiles.spec import OTHER, recent
 
-# What a customer did; exposures are what the shop did.
+# Events that a customer caused; exposures are caused by the shop.
 OWN_EVENTS = ("view", "cart", "purchase", "return", "rating", "review", "search", "message")
 KEY = "customer_id"
 
@@ -22,14 +22,14 @@ _BOUGHT = pl.col("event") == "purchase"
 
 
 def customer_events(events: pl.LazyFrame, as_of: datetime) -> pl.LazyFrame:
-    """Keep what known customers did before `as_of`; everything measured goes through here."""
+    """Return the events of known customers before `as_of`, from which all features are computed."""
     return events.filter(
         pl.col(KEY).is_not_null(), pl.col("timestamp") < as_of, pl.col("event").is_in(OWN_EVENTS)
     )
 
 
 def top_level() -> pl.Expr:
-    """The first part of category_path ("Home > Kitchen", "Home/Kitchen" and "Home|Kitchen" give "Home")."""
+    """Return the first part of category_path: "Home" of "Home > Kitchen", "Home/Kitchen", "Home|Kitchen"."""
     return pl.col("category_path").str.extract(r"^\s*([^>/|]+?)\s*(?:[>/|]|$)")
 
 
@@ -41,13 +41,13 @@ def described_events(
     currency: str | None,
     categories: Sequence[str],
 ) -> pl.LazyFrame:
-    """Events before `as_of` with what they say of prices and categories.
+    """Return events before `as_of` with facts on prices and categories.
 
-    Adds age_days; amount (paid for the line), saved (the discount), discounted; category
-    (one of `categories` or OTHER); the item's price
-    percentile in its category and its price against the category's median; and usual_discount, the share
-    of the item's other lines that had a discount. An item's price is the mean that events before `as_of`
-    show: the catalogue's is today's, and would leak. Prices in other currencies than `currency` are missing.
+    Adds age_days; amount (paid for the line), saved (the discount) and discounted; category (one of
+    `categories` or OTHER); price_percentile and median_price of the item's category; and usual_discount, the
+    share of the item's other lines with a discount. An item's price is its mean price in events before
+    `as_of`, because the price in the catalogue is today's and would leak. Prices in other currencies than
+    `currency` are missing.
     """
     known = _paid(events, as_of, currency)
     others = pl.col("item_lines") - 1
@@ -59,13 +59,13 @@ def described_events(
 
 
 def spending(events: pl.LazyFrame, *, as_of: datetime, currency: str | None) -> pl.LazyFrame:
-    """What customers paid for all that they bought, postage and fees among it."""
+    """Return what each customer paid in total, postage and fees included, as monetary_total."""
     bought = _paid(events, as_of, currency).filter(_BOUGHT)
     return bought.group_by(KEY).agg(pl.col("amount").sum().alias("monetary_total"))
 
 
 def _paid(events: pl.LazyFrame, as_of: datetime, currency: str | None) -> pl.LazyFrame:
-    """Events before `as_of` with the age and the money of each."""
+    """Return events before `as_of` with the age and the amount of each."""
     price = pl.col("price").cast(pl.Float64)
     known = customer_events(events, as_of).select(
         KEY, "item_id", "event", "channel", "timestamp", "session_id", "order_id", "rating",
@@ -106,7 +106,7 @@ def _item_facts(known: pl.LazyFrame, items: pl.LazyFrame, categories: Sequence[s
 def activity(
     events: pl.LazyFrame, *, half_lives_days: Sequence[float], channels: Sequence[str]
 ) -> pl.LazyFrame:
-    """Counts, tenure and the shares of channels, over all events."""
+    """Return counts, tenure and shares of channels of each customer, over all events."""
     channel = pl.col("channel").fill_null(OTHER)
     age = pl.col("age_days")
     return events.group_by(KEY).agg(
@@ -128,9 +128,9 @@ def activity(
 
 
 def purchases(events: pl.LazyFrame, *, half_lives_days: Sequence[float]) -> pl.LazyFrame:
-    """Recency and number of purchases, and what prices and discounts do to them."""
+    """Return recency and number of purchases, and features of prices and discounts, of each customer."""
     age = pl.col("age_days")
-    # Against what is usual of the item: thirty litres of fuel are not many pieces.
+    # Relative to the usual quantity of the item: thirty litres of fuel are not many pieces.
     cut, quantity = pl.col("discounted"), pl.col("quantity") / pl.col("item_pieces")
     measured = (
         events.filter(_BOUGHT)
@@ -156,7 +156,7 @@ def purchases(events: pl.LazyFrame, *, half_lives_days: Sequence[float]) -> pl.L
 
 
 def tastes(events: pl.LazyFrame, *, categories: Sequence[str]) -> pl.LazyFrame:
-    """Each category's share of spending and of views, and how evenly both are spread over the categories."""
+    """Return shares of spending and of views by category, and the evenness of both, of each customer."""
     category = pl.col("category")
     counted = events.group_by(KEY, "category").agg(
         spend=pl.when(_BOUGHT).then(pl.col("amount")).sum(), lines=_BOUGHT.sum(), view=_VIEWED.sum()
@@ -177,10 +177,10 @@ def tastes(events: pl.LazyFrame, *, categories: Sequence[str]) -> pl.LazyFrame:
 
 
 def evenness(count: str, num_kinds: int) -> pl.Expr:
-    """Entropy of counts over a group's rows, as a share of what so many counts could reach at most.
+    """Return the entropy of counts over a group's rows, as a share of its maximum (Pielou, 1966).
 
-    0 where all counts are of one kind, 1 where they spread as evenly as they can over the `num_kinds` that
-    there are (Pielou, 1966); null for fewer than two counts.
+    It is 0 if all counts are of one kind and 1 if they are spread as evenly as possible over `num_kinds`
+    kinds; null for fewer than two counts.
     """
     number = pl.col(count).cast(pl.Float64)
     total = number.sum()
@@ -190,7 +190,7 @@ def evenness(count: str, num_kinds: int) -> pl.Expr:
 
 
 def ratio(part: str, whole: str) -> pl.Expr:
-    """One column over another; null where the whole is not above 0."""
+    """Return column `part` divided by column `whole`; null where `whole` is not above 0."""
     return pl.when(pl.col(whole) > 0).then(pl.col(part) / pl.col(whole))
 
 

@@ -1,4 +1,4 @@
-"""What customers write, counted for each of them: how much, in what tone, about what."""
+"""Features of customers' messages: their number, tone and intents."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _TONES = ("review_sentiment", "message_sentiment")
 def message_features(
     messages: pl.LazyFrame, read: pl.LazyFrame | None, *, as_of: datetime, intents: Sequence[str]
 ) -> pl.LazyFrame:
-    """Count messages before `as_of`, and average what the language model read in them.
+    """Return each customer's number of messages before `as_of`, and means of what the language model read.
 
-    read: as language/reading.py returns it, or None: tone and topics are then missing. Reviews are the
+    read: as language/reading.py returns it, or None; tone and intents are then missing. Reviews are the
     messages that came with a rating; the others have intents.
     """
     written = messages.filter(*written_before(as_of)).select(KEY, "message_id", "rating")
@@ -38,6 +38,6 @@ def message_features(
 
 
 def intents_asked(messages: pl.LazyFrame, read: pl.LazyFrame, as_of: datetime) -> pl.LazyFrame:
-    """Return the intent of each message before `as_of` that is no review."""
+    """Return the intent of each message before `as_of` that is not a review."""
     asked = messages.filter(*written_before(as_of), pl.col("rating").is_null())
     return asked.select("message_id").join(read, on="message_id").select("intent")

@@ -1,4 +1,4 @@
-"""How customers moved between segments: from one training to the next, or from one day to a later one."""
+"""Migration of customers between segments, from one training to the next or between two dates."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 import polars as pl
 
 ABSENT = "absent"
-_TOLD_MOVES = 3
-_WORTH_TELLING = 0.05  # of the customers of the segment that they left
+_MAX_MOVES = 3
+_LEAST_SHARE = 0.05  # of the customers of the segment that they left
 
 
 @dataclass(frozen=True)
 class Migration:
     """Counts of customers by their segment before and after.
 
-    before, after: when, in words. segments: {key, name} of every segment of either time; the last one is
-    "absent": customers who were not there. counts[i][j]: customers who went from segment i to segment j.
-    stayed_share: of the customers there at both times, how many kept their segment, None where there is none.
-    words: the same, told.
+    before, after: the two times, as phrases. segments: {key, name} of every segment of either time; the last
+    one, "absent", is for customers not there at one time. counts[i][j]: number of customers who moved from
+    segment i to segment j. stayed_share: share of the customers of both times who kept their segment; None if
+    there are none. words: a summary in sentences.
     """
 
     before: str
@@ -41,7 +41,7 @@ def migrate(
 ) -> Migration:
     """Count how customers moved between two frames of customer_id and key (the segment's stable key).
 
-    names: the name of every key that either frame has, in the order in which they shall stand.
+    names: the name of every key of either frame, in the order of the result.
     """
     keys = [*names, ABSENT]
     both = earlier.select("customer_id", "key").join(
@@ -53,14 +53,14 @@ def migrate(
         counts[keys.index(old), keys.index(new)] = rows
     there = counts[:-1, :-1]
     stayed = float(np.trace(there) / there.sum()) if there.sum() else None
-    told = [*names.values(), "Not there"]
+    shown = [*names.values(), "Not there"]
     return Migration(
         before=before,
         after=after,
-        segments=tuple({"key": key, "name": name} for key, name in zip(keys, told, strict=True)),
+        segments=tuple({"key": key, "name": name} for key, name in zip(keys, shown, strict=True)),
         counts=tuple(tuple(int(n) for n in row) for row in counts),
         stayed_share=stayed,
-        words=_words(counts, told, stayed, before, after),
+        words=_words(counts, shown, stayed, before, after),
     )
 
 
@@ -76,14 +76,14 @@ def _words(
     moves = counts[:-1, :-1] * (1 - np.eye(len(names) - 1, dtype=np.int64))
     left = counts[:-1, :-1].sum(axis=1)
     largest = sorted(zip(*np.nonzero(moves), strict=True), key=lambda at: -moves[at])
-    told = [
+    shown = [
         f"{moves[old, new]:,} went from “{names[old]}” to “{names[new]}” "
         f"({moves[old, new] / left[old]:.0%} of the former)"
         for old, new in largest
-        if moves[old, new] >= _WORTH_TELLING * left[old]
-    ][:_TOLD_MOVES]
-    if told:
-        sentences.append(f"The largest moves: {'; '.join(told)}.")
+        if moves[old, new] >= _LEAST_SHARE * left[old]
+    ][:_MAX_MOVES]
+    if shown:
+        sentences.append(f"The largest moves: {'; '.join(shown)}.")
     if counts[-1, :-1].sum():
         sentences.append(f"New since: {counts[-1, :-1].sum():,}.")
     if counts[:-1, -1].sum():

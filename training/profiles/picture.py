@@ -1,4 +1,4 @@
-"""Where customers lie on a plane: UMAP draws it where it is installed, else the first two components do."""
+"""A two-dimensional picture of customers, by UMAP if it is installed, else by two principal components."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ UMAP, PCA = "UMAP", "the first two principal components"
 
 
 def draw(points: Float32, config: ProfilesConfig) -> tuple[Float32, str]:
-    """Return a place for each point, float32 [n, 2], and what placed them; points float32 [n, c].
+    """Return coordinates float32 [n, 2] of points float32 [n, c], and the name of the method.
 
-    A picture only: nothing served or decided rests on it. UMAP (McInnes, Healy, Melville, 2018) keeps
-    neighbours together; distances between far groups mean little in it.
+    They are used for the picture alone. UMAP (McInnes, Healy, Melville, 2018) keeps neighbours together;
+    distances between distant groups mean little.
     """
     estimator = umap() if config.draw_umap and len(points) > _NEIGHBOURS else None
     if estimator is None:

@@ -1,4 +1,4 @@
-"""When customers come and how they go about it: visits, orders, the gaps between them, hours and weekdays."""
+"""Features of visits, orders, the time between them, hours and weekdays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DAY_SECONDS = 86_400
 
 
 def orders(events: pl.LazyFrame) -> pl.LazyFrame:
-    """Number of orders and the time between them; an order without an id is what was bought in one visit."""
+    """Return number of orders and time between them; purchases without an order id are grouped by visit."""
     day = pl.col("timestamp").dt.to_string("%Y-%m-%d")
     placed = (
         events.filter(pl.col("event") == "purchase")
@@ -26,16 +26,16 @@ def orders(events: pl.LazyFrame) -> pl.LazyFrame:
         .agg(
             frequency=pl.len(),
             order_gap_days=gap.mean(),
-            # The coefficient of variation: 0 for a clockwork, 1 for chance, above for bursts.
+            # The coefficient of variation: 0 for regular, 1 for random, above 1 for bursty orders.
             order_gap_variation=pl.when(gap.mean() > 0).then(gap.std() / gap.mean()),
         )
     )
 
 
 def visits(events: pl.LazyFrame) -> pl.LazyFrame:
-    """Number, length, depth, conversion and gaps of visits; events without a session id tell nothing of them.
+    """Return number, length, depth, conversion and gaps of visits; events without a session id are left out.
 
-    Ratings and returns carry the id of the visit that they look back on, days later: they are no part of it.
+    Ratings and returns carry the session id of the earlier purchase, so they are not part of a visit.
     """
     viewed = pl.when(pl.col("event") == "view").then(pl.col("item_id"))
     lasted = (pl.col("timestamp").max() - pl.col("timestamp").min()).dt.total_seconds() / 60
@@ -65,9 +65,7 @@ def visits(events: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def times(events: pl.LazyFrame, *, timezone: str) -> pl.LazyFrame:
-    """Shares of weekends and of the parts of the day, and how evenly the days on which a customer came are
-    spread over weekdays and hours, by the clocks of `timezone`.
-    """
+    """Return shares of weekends and parts of the day, and evenness of weekdays and hours, in `timezone`."""
     when = pl.col("timestamp").dt.convert_time_zone(timezone).dt.replace_time_zone(None)
     came = events.group_by(KEY, date=when.dt.date(), hour=when.dt.hour()).agg(events=pl.len())
     return _weekdays(came).join(_hours(came), on=KEY, how="left")
@@ -99,6 +97,6 @@ def _weekdays(came: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _with_gaps(times: pl.LazyFrame) -> pl.LazyFrame:
-    """Add gap_days since the same customer's row before, null for a first one; `at` is when a row was."""
+    """Add gap_days since the customer's previous row, null for the first; `at` is the time of a row."""
     gap = (pl.col("at") - pl.col("at").shift(1)).dt.total_seconds() / _DAY_SECONDS
     return times.sort(KEY, "at").with_columns(gap_days=pl.when(pl.col(KEY) == pl.col(KEY).shift(1)).then(gap))

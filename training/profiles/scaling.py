@@ -1,6 +1,6 @@
-"""From raw features to comparable coordinates: impute, shrink, transform, scale, project.
+"""Scale raw features: impute, shrink, transform, standardise and weigh them.
 
-The served graph (graph.py) does these very steps; a test holds the two to each other.
+The served graph (graph.py) takes the same steps; a test compares the two.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from shopsight.training.profiles.spec import FeatureSpec
 
 Float32 = NDArray[np.float32]
 
-BOUND = np.float32(1e12)  # larger values are taken as this, so that infinities stay harmless
-LIMIT = np.float32(4.0)  # standard deviations; beyond it a customer is extreme, not more so
+BOUND = np.float32(1e12)  # larger values are clipped to this, so that infinities do no harm
+LIMIT = np.float32(4.0)  # in standard deviations; larger values are clipped
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """What was learned of the features' distribution; arrays have one entry a feature, float32.
+    """The fitted scaling; arrays are float32 with one entry per feature.
 
-    A share is drawn towards the average customer's (`prior`) by as much as it rests on few events
-    (`support`: index of the feature that counts them, -1 for none), then its square root is taken, which
-    evens the variance of proportions (Bartlett, 1936). `weight` is 1 for features of how a customer shops,
-    less for features of how much, and 0 for a feature that does not vary.
+    A share is shrunk towards that of the average customer (`prior`), the more the fewer events it is based on
+    (`support`: index of the feature that counts them, -1 for none). Its square root is then taken, which
+    stabilises the variance of proportions (Bartlett, 1936). `weight` is 1 for features of how a customer
+    shops, lower for features of how much, and 0 for a feature that does not vary.
     """
 
     is_log: NDArray[np.bool_]
@@ -41,7 +41,7 @@ class Scaling:
     prior_events: Float32  # [1]
 
     def transform(self, raw: Float32) -> Float32:
-        """Return coordinates, float32 [rows, features], of raw features with NaN where missing."""
+        """Return scaled features, float32 [rows, features], of raw features (NaN where missing)."""
         bent = bend(raw, self)
         filled = np.where(np.isnan(raw), self.fill, bent)
         standard = np.clip((filled - self.centre) / self.scale, -LIMIT, LIMIT)
@@ -53,7 +53,10 @@ class Scaling:
 
 
 def bend(raw: Float32, scaling: Scaling) -> Float32:
-    """Take logarithms of amounts and square roots of shrunken shares; missing values count as 0."""
+    """Return raw features [rows, features] with logarithms of amounts and square roots of shrunken shares.
+
+    Missing values count as 0. Returns float32 [rows, features].
+    """
     bounded = np.clip(np.where(np.isnan(raw), np.float32(0.0), raw), -BOUND, BOUND)
     counted = np.maximum(bounded[:, np.maximum(scaling.support, 0)], np.float32(0.0))
     trust = counted / (counted + scaling.prior_events)
@@ -64,10 +67,10 @@ def bend(raw: Float32, scaling: Scaling) -> Float32:
 
 
 def fit_scaling(raw: Float32, spec: FeatureSpec, *, prior_events: float, volume_weight: float) -> Scaling:
-    """Learn the scaling from raw features, float32 [rows, features] with NaN where missing.
+    """Return the scaling fitted to raw features, float32 [rows, features], NaN where missing.
 
-    In a shop that tells nothing of taste (one channel and no categories), how much a customer buys is what
-    is left to tell customers apart: it weighs in full, and the times of day weigh `volume_weight` instead.
+    In a shop without features of taste (one channel and no categories), volume is what distinguishes
+    customers: it gets the weight 1, and the features of time get `volume_weight` instead.
     """
     is_share = np.array([feature.transform == "share" for feature in spec.features])
     blank = np.zeros(len(spec.features), dtype=np.float32)

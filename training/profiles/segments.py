@@ -1,4 +1,4 @@
-"""Groups of alike customers: principal components and k-means over scaled features."""
+"""Segments of similar customers, by principal components and k-means on scaled features."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class TooFewCustomers(ValueError):  # noqa: N818 - reads as what happened
 
 
 class NotFinite(ValueError):  # noqa: N818 - reads as what happened
-    """A feature is infinite for some customers, which no measure of ours gives."""
+    """A feature is infinite for some customers; no feature may be."""
 
 
 @dataclass(frozen=True)
 class SegmentModel:
-    """What assigns a raw feature row to a segment; the exported graph holds exactly this.
+    """Assigns rows of raw features to segments; the exported graph computes the same.
 
     components [c, features] and offset [c] project scaled features; centres [k, c] are the segments'.
     Customers with fewer than `min_events` events get segment k, the newcomers.
@@ -45,7 +45,7 @@ class SegmentModel:
 
     @property
     def num_clusters(self) -> int:
-        """Segments with a centre; the newcomers come on top of them."""
+        """The number of segments with a centre; newcomers are one more segment."""
         return len(self.centres)
 
     def project(self, raw: Float32) -> Float32:
@@ -71,12 +71,12 @@ def fit_segments(
 ) -> tuple[SegmentModel, list[dict[str, Any]]]:
     """Fit segments on raw features float32 [customers, features], NaN where missing.
 
-    Returns the model and the numbers of segments tried, as choosing.choose_number gives them. A feature that
-    does not vary weighs nothing. Raises TooFewCustomers when fewer than twice `min_segments` customers have
+    Returns the model and the rows of choosing.choose_number. A feature that does not vary gets the weight 0.
+    Raises TooFewCustomers when fewer than twice `min_segments` customers have
     `min_events` events, or fewer than `min_segments` of them differ; NotFinite names an infinite feature.
     """
     _refuse_infinite(raw, spec)
-    known = _forming(raw, spec, config)
+    known = _fitted_rows(raw, spec, config)
     wanted = config.num_segments or config.min_segments
     if len(known) < 2 * wanted:
         raise TooFewCustomers(
@@ -102,13 +102,13 @@ def fit_segments(
 
 
 def is_newcomer(raw: Float32, spec: FeatureSpec, min_events: int) -> NDArray[np.bool_]:
-    """Tell which rows rest on too few events; a row whose number of events is missing does."""
+    """Return which rows have fewer than `min_events` events, or a missing number of them, bool [rows]."""
     num_events = raw[:, spec.index("num_events")]
     return np.asarray(~(num_events >= min_events))
 
 
-def _forming(raw: Float32, spec: FeatureSpec, config: ProfilesConfig) -> Float32:
-    """Return the customers who form the segments: the well known ones, all but newcomers where few are."""
+def _fitted_rows(raw: Float32, spec: FeatureSpec, config: ProfilesConfig) -> Float32:
+    """Return the rows to fit segments to: well-known customers, or all but newcomers if those are few."""
     well_known = raw[~is_newcomer(raw, spec, max(config.min_events, config.well_known_events))]
     if len(well_known) >= _ENOUGH * config.max_segments:
         return well_known

@@ -1,4 +1,4 @@
-"""What is measured of a customer: one typed specification, fitted once and carried with the model."""
+"""The specification of the features of a customer, fitted once and stored with the model."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ OTHER = "(other)"  # no channel or category is called this
 
 @dataclass(frozen=True)
 class Feature:
-    """One number measured of every customer; NaN where a customer gives nothing to measure.
+    """One number computed for every customer; NaN where it is undefined.
 
-    group: what it tells about, which decides how much it weighs. topic: features of one topic tell much the
-    same, so that a description names one of them. transform: what the served graph does to the raw value
-    first. support: the feature that counts what a share is a share of.
-    label: what it measures, with its unit; high and low: what customers with much or little of it do, as in
-    "they …"; name_high and name_low: what that gives to a segment's name, as "slot:words" (see naming.py).
+    group: decides the weight of the feature. topic: features of one topic are similar, so that a description
+    names only one of them. transform: what the served graph applies to the raw value. support: for a share,
+    the feature that counts its denominator. label: the quantity with its unit. high and low: what customers
+    with a high or low value do, as in "they order often"; name_high and name_low: the parts of the name of
+    their segment, as "slot:words" (see naming.py).
     """
 
     name: str
@@ -39,8 +39,8 @@ class Feature:
 class FeatureSpec:
     """The features of one shop, in the order of the served FEATURE tensor, and the choices fitted to it.
 
-    intents: those that have a share of their own; none where no language model had been trained. timezone:
-    whose hours and weekdays are counted, an IANA name.
+    intents: those with a share of their own; none if no language model was trained. timezone: IANA name of
+    the time zone of hours and weekdays.
     """
 
     features: tuple[Feature, ...]
@@ -53,7 +53,7 @@ class FeatureSpec:
 
     @property
     def names(self) -> list[str]:
-        """The features' names in order."""
+        """The names of the features in order."""
         return [feature.name for feature in self.features]
 
     def index(self, name: str) -> int:

@@ -1,4 +1,4 @@
-"""From tables to described segments, and how good the segments are."""
+"""Train the profiles: from tables to described segments, with figures of their quality."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PROTOCOL = (
 def train(workspace: Workspace, config: ProfilesConfig, progress: Progress) -> dict[str, Any]:
     """Train on everything in the tables and replace the trained profiles; returns the metrics.
 
-    Raises Busy when another process trains them.
+    Raises Busy if another process trains them.
     """
     with training(workspace, FAMILY) as run:
         trained = _fitted(workspace, config, progress, run.data_sha256)
@@ -92,10 +92,10 @@ def _fitted(workspace: Workspace, config: ProfilesConfig, progress: Progress, da
 
 @on_one_snapshot
 def evaluate(workspace: Workspace, config: ProfilesConfig) -> dict[str, Any]:
-    """Measure the trained segments on the customers they were trained on again and keep the metrics.
+    """Measure the trained segments again on the customers that they were trained on, and store the metrics.
 
-    Raises NotTrained when there is no model, or when the tables changed since: a segment's share and
-    silhouette are then those of other customers.
+    Raises NotTrained if there is no model or the tables changed since: the figures would then be those of
+    other customers.
     """
     state, trained = load_current(workspace)
     raw = feature_matrix(trained.features)
@@ -169,13 +169,13 @@ def _since_last_training(trained: Trained, earlier: Trained | None) -> dict[str,
     if earlier is None:
         return None
     names = {s["key"]: s["name"] for s in [*trained.segments[:-1], *earlier.segments[:-1]]}
-    names |= {s["key"]: s["name"] for s in trained.segments}  # today's name wins, newcomers stand last
+    names |= {s["key"]: s["name"] for s in trained.segments}  # the current name is used, newcomers come last
     before, after = f"in the training of {earlier.as_of:%-d %B %Y}", f"in that of {trained.as_of:%-d %B %Y}"
     return migrate(earlier.assigned, trained.assigned, names, before=before, after=after).as_dict()
 
 
 def _over_time(trained: Trained, tables: Tables, config: ProfilesConfig) -> dict[str, Any] | None:
-    """The same segments at two dates: customers as they were `migration_days` before the last event."""
+    """Return the migration between two dates, the first `migration_days` before the last event."""
     if not config.migration_days:
         return None
     then = trained.as_of - timedelta(days=config.migration_days)

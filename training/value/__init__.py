@@ -1,4 +1,4 @@
-"""What customers are worth and who is about to leave: purchases, spending and churn, with intervals."""
+"""Customer value: forecasts of purchases, spending and churn, with intervals."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ if TYPE_CHECKING:
 
 __all__ = ["ValueConfig", "evaluate", "load", "train"]
 
-# Polars and SciPy take seconds to import; naming a recipe stays quick.
+# Polars and SciPy take seconds to import, so each function imports what it needs.
 # There is no `export`: forecasts are served within `profile`, whose exporter takes them (value/served.py).
 
 
 def train(workspace: Workspace, config: ValueConfig, progress: Callable[[str], None]) -> dict[str, Any]:
-    """Fit, calibrate and forecast every customer who bought; see training/value/trainer.py."""
+    """Fit and calibrate the models and forecast every customer who bought; see training/value/trainer.py."""
     from shopsight.training.value.trainer import train as run
 
     return run(workspace, config, progress)
 
 
 def evaluate(workspace: Workspace, config: ValueConfig) -> dict[str, Any]:
-    """Judge on a temporal holdout; see training/value/holdout.py."""
+    """Evaluate on a temporal holdout; see training/value/holdout.py."""
     from shopsight.training.value.trainer import evaluate as run
 
     return run(workspace, config)
 
 
 def load(workspace: Workspace) -> Trained:
-    """Load the trained model: its numbers, and a row for every customer who bought."""
+    """Load the trained model: its parameters, and the forecasts of every customer who bought."""
     from shopsight.training.value.checkpoint import load as run
 
     return run(workspace)

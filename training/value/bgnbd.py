@@ -1,9 +1,10 @@
-"""BG/NBD: how often somebody buys while they are a customer, and when they stop.
+"""The BG/NBD model of purchases: how often a customer buys while alive, and when they stop.
 
-Fader, Hardie, Lee (2005), "Counting Your Customers" the Easy Way, Marketing Science 24(2). While alive a
-customer buys at a rate of their own, gamma(r, alpha) over customers; after each repeat purchase they stop
-with a probability of their own, beta(a, b). frequency: purchases after the first; recency: from the first to
-the last; T: from the first until now; all times in one unit, the one that alpha is in.
+A customer who is alive buys at a rate of their own, which is gamma(r, alpha) over customers. After each
+repeat purchase they stop with a probability of their own, which is beta(a, b) over customers. frequency is
+the number of purchases after the first; recency the time from the first purchase to the last; T the time from
+the first purchase until now. All times and alpha are in one unit. Source: Fader, Hardie, Lee (2005),
+"Counting Your Customers" the Easy Way: An Alternative to the Pareto/NBD Model, Marketing Science 24(2).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _NEGLIGIBLE = 1e-12
 
 @dataclass(frozen=True)
 class DistinctHistories:
-    """Sufficient statistics: distinct (frequency, recency, T), float64 [rows], and how many have each."""
+    """Sufficient statistics: distinct (frequency, recency, T) and their customer counts, float64 [rows]."""
 
     frequency: Array
     recency: Array
@@ -40,7 +41,7 @@ class DistinctHistories:
         return DistinctHistories(frequency, recency, T, _floats(groups.count))
 
     def rounded(self, num_times: int) -> DistinctHistories:
-        """Return coarser histories, on a grid of `num_times` times: good enough to begin a search from."""
+        """Return histories rounded to a grid of `num_times` times, to find a starting point with."""
         step = float(self.T.max()) / num_times
         columns = self.frequency, np.round(self.recency / step), np.round(self.T / step)
         groups = group(*columns)
@@ -51,7 +52,7 @@ class DistinctHistories:
 
 @dataclass(frozen=True)
 class BGNBD:
-    """A fitted model; parameters as in the paper, alpha in the unit of the times."""
+    """A fitted model; the parameters are those of the paper, alpha in the unit of the times."""
 
     r: float
     alpha: float
@@ -59,18 +60,18 @@ class BGNBD:
     b: float
 
     def alive(self, frequency: Array, recency: Array, T: Array) -> Array:
-        """Return the probability that each customer has not stopped, float64 [n]; 1 for who bought once.
+        """Return the probability that each customer is alive, float64 [n]; 1 for those who bought once.
 
-        One who never came back has had no occasion to stop: the model's stops follow repeat purchases.
+        In this model a customer can stop only after a repeat purchase. All arguments are [n].
         """
         return np.where(frequency > 0, expit(-self._log_odds_stopped(frequency, recency, T)), 1.0)
 
     def alive_tail(self, frequency: float, T: Array, horizon: float) -> Array:
-        """Return P(more than n purchases within `horizon` | alive now), float64 [n, num], for n = 0 … num-1.
+        """Return P(more than n purchases within `horizon` | alive now), float64 [len(T), num], n from 0.
 
-        For customers of one frequency; num is so large that what is left out is below 1e-12. More than n are
-        made when a process that never stops would make more than n (negative binomial) and the customer goes
-        on after each of the first n: nothing cancels.
+        All customers have the same frequency. num is so large that the probability left out is below 1e-12.
+        The probability is the product of two: that a customer who never stops makes more than n purchases
+        (negative binomial), and that this customer does not stop after any of the first n. No terms cancel.
         """
         share = horizon / (self.alpha + T + horizon)
         shape = self.r + frequency
@@ -84,10 +85,10 @@ class BGNBD:
         return np.asarray(would * np.exp(goes_on))
 
     def alive_purchases(self, frequency: float, T: Array, horizon: float) -> Array:
-        """Return the expected number of purchases within `horizon` of customers alive now, float64 [n].
+        """Return the expected number of purchases within `horizon` of customers alive now, float64 [len(T)].
 
-        The sum of their tail probabilities: equal to the paper's formula with the hypergeometric function,
-        without its cancellation near a = 1.
+        It is the sum of `alive_tail` over n, which equals the paper's formula with the hypergeometric
+        function but does not lose accuracy by cancellation near a = 1.
         """
         return np.asarray(self.alive_tail(frequency, T, horizon).sum(axis=1))
 
@@ -107,10 +108,11 @@ class BGNBD:
 
 
 def fit(frequency: NDArray[np.int64], recency: Array, T: Array) -> tuple[BGNBD, Estimate]:
-    """Fit by maximum likelihood to every customer's history; arrays [n], see the module for their meaning.
+    """Return the model fitted by maximum likelihood to the customers' histories, and the estimate.
 
-    The likelihood is that of the distinct histories, exact; only the starting point comes from rounded ones.
-    Warns with IdentifiabilityWarning when the data cannot tell a parameter, as when nobody ever came back.
+    All arrays are [n]; the module explains them. The likelihood of the distinct histories is exact; only the
+    starting point is found on rounded ones. Warns with IdentifiabilityWarning if the data do not identify a
+    parameter, as when no customer bought twice.
     """
     histories = DistinctHistories.of(frequency, recency, T)
     middle = float(np.average(histories.T, weights=histories.num_customers)) or 1.0
@@ -125,7 +127,8 @@ def fit(frequency: NDArray[np.int64], recency: Array, T: Array) -> tuple[BGNBD, 
 def log_likelihood(histories: DistinctHistories) -> Objective:
     """Return the function that maps (r, alpha, a, b) to the log-likelihood and its gradient.
 
-    Terms of the frequency alone are taken once a frequency; logarithms of times once a distinct time.
+    Terms that depend on the frequency alone are computed once per frequency, and logarithms of times once per
+    distinct time.
     """
     count = histories.num_customers
     total = float(count.sum())

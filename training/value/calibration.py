@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: a few numbers laid over a model's, and how to see that they hold."""
+"""Calibration of the probability of churn (Platt scaling), and reliability tables."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from shopsight.training.value.fitting import Array
 
 Bools = NDArray[np.bool_]
 _CERTAIN = 1e-6
-_RIDGE = 1.0  # a normal prior on the tone, of standard deviation 1
+_RIDGE = 1.0  # precision of the normal prior on `tone`
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """p becomes expit(intercept + slope logit(p) + tone recent_tone); a slope above 0 keeps the order of
-    customers.
+    """Maps p to expit(intercept + slope logit(p) + tone recent_tone).
 
-    recent_tone is how customers sounded of late (recent_tone.py); tone 0 takes no notice of it.
+    A slope above 0 keeps the order of customers. recent_tone is the tone of a customer's recent messages
+    (recent_tone.py); with tone = 0 it has no effect.
     """
 
     intercept: float = 0.0
@@ -32,16 +32,17 @@ class Calibration:
     tone: float = 0.0
 
     def __call__(self, probability: Array, recent_tone: Array | None = None) -> Array:
-        """Return calibrated probabilities, float64 [n]."""
-        said = 0.0 if recent_tone is None else self.tone * recent_tone
-        return np.asarray(expit(self.intercept + self.slope * _log_odds(probability) + said))
+        """Return calibrated probabilities, float64 [n], of probabilities and tones float64 [n]."""
+        shift = 0.0 if recent_tone is None else self.tone * recent_tone
+        return np.asarray(expit(self.intercept + self.slope * _log_odds(probability) + shift))
 
 
 def calibrate(probability: Array, happened: Bools, recent_tone: Array | None = None) -> Calibration:
-    """Fit by maximum likelihood to what happened, all [n].
+    """Return the calibration fitted by maximum likelihood to what happened; all arguments are [n].
 
-    Platt (1999), with his targets a little inside of 0 and 1, so that a few customers cannot make anybody
-    certain; a ridge does the same for the tone. Without any customer nothing is changed.
+    This is Platt scaling with Platt's targets slightly inside of 0 and 1, so that few customers cannot lead
+    to certainty; a ridge penalty does the same for the tone. Without customers the calibration is the
+    identity. Source: Platt (1999), "Probabilistic Outputs for Support Vector Machines".
     """
     if not len(happened):
         return Calibration()
@@ -66,10 +67,10 @@ def calibrate(probability: Array, happened: Bools, recent_tone: Array | None = N
 
 
 def reliability(probability: Array, happened: Bools, num_bins: int = 10) -> list[dict[str, Any]]:
-    """Return what was said beside what happened, in bins of equally many customers, from low to high.
+    """Return forecast against observed frequency, in bins of equally many customers, by ascending forecast.
 
-    Each is {said, happened, low, high, num_customers}: the mean probability, and the share to whom it
-    happened with its 95 % Wilson interval.
+    probability float64 [n], happened bool [n]. Each bin is {said, happened, low, high, num_customers}: the
+    mean forecast probability, and the observed share with its 95 % Wilson interval.
     """
     bins = []
     for rows in np.array_split(np.argsort(probability, kind="stable"), num_bins):

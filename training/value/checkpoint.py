@@ -1,4 +1,4 @@
-"""What training leaves for export and the report: a row for every customer, and the models' numbers."""
+"""The trained value model on disk: the forecasts of every customer, and the parameters of the models."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _CUSTOMERS = "customers.parquet"
 class Trained:
     """A trained value model.
 
-    customers: customer_id (sorted), frequency, recency, T (days), monetary_value, alive, expected_purchases,
-    value, value_low, value_high (currency units within the horizon), churn; one row each who bought.
-    Numbers are as they may be told: NaN where `trusts` withhold them.
-    notes: what was left out or could not be told, in words.
+    customers: one row for each customer who bought, with customer_id (sorted), frequency, recency, T (days),
+    monetary_value, alive, expected_purchases, value, value_low, value_high (currency units within the
+    horizon) and churn. Numbers that `trusts` withhold are NaN.
+    notes: sentences on what was left out or could not be estimated.
     """
 
     model: ValueModel
@@ -42,7 +42,7 @@ class Trained:
 
     @property
     def horizon_days(self) -> int:
-        """How far ahead everything is told."""
+        """The number of days that are forecast."""
         return int(self.config["horizon_days"])
 
 

@@ -11,18 +11,18 @@ from shopsight.training.artifacts.plain_settings import take_plain_values
 
 @dataclass(frozen=True)
 class ValueConfig:
-    """What is forecast of every customer who bought.
+    """Settings of the forecasts of every customer who bought.
 
-    horizon_days: how far ahead purchases, value and churn are told; churn is no purchase in so many days.
+    horizon_days: number of days to forecast purchases, value and churn for; churn is no purchase within them.
     interval: probability with which spending falls between value_low and value_high.
-    discount_rate: a year's; 0.1 counts a purchase a year from now as about nine tenths of one today.
-    tone_days: how far back messages count whose tone moves the probability of churn, 0 for none; how much,
-        the calibration learns.
-    num_bootstraps: resamples of customers behind the intervals of figures.
+    discount_rate: yearly; with 0.1 a purchase a year from now counts about nine tenths of one today.
+    tone_days: age in days up to which the tone of messages affects the probability of churn, 0 for none; the
+        calibration learns how much.
+    num_bootstraps: resamples of customers for the intervals of figures.
     """
 
     MOVED: ClassVar[Mapping[str, str]] = {
-        "rates": "exchange rates stand in one place, [currency.rates] of the sources file: write them there "
+        "rates": "exchange rates are set in one place, [currency.rates] of the sources file: set them there "
         "and run 'shopsight ingest' again"
     }
     horizon_days: int = 90

@@ -1,4 +1,4 @@
-"""The value family: how often and for how much customers will buy, and who is about to leave."""
+"""The value family: forecasts of purchases, spending and churn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maximum likelihood of a few positive parameters: restarts, standard errors, and what data cannot tell."""
+"""Maximum likelihood of a few positive parameters: restarts, standard errors, identifiability."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 Array = NDArray[np.float64]
-# Natural parameters to the log-likelihood and its gradient.
+# Maps natural parameters to the log-likelihood and its gradient.
 Objective = Callable[[Array], tuple[float, Array]]
 
-_REACH = 16.0  # logarithms of the parameters are searched between its negative and itself
+_REACH = 16.0  # logarithms of the parameters are searched from -_REACH to _REACH
 _STEP = 1e-4
 _NEAR, _ARRIVED, _MOST_STEPS = 0.5, 1e-8, 8
-_KNOWN_WITHIN = 2.0  # a standard error of a logarithm above this knows a parameter by no order of magnitude
+_KNOWN_WITHIN = 2.0  # with a larger standard error of its logarithm a parameter is not identified
 
 
 class IdentifiabilityWarning(UserWarning):
-    """The data cannot tell what some parameters are; forecasts hold only for customers like those seen."""
+    """The data do not identify some parameters; forecasts hold only for customers like those seen."""
 
 
 @dataclass(frozen=True)
 class Estimate:
     """Parameters at the maximum of the likelihood.
 
-    standard_errors: from the observed information, None where it tells nothing. doubts: what the data could
-    not tell, in words; empty when all is well.
+    standard_errors: from the observed information; None for a parameter that is not identified. doubts:
+    sentences on the parameters that the data do not identify; empty if they identify all.
     """
 
     parameters: dict[str, float]
@@ -56,9 +56,9 @@ def maximise(
 ) -> Estimate:
     """Return the best of several searches by L-BFGS over the logarithms of `parameter - lower`.
 
-    objective: total log-likelihood and gradient at natural parameters. rough: a cheaper one that picks the
-    start. Warns with IdentifiabilityWarning, naming the parameters, when the maximum lies at the edge of what
-    is searched or the likelihood is flat there.
+    objective: total log-likelihood and gradient at natural parameters. rough: a cheaper approximation, used
+    to choose the starting point. Warns with IdentifiabilityWarning, naming the parameters, if the maximum
+    lies at the edge of the search range or the likelihood is flat there.
     """
     floor = np.zeros(len(names)) if lower is None else np.asarray(lower, dtype=np.float64)
     exact, coarse = (_Loss(o, floor, max(num_customers, 1)) for o in (objective, rough or objective))
@@ -94,7 +94,7 @@ class _Loss:
 
 
 def _search(loss: _Loss, start: Array) -> tuple[Array, float]:
-    # A few parameters at a time: BLAS threads would only wait for each other.
+    # With a few parameters, BLAS threads would only wait for each other.
     with threadpool_limits(1):
         done = minimize(
             loss,
@@ -108,7 +108,7 @@ def _search(loss: _Loss, start: Array) -> tuple[Array, float]:
 
 
 def _polished(loss: _Loss, logs: Array) -> Array:
-    """Go from near the maximum to it, by Newton's steps with the information of where they began."""
+    """Return the maximum near `logs`, found by Newton steps with the information at the starting point."""
     near, information = logs, _information(loss, logs)
     for _ in range(_MOST_STEPS):
         step = -np.linalg.lstsq(information, loss(near)[1], rcond=None)[0]
@@ -121,14 +121,14 @@ def _polished(loss: _Loss, logs: Array) -> Array:
 
 
 def _information(loss: _Loss, logs: Array) -> Array:
-    """The Hessian of the loss, from central differences of the gradient."""
+    """Return the Hessian of the loss, from central differences of the gradient."""
     steps = _STEP * np.eye(len(logs))
     rows = np.array([(loss(logs + step)[1] - loss(logs - step)[1]) / (2 * _STEP) for step in steps])
     return np.asarray((rows + rows.T) / 2, dtype=np.float64)
 
 
 def _standard_errors(information: Array, num_customers: int) -> Array:
-    """Of the logarithms; NaN where they move along a direction in which nothing is told."""
+    """Return standard errors of the logarithms; NaN along directions in which the likelihood is flat."""
     eigenvalues, vectors = np.linalg.eigh(information * num_customers)
     flat = eigenvalues <= 1e-9 * max(float(eigenvalues[-1]), 1.0)
     errors = np.sqrt((vectors[:, ~flat] ** 2 / eigenvalues[~flat]).sum(axis=1))
@@ -140,6 +140,6 @@ def _doubts(unsure: Sequence[str]) -> tuple[str, ...]:
     if not unsure:
         return ()
     return (
-        f"{', '.join(unsure)} cannot be told from these customers: the likelihood is nearly flat there. "
-        "More customers who bought again, or a longer period, would tell",
+        f"{', '.join(unsure)} cannot be estimated from these customers: the likelihood is nearly flat there. "
+        "More customers who bought again, or a longer period, are needed",
     )

@@ -1,9 +1,9 @@
-"""What each customer will do within a horizon: purchases, value with an interval, and whether they return.
+"""Forecasts of each customer within a horizon: purchases, value with an interval, and no purchase at all.
 
-Everything that costs depends on few distinct histories: tail probabilities on (frequency, T), the shape of
-future spending on (frequency, T, number of priced purchases), its quantiles on these and the probability of
-being alive. A customer's own spending only scales the quantiles. So millions of customers cost little more
-than the distinct histories among them.
+The costly parts depend on few distinct histories: tail probabilities on (frequency, T), the shape of future
+spending on (frequency, T, number of priced purchases), and its quantiles on these and on the probability of
+being alive. A customer's own spending only scales the quantiles. So the cost grows with the number of
+distinct histories, not of customers.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from shopsight.training.value.fitting import Array
 from shopsight.training.value.gamma_gamma import GammaGamma
 from shopsight.training.value.grouping import group
 
-_EXACT_COUNTS = 32  # above it neighbouring numbers of purchases share a node
-_NODE_GROWTH = 0.06  # of a run, relative to the number
+_EXACT_COUNTS = 32  # above this, neighbouring numbers of purchases share a node
+_NODE_GROWTH = 0.06  # width of a node, relative to the number of purchases
 _GRID = 320  # points of the distribution of future spending
 _OUTSIDE = 1e-4  # probability left outside of the grid on either side
 _DISCOUNT_NODES = 6
@@ -31,7 +31,7 @@ _MOST_ROWS = 2**18
 
 @dataclass(frozen=True)
 class Forecast:
-    """One entry a customer, float64 [n]; see `forecast`."""
+    """Forecasts, float64 [n], one entry per customer; see `forecast`."""
 
     alive: Array
     expected_purchases: Array
@@ -54,20 +54,22 @@ def forecast(
     interval: float = 0.8,
     discount: float = 0.0,
 ) -> Forecast:
-    """Forecast each customer's next `horizon` units of time; all arrays [n].
+    """Return the forecasts of each customer's next `horizon` units of time; all arrays are [n].
 
-    num_priced: how many purchases monetary_value is the mean of; where it is 0 monetary_value is not read.
-    alive: probability of not having stopped. expected_purchases: their number. no_purchase: the probability
-    of none. value: expected spending, discounted at the rate `discount` a unit of time, continuously.
-    value_low, value_high: the quantiles between which spending falls with probability `interval` (of chance
-    and of the customer's unknown rates, at the fitted parameters), discounted as value is.
+    num_priced: number of purchases that monetary_value is the mean of; if it is 0, monetary_value is ignored.
+
+    In the result, alive is the probability of being alive; expected_purchases their expected number;
+    no_purchase the probability of none; value the expected spending in the unit of monetary_value, discounted
+    continuously at the rate `discount` per unit of time. value_low and value_high are the quantiles between
+    which spending falls with probability `interval`, discounted alike. They cover chance and the customer's
+    unknown rates, but not the error of the fitted parameters.
     """
     histories = group(frequency, recency, T, num_priced)
     distinct = tuple(
         np.asarray(column[histories.first], dtype=np.float64)
         for column in (frequency, recency, T, num_priced)
     )
-    # Small products one after the other: BLAS threads would wait for each other more than work.
+    # The products are small: BLAS threads would wait for each other more than work.
     with threadpool_limits(1):
         alive, purchases, some, weight, low, high = _by_history(
             buying, spending, distinct, horizon, interval, discount
@@ -93,8 +95,9 @@ def _by_history(
     interval: float,
     discount: float,
 ) -> Array:
-    """Of each distinct history, float64 [6, histories]: probability of being alive; given alive, expected
-    purchases and the probability of any; what a purchase counts; quantiles of spending over v + total.
+    """Return for each distinct history, float64 [6, histories]: the probability of being alive; given alive,
+    the expected purchases and the probability of any; the discount of a purchase; low and high quantile of
+    spending / (v + total).
     """
     x, t_x, now, priced = distinct
     alive = buying.alive(x, t_x, now)
@@ -112,12 +115,12 @@ def _by_history(
 
 
 def _discounted(buying: BGNBD, frequency: float, T: Array, horizon: float, discount: float) -> Array:
-    """What a purchase within the horizon counts on average, [n]: 1 without a discount."""
+    """Return the mean discount factor of a purchase within the horizon, float64 [n]; 1 without discount."""
     if discount == 0:
         return np.ones(len(T))
     nodes, weights = np.polynomial.legendre.leggauss(_DISCOUNT_NODES)
     times = horizon * (nodes + 1) / 2
-    # By parts: all count as if made at the end, and gain what they came earlier.
+    # Integration by parts: the discount at the end of the horizon, plus the gain of earlier purchases.
     gained = sum(
         w * horizon / 2 * discount * np.exp(-discount * t) * buying.alive_purchases(frequency, T, t)
         for t, w in zip(times, weights, strict=True)
@@ -127,7 +130,7 @@ def _discounted(buying: BGNBD, frequency: float, T: Array, horizon: float, disco
 
 
 def _alike(frequency: Array, num_priced: Array) -> Iterator[NDArray[np.int64]]:
-    """Yield runs of histories of equal frequency and number of priced purchases, not too long at once."""
+    """Yield the rows of histories of equal frequency and number of priced purchases, in limited pieces."""
     order = np.lexsort((num_priced, frequency))
     changes = (np.diff(frequency[order]) != 0) | (np.diff(num_priced[order]) != 0)
     for run in np.split(order, np.flatnonzero(changes) + 1) if len(order) else ():
@@ -135,7 +138,7 @@ def _alike(frequency: Array, num_priced: Array) -> Iterator[NDArray[np.int64]]:
 
 
 def _distribution(tail: Array, spending: GammaGamma, num_priced: float) -> tuple[Array, Array]:
-    """P(spending over v + total <= grid | alive), float64 [n, grid + 1]; its first column is P(nothing).
+    """Return a grid and P(spending / (v + total) <= grid | alive), float64 [n, grid + 1]; grid[0] is 0.
 
     n purchases of one customer cost (v + total) times a beta-prime of p n and q + p num_priced.
     """
@@ -155,7 +158,7 @@ def _log_odds(share: float) -> float:
 
 
 def _nodes(most: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
-    """Runs [first, last] of numbers of purchases from 1 to `most` that share a node, and the nodes."""
+    """Return first and last numbers of purchases, from 1 to `most`, that share a node, and the nodes."""
     first = [1]
     while first[-1] < most:
         first.append(first[-1] + max(1, int(first[-1] * _NODE_GROWTH) if first[-1] > _EXACT_COUNTS else 1))
@@ -165,9 +168,9 @@ def _nodes(most: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
 
 
 def _inverse(grid: Array, below: Array, which: NDArray[np.int64], level: Array) -> Array:
-    """Invert increasing rows of `below` at one level for each of `which`, linearly between grid points."""
+    """Return the inverse of row which[i] of `below` at level[i], linear between grid points, float64 [n]."""
     width = below.shape[1]
-    # One sorted sequence: each row lies in an interval of its own.
+    # Shift each row to an interval of its own, so that one sorted sequence can be searched.
     flat = (below + 2.0 * np.arange(len(below))[:, None]).reshape(-1)
     after = np.searchsorted(flat, level + 2.0 * which) - which * width
     right = np.clip(after, 1, width - 1)

@@ -1,7 +1,8 @@
-"""Gamma-Gamma: what a customer spends a time, between their own average and everybody's.
+"""The Gamma-Gamma model of spending per purchase, which shrinks a customer's mean towards the overall mean.
 
-Fader, Hardie (2013), The Gamma-Gamma Model of Monetary Value; Colombo, Jiang (1999). What is spent at one
-purchase is gamma(p, nu), and nu is gamma(q, v) over customers, whatever the frequency.
+The amount of a purchase is gamma(p, nu), and nu is gamma(q, v) over customers, independent of the frequency.
+Sources: Fader, Hardie (2013), "The Gamma-Gamma Model of Monetary Value"; Colombo, Jiang (1999), "A Stochastic
+RFM Model".
 """
 
 from __future__ import annotations
@@ -17,37 +18,39 @@ from shopsight.training.value.grouping import group
 
 Numbers = Array | NDArray[np.int64]
 NAMES = ("p", "q", "v")
-# A total's logarithm is kept to this step: within a step the log-likelihood curves by less than 1e-6.
+# Logarithms of totals are rounded to this step; within it the log-likelihood is linear to within 1e-6.
 _STEP, _ROUGH_STEP = 1 / 512, 1 / 16
 
 
 @dataclass(frozen=True)
 class GammaGamma:
-    """A fitted model; v in the currency of the amounts. q is above 1, or nobody's mean spending is finite."""
+    """A fitted model; v is in the unit of the amounts, and q is above 1, so that mean spending is finite."""
 
     p: float
     q: float
     v: float
 
     def expected_spend(self, num_purchases: Numbers, mean_spend: Array) -> Array:
-        """Return what each customer is expected to spend a purchase, float64 [n].
+        """Return the expected spending per purchase of each customer, float64 [n].
 
-        num_purchases: how many purchases mean_spend is the mean of; with 0 the answer is everybody's mean.
+        num_purchases [n] is the number of purchases that mean_spend [n] is the mean of; with 0 purchases the
+        result is the mean over all customers.
         """
         return np.asarray(
             self.p * self.scale(num_purchases, mean_spend) / (self.p * num_purchases + self.q - 1)
         )
 
     def scale(self, num_purchases: Numbers, mean_spend: Array) -> Array:
-        """Return v + total spent: what the predictive distribution of future spending is proportional to."""
+        """Return v + total spending, float64 [n]: the scale of the predictive distribution of spending."""
         return np.asarray(self.v + np.where(num_purchases > 0, num_purchases * mean_spend, 0.0))
 
 
 def fit(num_purchases: NDArray[np.int64], mean_spend: Array) -> tuple[GammaGamma, Estimate]:
-    """Fit by maximum likelihood to customers with at least one priced purchase; arrays [n], spend above 0.
+    """Return the model fitted by maximum likelihood to customers with a priced purchase, and the estimate.
 
-    Customers of equal number and (to 0.2 %) equal total are taken together; sums that need no such rounding
-    are exact. Warns with IdentifiabilityWarning when the data cannot tell a parameter.
+    num_purchases int64 [n], at least 1; mean_spend float64 [n], above 0. Customers of equal number and equal
+    total, to within 0.2 %, are grouped; sums that need no grouping are exact. Warns with
+    IdentifiabilityWarning if the data do not identify a parameter.
     """
     typical = float(np.average(mean_spend, weights=num_purchases)) if len(mean_spend) else 1.0
     starts = [(2.0, 3.0, 2.0 * typical), (6.0, 4.0, 0.5 * typical), (0.5, 2.0, typical)]

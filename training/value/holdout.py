@@ -1,4 +1,4 @@
-"""A temporal holdout of three windows: to calibrate on, to decide whether that helps, to judge on."""
+"""Backtest on three windows in time: to calibrate on, to decide whether that helps, and to test on."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from shopsight.training.value.recent_tone import NO_TONE, RECENT_TONE, RecentTon
 _MOST_RESAMPLED = 20_000
 _LARGEST_LEVEL = 2.0
 PROTOCOL = (
-    "customers known at the cut; learned from what lies before it alone; churn is no purchase within the "
-    "horizon after it; whether churn is calibrated and money moved to a level is decided on the horizon "
-    "before the cut, with what was learned on the one before that: the window judged on decides nothing; "
-    "95 % bootstrap intervals over customers"
+    "customers known at the cut; models fitted to events before the cut alone; churn is no purchase within "
+    "the horizon after it; whether churn is calibrated and money is scaled is decided on the horizon before "
+    "the cut, with what was learned on the horizon before that: the test window decides nothing; 95 % "
+    "bootstrap intervals over customers"
 )
 
 
 @dataclass(frozen=True)
 class HoldoutForecast:
-    """Customers known at `cut` with what was forecast of them then, and what they did within the horizon.
+    """Customers known at `cut` with their forecasts as of then, and what they did within the horizon.
 
-    table: the columns of ValueModel.forecast, num_purchases and spend; churn as calibrated by `by`, money
-    moved by `level` (ValueModel).
+    table: the columns of ValueModel.forecast, num_purchases and spend. Churn is calibrated by `by` and money
+    is multiplied by `level` (see ValueModel).
     """
 
     cut: datetime
@@ -46,7 +46,7 @@ class HoldoutForecast:
 
     @property
     def churned(self) -> Bools:
-        """Who bought nothing."""
+        """Which customers bought nothing, bool [n]."""
         return (self.table["num_purchases"] == 0).to_numpy()
 
     def column(self, name: str) -> Array:
@@ -55,24 +55,24 @@ class HoldoutForecast:
 
     @property
     def gains_from_calibration(self) -> bool:
-        """Whether the calibration of an earlier window brought `churn` nearer to what happened."""
+        """Whether the calibration of an earlier window lowers the Brier score of `churn`."""
         calibrated, plain = self.column("churn"), self.column("churn_uncalibrated")
         return bool(((calibrated - self.churned) ** 2).mean() < ((plain - self.churned) ** 2).mean())
 
     def money_level(self) -> float:
-        """Return what the model's money is to be multiplied by for its total to be what was spent."""
+        """Return the factor by which the model's total value must be multiplied to equal the spending."""
         plain, spent = self.column("value").sum() / self.level, self.column("spend").sum()
         if not (plain > 0 and spent > 0):
             return 1.0
         return float(np.clip(spent / plain, 1 / _LARGEST_LEVEL, _LARGEST_LEVEL))
 
     def gains_from_level(self, level: float) -> bool:
-        """Whether money moved by the level of an earlier window would have come nearer to what was spent."""
+        """Return whether the level of an earlier window brings total value nearer to the spending."""
         plain, spent = self.column("value").sum() / self.level, self.column("spend").sum()
         return bool(abs(plain * level - spent) < abs(plain - spent))
 
     def calibration(self) -> Calibration:
-        """Return what makes the forecast of churn mean what happened."""
+        """Return the calibration of churn fitted to this window."""
         recent_tone = self.column(RECENT_TONE) if RECENT_TONE in self.table.columns else None
         return calibrate(self.column("churn_uncalibrated"), self.churned, recent_tone)
 
@@ -87,11 +87,11 @@ def forecast_holdout(
     fees: Sequence[str] = (),
     level: float = 1.0,
 ) -> HoldoutForecast | None:
-    """Forecast as of `windows_back` horizons before the last midnight, and look what the next one brought.
+    """Return forecasts as of `windows_back` horizons before the last midnight, and what followed.
 
-    known: the histories as of the end; tones: what customers sounded like; fees: items that are no
-    goods; level: of an earlier window, as ValueModel has it. None where the shop was not yet
-    selling for a horizon at that time; a purchase dated far before all others does not make it older.
+    known: the histories as of the end of the data; tones: the tones of messages; fees: items that are no
+    goods; level: that of an earlier window (see ValueModel). Returns None if the shop had not yet sold for a
+    whole horizon at that time. A single purchase dated far before all others does not make the shop older.
     """
     horizon = timedelta(days=config.horizon_days)
     cut = datetime.combine(known.as_of.date(), time(tzinfo=UTC)) - windows_back * horizon
@@ -103,17 +103,18 @@ def forecast_holdout(
     then = tones.on(histories(events, cut, fees))
     model = replace(fit(then), calibration=calibration or Calibration(), level=level)
     happened = purchases_between(events, cut, cut + horizon, fees)
-    told = model.forecast(then, config).join(happened, on="customer_id", how="left", maintain_order="left")
-    table = told.with_columns(pl.col("num_purchases", "spend").fill_null(0))
+    expected = model.forecast(then, config)
+    joined = expected.join(happened, on="customer_id", how="left", maintain_order="left")
+    table = joined.with_columns(pl.col("num_purchases", "spend").fill_null(0))
     return HoldoutForecast(cut, table, model.calibration, level)
 
 
 @dataclass(frozen=True)
 class Backtest:
-    """The two latest windows, the figures of the last, and the calibration that may be laid over the model.
+    """The two latest windows, the figures of the last, and the calibration to use with the model.
 
-    calibration and level: learned on the last window; none where the window before did not show that one
-    helps. calibrated: which of the two it is, in words.
+    calibration and level are learned on the last window; they have no effect if the window before showed that
+    they do not help. calibrated: a phrase that says whether churn is calibrated, and if not, why.
     """
 
     earlier: HoldoutForecast
@@ -131,10 +132,11 @@ def backtest(
     tones: RecentTones = NO_TONE,
     fees: Sequence[str] = (),
 ) -> Backtest | None:
-    """Forecast the three latest horizons as of their beginnings; None with less than three of history.
+    """Return the backtest on the three latest horizons; None with less than three horizons of history.
 
-    The first window gives a calibration and a level of money, the second decides whether such are used, the
-    third is judged on and decides nothing. With less than four horizons there is no first window: neither.
+    The first window gives a calibration and a level of money, the second decides whether to use them, and the
+    third is the test window, which decides nothing. With less than four horizons there is no first window,
+    and neither is used.
     """
     first = forecast_holdout(events, known, 3, config, None, tones, fees)
     second = forecast_holdout(events, known, 2, config, first.calibration() if first else None, tones, fees)
@@ -159,11 +161,11 @@ def backtest(
 
 
 def judged(test: HoldoutForecast, earlier: HoldoutForecast, config: ValueConfig) -> dict[str, Any]:
-    """Return the figures of a holdout; `earlier` is the window that a calibration and the base rate are of.
+    """Return the figures of a test window; `earlier` is the window of the calibration and the base rate.
 
-    Brier scores (the mean squared error of a probability): as calibrated, as the model says it, the base rate
-    for everybody, what is said without knowing what customers wrote, and by the probability of having
-    stopped. Peers of the purchases are the customer's own rate so far, and one number for everybody.
+    Brier scores (Brier, 1950; the mean squared error of a probability) are given for churn as calibrated, as
+    forecast by the model, as the base rate, as forecast without the tone of messages, and as the probability
+    of not being alive. The purchases are compared with the customer's own rate so far and with the mean.
     """
     churn, churned = test.column("churn"), test.churned
     base = float(earlier.churned.mean())
@@ -210,7 +212,7 @@ def _without_tone(test: HoldoutForecast, earlier: HoldoutForecast) -> Array:
 
 
 def _deciles(test: HoldoutForecast) -> list[dict[str, float]]:
-    """What tenths of customers, by forecast value, were said to spend and spent, a customer."""
+    """Return mean forecast and observed spending of tenths of customers, by descending forecast value."""
     order = np.argsort(-test.column("value"), kind="stable")
     tenths = [rows for rows in np.array_split(order, 10) if len(rows)]
     value, spend = test.column("value"), test.column("spend")
@@ -222,7 +224,7 @@ def _deciles(test: HoldoutForecast) -> list[dict[str, float]]:
 
 
 def _means(columns: dict[str, Array], config: ValueConfig) -> dict[str, dict[str, float]]:
-    """Each column's mean with its interval, all from the same resamples of customers."""
+    """Return each column's mean with its interval, all from the same resamples of customers."""
     values = np.stack(list(columns.values()), axis=1)
     drawn = resampled_means(values, seed=config.seed, num_resamples=config.num_bootstraps)
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
@@ -244,8 +246,8 @@ def _auc_interval(probability: Array, happened: Bools, config: ValueConfig) -> d
     for _ in range(config.num_bootstraps):
         rows = generator.integers(0, len(happened), size)
         drawn.append(auc(probability[rows], happened[rows]))
-    told = [one for one in drawn if one is not None]  # a resample of one kind alone tells nothing
-    if not told:
+    defined = [one for one in drawn if one is not None]  # a resample of one class has no AUC
+    if not defined:
         return {"value": whole, "low": None, "high": None}
-    low, high = whole + shrink * (np.quantile(told, [0.025, 0.975]) - whole)
+    low, high = whole + shrink * (np.quantile(defined, [0.025, 0.975]) - whole)
     return {"value": whole, "low": float(low), "high": float(high)}

@@ -1,4 +1,4 @@
-"""One shop's value model: how customers buy, what they spend, and churn as it happened."""
+"""The value model of a shop: BG/NBD for purchases, Gamma-Gamma for spending, and calibrated churn."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ DAYS_A_YEAR = 365.25
 class ValueModel:
     """Fitted models with their estimates; spending is None where no purchase has a price.
 
-    level: what the money is multiplied by: how much more all customers together spent lately than the models
-    said, a trend and season of the whole shop that the models do not know.
+    level: factor of the money. It is the ratio of recent total spending to its forecast, which reflects a
+    trend or season of the whole shop that the models do not include.
     """
 
     buying: Estimate
@@ -36,7 +36,7 @@ class ValueModel:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What the data could not tell, in words."""
+        """Sentences on the parameters that the data do not identify."""
         return self.buying.doubts + (self.spending.doubts if self.spending else ())
 
     def forecast(self, known: Histories, config: ValueConfig) -> pl.DataFrame:
@@ -48,7 +48,7 @@ class ValueModel:
         one).
         """
         buying, spending = BGNBD(**self.buying.parameters), _spending(self.spending)
-        told = forecast(
+        expected = forecast(
             buying,
             spending,
             frequency=known.table["frequency"].to_numpy(),
@@ -62,14 +62,15 @@ class ValueModel:
         )
         money = self.level if self.spending else float("nan")
         return known.table.with_columns(
-            alive=told.alive,
-            expected_purchases=told.expected_purchases,
-            value=told.value * money,
-            value_low=told.value_low * money,
-            value_high=told.value_high * money,
-            churn_uncalibrated=told.no_purchase,
+            alive=expected.alive,
+            expected_purchases=expected.expected_purchases,
+            value=expected.value * money,
+            value_low=expected.value_low * money,
+            value_high=expected.value_high * money,
+            churn_uncalibrated=expected.no_purchase,
             churn=self.calibration(
-                told.no_purchase, known.column(RECENT_TONE) if RECENT_TONE in known.table.columns else None
+                expected.no_purchase,
+                known.column(RECENT_TONE) if RECENT_TONE in known.table.columns else None,
             ),
         )
 
@@ -77,7 +78,8 @@ class ValueModel:
 def fit(known: Histories) -> ValueModel:
     """Fit both models to purchase histories, in days.
 
-    What the data cannot tell is kept as the model's doubts. Raises BadHistory for histories that cannot be.
+    Parameters that the data do not identify are named in the model's doubts. Raises BadHistory for a history
+    that is impossible.
     """
     table = checked(known.table)
     priced = table.filter(pl.col("num_priced") > 0, pl.col("monetary_value") > 0)

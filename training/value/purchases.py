@@ -1,4 +1,4 @@
-"""From events to purchase histories: each customer's frequency, recency, T and mean spending as of a time."""
+"""Purchase histories from events: frequency, recency, T and mean spending of each customer as of a time."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _KEY, _DAY = "customer_id", "day"
 
 
 class BadHistory(ValueError):  # noqa: N818 - reads as what happened
-    """A row of purchase histories cannot be: names the column, the row and the rule."""
+    """A row of purchase histories is impossible; the message names the column, the row and the rule."""
 
 
 class NoPurchases(ValueError):  # noqa: N818 - reads as what happened
-    """Nobody bought anything before the asked time."""
+    """No customer bought anything before the given time."""
 
 
 @dataclass(frozen=True)
 class Histories:
-    """What is known of customers who bought, as of a time.
+    """The purchase histories of customers who bought, as of a time.
 
     table: customer_id (sorted), frequency int64 (purchase days after the first), recency and T int64 (days
     from the first purchase to the last, and to as_of), num_priced int64 (purchase days with a price) and
-    monetary_value float64 (mean spending on those, NaN without any). notes: what was left out, in words.
+    monetary_value float64 (mean spending on those, NaN without any). notes: sentences on what was left out.
     """
 
     table: pl.DataFrame
@@ -45,14 +45,14 @@ class Histories:
 
 
 def histories(events: pl.LazyFrame, as_of: datetime, fees: Sequence[str] = ()) -> Histories:
-    """Summarise the purchases before `as_of` of every known customer, returns taken off.
+    """Return the histories of all customers from their purchases before `as_of`, less returns.
 
-    events: as in training/data/tables.py, amounts in the main currency where a rate is known; fees: items
-    that are no goods. Orders of one day (UTC) are one purchase: what was paid on it, fees among it; a day
-    of fees alone is none. A return counts against
-    the day of its order, else the customer's latest earlier purchase of the item, else their latest earlier
-    purchase; a day of whose goods nothing is left was no purchase. Money is in the most frequent currency;
-    days in another are purchases without a price. Raises NoPurchases.
+    events: as in training/data/tables.py, with amounts in the main currency where a rate is known; fees:
+    items that are no goods. All orders of one day (UTC) are one purchase, fees included; a day of fees alone
+    is no purchase. A return is subtracted from the day of its order, else from the customer's latest earlier
+    purchase of the item, else from their latest earlier purchase. A day of which all goods were returned is
+    no purchase. Money is in the most frequent currency; days in another currency are purchases without a
+    price. Raises NoPurchases.
     """
     days, currency, notes = _purchase_days(events, as_of, fees)
     if days.is_empty():
@@ -65,7 +65,7 @@ def purchases_between(
 ) -> pl.DataFrame:
     """Return customer_id, num_purchases and spend of the days from `begin` (a midnight) on and before `end`.
 
-    Purchases as of `histories(events, end)`: what was sent back before `end` is no purchase.
+    The purchases are those of `histories(events, end)`: what was returned before `end` is no purchase.
     """
     days, _, _ = _purchase_days(events, end, fees)
     chosen = days.filter(pl.col(_DAY) >= begin.date())
@@ -75,7 +75,7 @@ def purchases_between(
 def _purchase_days(
     events: pl.LazyFrame, as_of: datetime, fees: Sequence[str]
 ) -> tuple[pl.DataFrame, str | None, tuple[str, ...]]:
-    """Days on which somebody bought, the main currency, and notes on what was left out."""
+    """Return purchase days (one row per customer and day), the main currency, and notes on rows left out."""
     rows = events.filter(
         pl.col(_KEY).is_not_null(), pl.col("timestamp") < as_of, pl.col("event").is_in(["purchase", "return"])
     )
@@ -87,7 +87,7 @@ def _purchase_days(
 
 
 def checked(table: pl.DataFrame) -> pl.DataFrame:
-    """Return purchase histories that can be; raises BadHistory naming the first column and row that cannot.
+    """Return `table` if its histories are possible; else raise BadHistory naming the first column and row.
 
     frequency, recency and T are at least 0 and finite, frequency whole; recency is at most T, and 0 exactly
     when frequency is; monetary_value is at least 0 or missing.
@@ -132,7 +132,7 @@ def _lines(rows: pl.LazyFrame, currency: str | None, fees: Sequence[str]) -> pl.
 
 
 def _dated_returns(bought: pl.DataFrame, back: pl.DataFrame) -> pl.DataFrame:
-    """Return customer_id, day, is_good, amount: what was sent back of the purchases of each day."""
+    """Return customer_id, day, is_good and amount of returns, by the day of the purchase."""
     columns, found = [_KEY, _DAY, "is_good", "amount"], []
     left = back.select(_KEY, "item_id", "order_id", "timestamp", "is_good", "amount").sort("timestamp")
     orders = (
@@ -153,7 +153,7 @@ def _dated_returns(bought: pl.DataFrame, back: pl.DataFrame) -> pl.DataFrame:
 
 
 def _days(bought: pl.DataFrame, back: pl.DataFrame) -> pl.DataFrame:
-    """One row a customer and day with goods: amount (null without a price), whether all was sent back."""
+    """Return one row per customer and day with goods: amount (null without a price), and undone."""
     goods = pl.col("amount").filter("is_good").sum()
     gross = bought.group_by(_KEY, _DAY).agg(
         pl.col("amount").sum(),
@@ -166,7 +166,7 @@ def _days(bought: pl.DataFrame, back: pl.DataFrame) -> pl.DataFrame:
     joined = joined.with_columns(pl.col("returned", "goods_returned").fill_null(0.0))
     net = pl.col("amount") - pl.col("returned")
     kept = pl.min_horizontal(net, pl.col("goods") - pl.col("goods_returned"))
-    # Sums of prices differ from each other by rounding alone far below a hundredth.
+    # Rounding errors of sums of prices are far below a hundredth.
     undone = ~pl.col("unpriced") & (pl.col("returned") > 0) & (kept < 0.005)
     return joined.select(_KEY, _DAY, undone=undone, amount=pl.when(~pl.col("unpriced") & (net > 0)).then(net))
 

@@ -1,4 +1,4 @@
-"""How customers sounded of late, as the language model reads it: who is annoyed leaves sooner."""
+"""The tone of customers' recent messages, as read by the language model: a predictor of churn."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ _MOST = 3.0
 
 @dataclass(frozen=True)
 class RecentTones:
-    """The tone of every message, Float64 -1 to 1: customer_id, timestamp, tone; None where none is read."""
+    """tones: customer_id, timestamp and tone (Float64, -1 to 1) of every message; None if none was read."""
 
-    told: pl.DataFrame | None
+    tones: pl.DataFrame | None
     days: float
 
     def on(self, known: Histories) -> Histories:
-        """Return the histories with the column recent_tone: the tones of the `days` before, added up, at most
-        ±3.
+        """Return the histories with the column recent_tone: the sum of tones of the last `days`, within ±3.
 
-        Messages of later are not read, so that a forecast as of then knows what could be known.
+        Later messages are not used, so that a forecast as of then uses only what was known.
         """
-        if self.told is None:
+        if self.tones is None:
             return known
         since = known.as_of - timedelta(days=self.days)
-        recent = self.told.filter(pl.col("timestamp") >= since, pl.col("timestamp") < known.as_of)
+        recent = self.tones.filter(pl.col("timestamp") >= since, pl.col("timestamp") < known.as_of)
         recent_tone = recent.group_by("customer_id").agg(
             pl.col("tone").sum().clip(-_MOST, _MOST).alias(RECENT_TONE)
         )
@@ -47,10 +46,10 @@ NO_TONE = RecentTones(None, 0.0)
 def read_recent_tones(
     workspace: Workspace, as_of: datetime, days: float, progress: Callable[[str], None]
 ) -> RecentTones:
-    """Read the tone of all messages before `as_of` with the language model, where there is one."""
+    """Read the tone of all messages before `as_of` with the trained language model, if there is one."""
     read = read_messages(workspace, as_of, progress) if days else None
     if read is None or read["tone"].null_count() == read.height:
         return RecentTones(None, days)
     written = permitted(workspace, "messages", PROFILING).select("message_id", "customer_id", "timestamp")
-    told = written.join(read.lazy().select("message_id", "tone"), on="message_id")
-    return RecentTones(told.select("customer_id", "timestamp", "tone").collect(), days)
+    tones = written.join(read.lazy().select("message_id", "tone"), on="message_id")
+    return RecentTones(tones.select("customer_id", "timestamp", "tone").collect(), days)

@@ -1,4 +1,4 @@
-"""What the router `profile` looks up of a value model: one row a customer, in the order that it is given."""
+"""The value forecasts that the router `profile` looks up: one row per customer, in the given order."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from shopsight.training.value.checkpoint import FAMILY, load_current
 
 @dataclass(frozen=True)
 class Served:
-    """Arrays for customers.safetensors, parts of the contract, and metrics; all empty without a model."""
+    """Arrays for customers.safetensors, entries of the contract, and metrics; all empty without a model."""
 
     arrays: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     preprocessing: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
 
     def left_out(self) -> set[str]:
-        """Return the names of the outputs that `profile` does not give."""
+        """Return the names of the outputs that `profile` then lacks."""
         return set() if self.arrays else {spec.name for spec in (*FORECAST, *FORECAST_UNITS, *FORECAST_TRUST)}
 
 
 def served(workspace: Workspace, customer_ids: pl.Series) -> Served:
     """Return the forecasts of `customer_ids`, float32 [n, 6] in the order of tensors.FORECAST.
 
-    NaN for who never bought, and for what training/value/trust.py withholds. Raises NotTrained when the
-    tables changed since the model was trained; without any model there is nothing to serve.
+    NaN for customers who never bought and for quantities that training/value/trust.py withholds. Without a
+    trained model the result is empty. Raises NotTrained if the tables changed since the training.
     """
     if not is_trained(workspace, FAMILY):
         return Served()

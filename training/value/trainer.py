@@ -1,4 +1,4 @@
-"""From tables to a value and a probability of churn for every customer who bought."""
+"""Train and evaluate the value model: from tables to value and churn of every customer who bought."""
 
 from __future__ import annotations
 
@@ -33,10 +33,9 @@ _COLUMNS = (
 
 
 def train(workspace: Workspace, config: ValueConfig, progress: Progress) -> dict[str, Any]:
-    """Fit to all purchases, judge on a temporal holdout, replace the trained model; returns the metrics.
+    """Fit to all purchases, evaluate on a temporal holdout, replace the trained model; returns the metrics.
 
-    Customers who forbid profiling are left out, as if they had never bought. Raises Busy when another process
-    trains the model.
+    Customers who forbid profiling are left out. Raises Busy if another process trains the model.
     """
     with training(workspace, FAMILY) as run:
         trained = _fitted(workspace, config, progress)
@@ -58,7 +57,7 @@ def _fitted(workspace: Workspace, config: ValueConfig, progress: Progress) -> Tr
     notes = (*known.notes, *model.doubts)
     for note in (*notes, *trusts.warnings()):
         progress(note)
-    customers = trusts.told(model.forecast(tones.on(known), config).select(_COLUMNS))
+    customers = trusts.applied_to(model.forecast(tones.on(known), config).select(_COLUMNS))
     holdout = tested.figures if tested else None
     trained = Trained(
         model=model,
@@ -81,7 +80,7 @@ def _fitted(workspace: Workspace, config: ValueConfig, progress: Progress) -> Tr
 
 @on_one_snapshot
 def evaluate(workspace: Workspace, config: ValueConfig) -> dict[str, Any]:
-    """Judge on the temporal holdout again, with the settings given, and keep the metrics.
+    """Evaluate on the temporal holdout again, with the given settings, and store the metrics.
 
     Raises NotTrained when there is no model, or when the tables changed since.
     """
@@ -97,7 +96,7 @@ def evaluate(workspace: Workspace, config: ValueConfig) -> dict[str, Any]:
 
 
 def _fees(workspace: Workspace) -> Sequence[str]:
-    """Items that are no goods."""
+    """Return the ids of items that are no goods, such as postage."""
     return fee_ids(scan_table(workspace.tables, "items").collect()).to_list()
 
 

@@ -1,8 +1,9 @@
-"""What of a forecast may be told: the one place that decides it, from the least data and the backtest.
+"""Decide which forecasts are reported, from the amount of data and the backtest.
 
-The page, the contract and the served answers all repeat what is decided here. A quantity is `tested` where
-the backtest came near enough, `widened` where its range was widened by what the backtest missed, `withheld`
-where the backtest refutes it or nothing could test it, and `untested` where it is told without a test.
+The page, the contract and the served answers all use this decision. A quantity is `tested` if the backtest
+came near enough; `widened` if its interval is widened by the error of the backtest; `withheld` if the
+backtest refutes it, or if it must not be reported without a backtest; and `untested` if it is reported
+without one.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from shopsight.training.value.purchases import Histories
 
 Status = Literal["tested", "widened", "untested", "withheld"]
 
-LEAST_CUSTOMERS = 50  # who bought, in the shop and at the cut of a backtest
-LEAST_REPEAT = 20  # of them who bought on a second day: the models learn from these how customers come back
-LEAST_HORIZONS = 3  # of history for a backtest: one to learn from, one for the base rate, one to judge on
-CALIBRATED_HORIZONS = 4  # of history for a calibration: one more window, on which it is decided
-NEAR_ENOUGH = 0.2  # a total missed by more is not told as it is
-FAR_OFF = 0.5  # money missed by more is not told at all
+LEAST_CUSTOMERS = 50  # who bought, as of now and as of the cut of a backtest
+LEAST_REPEAT = 20  # of them who bought on a second day, from whom the models learn repeat purchases
+LEAST_HORIZONS = 3  # of history for a backtest: one to fit to, one for the base rate, one to test on
+CALIBRATED_HORIZONS = 4  # of history for a calibration: one more, to decide whether it helps
+NEAR_ENOUGH = 0.2  # relative error of a total up to which it is reported as it is
+FAR_OFF = 0.5  # relative error of money above which it is withheld
 
 _MONEY = ("value", "value_low", "value_high")
 _COLUMNS = {"value": _MONEY, "expected_purchases": ("expected_purchases",), "churn": ("churn", "alive")}
@@ -31,11 +32,12 @@ _COLUMNS = {"value": _MONEY, "expected_purchases": ("expected_purchases",), "chu
 
 @dataclass(frozen=True)
 class Trust:
-    """How far one quantity can be trusted.
+    """How far the forecast of one quantity can be trusted.
 
-    reason: a sentence without its full stop. miss: |expected - happened| / happened of the total over the
-    customers of a backtest, the worse of the two latest windows; None where there is none. factor: the larger
-    of expected / happened and its inverse there, which a widened range is divided and multiplied by.
+    reason: a sentence without its full stop. miss: |expected - observed| / observed of the total over the
+    customers of a backtest, for the worse of the two latest windows; None without a backtest. factor: the
+    larger of expected / observed and its inverse there, by which a widened interval is divided and
+    multiplied.
     """
 
     status: Status
@@ -46,30 +48,30 @@ class Trust:
 
 @dataclass(frozen=True)
 class Trusts:
-    """The trust in each quantity that is told of a customer; `alive` goes with `churn`."""
+    """The trust in each quantity that is forecast of a customer; `alive` has the trust of `churn`."""
 
     value: Trust
     expected_purchases: Trust
     churn: Trust
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
-        """Return what JSON holds of it."""
+        """Return JSON-ready data."""
         return asdict(self)
 
     @staticmethod
     def of(raw: Mapping[str, Any]) -> Trusts:
-        """Read what `as_dict` gave."""
+        """Read the result of `as_dict`."""
         return Trusts(**{name: Trust(**one) for name, one in raw.items()})
 
     def warnings(self) -> list[str]:
-        """Return a sentence on each quantity that is not told as tested."""
+        """Return a sentence on each quantity that is not `tested`."""
         named = {"the money": self.value, "the purchases": self.expected_purchases, "churn": self.churn}
         return [
             f"{name}: {one.status}, {one.reason}" for name, one in named.items() if one.status != "tested"
         ]
 
-    def told(self, customers: pl.DataFrame) -> pl.DataFrame:
-        """Return the forecasts as they may be told: a widened range, and NaN for what is withheld."""
+    def applied_to(self, customers: pl.DataFrame) -> pl.DataFrame:
+        """Return the forecasts to report: with widened intervals, and NaN for quantities withheld."""
         factor = self.value.factor if self.value.status == "widened" else 1.0
         rows = customers.with_columns(pl.col("value_low") / factor, pl.col("value_high") * factor)
         withheld = [
@@ -82,9 +84,9 @@ class Trusts:
 
 
 def decide(known: Histories, priced: bool, backtest: Backtest | None, horizon_days: int) -> Trusts:
-    """Decide what may be told of the customers of `known`.
+    """Return the trust in each quantity forecast of the customers of `known`.
 
-    priced: whether any purchase has a price. backtest: None where the history is too short for one.
+    priced: whether any purchase has a price. backtest: None if the history is too short for one.
     """
     if lacking := _lacking(known):
         nothing = Trust("withheld", lacking)
@@ -105,7 +107,7 @@ def decide(known: Histories, priced: bool, backtest: Backtest | None, horizon_da
 
 
 def _lacking(known: Histories) -> str:
-    """What the history has too little of for any forecast, "" where it has enough."""
+    """Return what the history lacks for any forecast, "" if it has enough."""
     num, repeat = known.table.height, int((known.table["frequency"] > 0).sum())
     if num < LEAST_CUSTOMERS:
         return f"{num:,} customers have bought, at least {LEAST_CUSTOMERS} are needed"
@@ -151,7 +153,7 @@ def _churn(backtest: Backtest) -> Trust:
 
 
 def _worst(backtest: Backtest, said: str, happened: str) -> tuple[float | None, float]:
-    """The miss and the factor of the worse of the two latest windows."""
+    """Return miss and factor (see Trust) of the worse of the two latest windows."""
     found = []
     for window in (backtest.earlier, backtest.last):
         expected, really = float(window.column(said).sum()), float(window.column(happened).sum())

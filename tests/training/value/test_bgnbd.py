@@ -141,7 +141,7 @@ def test_many_equal_customers_weigh_as_many() -> None:
 )
 def test_what_the_data_cannot_tell_is_said_by_name(frequency: Any, recency: Any) -> None:
     T = np.full(len(frequency), 40.0)
-    with pytest.warns(IdentifiabilityWarning, match=r"a, b cannot be told"):
+    with pytest.warns(IdentifiabilityWarning, match=r"a, b cannot be estimated"):
         model, estimate = bgnbd.fit(frequency, recency, T)
     assert estimate.doubts and estimate.standard_errors["a"] is None
     alive = model.alive(frequency.astype(float), recency, T)

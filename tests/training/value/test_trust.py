@@ -101,7 +101,7 @@ def test_a_widened_range_reaches_what_happened_from_what_was_expected(
         "value": [expected], "value_low": [expected], "value_high": [expected],
         "expected_purchases": [1.0], "churn": [0.5], "alive": [0.9],
     })  # fmt: skip
-    told = found.told(rows)
+    told = found.applied_to(rows)
     low, high = told["value_low"][0], told["value_high"][0]
     assert low <= happened * (1 + 1e-9) and high >= happened * (1 - 1e-9) and told["value"][0] == expected
     assert math.isnan(told["expected_purchases"][0]) and told["churn"][0] == 0.5
@@ -152,7 +152,7 @@ def _served(
     trained = value.load(workspace)
     numbers = trained.customers.with_columns(pl.col(spec.name.lower()).fill_nan(0.5) for spec in FORECAST)
     with training(workspace, FAMILY) as run:
-        save(run, replace(trained, trusts=trusts, customers=trusts.told(numbers)))
+        save(run, replace(trained, trusts=trusts, customers=trusts.applied_to(numbers)))
     profiles.export(workspace, ProfilesConfig())
     export_insight(workspace)
     folder = workspace.models / "profile"
