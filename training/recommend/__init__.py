@@ -1,4 +1,4 @@
-"""What to show whom: factors of customers and items from what customers did."""
+"""Recommendations: factors of customers and items, learned from events."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = ["EventWeights", "RecommendConfig", "evaluate", "export", "load", "train"]
 
-# Polars and numba take seconds to import; naming a recipe stays quick.
+# Polars and numba take seconds to import, so each function imports what it needs.
 
 
 def train(workspace: Workspace, config: RecommendConfig, progress: Callable[[str], None]) -> dict[str, Any]:
-    """Choose settings, judge them on later events, fit to everything; see training/recommend/trainer.py."""
+    """Choose settings, evaluate on later events, fit to all events; see training/recommend/trainer.py."""
     from shopsight.training.recommend.trainer import train as run
 
     return run(workspace, config, progress)

@@ -1,4 +1,4 @@
-"""What the recommend router reads to ask the embedding members: each customer's latest items and facts."""
+"""Data with which the recommend router calls the embedding members: customers' latest items and facts."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Blend:
 
 
 def read_blend(workspace: Workspace, config: RecommendConfig, trained: Trained) -> Blend | None:
-    """Return what blending needs, None where it is switched off or no embedding models were ever trained.
+    """Return the data for blending; None if it is switched off or no embedding models were trained.
 
-    Raises NotTrained where they were trained on other tables, or are not exported: a release must not mix
-    what does not belong together.
+    Raises NotTrained if they were trained on other tables or are not exported, because all members of a
+    release must be trained on the same tables.
     """
     if not config.blend or not is_trained(workspace, "embedding"):
         return None
@@ -76,7 +76,7 @@ def _read(workspace: Workspace, config: RecommendConfig, trained: Trained, state
 def latest(item: Array, end: Array, most: int) -> tuple[Array, Array]:
     """Return the last `most` items of each customer, the latest first, as a CSR pair (int64, int32).
 
-    item int32 [events], by customer and then in time; end int64 [customers + 1]: where each one's events lie.
+    item: int32 [events], by customer and then by time; end: int64 [customers + 1], offsets of their events.
     """
     lengths = np.minimum(np.diff(end), most)
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

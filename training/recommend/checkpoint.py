@@ -1,4 +1,4 @@
-"""What training leaves: the served factors, the judged ones, ids, and how settings were chosen."""
+"""The trained recommender on disk: served and evaluated factors, ids, and the choice of settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CUSTOMERS, _ITEMS = "customers.parquet", "items.parquet"
 
 @dataclass(frozen=True)
 class Choice:
-    """Settings chosen on the validation window, their recall there (None: nobody to ask), and all tried."""
+    """Settings chosen on the validation window, their recall (None without customers), and all tried."""
 
     unobserved_weight: float
     regularization: float
@@ -32,7 +32,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Trained:
-    """final is fitted to everything and served; judged to what lies before the test window.
+    """final is fitted to all events and served; judged is fitted to events before the test window.
 
     Rows of the factors are the customers and items of `catalogue`, sorted.
     """

@@ -1,4 +1,4 @@
-"""Items that nobody touched yet join the served catalogue with factors learned from their content."""
+"""Cold-start items: items without interactions get factors predicted from their content."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from shopsight.training.recommend.content.features import item_tokens
 from shopsight.training.recommend.mf.model import MatrixFactorization
 from shopsight.training.recommend.shop import Shop
 
-_LEAST_ITEMS = 50  # interacted with: fewer teach nothing about what they have in common
+_LEAST_ITEMS = 50  # with interactions: fewer are not enough to learn from
 _SIZE = 48
 _BATCH = 256
 
 
 def with_cold_items(shop: Shop, model: MatrixFactorization) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return factors float32 [items, f], those of cold items predicted, and which those are, bool [items].
+    """Return item factors float32 [items, f], predicted for cold items, and whether each is cold, bool.
 
-    Cold is an item of the items table without interactions. Pictures count where `content_pictures`, a
-    folder, holds one for every item that the table names one for. Where there is nothing to learn from or to
-    predict, the factors are those of the model.
+    An item is cold if it has content in the items table but no interactions. Pictures are used if
+    `content_pictures`, a folder, has one for every item for which the table names one. Without cold items, or
+    with too few others to learn from, the factors are those of the model.
     """
     factors = np.array(model.item_factors, dtype=np.float32)
     count = np.bincount(model.user_items.indices, minlength=len(factors)).astype(np.float64)
     table = _described(shop)
     tokens = item_tokens(table)
-    told = np.array([bool(one) for one in tokens], dtype=np.bool_)
-    cold, warm = (count == 0) & told, np.flatnonzero((count > 0) & told)
-    nobody = np.zeros(len(factors), dtype=np.bool_)
+    has_content = np.array([bool(one) for one in tokens], dtype=np.bool_)
+    cold, warm = (count == 0) & has_content, np.flatnonzero((count > 0) & has_content)
+    none = np.zeros(len(factors), dtype=np.bool_)
     if not shop.config.content or not cold.any() or len(warm) < _LEAST_ITEMS:
-        return factors, nobody
+        return factors, none
     config = ContentConfig()
     rows = ContentFeatures.fit([tokens[i] for i in warm], config.num_buckets).rows(tokens)
     pictures = _pictures(table, shop.config.content_pictures)
@@ -47,8 +47,8 @@ def with_cold_items(shop: Shop, model: MatrixFactorization) -> tuple[NDArray[np.
     return factors, cold
 
 
-class PicturesMissing(ValueError):  # noqa: N818 - reads as what is the case
-    """Pictures that the items table names are not where the settings say, or are no pictures."""
+class PicturesMissing(ValueError):  # noqa: N818 - named for its cause
+    """Pictures that the items table names are missing from the folder, or are not pictures."""
 
 
 def _described(shop: Shop) -> pl.DataFrame:
@@ -59,7 +59,7 @@ def _described(shop: Shop) -> pl.DataFrame:
 
 
 def _pictures(table: pl.DataFrame, folder: str) -> torch.Tensor | None:
-    """Pictures float32 [items, 3, size, size] of the table's rows, zeros for an item without one."""
+    """Return pictures float32 [items, 3, size, size] of the table's rows, zeros for an item without one."""
     if not folder:
         return None
     named = np.flatnonzero(table["image_path"].is_not_null().to_numpy())

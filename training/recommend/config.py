@@ -1,4 +1,4 @@
-"""Settings of the recommender: how events become weights, how it is fitted, how it is judged."""
+"""Settings of the recommender: weights of events, fitting, evaluation, rules and serving."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from shopsight.training.recommend.mf.config import MFConfig
 
 @dataclass(frozen=True)
 class EventWeights:
-    """What one event says about a customer's liking of an item.
+    """Weights of events in the matrix of customers and items.
 
-    A return takes back what the purchase said. A rating counts (rating - 3) / 2 times its weight, so that
-    a bad one counts against the item. Other events (search, message, exposure) say nothing of an item.
+    A return has the weight of a purchase with the opposite sign. A rating counts (rating - 3) / 2 times its
+    weight, so that a bad one counts against the item. Other events (search, message, exposure) do not count.
     """
 
     view: float = 1.0
     cart: float = 3.0
     purchase: float = 5.0
     rating: float = 3.0
-    review: float = 0.0  # the rating of a review arrives as its own value; the text alone says nothing
+    review: float = 0.0  # the rating of a review is an event of its own
 
     def __post_init__(self) -> None:
         take_plain_values(self)
@@ -31,12 +31,12 @@ class EventWeights:
 
 @dataclass(frozen=True)
 class Rules:
-    """What is never recommended, whatever the models say, and how varied a list must be.
+    """Rules on what is never recommended, and on the variety of a list.
 
-    hidden_categories: paths of categories, with all that lies below them. least_price, most_price: of an
-        item in the shop's currency, 0 for no bound; an item without a price passes. max_per_category: of one
-        department in a list as long as others are left, 0 for any number.
-    What cannot be sold, and what was bought where nobody buys twice, is left out without a rule.
+    hidden_categories: paths of categories to hide, with their subcategories. least_price, most_price: bounds
+        of the price in the shop's currency, 0 for none; an item without a price passes. max_per_category:
+        most items of one department in a list while other items are left, 0 for any number.
+    Items that cannot be sold, and items bought before if `bought_again` is not chosen, need no rule.
     """
 
     hidden_categories: tuple[str, ...] = ()
@@ -57,10 +57,10 @@ BLEND_SOFTNESS = 20.0
 
 @dataclass(frozen=True)
 class BlendWeights:
-    """What each list says in the order of a blend; chosen on the validation parts of online_retail and ml1m.
+    """Weights of the lists in a blend, chosen on the validation sets of online_retail and ml1m.
 
-    There popularity and the ranker's order on their own are worse than either retriever: the first adds items
-    to choose from and no more, the second settles what the others leave open.
+    There, popularity and the ranker alone are worse than either retriever: popularity only adds candidates,
+    and the ranker decides between candidates that the retrievers score alike.
     """
 
     factorised: float = 1.0
@@ -76,10 +76,11 @@ class BlendWeights:
 
 @dataclass(frozen=True)
 class Suppression:
-    """Who is helped before anything is offered to them: nothing is recommended within `days` of these.
+    """Suppression of recommendations for `days` days after these events or intents of a customer.
 
-    events: of the events table; intents: that the language model reads in the customer's messages. days = 0
-    offers to everybody. A message that comes with a request counts by its intent too, whatever the days.
+    events: of the events table; intents: as read by the language model in the customer's messages. With days
+    = 0 nothing is suppressed. The intent of a message that is part of a request counts too, whatever the
+    days.
     """
 
     events: tuple[str, ...] = ("return",)

@@ -1,4 +1,4 @@
-"""The recommender's figures on a window of time that neither its fit nor its settings saw."""
+"""Evaluate the recommender on a test window that neither its fit nor its settings have seen."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ PROTOCOL = (
 
 @on_one_snapshot
 def evaluate(workspace: Workspace, config: RecommendConfig) -> dict[str, Any]:
-    """Measure the trained recommender again and keep its metrics.
+    """Measure the trained recommender again and store its metrics.
 
-    The windows are those of the training, whatever `config` says about them; `config` may change k and the
-    number of resamples. Raises NotTrained when there is no model or the tables changed since.
+    The windows are those of the training, not of `config`, which may change k and the number of resamples.
+    Raises NotTrained if there is no model or the tables changed since.
     """
     state, trained = load_current(workspace)
     fixed = {name: trained.config[name] for name in ("test_days", "half_life_days", "max_judged", "seed")}
@@ -47,7 +47,7 @@ def evaluate(workspace: Workspace, config: RecommendConfig) -> dict[str, Any]:
 
 
 def measure(shop: Shop, model: MatrixFactorization, choice: Choice) -> dict[str, Any]:
-    """Return recall, ndcg and coverage on the test window beside popularity, and the leak report."""
+    """Return recall, NDCG and coverage on the test window, those of popularity, and the leak report."""
     config, cut = shop.config, shop.windows
     evaluator = Evaluator.of(shop, model.user_items, cut.test, cut.end)
     draws = (config.seed, config.num_bootstraps)
@@ -87,10 +87,10 @@ def measure(shop: Shop, model: MatrixFactorization, choice: Choice) -> dict[str,
 
 
 def _segments_before(shop: Shop) -> NDArray[np.int64] | None:
-    """Segment the customers from what they did before the test window; None without trained profiles.
+    """Return segments of customers as of the test window, int64 [customers]; None without profiles.
 
-    The served segments have seen the test window, so they are formed anew, as many as are served. Customers
-    who were not there yet count as newcomers.
+    The served segments have seen the test window, so as many segments are fitted again. Customers who were
+    not known yet count as newcomers.
     """
     try:
         trained = load_profiles(shop.workspace)

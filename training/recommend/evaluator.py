@@ -1,4 +1,4 @@
-"""Lists for customers of a held-out window, from factors or from popularity, and their figures."""
+"""Rank items for the customers of a held-out window, by factors or popularity, and measure the lists."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Lists = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Evaluator:
-    """The customers of one window with what they did in it, and what may be recommended to them.
+    """The customers of one window, their target items, and the items that may be recommended to them.
 
     users: rows of customers with both a past before the window and a target in it. relevant: CSR [users,
     items]. bought: CSR [users, items] of the past. blocked: items that cannot be sold when the window begins.
@@ -37,7 +37,7 @@ class Evaluator:
 
     @staticmethod
     def of(shop: Shop, past: csr_matrix, begin: datetime, end: datetime) -> Evaluator:
-        """Gather a window's customers; `past` is what the model is fitted to, CSR [customers, items]."""
+        """Return the evaluator of a window; `past` [customers, items] is what the model is fitted to."""
         relevant = shop.targets(begin, end)
         active: NDArray[np.bool_] = np.diff(relevant.indptr) > 0
         warm = np.flatnonzero(active & (np.diff(past.indptr) > 0))
@@ -96,7 +96,7 @@ class Evaluator:
         )
 
     def recall(self, lists: Lists) -> float | None:
-        """Return the mean recall, None where there is nobody to ask."""
+        """Return the mean recall; None without customers."""
         return float(recall_at_k(lists, self.relevant).mean()) if len(self.users) else None
 
     def _mask(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The served recommender: the member `mf_retrieval` and what the router `recommend` looks up."""
+"""Export the recommender: the member `mf_retrieval` and the data of the router `recommend`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Array = NDArray[Any]
 Ask = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
 
 _MODEL = "model.onnx"
-_CLEAR_MARGIN = 1e-4  # between neighbours in a golden list, so that rounding cannot change their order
+_CLEAR_MARGIN = 1e-4  # least difference of neighbours in a golden list, so that rounding keeps their order
 _GOLDEN_K = 5
 _ANSWERED = ["ITEM_ID", "SCORE", "REASON_CODE"]
 
@@ -94,7 +94,7 @@ def _write_member(
 
 
 def _synthetic_factors(item_factors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return customers who never were, float32 [3, f]: between items of the catalogue, chosen by a seed."""
+    """Return synthetic customers, float32 [3, f], each the mean of four items drawn with a fixed seed."""
     rng = np.random.default_rng(0)
     parts = rng.integers(0, len(item_factors), (3, 4))
     return np.ascontiguousarray(item_factors[parts].mean(axis=1), dtype=np.float32)
@@ -114,7 +114,7 @@ def _member_golden(ask: Ask, factor: NDArray[np.float32], num_items: int) -> Gol
 
 
 def clear_length(score: Array) -> int:
-    """Return how many places from the top can be told apart, at least 1 and at most _GOLDEN_K."""
+    """Return how many of the first places differ clearly in score, at least 1 and at most _GOLDEN_K."""
     shown = score[np.isfinite(score)][: _GOLDEN_K + 1]
     close = np.flatnonzero(-np.diff(shown) < _CLEAR_MARGIN)
     return max(1, int(close[0]) if len(close) else min(_GOLDEN_K, len(shown)))
@@ -134,9 +134,9 @@ def _write_data(
 ) -> str:
     """Write the router's three data files; returns the id of the identities' key.
 
-    seen_item are the items that a customer bought and kept, which the router leaves out where
-    preprocessing.filter_viewed says so; segment is the customer's, -1 without trained profiles; personalised
-    is 0 for who forbids personalisation, of whom nothing was learned. more: further arrays of customers.
+    seen_item: the items that a customer bought and kept, which the router leaves out if
+    preprocessing.filter_viewed is set; segment: -1 without trained profiles; personalised: 0 for customers
+    who forbid personalisation, of whom nothing was learned. more: further arrays of customers.
     """
     end, known = shop.windows.end, trained.catalogue
     bought = shop.bought(end)
@@ -183,15 +183,15 @@ def _write_router(
     config: RecommendConfig,
     preprocessing: Mapping[str, Any],
 ) -> None:
-    """Write contract and goldens beside the data.
+    """Write the contract and the goldens of the router.
 
-    preprocessing, all that folding in a history needs: event_weights (a return takes back a purchase; a
-    rating says nothing here, because a request carries no stars), half_life_days (counted back from the
+    preprocessing has all that folding in a history needs: event_weights (a return takes back a purchase; a
+    rating does not count here, because a request carries no stars), half_life_days (counted back from the
     latest event of the history), objective, alpha, unobserved_weight, regularization and its exponent (as
     serving/routing/history.py reads them); filter_viewed: whether items bought before are left out; key_id
-    of the key that hashed the identities; max_per_category; suppressed: what the codes of that name among
-    the customers' arrays stand for; suppressing_intents: those of them that a message can have; blend: what
-    serving/routing/blend.py reads. The last ones come with `preprocessing`.
+    of the key that hashed the identities; max_per_category; suppressed: the meaning of the codes in the
+    array `suppressed`; suppressing_intents: the intents among them; blend: the settings that
+    serving/routing/blend.py reads. `preprocessing` has key_id, suppressed and blend.
     """
     members = ("mf_retrieval", *(MEMBERS if preprocessing["blend"] else ()))
     write_json(folder / METRICS_FILE, trained.metrics)
@@ -229,7 +229,7 @@ def _write_router(
 
 
 def _synthetic_requests(trained: Trained) -> list[dict[str, Array]]:
-    """Return requests of customers who never were, with histories of real items."""
+    """Return requests of synthetic customers, with histories of real items."""
     ids = trained.catalogue.item_ids
     rng = np.random.default_rng(0)
     chosen = [ids[int(i)] for i in rng.permutation(len(ids))[:4]]
@@ -251,7 +251,7 @@ def _synthetic_requests(trained: Trained) -> list[dict[str, Array]]:
 
 
 def _router_golden(router: RecommendRouter, ask: Ask, request: dict[str, Array]) -> Golden | None:
-    """Return a golden whose list is short enough to be clear-cut; None where nothing does."""
+    """Return a golden with a list of clearly different scores; None if there is no such list."""
     everything = router.answer([Row(request | {"K": np.array([_GOLDEN_K + 1], np.int32)})], ask)[0]
     if isinstance(everything, RequestError) or not len(everything["SCORE"]):
         return None

@@ -1,4 +1,4 @@
-"""The recommend family: factors of customers and items, and the router that recommends."""
+"""The recommend family: matrix factorisation, and the router that recommends."""
 
 from __future__ import annotations
 

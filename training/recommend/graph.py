@@ -1,4 +1,4 @@
-"""The retrieval graph: a customer's factor in, the best items that may be shown out."""
+"""The ONNX retrieval graph: from a customer's factors to the best items that may be shown."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_retrieval_graph(item_factors: NDArray[np.float32], blocked: NDArray[np
     )
 
 
-# What any retrieval graph is asked beside the customer, and what it answers; `rank_items` says how.
+# Inputs of every retrieval graph besides the customer, and its outputs; see `rank_items`.
 ASKED: Tensors = {
     "EXCLUDE_ITEM": (np.int64, ["batch", "num_exclude"]),
     "ALLOW_ITEM": (np.int64, ["batch", "num_allow"]),
@@ -42,7 +42,7 @@ RANKED: Tensors = {"ITEM_INDEX": (np.int64, ["batch", "k"]), "SCORE": (np.float3
 
 
 def rank_items(graph: OnnxGraph, score: str, blocked: NDArray[np.bool_]) -> None:
-    """Add what filters and ranks scores, float32 [batch, items], as `write_retrieval_graph` describes it."""
+    """Add the nodes that filter and rank scores, float32 [batch, items]; see `write_retrieval_graph`."""
     num_items = len(blocked)
     excluded = _marked(graph, "EXCLUDE_ITEM", num_items)
     allowed = _marked(graph, "ALLOW_ITEM", num_items)
@@ -63,7 +63,7 @@ def rank_items(graph: OnnxGraph, score: str, blocked: NDArray[np.bool_]) -> None
 
 
 def _names_any(graph: OnnxGraph, tensor: str) -> str:
-    """Return bool [batch, 1]: whether a padded list, of any length from 0 up, names anything."""
+    """Return the node of bool [batch, 1]: whether a padded list, of any length from 0 up, has an entry."""
     batch = graph.node("Shape", "K", start=0, end=1)
     column = graph.node("Concat", batch, graph.constant("one_wide", np.array([1])), axis=0)
     padding = graph.node("Expand", graph.constant("pad", np.array([[-1]])), column)
@@ -73,8 +73,8 @@ def _names_any(graph: OnnxGraph, tensor: str) -> str:
 
 
 def _marked(graph: OnnxGraph, tensor: str, num_items: int) -> str:
-    """Return bool [batch, items]: which items a padded list names."""
-    # Padding and whatever lies outside goes to one column more, which is cut off again.
+    """Return the node of bool [batch, items]: which items a padded list has."""
+    # Padding and indices out of range go to one more column, which is cut off again.
     outside = graph.constant("outside", np.int64(num_items))
     low = graph.node("Less", tensor, graph.constant("first", np.int64(0)))
     high = graph.node("GreaterOrEqual", tensor, outside)

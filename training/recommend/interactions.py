@@ -1,4 +1,4 @@
-"""Events as a matrix of how much each customer likes each item, and what was bought."""
+"""Sparse matrices of customers and items from events: preferences, purchases and popularity."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Catalogue:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Customers and items."""
+        """(number of customers, number of items)."""
         return len(self.customer_ids), len(self.item_ids)
 
     def index(self, events: pl.LazyFrame) -> pl.LazyFrame:
-        """Add `row` and `column` (int64) to events; those of unknown customers or items fall out."""
+        """Add `row` and `column` (int64) to events; events of unknown customers or items are dropped."""
         customers = self.customer_ids.to_frame("customer_id").with_row_index("row").lazy()
         items = self.item_ids.to_frame("item_id").with_row_index("column").lazy()
         return (
@@ -40,7 +40,7 @@ class Catalogue:
 
 
 def catalogue(events: pl.LazyFrame, customers: pl.LazyFrame, items: pl.LazyFrame) -> Catalogue:
-    """Return everyone and everything that a table names, also customers without events and items without."""
+    """Return all customers and items of any table, with or without events."""
 
     def ids(name: str, *tables: pl.LazyFrame) -> pl.Series:
         named = pl.concat([table.select(name) for table in tables]).drop_nulls().unique().sort(name)
@@ -52,11 +52,11 @@ def catalogue(events: pl.LazyFrame, customers: pl.LazyFrame, items: pl.LazyFrame
 def user_items(
     events: pl.LazyFrame, known: Catalogue, weights: EventWeights, half_life_days: float, before: datetime
 ) -> csr_matrix:
-    """Return how much each customer likes each item, CSR float32 [customers, items] of values above 0.
+    """Return the preferences of customers for items, CSR float32 [customers, items] of values above 0.
 
-    Each event before `before` counts its weight, halved for every `half_life_days` that it lies before the
-    customer's own latest event; a return counts as a purchase with the sign changed, a rating in
-    proportion to its stars above or below 3. Sums that are not above 0 are left out.
+    A value is the sum of the weights of events before `before`, each halved for every `half_life_days`
+    between it and the customer's own latest event. A return counts as a purchase with the opposite sign, a
+    rating in proportion to its stars above or below 3. Sums that are not above 0 are left out.
     """
     worth = asdict(weights) | {"return": -weights.purchase}
     chosen = events.filter(
@@ -104,10 +104,11 @@ def popularity(
     before: datetime,
     group: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
-    """Return each item's `target` events, one a customer and day, fading with age: float32 [groups, items].
+    """Return the number of `target` events of each item, decayed with age, float32 [groups, items].
 
-    group: int64 [customers], whose events count for which row of the answer, -1 for none; without it the
-    answer has one row, for all.
+    At most one event per customer, item and day counts, halved for every `half_life_days` of age. group:
+    int64 [customers], the row of the result for each customer's events, -1 for none; without it there is one
+    row.
     """
     member = np.zeros(known.shape[0], dtype=np.int64) if group is None else group
     groups = pl.LazyFrame({"row": np.arange(len(member)), "group": member})
@@ -129,7 +130,7 @@ def popularity(
 
 
 def available(items: pl.LazyFrame, known: Catalogue, at: datetime) -> NDArray[np.bool_]:
-    """Tell which items can be sold at a time, bool [items]; an item without dates can."""
+    """Return which items can be sold at a time, bool [items]; an item without dates can."""
     gone = pl.col("available_to").is_not_null() & (pl.col("available_to") <= at)
     to_come = pl.col("available_from").is_not_null() & (pl.col("available_from") > at)
     withdrawn = items.filter(gone | to_come).select("item_id").collect()["item_id"]

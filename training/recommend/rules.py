@@ -1,4 +1,4 @@
-"""What a shop never wants to recommend, whatever the models say, and how varied a list must be."""
+"""Rules on what a shop never recommends, applied to items."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shopsight.training.recommend.shop import Shop
 
 @dataclass(frozen=True)
 class ItemFacts:
-    """Facts on items that rules ask for: category int32 [items] (-1: none), sellable bool [items]."""
+    """Facts on items that the router needs: category int32 [items] (-1 for none), sellable bool [items]."""
 
     category: NDArray[np.int32]
     sellable: NDArray[np.bool_]
@@ -22,7 +22,7 @@ class ItemFacts:
 def item_facts(shop: Shop) -> ItemFacts:
     """Return the department of each item, and whether it may be recommended at the end of the data.
 
-    An item may where it can be sold then and no rule of `shop.config.rules` hides it.
+    An item may be recommended if it can be sold then and no rule of `shop.config.rules` hides it.
     """
     rules = shop.config.rules
     table = shop.items.select("item_id", "category_path", pl.col("price").cast(pl.Float64)).collect()

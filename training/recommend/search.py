@@ -1,4 +1,4 @@
-"""How `tune recommend` searches: a factorisation measured on the validation window after every epoch."""
+"""The search of `tune recommend`: a factorisation measured on the validation window after every epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is popular in each segment of customers."""
+"""Popularity of items in each segment of customers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _OVERALL_SHARE = 0.1  # of the overall popularity, mixed in where a segment has 
 def by_segment(shop: Shop, segment: NDArray[np.int64], before: datetime) -> NDArray[np.float32]:
     """Return each segment's popularity of every item, float32 [segments, items].
 
-    segment: int64 [customers], -1 for none. A segment's own counts, scaled to sum to one, are mixed
-    with a tenth of the overall ones, which rank what the segment never touched.
+    segment: int64 [customers], -1 for none. A segment's own counts, scaled to a sum of 1, are added to a
+    tenth of the overall ones, which rank the items that the segment has no events with.
     """
     overall = shop.popularity(before)
     own = shop.popularity(before, segment)
@@ -27,7 +27,7 @@ def by_segment(shop: Shop, segment: NDArray[np.int64], before: datetime) -> NDAr
 
 
 def best(popularity: NDArray[np.float32], num_popular: int) -> NDArray[np.int32]:
-    """Return the most popular items of each row, int32 [rows, num_popular]; -1 after those above 0."""
+    """Return the most popular items of each row, int32 [rows, num_popular]; -1 after the last one above 0."""
     num = min(num_popular, popularity.shape[1])
     order = np.argsort(-popularity, axis=1, kind="stable")[:, :num]
     return np.where(np.take_along_axis(popularity, order, axis=1) > 0, order, -1).astype(np.int32)

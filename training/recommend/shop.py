@@ -1,4 +1,4 @@
-"""What the recommender reads of a workspace, once: interactions, windows, and what can be sold."""
+"""The data of the recommender, read once from a workspace: interactions, windows, items that can be sold."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _KINDS = ("view", "cart", "purchase", "return", "rating", "review")
 
 @dataclass(frozen=True)
 class Shop:
-    """The events that tie a customer to an item, and everything that is derived from them as of a time."""
+    """The events of customers with items, and what is derived from them as of a time."""
 
     workspace: Workspace
     config: RecommendConfig
 
     @cached_property
     def events(self) -> pl.LazyFrame:
-        """The events with customer and item, in memory: several matrices are made of them.
+        """The events with a customer and an item, in memory, because several matrices are made of them.
 
-        What customers did who forbid personalisation is not among them, nor are lines that are no goods.
+        Events of customers who forbid personalisation and lines that are no goods are left out.
         """
         columns = ("event_id", "customer_id", "item_id", "event", "timestamp", "rating")
         tied = permitted(self.workspace, "events", PERSONALISATION).filter(
@@ -46,7 +46,7 @@ class Shop:
 
     @cached_property
     def items(self) -> pl.LazyFrame:
-        """The items table without what is no good: nobody is recommended postage."""
+        """The items table without items that are no goods, such as postage."""
         return scan_table(self.workspace.tables, "items").filter(pl.col("goods").fill_null(True))
 
     @cached_property
@@ -61,7 +61,7 @@ class Shop:
 
     @cached_property
     def windows(self) -> split.Windows:
-        """The cuts in time."""
+        """The windows in time."""
         return split.windows(self.events, self.config.test_days)
 
     @cached_property
@@ -70,31 +70,31 @@ class Shop:
         return split.target_event(self.events)
 
     def user_items(self, before: datetime) -> csr_matrix:
-        """How much each customer likes each item."""
+        """Return the preferences of customers for items, CSR float32 [customers, items]."""
         config = self.config
         return interactions.user_items(
             self.events, self.known, config.event_weights, config.half_life_days, before
         )
 
     def user_items_of_the_past(self, before: datetime) -> csr_matrix:
-        """The same matrix, made without looking at any later event; for comparison (split.leak_report)."""
+        """Return the same matrix computed from earlier events alone, for comparison (split.leak_report)."""
         config, past = self.config, split.events_before(self.events, before)
         return interactions.user_items(
             past, self.known, config.event_weights, config.half_life_days, self.windows.end
         )
 
     def bought(self, before: datetime) -> csr_matrix:
-        """What each customer bought and kept."""
+        """Return the items that each customer bought and kept, CSR of ones [customers, items]."""
         return interactions.bought(self.events, self.known, before)
 
     def targets(self, begin: datetime, end: datetime) -> csr_matrix:
-        """What each customer did in a window that a recommendation should have foreseen."""
+        """Return the target items of each customer in a window, CSR of ones [customers, items]."""
         return split.targets(self.events, self.known, self.target, begin, end)
 
     def popularity(self, before: datetime, group: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """How popular each item is, float32 [items], or with `group` (int64 [customers]) [groups, items].
+        """Return the popularity of items, float32 [items]; [groups, items] with `group`, int64 [customers].
 
-        What cannot be sold at that time has 0.
+        It is 0 for items that cannot be sold at that time.
         """
         count = interactions.popularity(
             self.events, self.known, self.target, self.config.half_life_days, before, group
@@ -103,5 +103,5 @@ class Shop:
         return sellable[0] if group is None else sellable
 
     def available(self, at: datetime) -> NDArray[np.bool_]:
-        """Which items can be sold."""
+        """Return which items can be sold at a time, bool [items]."""
         return interactions.available(self.items, self.known, at)

@@ -1,4 +1,4 @@
-"""What is trained on, what is judged on: windows of time, the same for every customer."""
+"""The split into training, validation and test windows in time, the same for every customer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shopsight.training.recommend.interactions import Catalogue, to_csr
 
 _MOST_DAYS = 28.0
 _SHARE_OF_SPAN = 0.1
-# What a shop wants to happen, the best first: the first that the data have is what is predicted.
+# Events in descending order of their value to a shop; the first that the data have is the target.
 _TARGETS = ("purchase", "cart", "view")
 
 
@@ -61,7 +61,7 @@ def windows(events: pl.LazyFrame, test_days: float) -> Windows:
 
 
 def target_event(events: pl.LazyFrame) -> str:
-    """Return what is predicted: purchases, or what comes nearest in a shop without any."""
+    """Return the event to predict: purchases, or in a shop without any carts or views."""
     present = set(events.select(pl.col("event").unique()).collect()["event"].to_list())
     return next((event for event in _TARGETS if event in present), _TARGETS[0])
 
@@ -81,14 +81,13 @@ def leak_report(
     trained: csr_matrix,
     earlier: csr_matrix,
 ) -> dict[str, Any]:
-    """Count what betrayed the test window to training; `passed` is false when anything did.
+    """Return counts of leaks from the test window into training; `passed` is False if there is any.
 
-    trained: CSR [customers, items], the very matrix that the judged model was fitted to. earlier: the same
-    matrix made of `events_before` alone, for comparison. Counted are cells of training that no earlier event
-    explains, cells whose weight earlier events do not give, cells of items that are not yet available at the
-    cut, events that lie on both sides of it, and, as facts and no leaks, customers and items that only the
-    test window has. Customers are joined across channels without regard to time: who somebody is, is no
-    secret of the future.
+    trained: CSR [customers, items], the matrix that the evaluated model was fitted to. earlier: the same
+    matrix computed from `events_before` alone, for comparison. Leaks are training cells without an earlier
+    event, cells whose weight differs from that of the earlier events, cells of items not yet available at the
+    cut, and events on both sides of it. Customers and items that occur only in the test window are counted as
+    facts. Customers are joined across channels regardless of time; that is not counted as a leak.
     """
     tied = known.index(events)
     early, late = tied.filter(pl.col("timestamp") < cut.test), tied.filter(pl.col("timestamp") >= cut.test)
@@ -114,7 +113,7 @@ def leak_report(
 
 
 def events_before(events: pl.LazyFrame, time: datetime) -> pl.LazyFrame:
-    """Return the events before a time and nothing of the others."""
+    """Return the events before a time."""
     return events.filter(pl.col("timestamp") < time)
 
 

@@ -1,4 +1,4 @@
-"""Who is to be helped before anything is offered: customers with a recent complaint or return."""
+"""Suppress recommendations to customers with a recent complaint or return."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from shopsight.training.recommend.shop import Shop
 
 
 def suppressions(shop: Shop) -> tuple[list[str], NDArray[np.uint8]]:
-    """Return what suppresses offers, and of each customer of `shop.known` the place of theirs plus 1, or 0.
+    """Return the reasons that suppress recommendations, and a code for each customer, uint8 [customers].
 
-    uint8 [customers]. What counts lies within `config.suppression.days` before the end of the data; of
-    several the latest counts. Intents are those that the trained language model reads, and are left out
-    without one.
+    The code is the index of the customer's reason plus 1, or 0 without a reason. Reasons count for
+    `config.suppression.days` before the end of the data; the latest one is used. Intents are read by the
+    trained language model, and are left out without one.
     """
     suppression, end = shop.config.suppression, shop.windows.end
     names = [*suppression.events, *suppression.intents]
@@ -34,8 +34,8 @@ def suppressions(shop: Shop) -> tuple[list[str], NDArray[np.uint8]]:
                 "message_id", "customer_id", "timestamp"
             )
             asked = read.filter(pl.col("intent").is_in(suppression.intents)).lazy()
-            told = asked.join(written, on="message_id").select("customer_id", "timestamp", what="intent")
-            parts.append(told.collect())
+            joined = asked.join(written, on="message_id").select("customer_id", "timestamp", what="intent")
+            parts.append(joined.collect())
     latest = pl.concat(parts).sort("timestamp", "what").group_by("customer_id").agg(pl.col("what").last())
     code = {name: place for place, name in enumerate(names, start=1)}
     rows = shop.known.customer_ids.to_frame("customer_id").join(

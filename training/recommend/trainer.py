@@ -1,4 +1,4 @@
-"""From tables to factors: settings chosen on one window, judged on the next, then fitted to everything."""
+"""Train the recommender: choose settings on one window, evaluate on the next, then fit to all events."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _fitted(workspace: Workspace, config: RecommendConfig, progress: Progress) -
     cut = shop.windows
     choice = choose(shop, progress)
     judged = fit(shop.user_items(cut.test), choice, config)
-    progress(f"judging on {cut.test:%Y-%m-%d} to {cut.end:%Y-%m-%d}, which the choice did not see")
+    progress(f"evaluating on {cut.test:%Y-%m-%d} to {cut.end:%Y-%m-%d}, which the choice did not see")
     metrics = measure(shop, judged, choice)
     final = fit(shop.user_items(cut.end), choice, config, progress)
     progress(f"fitted {final.user_items.nnz:,} interactions of {final.user_items.shape[0]:,} customers")
@@ -56,8 +56,8 @@ def _fitted(workspace: Workspace, config: RecommendConfig, progress: Progress) -
 def choose(shop: Shop, progress: Progress) -> Choice:
     """Try every combination of settings on the validation window and return the best by recall.
 
-    Whether bought items may come again is chosen with it: in a shop of consumables they should. Ties, and a
-    window in which nobody did anything, keep the first combination and do not recommend again.
+    Whether to recommend bought items again is chosen too: in a shop of consumables this is better. With ties,
+    or without customers in the window, it is the first combination, without recommending again.
     """
     config, cut = shop.config, shop.windows
     past = shop.user_items(cut.validation)
@@ -78,7 +78,7 @@ def choose(shop: Shop, progress: Progress) -> Choice:
             f"validation recall@{evaluator.k} {max(row['recall'] for row in tried[-len(again) :]):.4f}"
         )
     if not tried:
-        progress("nobody to choose on in the validation window: the first settings are taken")
+        progress("no customers in the validation window to choose on: the first settings are used")
     return replace(best, tried=tuple(tried))
 
 

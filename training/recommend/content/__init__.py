@@ -1,4 +1,4 @@
-"""Factors for items that nobody touched yet, from what they are: titles, categories, attributes, pictures."""
+"""Factors of cold-start items from their content: titles, categories, attributes and pictures."""
 
 from shopsight.training.recommend.content.features import ContentFeatures
 from shopsight.training.recommend.content.model import ContentConfig, ContentModel

@@ -1,4 +1,4 @@
-"""What is said of an item as one sparse row: hashed words and pieces of its title, and its facts."""
+"""Content features of items: one sparse row of hashed words, word pieces and attributes per item."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 _WORD = re.compile(r"[^\W_]+")
-_PIECE = 4  # letters of a piece of a word, which plurals and compounds share
+_PIECE = 4  # length of a word piece (character n-gram), which plurals and compounds share
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 
 
 @dataclass(frozen=True)
 class ContentFeatures:
-    """Weighs tokens by how rare they were among the items of the fit; rows have length 1.
+    """Weighs hashed tokens by their inverse document frequency; rows have Euclidean length 1.
 
-    idf: float32 [buckets]; a token's bucket is BLAKE2b of it modulo their number, so no list of tokens is
-    kept and an item of tomorrow is read like one of today.
+    idf: float32 [buckets]. The bucket of a token is its BLAKE2b hash modulo their number, so that no list of
+    tokens is stored and new items need no new one.
     """
 
     idf: NDArray[np.float32]
 
     @staticmethod
     def fit(tokens: Sequence[Iterable[str]], num_buckets: int) -> ContentFeatures:
-        """Count in how many items each bucket occurs."""
+        """Return features with the inverse document frequency of each bucket over these items."""
         counts = _counts(tokens, num_buckets)
         frequency = np.asarray((counts > 0).sum(axis=0)).ravel()
         idf = np.log((1 + len(tokens)) / (1 + frequency)) + 1
         return ContentFeatures(idf.astype(np.float32))
 
     def rows(self, tokens: Sequence[Iterable[str]]) -> sparse.csr_matrix:
-        """Return CSR float32 [items, buckets]; the row of an item of which nothing is said is empty."""
+        """Return CSR float32 [items, buckets]; the row of an item without tokens is empty."""
         weighed = _counts(tokens, len(self.idf)).multiply(self.idf).tocsr()
         length = np.sqrt(np.asarray(weighed.multiply(weighed).sum(axis=1)).ravel())
         scaled = sparse.diags(1 / np.maximum(length, 1e-12)) @ weighed

@@ -1,8 +1,8 @@
-"""From content to factors: a ridge regression on what is said of an item, a small CNN for what it looks like.
+"""Predict item factors from content: a ridge regression on features, and a small CNN on pictures.
 
-The idea is that of attribute-to-feature mappings (Gantner et al., 2010): items that customers know teach how
-content becomes collaborative factors, items that nobody knows get theirs from it. The regression is solved;
-the CNN then learns what it left over.
+This is an attribute-to-feature mapping (Gantner et al., 2010, "Learning Attribute-to-Feature Mappings for
+Cold-Start Recommendations"): it is fitted to items with interactions and predicts the factors of items
+without any. The regression is solved exactly; the CNN is then fitted to its residuals.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _STATE, _WEIGHTS = "content.json", "content.safetensors"
 
 @dataclass(frozen=True)
 class ContentConfig:
-    """num_buckets: of hashed tokens. regularization: of the ridge regression, against interactions.
+    """num_buckets: of hashed tokens. regularization: ridge penalty, relative to the weights of items.
 
     channels: of the CNN's layers, each halving the picture; epochs, batch_size, learning_rate: of its Adam
     under one cosine.
@@ -47,7 +47,7 @@ class ContentConfig:
 
 
 class ContentModel:
-    """Predicts item factors [items, f] from sparse content rows and, where there are, pictures."""
+    """Predicts item factors [items, f] from sparse content rows and, if it was fitted with them, pictures."""
 
     def __init__(self, config: ContentConfig, weights: Float32, look: nn.Module | None, scale: float) -> None:
         self.config, self.weights, self.look, self.scale = config, weights, look, scale
@@ -60,11 +60,11 @@ class ContentModel:
         num_interactions: NDArray[np.float64],
         pictures: Tensor | None = None,
     ) -> ContentModel:
-        """Learn from items that were interacted with.
+        """Return the model fitted to items with interactions.
 
-        content CSR [items, buckets]; factors float32 [items, f]; num_interactions [items], above 0: the more
-        there are, the surer a factor, and the more it counts (by the square root). pictures: float32 [items,
-        3, size, size]. Raises ValueError when there is no item.
+        content: CSR [items, buckets]; factors: float32 [items, f]; num_interactions: [items], above 0; an
+        item is weighted by the square root of it. pictures: float32 [items, 3, size, size]. Raises ValueError
+        if there is no item.
         """
         if not len(factors):
             raise ValueError("no item has interactions: there is nothing to learn content from")
@@ -80,10 +80,10 @@ class ContentModel:
         return ContentModel(config, weights, look, scale)
 
     def predict(self, content: sparse.csr_matrix, pictures: Tensor | None = None) -> Float32:
-        """Return factors float32 [items, f]; raises ValueError where pictures are missing or too many."""
+        """Return factors float32 [items, f]; raises ValueError unless pictures are given as in the fit."""
         if (pictures is None) != (self.look is None):
-            told = "with" if self.look is not None else "without"
-            raise ValueError(f"pictures: the model was fitted {told} them; predict likewise")
+            how = "with" if self.look is not None else "without"
+            raise ValueError(f"pictures: the model was fitted {how} them; predict likewise")
         found = np.asarray(content @ self.weights, dtype=np.float32)
         if self.look is None or pictures is None or not len(found):
             return found
@@ -119,7 +119,7 @@ class ContentModel:
 
 
 def look_of(config: ContentConfig, num_factors: int) -> nn.Module:
-    """A CNN from pictures float32 [n, 3, size, size] to [n, num_factors]."""
+    """Return a CNN from pictures float32 [n, 3, size, size] to float32 [n, num_factors]."""
     layers: list[nn.Module] = []
     before = 3
     for channels in config.channels:

@@ -95,7 +95,7 @@ def prepare(workspace: Workspace, config: EmbeddingConfig, fits: Path, progress:
     if (fits / _READY).is_file():
         if read_json(fits / _READY) == about:
             return
-        progress("what a cut training left is of other tables or settings: starting anew")
+        progress("the checkpoint of an interrupted training is of other tables or settings: starting again")
     shutil.rmtree(fits, ignore_errors=True)
     shop = shop_of(workspace, config)
     cut = shop.windows

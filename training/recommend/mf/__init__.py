@@ -1,4 +1,4 @@
-"""Matrix factorisation: fit, recommend, explain, save, load; in core, by blocks, resumed after a kill."""
+"""Matrix factorisation: fit (in memory or by blocks, resumable), recommend, explain, save and load."""
 
 from shopsight.kernels.errors import DivergenceError
 from shopsight.training.recommend.mf.config import MFConfig

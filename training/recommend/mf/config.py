@@ -19,14 +19,14 @@ class MFConfig:
     objective: "observed" (Rendle et al. 2022: every pair has weight `unobserved_weight` and target 0, a seen
         pair weighs its value more, with target 1), "confidence" (Hu et al. 2008: a seen pair weighs its
         value, an unseen one `unobserved_weight`), or "explicit" (squared error of ratings, with biases).
-    regularization, regularization_exponent: λ and ν; a row of n entries is held by
+    regularization, regularization_exponent: λ and ν; the penalty of a row of n entries is
         λ (n + unobserved_weight · columns)^ν.
     alpha: multiplies every value of user_items.
     check_every: epochs between two validations or checkpoints. patience: validations without a better
         figure before training stops. storage: "float32", "float16" or "bfloat16" factors; arithmetic is
         float32.
-    memory_limit_gib: most memory of the device that a fit takes beyond what the process holds before it; 0
-        stands for what the device has. What does not fit at once is fitted by blocks.
+    memory_limit_gib: most device memory that a fit allocates beyond what the process holds already; 0 for the
+        memory of the device. A fit that needs more runs by blocks.
     """
 
     num_factors: int = 64

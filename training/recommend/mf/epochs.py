@@ -1,4 +1,4 @@
-"""Epochs of a factorisation: in core on the device, or block by block where it does not fit."""
+"""Epochs of a factorisation: at once on the device, or by blocks of rows if it does not fit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Fitted:
-    """Factors in the storage type, biases float32, the ratings' mean, and validation epoch by epoch."""
+    """Factors in the storage type, biases float32, the mean rating, and the validation figures by epoch."""
 
     user_factors: FactorStore
     item_factors: FactorStore
@@ -35,20 +35,20 @@ class Fitted:
 
 
 class Epochs(Protocol):
-    """How epochs run."""
+    """A way to run epochs."""
 
     def run(self, state: Fitted, first: int, count: int, say: Progress) -> Fitted:
-        """The state after `count` epochs, the first of them number `first` + 1; `state` may be used up."""
+        """Return the state after `count` epochs, numbered from `first` + 1; may overwrite `state`."""
 
     def settle(self, state: Fitted) -> Fitted:
-        """The state with its users folded in anew, as serving would; `state` may be used up."""
+        """Return the state with its users folded in again, as in serving; may overwrite `state`."""
 
     def copy(self, state: Fitted) -> Fitted:
-        """A state that `run` can use up while `state` stays as it is."""
+        """Return a copy that `run` may overwrite while `state` stays unchanged."""
 
 
 class InCore:
-    """Both sides at once."""
+    """Solves all rows of a side at once, in memory."""
 
     def __init__(self, matrix: sparse.csr_matrix, config: MFConfig) -> None:
         self._matrix, self._config = matrix, config
@@ -107,7 +107,7 @@ class InCore:
 
 
 class ByBlocks:
-    """Half steps block by block; the factors live in files in `folder`, or in memory where that is None."""
+    """Solves each side by blocks of rows; factors are in files in `folder`, or in memory if that is None."""
 
     def __init__(
         self, matrix: sparse.csr_matrix, config: MFConfig, room_bytes: int, folder: Path | None
@@ -147,13 +147,13 @@ class ByBlocks:
 
 
 def new_store(shape: tuple[int, ...], dtype: np.dtype[np.generic], folder: Path | None) -> FactorStore:
-    """Room for factors: in `folder`, or in memory where that is None."""
+    """Return an empty store of factors, in `folder`, or in memory if that is None."""
     return InMemory(np.empty(shape, dtype)) if folder is None else InFile.scratch(shape, dtype, folder)
 
 
 @contextmanager
 def naming_epoch(epoch: int) -> Iterator[None]:
-    """Turns what a half step raises at bad numbers into a DivergenceError that names the epoch."""
+    """Turn ValueError and ArithmeticError of a half step into a DivergenceError that names the epoch."""
     try:
         yield
     except (ValueError, ArithmeticError) as error:

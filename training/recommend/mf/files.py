@@ -1,4 +1,4 @@
-"""A factorisation on disk: tensors in safetensors, the rest in JSON; a kill leaves the last good state."""
+"""A factorisation on disk: tensors in safetensors, the rest in JSON, replaced atomically."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INDEX = "model.json"
 
 
 def write_state(folder: Path, tensors: Tensors, facts: dict[str, Any]) -> None:
-    """Write tensors under a name made of their hash, then point `model.json` at them by one rename."""
+    """Write tensors to a file named by their hash, then rename a new `model.json`, which refers to it."""
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / "tensors.partial"
     digest = write_tensors(partial, tensors)
@@ -33,7 +33,7 @@ def write_state(folder: Path, tensors: Tensors, facts: dict[str, Any]) -> None:
 
 
 def read_state(folder: Path) -> tuple[dict[str, InFile], dict[str, Any]]:
-    """What `write_state` wrote; raises FileNotFoundError or ValueError naming file, fault and remedy."""
+    """Read what `write_state` wrote; raises FileNotFoundError or ValueError naming file, fault and remedy."""
     path = folder / INDEX
     if not path.is_file():
         raise FileNotFoundError(

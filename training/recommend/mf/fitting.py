@@ -1,4 +1,4 @@
-"""A fit from start to end: start or resume, alternate, validate, keep the best, write checkpoints."""
+"""Fit a factorisation: start or resume, run epochs, validate, keep the best, write checkpoints."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def fit_factors(
     checkpoint: Path | None,
     say: Progress,
 ) -> Fitted:
-    """`MatrixFactorization.fit` on canonical matrices: says the memory plan, then runs epochs that fit.
+    """Implement `MatrixFactorization.fit` on canonical matrices: report the memory plan, then run the epochs.
 
-    Raises Busy when another process fits in the folder `checkpoint`.
+    Raises Busy if another process fits in the folder `checkpoint`.
     """
     with nullcontext() if checkpoint is None else exclusive(checkpoint / ".fit.lock", "a fit"):
         return _fitted(matrix, config, validation, checkpoint, say)
@@ -76,7 +76,7 @@ def run_epochs(
     scratch: Path | None,
     say: Progress,
 ) -> Fitted:
-    """The fitted state, after epochs from the start or the checkpoint; `scratch` takes factors in files."""
+    """Return the fitted state, from the start or the checkpoint; `scratch` is the folder of factor files."""
     fingerprint = "" if checkpoint is None else _fingerprint(matrix, config, validation)
     resumed = None if checkpoint is None else _resume(checkpoint, fingerprint, say)
     state, best, epoch = resumed or _start(matrix, config, scratch)
@@ -103,7 +103,7 @@ def run_epochs(
 
 
 def fitted_from(tensors: dict[str, Any], facts: dict[str, Any], prefix: str = "") -> Fitted:
-    """What was written under these names, where it lies, with the mean and history of `facts`."""
+    """Return the state that was written under these names, with the mean and the history of `facts`."""
     users, items = (tensors[prefix + name] for name in FACTORS)
     user_bias, item_bias = (np.array(tensors[prefix + name].array()) for name in BIASES)
     return Fitted(users, items, user_bias, item_bias, facts["mean"], facts["history"])
@@ -121,7 +121,7 @@ def _start(matrix: sparse.csr_matrix, config: MFConfig, scratch: Path | None) ->
 
 
 def _draw(num_rows: int, config: MFConfig, scratch: Path | None, random: np.random.Generator) -> FactorStore:
-    """The same numbers whatever the home: a generator's normals do not depend on how many come at once."""
+    """Return random factors; they are the same in files and in memory, for slabs of any size."""
     store = new_store((num_rows, config.num_factors), dtype_of(config.storage), scratch)
     deviation = np.float32(config.initial_deviation / np.sqrt(config.num_factors))
     step = rows_of_slab(store)
@@ -134,12 +134,12 @@ def _draw(num_rows: int, config: MFConfig, scratch: Path | None, random: np.rand
 
 
 def _resume(checkpoint: Path, fingerprint: str, say: Progress) -> tuple[Fitted, Fitted, int] | None:
-    """State, best state and epochs done, where the folder holds a checkpoint of this very fit."""
+    """Return state, best state and epochs done, if the folder has a checkpoint of the same fit."""
     if not (checkpoint / INDEX).is_file():
         return None
     tensors, facts = read_state(checkpoint)
     if facts.get("fingerprint") != fingerprint:
-        say(f"{checkpoint} is of other data or settings: starting anew")
+        say(f"{checkpoint} is of other data or settings: starting again")
         return None
     say(f"resuming after epoch {facts['epoch']} from {checkpoint}")
     state = fitted_from(tensors, facts)
@@ -156,9 +156,9 @@ def _write(folder: Path, state: Fitted, best: Fitted | None, epoch: int, fingerp
 
 
 def _fingerprint(matrix: sparse.csr_matrix, config: MFConfig, validation: sparse.csr_matrix | None) -> str:
-    """What makes a checkpoint one of this fit: the data, and every setting that decides where it leads.
+    """Return a hash that identifies a fit: of the data, and of every setting that changes the result.
 
-    The number of epochs may be raised, and memory may be limited after a fit was killed for taking too much.
+    The number of epochs and the memory limit are left out, so that both may be changed before a fit resumes.
     """
     settings = asdict(replace(config, num_epochs=1, memory_limit_gib=0.0))
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
@@ -174,7 +174,7 @@ def _best_epoch(history: list[dict[str, float]], config: MFConfig) -> int:
 
 
 def _is_done(history: list[dict[str, float]], config: MFConfig) -> bool:
-    """Whether `patience` validations in a row brought nothing better."""
+    """Return whether the last `patience` validations brought no better figure."""
     figures = [row[config.validation_metric] for row in history]
     return len(figures) > config.patience and max(figures[-config.patience :]) <= max(
         figures[: -config.patience]

@@ -1,6 +1,7 @@
 """One side of a factorisation solved given the other: all rows at once, or by blocks of rows.
 
-Explicit ratings solve each side together with its bias: a factor more, whose partner on the other side is 1.
+With explicit ratings the bias of a row is solved as one more factor, whose counterpart on the other side is
+1.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from shopsight.training.recommend.mf.objective import rows_of
 
 @dataclass(frozen=True)
 class Fixed:
-    """The side that stays: factors, bias float32 [columns], the ratings' mean; gramian where it is known."""
+    """The side held fixed: factors [columns, f], bias float32 [columns], mean rating; gramian if known."""
 
     factors: FactorStore
     bias: Float32
@@ -32,7 +33,7 @@ class Fixed:
 
 
 def observations(matrix: sparse.csr_matrix, config: MFConfig, fixed: Fixed) -> Rows:
-    """The kernels' rows of `matrix` [rows, columns]: ratings without mean and the columns' bias."""
+    """Return the kernels' rows of `matrix` [rows, columns]; ratings less their mean and the columns' bias."""
     if config.objective != "explicit":
         return rows_of(matrix, config)
     centred = matrix.data - np.float32(fixed.mean)
@@ -41,7 +42,7 @@ def observations(matrix: sparse.csr_matrix, config: MFConfig, fixed: Fixed) -> R
 
 
 def extended(factors: Factors, config: MFConfig, bias: Float32 | None = None) -> Factors:
-    """With the bias, or its partner 1, as one factor more where ratings are explicit."""
+    """Return factors with the bias, or its counterpart 1, as one more factor if ratings are explicit."""
     if config.objective != "explicit":
         return factors
     last = np.ones((len(factors), 1), factors.dtype) if bias is None else bias[:, None].astype(factors.dtype)
@@ -49,7 +50,7 @@ def extended(factors: Factors, config: MFConfig, bias: Float32 | None = None) ->
 
 
 def separated(solved: Factors, config: MFConfig) -> tuple[Factors, Float32]:
-    """Factors and bias of what was solved with `extended` factors."""
+    """Return factors and bias of rows that were solved with `extended` factors."""
     if config.objective != "explicit":
         return solved, np.zeros(len(solved), np.float32)
     return np.ascontiguousarray(solved[:, :-1]), solved[:, -1].astype(np.float32)
@@ -61,7 +62,7 @@ def solve_at_once(
     config: MFConfig,
     initial: tuple[Factors, Float32] | None = None,
 ) -> tuple[Factors, Float32]:
-    """Factors and bias of every row of `matrix`; exact, unless an `initial` is given for `config.solver`."""
+    """Return factors and bias of every row; exact, unless `initial` is given for `config.solver`."""
     if config.solver == "exact":
         initial = None
     solved = half_step(
@@ -78,11 +79,11 @@ def solve_at_once(
 
 
 class BlockedSide:
-    """One side's interactions, cut into blocks of neighbouring rows that fit the room.
+    """One side's interactions, cut into blocks of neighbouring rows that fit `room_bytes`.
 
-    For each block the factors of its distinct columns are brought together, so that the device sees a small,
-    whole problem; the Gramian of all columns comes with it. A row that is too wide for the room has its
-    normal equations summed over pieces, in host memory.
+    For each block the factors of its distinct columns are gathered, so that the device solves a small
+    problem; the Gramian of all columns is passed with it. For a row too wide for a block the normal equations
+    are summed over pieces, in host memory.
     """
 
     def __init__(self, matrix: sparse.csr_matrix, config: MFConfig, room_bytes: int, name: str) -> None:
@@ -100,15 +101,15 @@ class BlockedSide:
 
     @property
     def num_blocks(self) -> int:
-        """How many there are."""
+        """The number of blocks."""
         return len(self._edges) - 1
 
     def solve(
         self, fixed: Fixed, solved: FactorStore, initial: tuple[FactorStore, Float32] | None = None
     ) -> Float32:
-        """Write the factors of every row into `solved`; returns their bias. Exact without an `initial`.
+        """Write the factors of every row to `solved`; returns their bias. Exact without `initial`.
 
-        Raises ValueError or ArithmeticError naming the block, MemoryError naming a row without room.
+        Raises ValueError or ArithmeticError naming the block, and MemoryError naming a row that does not fit.
         """
         bias = np.zeros(self._matrix.shape[0], np.float32)
         for begin, end in pairwise(self._edges.tolist()):
@@ -160,7 +161,7 @@ class BlockedSide:
 def normal_equations(
     row: Rows, fixed: Fixed, config: MFConfig, step: int = 2**14
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The system [f, f] and right side [f] of one row, summed in float64 over pieces of `step` entries."""
+    """Return the system [f, f] and right side [f] of a row, float64, summed over pieces of `step` entries."""
     num_factors = fixed.factors.shape[1] + (config.objective == "explicit")
     system, right = np.zeros((num_factors, num_factors)), np.zeros(num_factors)
     if fixed.gramian is not None:
@@ -175,7 +176,7 @@ def normal_equations(
 
 
 def compact(indices: Int32, num_columns: int) -> tuple[NDArray[np.int64], Int32]:
-    """The distinct columns, ascending, and each index as a position among them."""
+    """Return the distinct columns, ascending, and for each index its position among them."""
     present = np.zeros(num_columns, np.bool_)
     present[indices] = True
     columns = np.flatnonzero(present)

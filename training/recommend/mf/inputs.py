@@ -1,4 +1,4 @@
-"""What a factorisation takes and what it refuses, by name."""
+"""Checks of the input of a factorisation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shopsight.training.recommend.mf.objective import canonical
 def checked_input(
     user_items: sparse.csr_matrix, validation: sparse.csr_matrix | None
 ) -> tuple[sparse.csr_matrix, sparse.csr_matrix | None]:
-    """Canonical copies of both; raises TypeError or ValueError naming matrix, row and rule."""
+    """Return canonical copies of both; raises TypeError or ValueError naming matrix, row and rule."""
     matrix = checked_matrix(user_items, "user_items")
     if 0 in matrix.shape:
         raise ValueError(f"user_items: shape {matrix.shape} has no users or no items")
@@ -28,7 +28,7 @@ def checked_input(
 
 
 def _check_apart(matrix: sparse.csr_matrix, held_out: sparse.csr_matrix) -> None:
-    """Refuse held-out entries that are fitted to: they are masked as seen, so that none could be found."""
+    """Refuse held-out entries that are fitted to: they are masked as seen and could not be recommended."""
     fitted, held = (
         sparse.csr_matrix((np.ones(part.nnz, np.int8), part.indices, part.indptr), shape=part.shape)
         for part in (matrix, held_out)
@@ -43,7 +43,7 @@ def _check_apart(matrix: sparse.csr_matrix, held_out: sparse.csr_matrix) -> None
 
 
 def checked_matrix(matrix: sparse.csr_matrix, name: str = "user_items") -> sparse.csr_matrix:
-    """`canonical`, after a look at what would otherwise be read out of bounds."""
+    """Return `canonical(matrix)` after checks of what would otherwise be read out of bounds."""
     if sparse.issparse(matrix) and matrix.format == "csr" and len(matrix.indices):
         low, high = int(matrix.indices.min()), int(matrix.indices.max())
         if low < 0 or high >= matrix.shape[1]:
@@ -59,7 +59,7 @@ def checked_matrix(matrix: sparse.csr_matrix, name: str = "user_items") -> spars
 
 
 def row_numbers(values: ArrayLike, size: int, name: str) -> NDArray[np.int64]:
-    """Whole numbers of existing rows, at least one-dimensional; raises TypeError or ValueError."""
+    """Return row numbers as int64 [n]; raises TypeError or ValueError unless they are in 0..size - 1."""
     given = np.atleast_1d(np.asarray(values))
     if given.ndim != 1 or (given.dtype.kind not in "iu" and given.size):
         raise TypeError(f"{name}: must be row numbers (whole numbers, one-dimensional), not {given.dtype}")

@@ -1,8 +1,8 @@
-"""How much memory a fit will take, and what is done where it is not there: said before it is taken.
+"""The memory plan of a fit, reported before memory is allocated.
 
-Three homes for the factors between half steps: "device" (everything in core), "memory" (of the host, while
-the device gets a block of rows and the factors of their columns at a time), "disk" (nameless files, for
-factors that even the host's memory does not hold). On the CPU, host and device are one.
+Between half steps the factors are in one of three places: "device" (everything in device memory), "memory"
+(host memory; the device gets one block of rows at a time, with the factors of its columns), or "disk"
+(unlinked temporary files, for factors that exceed host memory). On the CPU, host and device are the same.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from shopsight.training.recommend.mf.config import MFConfig
 
 Home = Literal["device", "memory", "disk"]
 GIB = 2**30
-_USABLE = 0.9  # of a limit: allocators keep some of what is given back to them
-_SLABS_BYTES = 12 * 2**20  # what reading, writing and hashing go through
+_USABLE = 0.9  # of a limit: allocators do not return all memory that is freed
+_SLABS_BYTES = 12 * 2**20  # buffers for reading, writing and hashing
 _CUDA_WORKSPACE_BYTES = 256 * 2**20  # partial systems of long rows
-_LEAST_COLUMNS = 1024  # a block with room for fewer would mostly wait
+_LEAST_COLUMNS = 1024  # smaller blocks would mostly wait for transfers
 
 
 @dataclass(frozen=True)
 class BlockCosts:
-    """Bytes that a block takes while it is solved, a row, an entry and a distinct column."""
+    """Bytes that a block needs while it is solved: per row, per entry and per distinct column."""
 
     row_bytes: int
     entry_bytes: int
@@ -32,8 +32,8 @@ class BlockCosts:
 
     @classmethod
     def of(cls, config: MFConfig) -> BlockCosts:
-        """What the half steps of these settings take, on the host and the device together."""
-        # as taken from where they live, in float32 where that is something else, and turned
+        """Return the costs of half steps with these settings, on host and device together."""
+        # the gathered factors, their float32 copy for other storage types, and the rotated factors
         taken = _width(config) * (_element_bytes(config) + (4 if config.storage == "float32" else 8))
         start = 0 if config.solver == "exact" else taken
         return cls(
@@ -43,21 +43,21 @@ class BlockCosts:
         )
 
     def need(self, num_rows: int, num_entries: int, num_columns: int) -> int:
-        """What a block of this size takes."""
+        """Return the bytes that a block of this size needs."""
         return num_rows * self.row_bytes + num_entries * self.entry_bytes + num_columns * self.column_bytes
 
     @property
     def least_bytes(self) -> int:
-        """Room below which blocks are of no use."""
+        """The least bytes of a useful block."""
         return self.need(_LEAST_COLUMNS, 4 * _LEAST_COLUMNS, _LEAST_COLUMNS)
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes: of all at once, by what they hold; by blocks, what is kept and the room of one block.
+    """The plan, in bytes: the need of a fit at once, by purpose; by blocks, what is kept and a block's size.
 
-    limit_bytes is the device's, None where unknown; least_limit_bytes the smallest under which blocks fit. On
-    a GPU the host's own memory is a second limit.
+    limit_bytes is that of the device, None if unknown; least_limit_bytes the lowest limit with which blocks
+    fit. On a GPU the host's memory is a second limit.
     """
 
     home: Home
@@ -72,12 +72,12 @@ class MemoryPlan:
 
     @property
     def in_core_bytes(self) -> int:
-        """What all at once would take."""
+        """The bytes that a fit at once needs."""
         return self.interactions_bytes + self.factors_bytes + self.working_bytes
 
     @property
     def fits(self) -> bool:
-        """Whether all fits at once, or what must be kept leaves room for blocks."""
+        """Whether the fit fits at once, or by blocks."""
         return self.home == "device" or self.room_bytes >= self.least_room_bytes
 
     def __str__(self) -> str:
@@ -101,10 +101,10 @@ def plan_memory(
     backend: Backend,
     keeps_best: bool = False,
 ) -> MemoryPlan:
-    """The plan for a fit of [users, items]; `keeps_best` where validation keeps a second set of factors.
+    """Return the plan for a fit of [users, items]; `keeps_best` if validation keeps a second set of factors.
 
-    The limit is `config.memory_limit_gib` or, where that is 0, what the device has. It holds for what the fit
-    takes beyond what the process held before.
+    The limit is `config.memory_limit_gib` or, if that is 0, the memory of the device. It applies to what the
+    fit allocates beyond what the process holds already.
     """
     on_cpu = backend.name == "cpu"
     limit = int(config.memory_limit_gib * GIB) or backend.device_memory_bytes
@@ -146,7 +146,7 @@ def plan_memory(
 
 
 def readable(num_bytes: int) -> str:
-    """As people read it."""
+    """Return a number of bytes as text, in MiB or GiB."""
     return f"{num_bytes / GIB:.2f} GiB" if num_bytes >= GIB else f"{num_bytes / 2**20:.1f} MiB"
 
 

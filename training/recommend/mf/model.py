@@ -1,4 +1,4 @@
-"""Matrix factorisation with the conventions of the field: fit, recommend, explain, save, load."""
+"""The MatrixFactorization class: fit, recommend, explain, save and load."""
 
 from __future__ import annotations
 
@@ -16,24 +16,23 @@ from shopsight.training.recommend.mf.config import MFConfig
 from shopsight.training.recommend.mf.epochs import Fitted, Progress
 from shopsight.training.recommend.mf.files import read_state, write_state
 from shopsight.training.recommend.mf.fitting import BIASES, FACTORS, fit_factors, fitted_from
+from shopsight.training.recommend.mf.fixed_side import FixedSide
 from shopsight.training.recommend.mf.half_steps import Fixed, extended
 from shopsight.training.recommend.mf.inputs import checked_input, checked_matrix, row_numbers
 from shopsight.training.recommend.mf.retrieval import best_items, directions, item_blocks
 from shopsight.training.recommend.mf.rows import new_row_numbers, with_interactions, with_rows
 from shopsight.training.recommend.mf.staleness import Staleness, item_error
-from shopsight.training.recommend.mf.standing_side import StandingSide
 
 _MATRIX = {"data": np.float32, "indices": np.int32, "indptr": np.int64}
 
 
 class MatrixFactorization:
-    """Users and items as vectors whose inner product ranks: implicit feedback or explicit ratings.
+    """A matrix factorisation by ALS, of implicit feedback or explicit ratings.
 
-    After `fit`: user_factors [users, f] and item_factors [items, f] in the storage type, user_bias and
-    item_bias float32 (zeros unless ratings are explicit), mean float, history (what `validation` said,
-    epoch by epoch) and user_items, the canonical matrix that `recommend` masks and `explain` cites.
-    Factors that were fitted in files, or loaded, are mapped into memory, from where the system may take
-    them back while they are not in use.
+    After `fit` it has user_factors [users, f] and item_factors [items, f] in the storage type, user_bias
+    [users] and item_bias [items] float32 (zeros unless ratings are explicit), mean (the mean rating), history
+    (validation figures by epoch) and user_items, the canonical matrix that `recommend` and `explain` use.
+    Factors that were fitted in files or loaded are memory-mapped.
     """
 
     user_factors: Factors
@@ -43,7 +42,7 @@ class MatrixFactorization:
     mean: float
     history: list[dict[str, float]]
     user_items: sparse.csr_matrix
-    _standing: StandingSide
+    _fixed_items: FixedSide
     _num_new: int
     _error: float | None
 
@@ -63,16 +62,16 @@ class MatrixFactorization:
     ) -> MatrixFactorization:
         """Fit to `user_items` (scipy CSR [users, items] of weights or ratings); returns self.
 
-        With `validation` (CSR of held-out items, same shape) training stops once its figure no longer
-        rises, and the best epoch's factors are kept. With `checkpoint`, a folder, the state is written every
-        `check_every` epochs and an interrupted fit of the same data and settings goes on from there to
-        the same bits. The first progress line is the memory plan: what the device's memory, or
-        `memory_limit_gib`, does not hold at once is fitted by blocks of rows, with the factors in the host's
-        memory or, where that is too small too, in nameless files in `checkpoint` (else in TMPDIR).
+        With `validation` (CSR of held-out items, same shape) training stops when its figure no longer
+        improves, and the factors of the best epoch are kept. With `checkpoint`, a folder, the state is
+        written every `check_every` epochs, and an interrupted fit of the same data and settings resumes there
+        with bit-identical results. The first progress line is the memory plan: a fit that exceeds the
+        device's memory, or `memory_limit_gib`, runs by blocks of rows, with the factors in host memory or, if
+        that is too small as well, in unlinked files in `checkpoint` (else in TMPDIR).
 
-        Raises: TypeError or ValueError naming what is wrong with the input; MemoryError naming the least
-        limit where not even blocks fit; OSError where files find no room; DivergenceError naming the epoch;
-        BackendUnavailable.
+        Raises TypeError or ValueError naming what is wrong with the input; MemoryError naming the least limit
+        if blocks do not fit either; OSError if the disk is full; DivergenceError naming the epoch;
+        BackendUnavailable. Sources: see MFConfig and kernels/als.py.
         """
         matrix, held_out = checked_input(user_items, validation)
         self._take(fit_factors(matrix, self.config, held_out, checkpoint, progress or _silent), matrix)
@@ -85,11 +84,11 @@ class MatrixFactorization:
         filter_viewed: bool = True,
         exclude_items: ArrayLike | None = None,
     ) -> tuple[Int32, Float32]:
-        """The best k items of each user: (item indices int32 [n, k], scores float32 [n, k]), descending.
+        """Return the best k items of each user, (indices int32 [n, k], scores float32 [n, k]), best first.
 
         `users` are row numbers of the fitted matrix. Seen items are left out unless `filter_viewed` is
-        false. A user of whom nothing is known, whose factors are zero, gets what most users have, at score 0,
-        unless ratings are explicit. Slots without an item have index -1 and score -inf.
+        False. A user without interactions gets the most popular items with score 0, unless ratings are
+        explicit. Places without an item have index -1 and score -inf.
         """
         rows = row_numbers(users, len(self.user_factors), "users")
         num_items = len(self.item_factors)
@@ -110,15 +109,15 @@ class MatrixFactorization:
         return ids, scores + np.float32(self.mean) + self.user_bias[rows, None]
 
     def retrieval_factors(self) -> tuple[Factors, Factors]:
-        """Factors whose inner product ranks items: with explicit ratings, the item's bias as one more."""
+        """Return (user, item) factors whose inner product ranks items; explicit ratings add the item bias."""
         items = extended(self.item_factors, self.config, self.item_bias)
         return extended(self.user_factors, self.config), items
 
     def similar_items(self, items: ArrayLike, k: int = 10) -> tuple[Int32, Float32]:
-        """The k items nearest to each by cosine, without itself: (indices [n, k], cosines [n, k]).
+        """Return the k most similar other items by cosine, (indices int32 [n, k], cosines float32 [n, k]).
 
-        An item whose factors are zero has no direction: it is near to none, and none to it. Slots without an
-        item have index -1 and cosine -inf.
+        An item whose factors are zero is similar to no item. Places without an item have index -1 and cosine
+        -inf.
         """
         num_items = len(self.item_factors)
         wanted = row_numbers(items, num_items, "items")
@@ -126,7 +125,7 @@ class MatrixFactorization:
         without_direction = np.flatnonzero(~self.item_factors.any(axis=1)).astype(np.int32)
         ids, cosines = best_items(
             directions(self.item_factors[wanted]),
-            item_blocks(InMemory(self.item_factors), self.config, turn=directions),
+            item_blocks(InMemory(self.item_factors), self.config, transform=directions),
             num_items,
             k,
             self.config.backend,
@@ -138,44 +137,44 @@ class MatrixFactorization:
         return ids, cosines
 
     def explain(self, user: int, item: int, num_reasons: int = 10) -> tuple[float, list[tuple[int, float]]]:
-        """A score and what each seen item adds to it, largest first (Hu et al. 2008, section 5).
+        """Return a score and the parts (item, part) of seen items, largest first (Hu et al., 2008).
 
-        The parts of all seen items sum to the score; with explicit ratings to the user's part of it: without
-        the ratings' mean and the item's bias.
+        The parts of all seen items sum to the score; with explicit ratings, to the score without the mean
+        rating and the item's bias.
         """
         row = int(row_numbers(user, len(self.user_factors), "user")[0])
         scored = int(row_numbers(item, len(self.item_factors), "item")[0])
-        seen, parts = self._standing.explain(self.user_items[row], scored)
+        seen, parts = self._fixed_items.explain(self.user_items[row], scored)
         order = np.argsort(-parts, kind="stable")[:num_reasons]
         return float(parts.sum()), [(int(seen[i]), float(parts[i])) for i in order]
 
     def fold_in(self, user_items: sparse.csr_matrix) -> Factors:
-        """Factors [rows, f] of users not seen in training, from their interactions (CSR [rows, items]).
+        """Return factors [rows, f] of users not in the training, from interactions (CSR [rows, items]).
 
-        The first call takes the item factors to the device, where they stay for the next ones. With explicit
-        ratings a user has a bias beside them: `fold_in_with_bias` has both, `predict_new` the ratings.
+        The first call copies the item factors to the device, where they stay. With explicit ratings a user
+        has a bias too: `fold_in_with_bias` returns both, and `predict_new` the ratings.
         """
         return self.fold_in_with_bias(user_items)[0]
 
     def fold_in_with_bias(self, user_items: sparse.csr_matrix) -> tuple[Factors, Float32]:
-        """Factors [rows, f] and bias float32 [rows] of new users; zeros unless ratings are explicit."""
-        return self._standing.fold_in(checked_matrix(user_items))
+        """Return factors [rows, f] and bias float32 [rows] of new users; 0 unless ratings are explicit."""
+        return self._fixed_items.fold_in(checked_matrix(user_items))
 
     def predict(self, users: ArrayLike) -> Float32:
-        """The scores of all items for fitted users, float32 [n, items]: mean + both biases + x·y."""
+        """Return the scores of all items for fitted users, float32 [n, items]: mean + both biases + x·y."""
         rows = row_numbers(users, len(self.user_factors), "users")
         return self._scores(self.user_factors[rows], self.user_bias[rows])
 
     def predict_new(self, user_items: sparse.csr_matrix) -> Float32:
-        """The scores of all items for users not seen in training, float32 [rows, items], as `predict`."""
+        """Return the scores of all items for users not in the training, float32 [rows, items]."""
         return self._scores(*self.fold_in_with_bias(user_items))
 
     def partial_fit(self, user_items: sparse.csr_matrix, users: ArrayLike) -> MatrixFactorization:
-        """Refit these users to their new rows, by the exact half step against the items as they stand.
+        """Refit these users to their new rows, by an exact half step against the current items; returns self.
 
-        `user_items` has one row for each of `users`; numbers beyond the last user add users, and must
-        follow it without a gap. Items move only in `fit` and `partial_fit_items`: `staleness` says when a fit
-        is due. Returns self.
+        `user_items` (CSR [n, items]) has one row for each of `users`; numbers beyond the last user add users,
+        and must follow it without a gap. Items change only in `fit` and `partial_fit_items`; `staleness`
+        tells when a new fit is due.
         """
         fresh = checked_matrix(user_items)
         rows, num_users = new_row_numbers(users, len(self.user_factors), "users")
@@ -185,7 +184,7 @@ class MatrixFactorization:
                 "partial_fit_items adds items"
             )
         self._error_of_fit()  # while it can still be measured
-        factors, bias = self._standing.fold_in(fresh)
+        factors, bias = self._fixed_items.fold_in(fresh)
         self.user_factors = with_rows(self.user_factors, rows, factors, num_users)
         self.user_bias = with_rows(self.user_bias, rows, bias, num_users)
         self.user_items, num_new = with_interactions(self.user_items, rows, fresh, num_users)
@@ -193,11 +192,11 @@ class MatrixFactorization:
         return self
 
     def partial_fit_items(self, item_users: sparse.csr_matrix, items: ArrayLike) -> MatrixFactorization:
-        """Refit these items to their new rows, by the exact half step against the users as they stand.
+        """Refit these items to their new rows, by an exact half step against the current users; returns self.
 
-        `item_users` (CSR [items, users]) has one row for each of `items`; numbers beyond the last item add
-        items, and must follow it without a gap. Give users what they are of the new items by `partial_fit`
-        afterwards, with all their interactions. Returns self.
+        `item_users` (CSR [n, users]) has one row for each of `items`; numbers beyond the last item add items,
+        and must follow it without a gap. Afterwards, refit the users of the new items by `partial_fit`, with
+        all their interactions.
         """
         fresh = checked_matrix(item_users, "item_users")
         rows, num_items = new_row_numbers(items, len(self.item_factors), "items")
@@ -207,20 +206,20 @@ class MatrixFactorization:
                 "partial_fit adds users"
             )
         self._error_of_fit()  # while it can still be measured
-        users = StandingSide(self.user_factors, self.user_bias, self.mean, self.config)
+        users = FixedSide(self.user_factors, self.user_bias, self.mean, self.config)
         factors, bias = users.fold_in(fresh)
         self.item_factors = with_rows(self.item_factors, rows, factors, num_items)
         self.item_bias = with_rows(self.item_bias, rows, bias, num_items)
         item_users, num_new = with_interactions(self.user_items.T.tocsr(), rows, fresh, num_items)
         self.user_items = item_users.T.tocsr()
         self._num_new += num_new
-        self._standing = StandingSide(self.item_factors, self.item_bias, self.mean, self.config)
+        self._fixed_items = FixedSide(self.item_factors, self.item_bias, self.mean, self.config)
         return self
 
     def staleness(self) -> Staleness:
-        """What the items, which stood still through every `partial_fit`, have come to cost since the fit.
+        """Return how stale the item factors are, which `partial_fit` keeps fixed, since the fit.
 
-        Its text says whether to fit again. Costs a half step of at most 256 items.
+        The text of the result says whether to fit again. Costs a half step of at most 256 items.
         """
         at_fit = self._error_of_fit()
         error = max(0.0, self._item_error() - at_fit) if self._num_new else 0.0
@@ -242,7 +241,7 @@ class MatrixFactorization:
 
     @classmethod
     def load(cls, folder: Path) -> MatrixFactorization:
-        """The factorisation that `save` wrote; raises FileNotFoundError or ValueError naming the file."""
+        """Read what `save` wrote; raises FileNotFoundError or ValueError naming the file."""
         tensors, facts = read_state(Path(folder))
         try:
             model = cls(MFConfig(**facts["config"]))
@@ -259,7 +258,7 @@ class MatrixFactorization:
         self.user_factors, self.item_factors = fitted.user_factors.array(), fitted.item_factors.array()
         self.user_bias, self.item_bias = fitted.user_bias, fitted.item_bias
         self.mean, self.history, self.user_items = fitted.mean, fitted.history, matrix
-        self._standing = StandingSide(self.item_factors, self.item_bias, self.mean, self.config)
+        self._fixed_items = FixedSide(self.item_factors, self.item_bias, self.mean, self.config)
         self._num_new, self._error = 0, None
 
     def _fill_with_popular(
@@ -270,7 +269,7 @@ class MatrixFactorization:
         banned: Int32 | None,
         filter_viewed: bool,
     ) -> None:
-        """Put what most users have in the place of lists whose scores are all 0."""
+        """Replace the lists of users whose factors are all 0 by the most popular items."""
         places = np.flatnonzero(~self.user_factors[rows].any(axis=1))
         if not len(places):
             return

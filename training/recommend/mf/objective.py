@@ -1,4 +1,4 @@
-"""What a factorisation minimises: interactions and settings in, the kernels' rows out."""
+"""The objective of a factorisation: from interactions and settings to the rows of the kernels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shopsight.training.recommend.mf.config import MFConfig
 
 
 def canonical(user_items: Any, name: str = "user_items") -> sparse.csr_matrix:
-    """A CSR float32 copy, sorted, duplicates summed; raises naming what is wrong with it."""
+    """Return a CSR float32 copy, sorted, duplicates summed; raises TypeError or ValueError with the fault."""
     if not sparse.issparse(user_items) or user_items.format != "csr":
         raise TypeError(
             f"{name}: must be a scipy CSR matrix, not {type(user_items).__name__}; call .tocsr() first"
@@ -28,10 +28,10 @@ def canonical(user_items: Any, name: str = "user_items") -> sparse.csr_matrix:
 
 
 def rows_of(matrix: sparse.csr_matrix, config: MFConfig, other_bias: Float32 | None = None) -> Rows:
-    """One side's observations for the kernels; `matrix` is canonical, [rows, columns].
+    """Return the observations of one side for the kernels; `matrix` is canonical, [rows, columns].
 
-    A value of zero or less says "seen and not wanted": it weighs its size, with target 0. For explicit
-    ratings `matrix` holds them without their mean, and `other_bias` [columns] is taken off as well.
+    A value of zero or less means "seen and not wanted": its weight is its absolute value and its target 0.
+    For explicit ratings `matrix` has them less their mean, and `other_bias` [columns] is subtracted as well.
     """
     value = matrix.data * np.float32(config.alpha)
     counts = np.diff(matrix.indptr).astype(np.float64)
@@ -44,11 +44,11 @@ def rows_of(matrix: sparse.csr_matrix, config: MFConfig, other_bias: Float32 | N
         if config.objective == "confidence":
             weight = weight - np.float32(config.unobserved_weight)
     frequency = counts + config.missing_weight * matrix.shape[1]
-    held = config.regularization * np.maximum(frequency, 1) ** config.regularization_exponent
+    penalty = config.regularization * np.maximum(frequency, 1) ** config.regularization_exponent
     return Rows(
         matrix.indptr.astype(np.int64),
         matrix.indices.astype(np.int32),
         weight.astype(np.float32),
         target.astype(np.float32),
-        held.astype(np.float32),
+        penalty.astype(np.float32),
     )

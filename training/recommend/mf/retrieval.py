@@ -1,4 +1,4 @@
-"""The best items of each user where the item factors come block by block."""
+"""Top-k retrieval over blocks of item factors, for items that exceed the device's memory."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def best_items(
     seen: sparse.csr_matrix | None = None,
     exclude_items: Int32 | None = None,
 ) -> tuple[Int32, Float32]:
-    """Item indices int32 [users, k] and scores float32 [users, k], by descending score; as `kernels.topk`.
+    """Return item indices int32 [users, k] and scores float32 [users, k], best first; see `kernels.topk`.
 
-    `blocks` gives (first item, factors [items of the block, f]), ascending; `seen` is CSR [users, items].
-    Raises ValueError where k is not in 1..num_items.
+    user_factors is [users, f]. `blocks` yields (first item, factors [items of the block, f]), ascending;
+    `seen` is CSR [users, items]. Raises ValueError where k is not in 1..num_items.
     """
     if not 1 <= k <= num_items:
         raise ValueError(f"k={k}: must lie between 1 and the number of items, {num_items}")
@@ -65,10 +65,11 @@ def item_blocks(
     factors: FactorStore,
     config: MFConfig,
     bias: Float32 | None = None,
-    turn: Callable[[Factors], Factors] | None = None,
+    transform: Callable[[Factors], Factors] | None = None,
 ) -> Blocks:
-    """Blocks of items for `best_items`, one where the device holds them all: with `bias`, as the score has
-    it, or each passed through `turn`.
+    """Yield blocks of items for `best_items`, a single one if the device can hold all items.
+
+    With `bias` the factors are `extended` by it; with `transform` each block is passed through it.
     """
     num_items = factors.shape[0]
     limit = int(config.memory_limit_gib * GIB) or resolve(config.backend).device_memory_bytes
@@ -78,18 +79,18 @@ def item_blocks(
         block = factors.array() if step >= num_items else factors.read(begin, begin + step)
         if bias is not None:
             block = extended(block, config, bias[begin : begin + step])
-        yield begin, block if turn is None else turn(block)
+        yield begin, block if transform is None else transform(block)
 
 
 def directions(factors: Factors) -> Float32:
-    """Each row at length one, or zero where it is zero."""
+    """Return each row of factors [n, f] scaled to length 1, float32; zero rows stay zero."""
     y = factors.astype(np.float32)
     y /= np.maximum(np.linalg.norm(y, axis=1, keepdims=True), np.float32(1e-12))
     return y
 
 
 def _merged(one: tuple[Int32, Float32], other: tuple[Int32, Float32], k: int) -> tuple[Int32, Float32]:
-    """The best of both; equal scores stay in ascending order of items, as `one` has the earlier ones."""
+    """Return the best k of both; ties stay in ascending order, because `one` has the earlier items."""
     ids, scores = (np.hstack(pair) for pair in zip(one, other, strict=True))
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)

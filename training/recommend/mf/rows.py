@@ -1,4 +1,4 @@
-"""Rows of a fitted factorisation replaced or added, as `partial_fit` and `partial_fit_items` do."""
+"""Replace or add rows of a fitted factorisation, for `partial_fit` and `partial_fit_items`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = np.ndarray[Any, Any]
 
 
 def new_row_numbers(numbers: ArrayLike, num_rows: int, name: str) -> tuple[NDArray[np.int64], int]:
-    """Distinct rows, those beyond `num_rows` without a gap; and how many rows there are then."""
+    """Return distinct row numbers, int64 [n], and the new number of rows; new rows must leave no gap."""
     rows = row_numbers(numbers, 2**31, name)
     if len(np.unique(rows)) != len(rows):
         raise ValueError(f"{name}: must be distinct row numbers")
@@ -25,7 +25,7 @@ def new_row_numbers(numbers: ArrayLike, num_rows: int, name: str) -> tuple[NDArr
 
 
 def with_rows(values: Array, rows: NDArray[np.int64], fresh: Array, num_rows: int) -> Array:
-    """`values` with these rows replaced, in place unless rows are added."""
+    """Return `values` with these rows replaced, in place unless rows are added."""
     if num_rows > len(values):
         added = np.zeros((num_rows - len(values), *values.shape[1:]), values.dtype)
         values = np.concatenate([values, added])
@@ -36,7 +36,7 @@ def with_rows(values: Array, rows: NDArray[np.int64], fresh: Array, num_rows: in
 def with_interactions(
     matrix: sparse.csr_matrix, rows: NDArray[np.int64], fresh: sparse.csr_matrix, num_rows: int
 ) -> tuple[sparse.csr_matrix, int]:
-    """`matrix` with these rows replaced, and how many of the fresh entries were not there with this value."""
+    """Return `matrix` with these rows replaced, and the number of fresh entries that are new or changed."""
     padding = sparse.csr_matrix((num_rows - matrix.shape[0], matrix.shape[1]), dtype=np.float32)
     grown = sparse.vstack([matrix, padding], format="csr")
     present = sparse.csr_matrix((np.ones_like(fresh.data), fresh.indices, fresh.indptr), shape=fresh.shape)

@@ -1,10 +1,10 @@
-"""How stale the items of a factorisation have become since the fit, and whether it is time to fit again.
+"""Staleness of the items of a factorisation since the fit, and whether to fit again.
 
-What a full fit would gain is about twice the error told here, which is that of a single half step. Seen for
-3000 users and 800 items, 24 factors, when a share of the users gets new rows (recall@20 of those users):
+The error reported is that of a single half step; a full fit gains about twice as much. Measured for 3000
+users and 800 items, 24 factors, when a share of the users gets new rows (recall@20 of those users):
 
     users | same tastes: error, full fit lowers by, recall | tastes drift for half the items: the same
-      10% |   0.6%   1.3%   .303 standing  .282 fitted     |    0.8%   2.0%   .128 standing  .143 fitted
+      10% |   0.6%   1.3%   .303 old items .282 refitted   |    0.8%   2.0%   .128 old items .143 refitted
       20% |   1.2%   2.6%   .306           .287            |    1.8%   4.8%   .122           .193
       40% |   2.1%   5.0%   .311           .295            |    5.2%  12.1%   .130           .255
       80% |   4.4%  10.0%   .305           .293            |   15.9%  28.8%   .125           .276
@@ -28,10 +28,10 @@ _NUM_SAMPLED = 256
 
 @dataclass(frozen=True)
 class Staleness:
-    """new_share: interactions added or changed since the fit, as a share of those there are now.
+    """new_share: interactions added or changed since the fit, as a share of all interactions.
 
-    error: what the standing items cost: by how much one half step of the items would lower the objective, as
-    a share of all that the moved items explain, less the same figure right after the fit.
+    error: the cost of stale items: the decrease of the objective by one half step of the items, as a share of
+    what the updated items explain, less the same figure right after the fit.
     """
 
     new_share: float
@@ -45,7 +45,7 @@ class Staleness:
     def __str__(self) -> str:
         advice = "fit again" if self.should_refit else "no need to fit again yet"
         return (
-            f"{self.new_share:.1%} of the interactions are new, standing items cost {self.error:.1%} "
+            f"{self.new_share:.1%} of the interactions are new, stale items cost {self.error:.1%} "
             f"of what they explain: {advice}"
         )
 
@@ -57,12 +57,12 @@ def item_error(
     item_bias: Float32,
     config: MFConfig,
 ) -> float:
-    """How far one half step of the items would lower the objective, over what the moved items explain.
+    """Return the decrease of the objective by a half step of the items, over what the updated items explain.
 
-    With y the item's factors, y* those of its half step and A its normal equations, the objective falls by
-    (y - y*)ᵀA(y - y*), of the y*ᵀAy* that lie between y* and no factors at all. Both are summed over at most
-    256 items, drawn evenly along the interactions and weighed by the inverse of their chance to be drawn.
-    Costs the interactions of the drawn items times f², in float64.
+    With y the factors of an item, y* those after its half step and A the matrix of its normal equations, the
+    objective decreases by (y - y*)ᵀA(y - y*), and y* explains y*ᵀAy* relative to zero factors. Both are
+    summed over at most 256 items, sampled in proportion to their interactions and weighted by the inverse of
+    their probability. The cost is f² for each interaction of the sampled items, in float64.
     """
     counts = np.bincount(user_items.indices, minlength=user_items.shape[1])
     items, weights = _sampled(counts)
@@ -74,17 +74,17 @@ def item_error(
     for number, item in enumerate(items):
         row = observations(columns[number], config, users)
         system, right = normal_equations(row, users, config)
-        moved = np.linalg.solve(system, right)
-        stood = extended(item_factors[item : item + 1], config, item_bias[item : item + 1])[0].astype(
+        updated = np.linalg.solve(system, right)
+        current = extended(item_factors[item : item + 1], config, item_bias[item : item + 1])[0].astype(
             np.float64
         )
-        lost += weights[number] * float((stood - moved) @ system @ (stood - moved))
-        explained += weights[number] * float(moved @ right)
+        lost += weights[number] * float((current - updated) @ system @ (current - updated))
+        explained += weights[number] * float(updated @ right)
     return float(lost / explained) if explained > 0 else 0.0
 
 
 def _sampled(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Items at even steps along the interactions, and the inverse of each one's chance."""
+    """Return items sampled at even steps along the interactions, and the inverse of their probabilities."""
     total = int(counts.sum())
     if total == 0:
         return np.empty(0, np.int64), np.empty(0)

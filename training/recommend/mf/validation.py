@@ -1,4 +1,4 @@
-"""What validation says of a factorisation: recall and NDCG over a full ranking."""
+"""Validation of a factorisation: recall and NDCG over a full ranking of the items."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from shopsight.training.recommend.mf.retrieval import best_items, item_blocks
 def validate(
     state: Fitted, matrix: sparse.csr_matrix, held_out: sparse.csr_matrix, config: MFConfig
 ) -> dict[str, float]:
-    """Recall (hits / held-out items of the user) and NDCG at `validation_k`, over all unseen items.
+    """Return recall (hits / held-out items of the user) and NDCG at `validation_k`, over all unseen items.
 
-    The mean over the users with held-out items, at most `validation_users` of them, drawn by the seed.
+    Both are means over users with held-out items, at most `validation_users` of them, sampled by the seed.
     """
     users = np.flatnonzero(np.diff(held_out.indptr))
     if len(users) > config.validation_users:

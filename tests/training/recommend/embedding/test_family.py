@@ -232,7 +232,7 @@ def test_a_training_that_was_cut_goes_on_with_its_own_settings_and_starts_anew_w
     said.clear()
     other = replace(CONFIG, two_tower=replace(CONFIG.two_tower, temperature=0.3))
     embedding.train(workspace, other, said.append)
-    assert any("starting anew" in line for line in said)
+    assert any("starting again" in line for line in said)
     assert not any("goes on after step" in line for line in said)
 
 
@@ -255,7 +255,7 @@ def test_what_a_cut_training_left_of_other_tables_makes_room(tmp_path: Path) -> 
     )
     said: list[str] = []
     embedding.train(workspace, CONFIG, said.append)
-    assert any("starting anew" in line for line in said)
+    assert any("starting again" in line for line in said)
     assert not ready.exists()
 
 

@@ -12,7 +12,7 @@ from shopsight.kernels.errors import DivergenceError
 from shopsight.kernels.fold_in import FoldIn
 from shopsight.training.artifacts.factor_store import InMemory
 from shopsight.training.recommend.mf import fitting as mf_fitting
-from shopsight.training.recommend.mf import standing_side
+from shopsight.training.recommend.mf import fixed_side
 from shopsight.training.recommend.mf.config import MFConfig
 from shopsight.training.recommend.mf.epochs import Fitted
 from shopsight.training.recommend.mf.files import read_state
@@ -229,7 +229,7 @@ def test_folding_in_takes_the_items_to_the_backend_once(shop, monkeypatch):
             made.append(1)
             super().__init__(*arguments, **options)
 
-    monkeypatch.setattr(standing_side, "FoldIn", Counted)
+    monkeypatch.setattr(fixed_side, "FoldIn", Counted)
     for user in range(5):
         model.fold_in(shop[0][user])
         model.partial_fit(shop[0][user], [user])

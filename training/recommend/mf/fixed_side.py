@@ -1,4 +1,4 @@
-"""One side as it stands after a fit: rows of the other are folded in against it, scores explained by it."""
+"""The fixed side of a fitted factorisation: fold in rows of the other side, and explain scores."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from shopsight.training.recommend.mf.half_steps import (
 from shopsight.training.recommend.mf.memory import plan_memory
 
 
-class StandingSide:
-    """Factors of one side with what folding in needs again and again: Gramian and, on the device, all.
+class FixedSide:
+    """Factors of one side, with their Gramian and a copy on the device, for repeated fold-in.
 
-    The first fold-in takes the factors to the device, where they stay; where they do not fit, each fold-in
-    goes by blocks.
+    The first fold-in copies the factors to the device, where they stay; if they do not fit, each fold-in runs
+    by blocks.
     """
 
     def __init__(self, factors: Factors, bias: Float32, mean: float, config: MFConfig) -> None:
         self._factors, self._bias, self._mean, self._config = factors, bias, mean, config
 
     def fold_in(self, matrix: sparse.csr_matrix) -> tuple[Factors, Float32]:
-        """Factors and bias of the rows of `matrix` (canonical, [rows, standing]), by the exact half step."""
+        """Return factors and bias of the rows of `matrix` (canonical), by an exact half step."""
         config = self._config
         if matrix.shape[1] != len(self._factors):
             raise ValueError(f"{matrix.shape[1]} columns must be the {len(self._factors)} that were fitted")
@@ -47,7 +47,7 @@ class StandingSide:
         return solved.array(), bias
 
     def explain(self, row: sparse.csr_matrix, item: int) -> tuple[Int32, NDArray[np.float64]]:
-        """The items of a single row and what each adds to the row's score of `item`."""
+        """Return the items of a single row, and the contribution of each to the row's score of `item`."""
         config = self._config
         rows = observations(row, config, self._fixed)
         system, _ = normal_equations(rows, self._fixed, config)
