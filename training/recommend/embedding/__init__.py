@@ -1,4 +1,4 @@
-"""Embedding recommenders on TorchRec: two towers that retrieve, and a ranker of what they found."""
+"""Embedding recommenders on TorchRec: a two-tower retriever, and a ranker of its candidates."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from shopsight.training.recommend.embedding.config import EmbeddingConfig
 
 __all__ = ["EmbeddingConfig", "evaluate", "export", "train"]
 
-# TorchRec takes seconds to import; naming a recipe stays quick.
+# TorchRec takes seconds to import, so each function imports what it needs.
 
 
 def train(
     workspace: Workspace, config: EmbeddingConfig, progress: Callable[[str], None], **hooks: Any
 ) -> dict[str, Any]:
-    """Choose epochs, judge on later events, fit to everything; see training/recommend/embedding/trainer.py.
+    """Choose epochs, evaluate on later events, fit to all; see training/recommend/embedding/trainer.py.
 
     Called by every worker of a process group, or by one process alone. hooks: on_epoch and on_checkpoint.
     """

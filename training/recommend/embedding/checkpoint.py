@@ -1,7 +1,7 @@
-"""Checkpoints of sharded models: written by all workers, whole or not at all, read by any number of them.
+"""Checkpoints of sharded models: written atomically by all workers, read by any number of workers.
 
 <folder>/step-000001200/shard-*.safetensors    torch.distributed.checkpoint, each worker its own part
-<folder>/step-000001200/manifest.json          what it is of, where the fit stands, SHA-256 of each file
+<folder>/step-000001200/manifest.json          fingerprint of the fit, its position, SHA-256 of each file
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ State = dict[str, Any]  # name to Tensor or ShardedTensor
 class _ShardWriter(HuggingFaceStorageWriter):  # type: ignore[misc]
     """Writes the n-th shard that a worker has of a tensor into its n-th file.
 
-    torch's writer keeps one tensor a name and file: of two column-wise shards on one worker it would lose the
-    first without a word.
+    torch's writer keeps one tensor per name and file: of two column-wise shards on one worker it would
+    silently lose the first.
     """
 
     def _split_by_storage_plan(
@@ -62,14 +62,14 @@ class CheckpointMismatch(ValueError):  # noqa: N818 - reads as what happened
 
 
 class CheckpointDamaged(ValueError):  # noqa: N818 - reads as what happened
-    """No checkpoint of a fit is whole."""
+    """No checkpoint of a fit is intact."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a fit stands: epochs done, steps done of the next one, and what was reported so far.
+    """The position of a fit: epochs done, steps done of the next epoch, and the reports so far.
 
-    loss_sums: each worker's sum of losses in the epoch that is under way. complete: nothing is left to do.
+    loss_sums: each worker's sum of losses in the current epoch. complete: whether the fit has ended.
     """
 
     epoch: int = 0
@@ -85,7 +85,7 @@ def save(
 ) -> Path:
     """Write a checkpoint and keep the last two; collective. Returns its folder.
 
-    An exception, a full disk among them, leaves the earlier checkpoints as they were.
+    After an exception, such as a full disk, the earlier checkpoints are unchanged.
     """
     final = folder / f"step-{position.total_steps:09d}"
     staging = folder / f".{final.name}.new"
@@ -102,9 +102,7 @@ def save(
     except BaseException as error:
         if group.is_first:
             shutil.rmtree(staging, ignore_errors=True)
-        if isinstance(
-            error, CheckpointException
-        ):  # it wraps what happened to each worker, a full disk perhaps
+        if isinstance(error, CheckpointException):  # it wraps the error of each worker, such as a full disk
             raise next(iter(error.failures.values()))[0] from error
         raise
     group.barrier()
@@ -118,9 +116,9 @@ def restore(
     group: Group,
     progress: Callable[[str], None],
 ) -> Position:
-    """Read the last good checkpoint into `state`, in place; collective. Returns where the fit stands.
+    """Read the last good checkpoint into `state`, in place; collective. Returns the position of the fit.
 
-    The workers may be more or fewer than those that wrote it. Damaged checkpoints are named and passed over.
+    The number of workers may differ from that at writing. Damaged checkpoints are reported and skipped.
     Raises CheckpointMismatch naming what differs, CheckpointDamaged when there are some and none is whole.
     """
     problem, found = None, None
@@ -142,9 +140,9 @@ def restore(
 def last_good(
     folder: Path, fingerprint: Mapping[str, Any] | None, progress: Callable[[str], None]
 ) -> tuple[str, dict[str, Any]] | None:
-    """The name and manifest of the latest whole checkpoint, None where there is none at all.
+    """Return name and manifest of the latest intact checkpoint; None if there is no checkpoint.
 
-    Raises as `restore` does; without a fingerprint any checkpoint of this format will do.
+    Raises as `restore` does; without a fingerprint any checkpoint of this format is accepted.
     """
     names = sorted((path.name for path in folder.glob("step-*")), reverse=True)
     for name in names:
@@ -164,7 +162,7 @@ def last_good(
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
-    """The whole model of the last good checkpoint, on the CPU, without any worker: name to tensor.
+    """Return the whole model of the last good checkpoint on the CPU, name to tensor, without workers.
 
     Raises CheckpointDamaged where there is no whole one, CheckpointMismatch where it has another format.
     """
@@ -183,7 +181,7 @@ def weights(folder: Path) -> dict[str, Tensor]:
 
 
 def _check_whole(staging: Path, state: State) -> None:
-    """Refuse files that hold fewer or more elements of a tensor than it has."""
+    """Raise RuntimeError unless the files hold every element of each tensor once."""
     written = HuggingFaceStorageReader(str(staging)).read_metadata().state_dict_metadata
     for name, tensor in state.items():
         chunks = getattr(written.get(name), "chunks", [])
@@ -238,7 +236,7 @@ def _verified(path: Path) -> dict[str, Any]:
 
 
 def _check_shards(path: Path, listed: set[str]) -> None:
-    """Let our own reader refuse what torch would read: it opens every shard that lies in the folder."""
+    """Check every shard in the folder with our own reader, because torch would read all of them."""
     for shard in sorted(path.glob("*.safetensors")):
         if shard.name not in listed:
             raise ContractError(f"{shard}: not in {_MANIFEST}")

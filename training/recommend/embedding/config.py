@@ -1,4 +1,4 @@
-"""Settings of the embedding recommenders: two towers that retrieve, and a ranker of what they found."""
+"""Settings of the embedding recommenders: a two-tower retriever, and a ranker of its candidates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OPTIMIZERS = ("sgd", "adagrad", "rowwise_adagrad")
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How a model is fitted, whatever it is and on however many workers.
+    """Settings of the training loop of either model, on any number of workers.
 
     batch_size: examples of one step over all workers, who share it; so a fit on three workers takes the
         same steps as one on two. sharding: ways in which the planner may lay a table over the workers.
@@ -54,7 +54,7 @@ class LoopConfig:
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """What the models read of customers and items.
+    """Settings of the inputs of both models.
 
     max_history: latest items of a customer that count, the most recent of them also in a bag of num_recent
         and one of the very last. item_buckets: rows of the tables that items share which training did not
@@ -134,7 +134,7 @@ class RankerConfig:
 
 @dataclass(frozen=True)
 class EmbeddingConfig:
-    """Both models, what they read, and how items are stored when they are served.
+    """Settings of both models, their inputs, and the storage of served item vectors.
 
     test_days, k, max_judged, num_bootstraps: as RecommendConfig has them. item_dtype: storage of the served
         item vectors, float32, float16 or int8; what recall each has stands in the metrics.

@@ -1,4 +1,4 @@
-"""What customers did, laid out as columns that workers map: each example knows where its history lies."""
+"""Training examples as memory-mapped columns of events; each example refers to its history by position."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Features:
     codes: Int32
 
     def __post_init__(self) -> None:
-        """Refuse codes outside their tables: the kernels on CPUs would read, and write, beside them."""
+        """Refuse codes outside their tables: the CPU kernels would read and write out of bounds."""
         wrong = (self.codes < 0) | (self.codes >= np.array(self.sizes, dtype=np.int64))
         if wrong.any():
             row, column = np.argwhere(wrong)[0]
@@ -43,13 +43,13 @@ class Features:
 
     @staticmethod
     def none(num: int) -> Features:
-        """No facts on `num` things."""
+        """Return empty features of `num` customers or items."""
         return Features((), (), np.zeros((num, 0), dtype=np.int32))
 
 
 @dataclass(frozen=True)
 class Schema:
-    """The shape of what a model reads: how many items, and which facts with how many values."""
+    """The sizes of a model's inputs: the number of items, and the features with their numbers of values."""
 
     num_items: int
     item_buckets: int
@@ -85,9 +85,9 @@ class Examples:
 
     @staticmethod
     def open(folder: Path) -> Examples:
-        """Map what `write_examples` left."""
+        """Memory-map what `write_examples` wrote."""
         meta = read_json(folder / _META)
-        # Facts are pairs, for JSON keeps no order of keys, and the columns of codes have one.
+        # Features are stored as pairs, because write_json sorts keys and the order of columns matters.
         schema: dict[str, Any] = {
             name: dict(value) if isinstance(value, list) else value for name, value in meta["schema"].items()
         }
@@ -107,7 +107,7 @@ def write_examples(
     item_buckets: int,
     gap_hours: float = 0.0,
 ) -> None:
-    """Replace `folder` by the columns of these events.
+    """Write the columns of these events to `folder`, replacing its content.
 
     customer, item: row numbers [events]; time: int64 [events], microseconds or any order within a customer;
     is_target: which events are examples; gap_hours: an example's history ends so long before it.
@@ -147,22 +147,22 @@ def write_examples(
 
 
 def buckets_of(ids: Sequence[str], num_buckets: int) -> Int64:
-    """The bucket of each id, int64 in 0..num_buckets-1: BLAKE2b of its UTF-8, little-endian, modulo."""
+    """Return the bucket of each id, int64 [ids]: BLAKE2b of its UTF-8, little-endian, modulo num_buckets."""
     digests = b"".join(hashlib.blake2b(one.encode(), digest_size=8).digest() for one in ids)
     return (np.frombuffer(digests, dtype="<u8") % np.uint64(num_buckets)).astype(np.int64)
 
 
 def catalogue_sha256(item_ids: Sequence[str], features: Features) -> str:
-    """What a catalogue is: the ids in their order and the facts on them."""
+    """Return the SHA-256 of a catalogue: of its ids in order and their features."""
     digest = hashlib.sha256(json.dumps([list(item_ids), features.names, features.sizes]).encode())
     digest.update(np.ascontiguousarray(features.codes).tobytes())
     return digest.hexdigest()
 
 
 def _until(customer: Array, time: Int64, end: Int64, gap: int) -> Int64:
-    """Where the history of each event ends: before all events of its customer that came later than `gap` ago.
+    """Return the end of each event's history: before all events of its customer within `gap` before it.
 
-    What happened at the same time is no history: the lines of an order would predict each other.
+    Events at the same time are not part of it: the lines of an order would predict each other.
     """
     if not len(time):
         return np.empty(0, dtype=np.int64)

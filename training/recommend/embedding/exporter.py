@@ -1,4 +1,4 @@
-"""The served embedding models: members of the repository that score with the very weights of a checkpoint."""
+"""Export the embedding models as repository members with the weights of a checkpoint."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _NUM_GOLDENS = 4
 def export(workspace: Workspace, config: EmbeddingConfig) -> list[Path]:
     """Write models/two_tower_retrieval and models/ranker; raises NotTrained when the tables changed since.
 
-    Of `config` the storage of item vectors counts; everything else is as it was trained.
+    Only the storage of item vectors is taken from `config`; all else is as it was trained.
     """
     with current(workspace) as state:
         return _exported(workspace, config, state)
@@ -123,7 +123,7 @@ def _finish(
 
 
 def _retrieval_goldens(model: Path, examples: Examples) -> list[Golden]:
-    """Lists of customers who never were, cut where their order is clear."""
+    """Return goldens of synthetic customers, with lists cut where scores differ clearly."""
     ask, found = member(model), []
     everything = np.array([examples.schema.num_items], dtype=np.int64)
     for request in synthetic_requests(examples, np.random.default_rng(0)):
@@ -136,7 +136,7 @@ def _retrieval_goldens(model: Path, examples: Examples) -> list[Golden]:
 
 
 def _ranker_goldens(model: Path, examples: Examples) -> list[Golden]:
-    """Scores of candidates of the same customers, one of them an id nobody knew."""
+    """Return goldens with scores of candidates of the same customers, one of them an unknown id."""
     ask, rng, found = member(model), np.random.default_rng(1), []
     for request in synthetic_requests(examples, np.random.default_rng(0)):
         drawn = rng.integers(0, examples.schema.num_items, 3)
@@ -146,9 +146,7 @@ def _ranker_goldens(model: Path, examples: Examples) -> list[Golden]:
 
 
 def synthetic_requests(examples: Examples, rng: np.random.Generator) -> list[dict[str, Array]]:
-    """Return what a member is told of customers who never were, the last two without a history and
-    with an id that nobody knew.
-    """
+    """Return requests of synthetic customers; the last two have no history, and an unknown item id."""
     schema = examples.schema
     facts = np.array(list(schema.customer_features.values()), dtype=np.int64)
     histories = [rng.integers(0, schema.num_items, 4) for _ in range(_NUM_GOLDENS - 2)]

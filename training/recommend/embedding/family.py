@@ -1,4 +1,4 @@
-"""The embedding family: two towers that retrieve and a ranker, on tables sharded over workers."""
+"""The embedding family: a two-tower retriever and a ranker, with tables sharded over workers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The one loop: the same fit in one process, in several on CPUs (gloo) and on GPUs (NCCL).
+"""The training loop, the same in one process, in several on CPUs (gloo) and on GPUs (NCCL).
 
-The batch of a step is that of all workers together and each takes its share, so that the number of workers
-changes neither the steps nor what they see: sums are added up in another order, and nothing else.
+The batch of a step is split among the workers, so that their number changes neither the steps nor their
+examples, but only the order in which sums are added.
 """
 
 # mypy: disable-error-code="import-untyped"
@@ -32,10 +32,10 @@ Progress = Callable[[str], None]
 
 
 class Task(Protocol):
-    """What is fitted.
+    """A model to fit and its examples.
 
-    fingerprint: what a checkpoint must agree with to be gone on from, JSON-ready. num_examples: how many one
-    epoch walks through.
+    fingerprint: what must be equal for a checkpoint to be resumed, JSON-ready. num_examples: number of
+    examples of an epoch.
     """
 
     name: str
@@ -43,22 +43,22 @@ class Task(Protocol):
     num_examples: int
 
     def build(self) -> nn.Module:
-        """A new model with its tables on the meta device."""
+        """Return a new model with its tables on the meta device."""
 
     def loss(self, model: nn.Module, examples: Int64, key: tuple[int, ...], group: Group) -> Tensor:
-        """The loss of this worker's share of a step's examples, times workers over examples.
+        """Return the summed loss of this worker's share of a step's examples, times workers / examples.
 
-        The mean over the workers of this is then the mean over the examples, and so are the gradients.
-        `key` (seed, epoch, step) is all that chance may depend on.
+        Its mean over the workers is the mean over the examples, and so for the gradients. Random numbers may
+        depend on `key` (seed, epoch, step) alone.
         """
 
     def validate(self, model: nn.Module, group: Group) -> dict[str, float]:
-        """Figures on what is held out, the decisive first, more is better; empty without any. Collective."""
+        """Return held-out figures, the decisive one first, higher is better; {} without any. Collective."""
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What one epoch came to; `loss` is the mean over its examples."""
+    """The result of an epoch; `loss` is the mean over its examples."""
 
     fit: str
     epoch: int
@@ -78,7 +78,7 @@ class Fitted:
 
     @property
     def best_epochs(self) -> int:
-        """After how many epochs the decisive figure was best; all of them where nothing was validated."""
+        """The number of epochs with the best decisive figure; all of them without validation."""
         figures = [next(iter(report.metrics.values()), 0.0) for report in self.reports]
         return figures.index(max(figures)) + 1 if any(figures) else len(figures)
 
@@ -92,10 +92,10 @@ def fit(
     on_epoch: Callable[[EpochReport], None] = lambda _: None,
     on_checkpoint: Callable[[Path, int], None] = lambda _, __: None,
 ) -> Fitted:
-    """Fit a task, going on from the last good checkpoint in `folder`; called by every worker of a group.
+    """Fit a task, resuming from the last good checkpoint in `folder`; called by every worker of a group.
 
-    Without a process group it makes one of this process alone. A fit that was cut and goes on at the same
-    number of workers ends at the same bits. Raises CheckpointMismatch and CheckpointDamaged
+    Without a process group it creates one of this process alone. An interrupted fit that resumes with the
+    same number of workers gives bit-identical results. Raises CheckpointMismatch and CheckpointDamaged
     (checkpoint.py), Busy when another process fits in the folder.
     """
     with process_group() as group, quiet(), ExitStack() as stack:
@@ -125,7 +125,7 @@ class _Run:
 
     @property
     def done(self) -> bool:
-        """Whether all epochs are done, or patience is at its end."""
+        """Whether all epochs are done or patience has run out."""
         if self.position.epoch >= self._config.epochs:
             return True
         reports = self.position.reports
@@ -137,7 +137,7 @@ class _Run:
     def epoch(
         self, on_epoch: Callable[[EpochReport], None], on_checkpoint: Callable[[Path, int], None]
     ) -> None:
-        """One epoch, or what is left of it; then validation, a report and a checkpoint."""
+        """Run an epoch, or the rest of it, then validate, report and write a checkpoint."""
         config, began, first = self._config, time.monotonic(), self.position.step
         order = Order(self._task.num_examples, config.batch_size, config.seed, self.position.epoch)
         total = self._own_loss()
@@ -170,7 +170,7 @@ class _Run:
         return loss.detach().double()
 
     def _own_loss(self) -> Tensor:
-        """This worker's losses of an epoch that was cut; another number of workers gives all to the first."""
+        """Return this worker's losses of a resumed epoch; with other workers the first gets all."""
         share, sums = self._group.share, self.position.loss_sums
         if len(sums) == share.num_workers:
             mine = sums[share.rank]
@@ -208,7 +208,7 @@ class _Run:
 
 
 def decisive(config: LoopConfig) -> dict[str, Any]:
-    """What of the loop a checkpoint must agree with; how long, how often saved and how sharded is free."""
+    """Return the settings that a checkpoint must share; length, saving and sharding may differ."""
     free = ("epochs", "patience", "checkpoint_steps", "sharding")
     return {name: value for name, value in asdict(config).items() if name not in free}
 
@@ -216,7 +216,7 @@ def decisive(config: LoopConfig) -> dict[str, Any]:
 def _optimizer(
     model: DistributedModelParallel, config: LoopConfig
 ) -> tuple[torch.optim.Adam, checkpoint.State]:
-    """Adam for what is in no table, and everything that a checkpoint holds, by name."""
+    """Return Adam for the parameters outside of tables, and all tensors of a checkpoint by name."""
     rest = dict(in_backward_optimizer_filter(model.named_parameters()))
     dense = torch.optim.Adam(rest.values(), lr=config.learning_rate)
     state: checkpoint.State = {checkpoint.MODEL + name: t for name, t in model.state_dict().items()}

@@ -1,4 +1,4 @@
-"""The towers and the ranker as ONNX: a customer's history in, the best items or scores of candidates out."""
+"""The ONNX graphs of the towers and the ranker: from a history to the best items, or to scores of items."""
 
 from __future__ import annotations
 

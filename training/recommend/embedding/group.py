@@ -1,4 +1,4 @@
-"""The process group of a fit: the one that a launcher made, or one of this process alone."""
+"""The process group of a fit: that of the launcher, or one of this process alone."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from shopsight.training.data.column_files import Share
 
 @dataclass(frozen=True)
 class Group:
-    """Who works together, and on what device each works."""
+    """The workers of a fit and the device of this one."""
 
     share: Share
     device: torch.device
 
     @property
     def is_first(self) -> bool:
-        """Whether this worker writes what is written once."""
+        """Whether this is the first worker, which writes files."""
         return self.share.rank == 0
 
     def barrier(self) -> None:
@@ -34,7 +34,7 @@ class Group:
             dist.barrier()
 
     def from_first(self, value: Any) -> Any:
-        """Return what the first worker has, plain data."""
+        """Return the value of the first worker, plain data."""
         box = [value]
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
@@ -59,7 +59,7 @@ class Group:
         return [float(value) for value in summed]
 
     def gathered(self, rows: Tensor, sizes: list[int]) -> Tensor:
-        """The rows of all workers, one worker after the other, [sum(sizes), d]; gradients go back.
+        """Return the rows of all workers in order, [sum(sizes), d]; gradients flow back.
 
         sizes: rows of each worker; they need not be equal.
         """

@@ -1,4 +1,4 @@
-"""From columns to what TorchRec reads: jagged rows of the tables, one key a feature."""
+"""The inputs of TorchRec from columns: jagged tensors of table rows, with one key per feature."""
 
 # mypy: disable-error-code="import-untyped"
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Item vectors as they are served: whole, in half the bytes, or in a quarter."""
+"""Storage of served item vectors: float32, float16, or int8 with a scale per item."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training's models are worth on days that they did not see, beside popularity."""
+"""Evaluate trained models on a held-out window, and popularity for comparison."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def ranker_task(folder: Path, name: str, config: EmbeddingConfig, data_sha256: s
 
 
 def measure(workspace: Workspace, config: EmbeddingConfig, folder: Path, epochs: int) -> dict[str, Any]:
-    """Recall, ndcg and coverage on the test window beside popularity, and what narrower vectors lose."""
+    """Return recall, NDCG and coverage on the test window, those of popularity, and of narrower vectors."""
     shop = shop_of(workspace, config)
     cut = shop.windows
     again = _bought_again(folder, config)

@@ -1,4 +1,4 @@
-"""What an example is told apart from: the batch's other items, and items drawn evenly, popularity taken off.
+"""Negative sampling with correction for popularity: items of the batch, and uniformly drawn items.
 
 Mixed negative sampling (Yang et al., 2020): the batch's items come as often as they are popular, the drawn
 ones evenly; log Q of an item is the log of how often it is expected among all candidates, and comes off its

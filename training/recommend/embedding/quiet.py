@@ -1,4 +1,4 @@
-"""Keeps back what TorchRec and torch remark on their own interfaces, which nobody who trains can change."""
+"""Suppress warnings of TorchRec and torch about their own interfaces, which a user cannot change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _REMARKS = (FutureWarning, DeprecationWarning, UserWarning)
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Errors are told as ever."""
+    """Suppress log messages below ERROR of these libraries; errors are logged as usual."""
     loggers = [logging.getLogger(name) for name in _TALKATIVE]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""The second stage: how much a customer wants each of a few candidates, all their features taken together."""
+"""The ranker, the second stage: scores a customer's candidates from all features of both."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Ranker(nn.Module):
         self.register_buffer("pairs", below[0] * num_parts + below[1], persistent=False)
 
     def forward(self, customers: Any, items: Any, dense: Tensor) -> Tensor:
-        """Scores float32 [rows, candidates].
+        """Return scores float32 [rows, candidates].
 
         customers: jagged tensor of rows; items: of rows x candidates, those of a row together; dense: float32
         [rows, candidates, 3], as DENSE names them.

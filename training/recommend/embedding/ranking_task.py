@@ -1,4 +1,4 @@
-"""How the ranker learns: to put what a customer did next before candidates that others might have liked."""
+"""The training task of the ranker: rank a customer's next item above sampled negatives."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class RankerTask:
         return loss * share.num_workers / len(events)
 
     def validate(self, model: nn.Module, group: Group) -> dict[str, float]:
-        """Nothing: the ranker is judged on what the towers retrieve (trainer.py)."""
+        """Return {}: the ranker is evaluated on what the towers retrieve (trainer.py)."""
         del model, group
         return {}
 

@@ -1,4 +1,4 @@
-"""How the towers learn: to tell what a customer did next from what else there is."""
+"""The training task of the towers: retrieve a customer's next item among sampled negatives."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CHUNK = 4096
 
 @dataclass(frozen=True)
 class Asked:
-    """Customers of whom something is held out.
+    """Customers with held-out items.
 
     customer, begin, end: int64 [n]; the history of each lies at begin..end of the events. relevant: CSR
     [n, items], what should be found; hidden: CSR [n, items], what may not be shown, None for nothing.
@@ -128,7 +128,7 @@ class TwoTowerTask:
 
     @property
     def is_judged(self) -> bool:
-        """Whether there is anybody to validate on."""
+        """Whether there are customers to validate on."""
         return self._asked is not None and len(self._asked.customer) > 0
 
     def validate(self, model: nn.Module, group: Group) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""How `tune embedding` searches: the towers measured on the validation window after every epoch."""
+"""The search of `tune embedding`: the towers measured on the validation window after every epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables over workers: planned, sharded, started by row and seed alone, updated in the backward pass."""
+"""Shard tables over workers: plan, initialise by row and seed alone, update in the backward pass."""
 
 # mypy: disable-error-code="import-untyped"
 from __future__ import annotations

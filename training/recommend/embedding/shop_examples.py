@@ -1,4 +1,4 @@
-"""From a shop's tables to the columns of a fit: events before a time, facts on customers and items."""
+"""Examples from a shop's tables: events before a time, and features of customers and items."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_shop_examples(folder: Path, shop: Shop, before: datetime, config: Feat
 
     Raises NoInteractions when there are none.
     """
-    # A return takes back a liking; what comes back is no history of interest.
+    # A return is no sign of interest, so it is not part of a history.
     kept = shop.events.filter(pl.col("timestamp") < before, pl.col("event") != "return")
     events = (
         shop.known.index(kept)
@@ -65,7 +65,7 @@ def customer_facts(shop: Shop, config: FeatureConfig) -> tuple[Features, dict[st
     ids = shop.known.customer_ids
     table = scan_table(shop.workspace.tables, "customers").select("customer_id", "country").collect()
     joined = ids.to_frame("customer_id").join(table, on="customer_id", how="left", maintain_order="left")
-    # Who forbids personalisation is known by nothing.
+    # Customers who forbid personalisation have no features.
     country = joined.select(pl.when(pl.Series(shop.personalised)).then(pl.col("country")))["country"]
     code, values = _coded(country)
     columns, names, sizes = [code], ["country"], [len(values) + 1]

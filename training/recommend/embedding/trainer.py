@@ -1,4 +1,4 @@
-"""From tables to towers and ranker: epochs chosen on one window, judged on the next, fitted to everything.
+"""Train towers and ranker: choose epochs on one window, evaluate on the next, then fit to all events.
 
 Every worker of a process group calls `train`; what is done once, the first of them does while the others
 wait. Examples and checkpoints of each fit lie in the folder of what is under way, so that a killed training
@@ -69,7 +69,7 @@ def train(
 
 @on_one_snapshot
 def evaluate(workspace: Workspace, config: EmbeddingConfig) -> dict[str, Any]:
-    """Measure the trained towers again and keep their metrics; raises NotTrained as `current` does."""
+    """Measure the trained towers again and store their metrics; raises NotTrained as `current` does."""
     with current(workspace) as state:
         fixed = config_from(EmbeddingConfig, state.config)
         trained = replace(fixed, k=config.k, num_bootstraps=config.num_bootstraps)
@@ -90,7 +90,7 @@ def current(workspace: Workspace) -> Iterator[TrainedState]:
 
 
 def prepare(workspace: Workspace, config: EmbeddingConfig, fits: Path, progress: Progress) -> None:
-    """Write what all workers read; what a cut training left of other tables or settings is removed."""
+    """Write what all workers read; remove files of an interrupted training on other tables or settings."""
     about = _about(workspace, config)
     if (fits / _READY).is_file():
         if read_json(fits / _READY) == about:
@@ -108,7 +108,7 @@ def prepare(workspace: Workspace, config: EmbeddingConfig, fits: Path, progress:
 
 
 def _about(workspace: Workspace, config: EmbeddingConfig) -> dict[str, Any]:
-    """What decides where the fits lead: a cut training goes on only where all of it is the same."""
+    """Return what determines the result of the fits: a training resumes only if all of it is equal."""
     settings = {n: v for n, v in asdict(config).items() if n not in ("item_dtype", "num_bootstraps")}
     for name in ("two_tower", "ranker"):
         settings[name]["loop"] = decisive(getattr(config, name).loop)
@@ -118,7 +118,7 @@ def _about(workspace: Workspace, config: EmbeddingConfig) -> dict[str, Any]:
 
 
 def task(fits: Path, name: str, config: EmbeddingConfig, data_sha256: str) -> TwoTowerTask:
-    """The task of one of a training's towers."""
+    """Return the task of one of a training's towers."""
     examples = Examples.open(fits / f"examples-{name}")
     asked = read_asked(fits / "asked", examples.end, bought_again=True) if name == "chosen" else None
     return TwoTowerTask(
@@ -132,7 +132,7 @@ def task(fits: Path, name: str, config: EmbeddingConfig, data_sha256: str) -> Tw
 
 
 def _finish(run: Training, config: EmbeddingConfig, epochs: int) -> dict[str, Any]:
-    """Judge, and let the finished training replace the one before."""
+    """Evaluate the models and replace the earlier training."""
     metrics = measure(run.workspace, config, run.under_way, epochs)
     with run.saved(FORMAT_VERSION, asdict(config), {"epochs": epochs}, metrics) as folder:
         link_tree(run.under_way, folder)

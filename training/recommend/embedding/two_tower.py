@@ -1,4 +1,4 @@
-"""Two towers: what a customer did and is, and what an item is, meet in a scaled dot product."""
+"""The two-tower model: vectors of customers and of items, compared by a scaled dot product."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Tower(nn.Module):
 
 
 class TwoTower(nn.Module):
-    """Tables and towers of both sides; tables are made on the meta device unless told otherwise."""
+    """Tables and towers of both sides; tables are on the meta device by default."""
 
     def __init__(self, schema: Schema, config: TwoTowerConfig, device: str = "meta") -> None:
         super().__init__()
@@ -54,16 +54,16 @@ class TwoTower(nn.Module):
         self.item_tower = Tower(len(item_keys(schema)), config.dim, config.layers)
 
     def forward(self, customers: Any, items: Any) -> tuple[Tensor, Tensor]:
-        """Vectors of customers and of items, float32 [rows, dim] each, from their jagged tensors."""
+        """Return vectors of customers and of items, float32 [rows, dim] each, from their jagged tensors."""
         return self.customers(customers), self.items(items)
 
     def customers(self, features: Any) -> Tensor:
-        """Vectors of customers, float32 [rows, dim]."""
+        """Return vectors of customers, float32 [rows, dim]."""
         vectors: Tensor = self.customer_tower(self.customer_tables(features).values())
         return vectors
 
     def items(self, features: Any) -> Tensor:
-        """Vectors of items, float32 [rows, dim]."""
+        """Return vectors of items, float32 [rows, dim]."""
         vectors: Tensor = self.item_tower(self.item_tables(features).values())
         return vectors
 
