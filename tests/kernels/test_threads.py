@@ -76,9 +76,9 @@ def told(code: str, **variables: str) -> str:
 
 def test_openmp_of_torch_and_of_scikit_learn_waits_asleep() -> None:
     for library in ("torch", "sklearn.cluster"):
-        said = told(f"import training, {library}", OMP_DISPLAY_ENV="VERBOSE")
+        said = told(f"import shopsight.training, {library}", OMP_DISPLAY_ENV="VERBOSE")
         assert "OMP_WAIT_POLICY = 'PASSIVE'" in said and "GOMP_SPINCOUNT = '0'" in said, library
-    chosen = told("import training, torch", OMP_DISPLAY_ENV="VERBOSE", OMP_WAIT_POLICY="active")
+    chosen = told("import shopsight.training, torch", OMP_DISPLAY_ENV="VERBOSE", OMP_WAIT_POLICY="active")
     assert "OMP_WAIT_POLICY = 'ACTIVE'" in chosen  # who says otherwise is heard
 
 
