@@ -74,11 +74,13 @@ def validate(
 ) -> None:
     """Look at raw files, write a first sources file, and add up what it would give.
 
-    Given a sources file, checks it and adds up the same. Exits 1 where a file is not recognised or something
-    has to be answered in the sources file.
+    Given a sources file, checks it and adds up the same. Exits 1 where a file is not recognised, or
+    the totals are wrong until the sources file answers: unit price or line total, unknown statuses, missing
+    currencies, equal rows, orders told by two files. Other questions are asked alone.
 
     Example: shopsight validate exports/*.csv --out sources.toml
     """
+    from shopsight.training.data.check import questions
     from shopsight.training.data.describing.validate import check_sources, rehearse
     from shopsight.training.data.describing.validate import validate as run_validate
 
@@ -91,11 +93,14 @@ def validate(
     books, question = rehearse(sources)
     for line in books.lines() if books else [f"to be answered in {sources}: {question}"]:
         console.print(line)
+    asked = questions(books) if books else []
+    for line in [] if is_written else asked:  # of raw files, each file's lines have said it
+        console.print(line)
     if is_written:
         console.print(f"wrote {out}; read it over, then: shopsight validate {out}")
     else:
         console.print(f"nothing was written; the tables are made by: shopsight ingest {sources}")
-    raise typer.Exit(0 if books and not books.unread and not draft.is_open else 1)
+    raise typer.Exit(0 if books and not (books.unread or draft.is_open or asked) else 1)
 
 
 @app.command()

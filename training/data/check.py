@@ -84,6 +84,14 @@ class Books:
         return [*told, COMPARE]
 
 
+# What the sources file has to say, because the totals are wrong without it.
+_TO_BE_SAID = {
+    "unknown_status": "say under [source.values.status] what their statuses mean",
+    "missing_currency": 'write currency = "…" under [source.constants]',
+    "two_currencies": "take the column out that names another currency than the amounts carry",
+}
+
+
 def check(tables: Path) -> Books:
     """Compute the totals of the tables; raises TablesError if there are none."""
     report = read_snapshot(tables)["note"].get("report") or {}
@@ -114,6 +122,20 @@ def check(tables: Path) -> Books:
         notes=tuple(report.get("notes", ())),
         unread=tuple(report.get("unread", ())),
     )
+
+
+def questions(books: Books) -> list[str]:
+    """What the sources file has to answer before the totals are right, a line each."""
+    rows = [
+        f"asked: rows refused for {reason}: {books.set_aside[reason]:,}; {remedy}"
+        for reason, remedy in _TO_BE_SAID.items()
+        if books.set_aside.get(reason)
+    ]
+    nameless = [one for one in books.takings if one.currency is None and (one.sold or one.returned)]
+    return rows + [
+        f'asked: {one.net:,.2f} is in no currency: write currency = "…" under [source.constants]'
+        for one in nameless
+    ]
 
 
 def _takings(events: pl.LazyFrame, fees: pl.Series) -> tuple[Takings, ...]:

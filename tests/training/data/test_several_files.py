@@ -187,7 +187,57 @@ def test_returns_that_orders_say_themselves_are_not_taken_off_twice(tmp_path: Pa
     assert draft.is_open and "lists returns" in draft.lines[-1] and found.takings[0].returned == 10.0
 
 
-def test_amounts_in_two_currencies_without_a_column_for_them_are_asked_about(tmp_path: Path) -> None:
-    text = lines(["A1", "A2"]).replace(",currency", "").replace(",EUR", "").replace("5.00", "€5.00", 1)
-    draft, _ = drafted(tmp_path, {"orders.csv": text.replace(",5.00", ",£5.00")})
-    assert draft.is_open and "written in EUR and GBP" in draft.lines[0]
+UNNAMED = lines(["A1", "A2"]).replace(",currency", "").replace(",EUR", "")
+OPEN = {
+    "no currency": (UNNAMED, "no column names a currency"),
+    "$": (UNNAMED.replace("5.00", "$5.00"), "$ is a sign of several"),
+    "kr": (UNNAMED.replace("5.00", "5.00 kr"), "KR is a sign of several"),
+    "a bare amount": (UNNAMED.replace("5.00", "€5.00", 1) + "A9,2025-04-01 10:00,cA1,s1,2,£5.00\n"
+                      + "A8,2025-04-01 10:00,cA1,s1,2,5.00\n", "EUR and GBP, and some without a sign"),
+    "price or amount": (lines(["A1", "A2"]).replace("unit_price", "price"), "is read as price, of one piece"),
+    "no money": (UNNAMED.replace(",unit_price", "").replace(",5.00", ""), "no column names the price"),
+    "a status": (lines(["A1", "A2", "A3"]).replace("currency", "currency,status").replace("EUR", "EUR,paid")
+                 .replace("EUR,paid", "EUR,frobbed", 1), "what does the status 'frobbed' mean"),
+    "statuses": (lines(["A1", "A2"]).replace("currency", "currency,status").replace("EUR", "EUR,frobbed"),
+                 "is \"status\" the status"),
+    "equal rows": (lines(["A1", "A1"]), "are the same as another"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OPEN)
+def test_a_question_that_the_totals_hang_on_leaves_the_draft_open(tmp_path: Path, case: str) -> None:
+    text, asked = OPEN[case]
+    (tmp_path / "orders.csv").write_text(text)
+    draft = validate([tmp_path / "orders.csv"], tmp_path / "s.toml")
+    assert "asked: " in draft.lines[0] and asked in draft.lines[0], draft.lines
+    assert draft.is_open
+
+
+def test_amounts_that_all_carry_their_own_sign_leave_nothing_to_ask(tmp_path: Path) -> None:
+    text = UNNAMED.replace("5.00", "€5.00", 1)
+    draft, found = drafted(tmp_path, {"orders.csv": text.replace(",5.00", ",£5.00")})
+    assert not draft.is_open and "asked" not in draft.lines[0]
+    assert {one.currency: one.net for one in found.takings} == {"EUR": 10.0, "GBP": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "answer"),
+    [(UNNAMED, "20.00 is in no currency", '[source.constants]\ncurrency = "EUR"'),
+     (lines(["A1", "A2"]).replace("currency", "currency,status").replace("EUR", "EUR,odd", 1)
+      .replace("EUR\n", "EUR,paid\n"), "rows refused for unknown_status: 1", 'odd = "sale"')],
+)  # fmt: skip
+def test_a_sources_file_exits_1_until_it_answers(tmp_path: Path, text: str, asked: str, answer: str) -> None:
+    (tmp_path / "orders.csv").write_text(text)
+    columns = {"order_id": "order_id", "source_id": "customer_id", "item_id": "sku", "quantity": "quantity",
+               "price": "unit_price", "timestamp": "order_date"}  # fmt: skip
+    written = 'format_version = 1\n[[source]]\nname = "s"\nkind = "orders"\npath = "orders.csv"\n'
+    written += "[source.columns]\n" + "".join(f'{ours} = "{theirs}"\n' for ours, theirs in columns.items())
+    if "status" in text:
+        written += 'currency = "currency"\nstatus = "status"\n[source.values.status]\npaid = "sale"\n'
+    out, runner = tmp_path / "s.toml", CliRunner()
+    out.write_text(written)
+    said = runner.invoke(app, ["validate", str(out)])
+    assert said.exit_code == 1 and f"asked: {asked}" in said.output, said.output
+    out.write_text(written + answer + "\n")
+    said = runner.invoke(app, ["validate", str(out)])
+    assert said.exit_code == 0 and "asked" not in said.output, said.output

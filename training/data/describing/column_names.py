@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import polars as pl
 from babel.numbers import list_currencies
 
 from shopsight.training.data.describing.aliases import ALIASES, plain_name
@@ -50,11 +49,9 @@ def names_of(header: Iterable[str]) -> Names:
     return Names(plain, found)
 
 
-def currency_in(column: str, texts: pl.Series) -> set[str]:
-    """The currencies that written amounts, or else the name of their column, say (codes, or "$")."""
-    words = texts.drop_nulls().str.replace_all(r"[\d\s.,'’()+−–-]", "").unique().to_list()
-    said = {code for word in words if word and (code := _code(word))}
-    return said or {code for word in _WORDS.findall(column) if (code := _code(word))}
+def currency_in(column: str) -> set[str]:
+    """The currencies that the name of a column says (codes, or "$")."""
+    return {code for word in _WORDS.findall(column) if (code := _code(word))}
 
 
 def _plain_names(column: str) -> list[str]:

@@ -8,15 +8,16 @@ from dataclasses import replace
 import polars as pl
 
 from shopsight.training.data.cleaning.amounts import bare_numbers, count_votes, read_numbers
+from shopsight.training.data.cleaning.written_currency import currency_words
 from shopsight.training.data.describing.aliases import plain_name, status_of
 from shopsight.training.data.describing.column_names import currency_in
 from shopsight.training.data.describing.proposals import Proposal, times_understood
+from shopsight.training.data.money import one_currency
 
 NO_CURRENCY_NAMED = 'no column names a currency: which is it? write currency = "…" under constants'
 _FROM_THE_FIRST_LINE = ("source_id", "timestamp", "currency", "status", "cancelled_at")
 _STEEP, _MOST = 0.3, 0.6  # of the slope of log money over log pieces; of the items that agree
 _CLOSE = 0.02  # relative difference of two amounts that are the same but for rounding
-_SEVERAL_CURRENCIES = "amounts are written in "
 _MOST_STATUSES = 60
 _ALSO_PLACES = ("state", "estado", "stato")  # may be of an address
 # Names of columns that can only be the price of one piece.
@@ -27,9 +28,10 @@ def lines_understood(proposal: Proposal) -> Proposal:
     """Order lines and events by their values: unit price or total, statuses, first lines, duplicates."""
     columns, sample, flags = dict(proposal.columns), proposal.sample, list(proposal.flags)
     questions, values = list(proposal.questions), dict(proposal.values)
-    _keep_price_or_amount(columns, sample, questions)
+    decisive: list[str] = []  # questions without whose answers the totals are wrong
+    _keep_price_or_amount(columns, sample, decisive)
     if proposal.kind == "orders" and not {"price", "amount"} & set(columns):
-        questions.append(
+        decisive.append(
             "no column names the price or the amount of a line, so there is no revenue; map price (of one "
             "piece) or amount (of the line)"
         )
@@ -38,9 +40,9 @@ def lines_understood(proposal: Proposal) -> Proposal:
         if words:
             values["status"] = words
             unknown = sorted(v for v in _distinct(sample["status"]) if v not in words)
-            questions += [f"what does the status {value!r} mean?" for value in unknown]
+            decisive += [f"what does the status {value!r} mean?" for value in unknown]
         else:
-            questions += _unknown_statuses(columns.pop("status"), sample["status"])
+            decisive += _unknown_statuses(columns.pop("status"), sample["status"])
     if "cancelled_at" in columns and times_understood(sample["cancelled_at"]) < 1:
         columns.pop("cancelled_at")
     carried = _carried(columns, sample)
@@ -50,7 +52,7 @@ def lines_understood(proposal: Proposal) -> Proposal:
         again = sample.height - sample.select("hi", "lo").n_unique()
         if again:
             flags.append("# keep_duplicates = true  # see the question")
-            questions.append(
+            decisive.append(
                 f"{again:,} of {sample.height:,} rows are the same as another: were they sold again? then "
                 "keep_duplicates = true keeps them, else each counts once"
             )
@@ -76,36 +78,46 @@ def lines_understood(proposal: Proposal) -> Proposal:
         if words:
             values["status"] = words
             unknown = sorted(v for v in _distinct(joined.sample["status"]) if v not in words)
-            questions += [f"what does the status {value!r} mean?" for value in unknown]
+            decisive += [f"what does the status {value!r} mean?" for value in unknown]
         else:
-            questions += _unknown_statuses(joined.columns.pop("status"), joined.sample["status"])
+            decisive += _unknown_statuses(joined.columns.pop("status"), joined.sample["status"])
     constants = dict(proposal.constants)
     if {"price", "amount"} & set(columns) and not (
         "currency" in columns or (joined is not None and "currency" in joined.columns)
     ):
-        _currency_asked(columns, sample, constants, questions)
+        _currency_asked(columns, sample, constants, decisive)
     unused = [c for c in (*proposal.columns.values(), *proposal.unused) if c not in columns.values()]
     return replace(
         proposal, columns=columns, constants=constants, unused=list(dict.fromkeys(unused)), values=values,
-        flags=flags, questions=questions, is_open=any(q.startswith(_SEVERAL_CURRENCIES) for q in questions),
+        flags=flags, questions=[*decisive, *questions], is_open=bool(decisive) or proposal.is_open,
     )  # fmt: skip
 
 
 def _currency_asked(
     columns: dict[str, str], sample: pl.DataFrame, constants: dict[str, str], questions: list[str]
 ) -> None:
-    """The one currency that the amounts or the names of their columns say; else it is asked."""
+    """The one currency that the amounts or the names of their columns say; what they leave open is asked.
+
+    Amounts of several currencies, each with its own sign, need no answer: the sign is the row's currency.
+    """
     money = [name for name in ("price", "amount") if name in columns]
-    said = sorted({code for name in money for code in currency_in(columns[name], sample[name])})
-    if len(said) == 1 and len(said[0]) == 3:
+    words = pl.concat([currency_words(sample[name]) for name in money])
+    numbers = pl.concat([bare_numbers(sample[name]) for name in money])
+    said = sorted({code for word in words.drop_nulls().unique() if (code := one_currency([word]))})
+    bare = bool((words.is_null() & numbers.is_not_null()).any())
+    if not said:
+        said = sorted({code for name in money for code in currency_in(columns[name])})
+    shared = [code for code in said if len(code) < 3]
+    if len(said) == 1 and not shared:
         constants["currency"] = said[0]
-    elif len(said) > 1:
+    elif len(said) > 1 and bare:
         questions.append(
-            f"{_SEVERAL_CURRENCIES}{' and '.join(said)}, and no column names a currency: give each "
-            "a file and a source of its own, or their amounts are added up as one"
+            f"amounts are written in {' and '.join(said)}, and some without a sign: which currency are those "
+            'in? write currency = "…" under constants'
         )
-    else:
-        questions.append(NO_CURRENCY_NAMED)
+    elif shared or not said:
+        several = f"; {' and '.join(shared)} is a sign of several" if shared else ""
+        questions.append(NO_CURRENCY_NAMED + several)
 
 
 def _repeated_lines(sample: pl.DataFrame) -> int:

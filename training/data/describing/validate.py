@@ -49,6 +49,12 @@ class _Found:
     kinds: tuple[str, ...]
     proposal: Proposal | None = None
     preset: Preset | None = None
+    lacks: tuple[str, ...] = ()  # columns of its preset without which the totals are wrong
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the totals are wrong until a person has answered."""
+        return bool(self.lacks) or (self.proposal is not None and self.proposal.is_open)
 
     @property
     def is_log(self) -> bool:
@@ -95,7 +101,7 @@ def validate(paths: Sequence[Path], out: Path) -> Draft:
     asked, parts = _parts(found, overlaps, out)
     _write(out, parts)
     is_open = bool(asked) or len(said) > len(found)
-    is_open = is_open or any(one.proposal is not None and one.proposal.is_open for one in found)
+    is_open = is_open or any(one.is_open for one in found)
     return Draft([*lines, *asked], is_open)
 
 
@@ -188,8 +194,9 @@ def _look_at(series: Series, others: Sequence[Series], out: Path) -> _Found:
     _drafted(preset, series, others, out, sold_elsewhere=False)
     kinds = tuple(entry["kind"] for entry in preset.entries if not entry.get("derived"))
     line = f"{series.name}: {preset.name}; columns, statuses and amounts as this system always writes them"
-    line += "".join(f"\n  asked: {_LACKS[name]}" for name in preset.lacking(series.header))
-    return _Found(series, line, kinds, preset=preset)
+    lacks = tuple(preset.lacking(series.header))
+    line += "".join(f"\n  asked: {_LACKS[name]}" for name in lacks)
+    return _Found(series, line, kinds, preset=preset, lacks=lacks)
 
 
 def _drafted(
