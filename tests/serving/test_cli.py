@@ -123,7 +123,7 @@ def test_serve_status_ask_publish_and_stop(tmp_path: Path) -> None:
         assert tiny.segments[tiny.segment_of(tiny.feature[3])]["name"] in page.stdout
         assert all(item in page.stdout for item in tiny.recommend(3, 10)[0])
         stranger = shopsight("ask", *where, "--customer", "nobody")
-        assert "knows no such customer" in stranger.stdout
+        assert "does not know the customer" in stranger.stdout
         assert "process" in shopsight("status", *where).stdout
         assert "already serves" in refused("serve", *where, *ports)
     finally:

@@ -74,7 +74,7 @@ def test_the_choice_of_the_number_is_shown_with_its_reason(workspace: Workspace)
     tried = profiles.load(workspace).metrics["tried"]
     assert [row["number"] for row in detail["choice"]["rows"]] == [row["num_segments"] for row in tried]
     assert sum(row["chosen"] for row in detail["choice"]["rows"]) == 1
-    assert "3 to 4 groups were tried. With 3 the same groups come back" in detail["choice"]["sentence"]
+    assert "3 to 4 groups were tried. With 3 groups, the groups are stable" in detail["choice"]["sentence"]
     first = detail["traits"][0]
     assert re.fullmatch(r"[+-]\d\.\d", first["effect"]) and first["segment"]
 
