@@ -6,6 +6,7 @@ shopsight bench als [--json FILE]      or      python -m benchmarks.runner als [
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib
 import importlib.metadata
 import json
@@ -31,6 +32,10 @@ _LIBRARIES = (
 )  # fmt: skip
 REPEATS = 7
 _SETTLING_SECONDS = 0.1  # idle threads of OpenMP and OpenBLAS spin for a while, on the next one's time
+
+
+class UnknownBenchmark(ValueError):  # noqa: N818 - reads as what happened
+    """No benchmark has this name."""
 
 
 @dataclass(frozen=True)
@@ -178,11 +183,13 @@ def _nothing() -> None:
 def run_benchmark(name: str, json_path: Path | None = None) -> list[dict[str, Any]]:
     """Run one benchmark, print its table, write rows and plot; returns the rows.
 
-    They go to `json_path`, or else to results/<device>/<name>.json with a plot beside. Raises ValueError for
-    a name that is none.
+    They go to `json_path`, or else to results/<device>/<name>.json with a plot beside. Raises
+    UnknownBenchmark for a name that is none.
     """
     if name not in BENCHMARKS:
-        raise ValueError(f"no benchmark '{name}'; there are: {', '.join(BENCHMARKS)}")
+        near = difflib.get_close_matches(name, BENCHMARKS, n=1)
+        meant = f"did you mean '{near[0]}'? " if near else ""
+        raise UnknownBenchmark(f"no benchmark '{name}'; {meant}there are: {', '.join(BENCHMARKS)}")
     path = json_path or RESULTS / device_name(slug=True) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     report = Report(name, f"shopsight bench {name}", path)
@@ -257,4 +264,7 @@ if __name__ == "__main__":
     if len(sys.argv) == 1:
         print("\n".join(f"{name:<12} {text}" for name, text in described().items()))
     else:
-        run_benchmark(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+        try:
+            run_benchmark(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+        except UnknownBenchmark as error:
+            sys.exit(f"error: {error}")

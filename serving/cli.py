@@ -150,12 +150,22 @@ def serve_command(
 def stop_command(workspace: WorkspaceOption = DEFAULT_WORKSPACE, repository: RepositoryOption = None) -> None:
     """Stop the running server of a repository; requests under way are answered first.
 
+    Exits 1 where no server runs for it.
+
     Example: shopsight stop --repository shop/workspace/model_repository
     """
-    from shopsight.serving.server import TritonServer
+    from shopsight.serving.server import ServerNotRunningError, TritonServer
 
     where = _repository(workspace, repository)
-    TritonServer.of(where).stop()
+    try:
+        server = TritonServer.of(where)
+    except ServerNotRunningError:
+        why = "" if where.is_dir() else ", which is no folder"
+        raise ServerNotRunningError(
+            f"no server runs for {where}{why}: there is nothing to stop; name the repository of the server "
+            "with --repository, or its workspace with --workspace"
+        ) from None
+    server.stop()
     Console().print(f"stopped the server of {where}", soft_wrap=True)
 
 

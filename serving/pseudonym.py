@@ -23,6 +23,10 @@ class PseudonymKeyError(RuntimeError):
     """The key that pseudonymises customers' identifiers is missing, unreadable, or the wrong one."""
 
 
+class KeyExistsError(PseudonymKeyError):
+    """A key would take the place of one that stored pseudonyms were made with."""
+
+
 @dataclass(frozen=True)
 class PseudonymKey:
     """A secret key with its public name, kept outside the repository and the workspace.
@@ -104,10 +108,16 @@ def load_key() -> PseudonymKey:
 
 
 def create_key() -> Path:
-    """Create a key file that only its owner can read and return its path; raises FileExistsError."""
+    """Create a key file that only its owner can read and return its path; raises KeyExistsError."""
     path = key_path()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise KeyExistsError(
+            f"{path} holds a key already, and stays as it is: pseudonyms made with it need it; "
+            f"'shopsight key rotate' puts a new key over it, and {KEY_FILE_VARIABLE} names another file"
+        ) from None
     _write(descriptor, _fresh(None))
     return path
 

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import sys
 from dataclasses import dataclass
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from shopsight.serving.pseudonym import key_path
 from shopsight.training.artifacts.checkout import ROOT, installed_version
-
-NEEDED = ("numpy", "scipy", "polars", "numba", "scikit-learn", "torch", "onnx", "onnxruntime", "tokenizers")
-OPTIONAL = (
-    "ray",
-    "torchrec",
-    "fbgemm-gpu",
-    "nvidia-dali-cuda130",
-    "cupy-cuda13x",
-    "cudf-polars-cu13",
-    "cuml-cu13",
-)
+from shopsight.training.cli.libraries import LIBRARIES, Library, named
 
 
 @dataclass(frozen=True)
@@ -58,7 +48,7 @@ class Examination:
             table.add_column(column)
         for f in self.findings:
             colour = "green" if f.ok else ("red" if f.needed else "yellow")
-            table.add_row(f.part, f"[{colour}]{f.found}[/{colour}]", "" if f.ok else f.remedy)
+            table.add_row(f.part, f"[{colour}]{escape(f.found)}[/{colour}]", "" if f.ok else escape(f.remedy))
         return table
 
 
@@ -78,30 +68,45 @@ def _own_package() -> Finding:
 
 
 def _libraries() -> list[Finding]:
-    return [_library(name, needed=True) for name in NEEDED] + [
-        _library(name, needed=False) for name in OPTIONAL
-    ]
+    return [_library(one) for one in LIBRARIES]
 
 
-def _library(name: str, *, needed: bool) -> Finding:
-    remedy = "make install" if needed else "extras 'gpu' and 'distributed', where they are wanted"
-    try:
-        return Finding(name, importlib.metadata.version(name), True, needed)
-    except importlib.metadata.PackageNotFoundError:
-        return Finding(name, "not installed", False, needed, remedy)
+def _library(library: Library) -> Finding:
+    found = library.installed
+    name, _, version = found.partition(" ")
+    if found:
+        return Finding(name, version, True, library.is_needed)
+    return Finding(library.distributions[0], "not installed", False, library.is_needed, library.remedy)
 
 
 def _backends() -> list[Finding]:
+    """What each part runs on here: a backend is named only where its libraries are installed."""
     from shopsight.kernels import backend
 
-    here = backend.resolve("auto")
-    estimators = "cuML" if here.name == "cuda" else "scikit-learn"
+    try:
+        here = backend.resolve("auto")
+    except (backend.BackendUnavailable, ValueError) as error:  # what SHOPSIGHT_BACKEND asks for
+        return [Finding("backend of kernels", "none", False, True, str(error))]
+    on_gpu = here.name == "cuda"
+    tables = ("Polars on GPU", "cudf_polars") if on_gpu else ("Polars on CPU", "polars")
+    clustering = ("cuML", "cuml") if on_gpu else ("scikit-learn", "sklearn")
     return [
-        Finding("backend of kernels", f"{here.name}: {here.description}", True),
-        Finding("backend of tables", "Polars on CPU", True),
-        Finding("backend of clustering", estimators, True),
-        Finding("backend of language", "torch on CPU", True),
+        _backend("kernels", f"{here.name}: {here.description}", "cupy" if on_gpu else "numba"),
+        _backend("tables", *tables),
+        _backend("clustering", *clustering),
+        _backend("language", "torch on CPU", "torch"),
+        _backend("embedding", "TorchRec", "torchrec", "fbgemm_gpu", "ray", needed=False),
+        _backend("pictures", "DALI", "nvidia.dali", needed=False),
     ]
+
+
+def _backend(part: str, name: str, *modules: str, needed: bool = True) -> Finding:
+    libraries = [library for library in map(named, modules) if library is not None]
+    for library in libraries:
+        if not library.installed:
+            lacking = f"none: {library.distributions[0]} is not installed"
+            return Finding(f"backend of {part}", lacking, False, needed, library.remedy)
+    return Finding(f"backend of {part}", name, True, needed)
 
 
 def _triton() -> Finding:

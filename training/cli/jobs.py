@@ -13,7 +13,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from shopsight.training.pipeline.families import FAMILIES
+
 app = typer.Typer()
+_SEARCHED = ", ".join(family.name for family in FAMILIES if family.search)
 
 NumWorkersOption = Annotated[
     int | None,
@@ -98,12 +101,14 @@ def plan(
 
 @app.command()
 def tune(
-    family: Annotated[str, typer.Argument(help="embedding or recommend.")],
+    family: Annotated[str, typer.Argument(help=f"A family with a search: {_SEARCHED}.")],
     workspace: Annotated[Path, typer.Option("--workspace", "-w", file_okay=False)] = Path("workspace"),
     recipe: Annotated[str, typer.Option(help="The recipe that settings are put over.")] = "default",
     config: Annotated[Path | None, typer.Option("--config", help="TOML file put over the recipe.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="One setting over the recipe.")] = None,
-    space: Annotated[Path | None, typer.Option(help="TOML: 'a.setting' = [choices] or {low, high}.")] = None,
+    space: Annotated[
+        Path | None, typer.Option(help="TOML: each setting with a list of choices or {low, high}.")
+    ] = None,
     trials: Annotated[int, typer.Option(help="Settings to try.", min=1)] = 20,
     seed: Annotated[int, typer.Option(help="Same seed, same settings.")] = 0,
     num_workers: Annotated[int, typer.Option("--num-workers", help="Trials at once.", min=1)] = 2,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -13,7 +13,18 @@ from rich.markup import escape
 import shopsight.serving.cli
 from shopsight.kernels import threads
 from shopsight.training.artifacts.checkout import installed_version
-from shopsight.training.cli import analysis, identity, jobs, key, machine, models, privacy, shop, tables
+from shopsight.training.cli import (
+    analysis,
+    identity,
+    jobs,
+    key,
+    libraries,
+    machine,
+    models,
+    privacy,
+    shop,
+    tables,
+)
 
 app = typer.Typer(
     name="shopsight",
@@ -54,12 +65,20 @@ def main() -> None:
         if ended.code in _STOPPED:
             Console(stderr=True).print(f"{_STOPPED[ended.code]}: {_AFTER_STOP}", soft_wrap=True)
         raise
+    except ModuleNotFoundError as error:
+        if not (told := libraries.said_of(error)):
+            raise
+        _end_with(told)
     except (ValueError, RuntimeError, LookupError, ArithmeticError, OSError) as error:
         if not _is_ours(error):
             raise
-        told = f"[red]error[/red]: {escape(str(error))}"  # a message may quote what looks like markup
-        Console(stderr=True).print(told, highlight=False, soft_wrap=True)
-        sys.exit(1)
+        _end_with(str(error))
+
+
+def _end_with(message: str) -> NoReturn:
+    told = f"[red]error[/red]: {escape(message)}"  # a message may quote what looks like markup
+    Console(stderr=True).print(told, highlight=False, soft_wrap=True)
+    sys.exit(1)
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from shopsight.training.pipeline.families import NAMES
+
 WorkspaceOption = Annotated[
     Path, typer.Option("--workspace", "-w", help="Where tables, models and reports lie.", file_okay=False)
 ]
@@ -23,7 +25,7 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file p
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="One setting put over the recipe: recommend.factors=64")
 ]
-FAMILY_HELP = "profiles, value, recommend, language, embedding, or all that have rows to learn from."
+FAMILY_HELP = f"{', '.join(NAMES)}, or all that have rows to learn from."
 DEFAULT_WORKSPACE = Path("workspace")
 DEFAULT_SHOP = Path("shop-demo")
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import tomllib
+import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Config = TypeVar("Config")
 
@@ -55,7 +57,7 @@ def _parse(text: str) -> Any:
         return text
 
 
-def _apply(config: Config, values: Mapping[str, Any], *, where: str) -> Config:
+def _apply(config: Config, values: Mapping[str, Any], *, where: str, path: str = "") -> Config:
     known = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
     hints = get_type_hints(type(config))
     changes: dict[str, Any] = {}
@@ -67,24 +69,95 @@ def _apply(config: Config, values: Mapping[str, Any], *, where: str) -> Config:
             hint = f"; did you mean '{near[0]}'?" if near else f"; known keys: {', '.join(sorted(known))}"
             raise ConfigError(f"{where}: '{key}' is no setting of {type(config).__name__}{hint}")
         current = getattr(config, key)
-        if dataclasses.is_dataclass(current) and isinstance(value, Mapping):
-            changes[key] = _apply(current, value, where=where)
+        dotted = f"{path}.{key}" if path else key
+        if not dataclasses.is_dataclass(current):
+            changes[key] = _coerced(dotted, value, current, hints[key], where)
+        elif isinstance(value, Mapping):
+            changes[key] = _apply(current, value, where=where, path=dotted)
         else:
-            changes[key] = _coerced(key, value, hints[key], where)
+            raise ConfigError(f"{where}: '{key}' has settings of its own; {_example_within(dotted, current)}")
     try:
         return dataclasses.replace(config, **changes)  # type: ignore[type-var]
     except ValueError as error:  # the configuration's own rules
         raise ConfigError(f"{where}: {error}") from error
 
 
-def _coerced(key: str, value: Any, expected: Any, where: str) -> Any:
-    accepted = get_args(expected) or (expected,)
-    if isinstance(value, list):
-        value = tuple(value)
-    if isinstance(value, int) and not isinstance(value, bool) and float in accepted and int not in accepted:
+def _coerced(dotted: str, value: Any, current: Any, expected: Any, where: str) -> Any:
+    fitting = _fitting(value, expected)
+    if fitting is _UNFIT:
+        given = list(value) if isinstance(value, tuple) else value
+        raise ConfigError(
+            f"{where}: '{dotted.rpartition('.')[2]}' takes {_in_words(expected)}, not {given!r}; "
+            f"for example {_setting(dotted, _example(current, expected))}"
+        )
+    return fitting
+
+
+_UNFIT = object()
+_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "nothing"}
+_MANY = {int: "whole numbers", float: "numbers", str: "texts", bool: "true or false"}
+_EXAMPLES = {int: 1, float: 0.5, str: "text", bool: True}
+
+
+def _fitting(value: Any, expected: Any) -> Any:
+    """Return the value as the type that is expected, lists as tuples; _UNFIT where it is none."""
+    if _is_union(expected):
+        choices = (_fitting(value, one) for one in get_args(expected))
+        return next((one for one in choices if one is not _UNFIT), _UNFIT)
+    if get_origin(expected) is Literal:
+        return value if value in get_args(expected) else _UNFIT
+    if get_origin(expected) is tuple:
+        return _fitting_list(value, get_args(expected))
+    if expected is float and type(value) is int:
         return float(value)
-    if value in accepted or isinstance(value, tuple):
-        return value
-    if any(isinstance(kind, type) and type(value) is kind for kind in accepted):
-        return value
-    raise ConfigError(f"{where}: '{key}' takes {expected}, not {value!r}")
+    return value if type(value) is expected else _UNFIT
+
+
+def _fitting_list(value: Any, of: tuple[Any, ...]) -> Any:
+    if not isinstance(value, list | tuple):
+        return _UNFIT
+    kinds = of[:1] * len(value) if of[-1] is Ellipsis else of
+    if len(kinds) != len(value):
+        return _UNFIT
+    parts = tuple(_fitting(one, kind) for one, kind in zip(value, kinds, strict=True))
+    return _UNFIT if _UNFIT in parts else parts
+
+
+def _is_union(expected: Any) -> bool:
+    return get_origin(expected) in (Union, types.UnionType)
+
+
+def _in_words(expected: Any) -> str:
+    if _is_union(expected):
+        return " or ".join(_in_words(one) for one in get_args(expected))
+    if get_origin(expected) is Literal:
+        return " or ".join(repr(one) for one in get_args(expected))
+    if get_origin(expected) is tuple:
+        of = get_args(expected)
+        size = "" if of[-1] is Ellipsis else f"{len(of)} "
+        return f"a list of {size}{_MANY.get(of[0], _in_words(of[0]))}"
+    return _WORDS.get(expected, str(expected))
+
+
+def _example(current: Any, expected: Any) -> Any:
+    """Return a value that fits: the present one, or a made-up one where that is empty or none."""
+    if current not in (None, (), ""):
+        return list(current) if isinstance(current, tuple) else current
+    while get_args(expected) and get_origin(expected) is not tuple:
+        expected = get_args(expected)[0]
+    if get_origin(expected) is tuple:
+        return [_EXAMPLES.get(get_args(expected)[0], "text")]
+    return _EXAMPLES.get(expected, "text")
+
+
+def _example_within(dotted: str, config: Any) -> str:
+    names = [field.name for field in dataclasses.fields(config)]
+    hints = get_type_hints(type(config))
+    simple = next((name for name in names if not dataclasses.is_dataclass(getattr(config, name))), names[0])
+    example = _setting(f"{dotted}.{simple}", _example(getattr(config, simple), hints[simple]))
+    return f"name one of {', '.join(names)}, for example {example}"
+
+
+def _setting(dotted: str, value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return f"--set '{dotted}={text}'" if isinstance(value, list) else f"--set {dotted}={text.strip(chr(34))}"

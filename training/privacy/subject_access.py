@@ -54,7 +54,10 @@ class Held:
 
     def write(self, path: Path) -> None:
         """Write the JSON file, readable by its owner alone; raises FileExistsError for one that exists."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            raise FileExistsError(f"{path} exists and stays as it is; name another file with --out") from None
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             json.dump(self.as_dict(), stream, indent=1, ensure_ascii=False, default=str)
             stream.write("\n")

@@ -89,6 +89,11 @@ def id_space(series: Series) -> str:
     return "_".join(w for w in words if not (KIND_WORDS.fullmatch(w) or w.isdigit())) or "shop"
 
 
+def without_rows(series: Series) -> IngestError:
+    """Return the error for files that have a header alone."""
+    return IngestError(f"{series.name}: a header but no rows; export it again, or leave it out")
+
+
 def samples_of(series: Series, source: Source) -> pl.DataFrame:
     """The first rows of files as text, by the columns of a source; raises IngestError for no rows."""
     parts: list[pl.DataFrame] = []
@@ -99,7 +104,7 @@ def samples_of(series: Series, source: Source) -> pl.DataFrame:
         if chunk is not None and chunk.num_read:
             parts.append(chunk.rows.head(SAMPLE_ROWS))
     if not parts:
-        raise IngestError(f"{series.name}: a header but no rows; export it again")
+        raise without_rows(series)
     return pl.concat(parts).head(SAMPLE_ROWS)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from shopsight.serving.pseudonym import PseudonymKey
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.data.check import Books, check
-from shopsight.training.data.describing.detection import recognise
+from shopsight.training.data.describing.detection import recognise, without_rows
 from shopsight.training.data.describing.drafting import entries, people_of, shown, told
 from shopsight.training.data.describing.id_spaces import one_id_space
 from shopsight.training.data.describing.line_values import NO_CURRENCY_NAMED
@@ -22,7 +22,7 @@ from shopsight.training.data.describing.series import RawFile, Series, in_series
 from shopsight.training.data.errors import IngestError
 from shopsight.training.data.ingest import ingest
 from shopsight.training.data.presets import Other, Preset, preset_of
-from shopsight.training.data.reading.readers import data_files, files_of
+from shopsight.training.data.reading.readers import data_files, files_of, read_chunks
 from shopsight.training.data.sources.keys import FORMAT_VERSION
 from shopsight.training.data.sources.load import load_sources
 
@@ -191,6 +191,8 @@ def _look_at(series: Series, others: Sequence[Series], out: Path) -> _Found:
     if preset is None:
         proposal = recognise(series, others)
         return _Found(series, told(proposal), (proposal.kind,), proposal=proposal)
+    if not any(chunk.num_read for file in series.files for chunk in read_chunks(file.probe, file.path)):
+        raise without_rows(series)
     _drafted(preset, series, others, out, sold_elsewhere=False)
     kinds = tuple(entry["kind"] for entry in preset.entries if not entry.get("derived"))
     line = f"{series.name}: {preset.name}; columns, statuses and amounts as this system always writes them"

@@ -41,8 +41,12 @@ def read_parquet(source: Source, path: Path) -> Iterator[Chunk]:
 
 
 def parquet_header(path: Path) -> list[str]:
-    """The names of the columns."""
-    return next(_frames(path), pl.DataFrame()).columns
+    """The names of the columns, also of a file without rows."""
+    try:
+        empty = pq.read_schema(path).empty_table()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise _unreadable(path, error) from error
+    return pl.DataFrame(pl.from_arrow(empty)).select(pl.exclude(pl.Binary)).columns
 
 
 def _frames(path: Path) -> Iterator[pl.DataFrame]:
@@ -52,7 +56,11 @@ def _frames(path: Path) -> Iterator[pl.DataFrame]:
                 frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch])))
                 yield frame.select(pl.exclude(pl.Binary))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise IngestError(f"{path}: is not a readable Parquet file ({error})") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> IngestError:
+    return IngestError(f"{path}: is not a readable Parquet file ({error})")
 
 
 def _as_json(frame: pl.DataFrame) -> pl.Series:
