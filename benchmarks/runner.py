@@ -1,6 +1,6 @@
 """Interleaved timing, rows, plots: what every benchmark of the suite shares.
 
-shopsight bench als [--json FILE]      or      python -m benchmarks.runner als [FILE]
+shopsight bench als [--out FILE]      or      python -m benchmarks.runner als [FILE]
 """
 
 from __future__ import annotations

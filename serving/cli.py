@@ -47,8 +47,8 @@ def publish_command(
 
     where, console = _repository(workspace, repository), Console(stderr=as_json)
     gate = Gate(tuple(Threshold.parse(text) for text in require or ()))
-    server = _running_server(where, console)
-    private = _rehearsing_server(server, console)
+    server = running_server(where, console)
+    private = rehearsing_server(server, console)
     progress = _printer(console)
     release = publish(
         workspace / "models", where, server=server, private=private, gate=gate, progress=progress
@@ -72,8 +72,8 @@ def rollback_command(
     from shopsight.serving.repository import rollback
 
     where, console = _repository(workspace, repository), Console(stderr=as_json)
-    server = _running_server(where, console)
-    private = _rehearsing_server(server, console)
+    server = running_server(where, console)
+    private = rehearsing_server(server, console)
     made = rollback(where, release, server=server, private=private, progress=_printer(console))
     _show_release(made, where, as_json, server is not None, console)
 
@@ -147,7 +147,11 @@ def serve_command(
 
 
 @app.command("stop")
-def stop_command(workspace: WorkspaceOption = DEFAULT_WORKSPACE, repository: RepositoryOption = None) -> None:
+def stop_command(
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    repository: RepositoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Stop the running server of a repository; requests under way are answered first.
 
     Exits 1 where no server runs for it.
@@ -166,7 +170,10 @@ def stop_command(workspace: WorkspaceOption = DEFAULT_WORKSPACE, repository: Rep
             "with --repository, or its workspace with --workspace"
         ) from None
     server.stop()
-    Console().print(f"stopped the server of {where}", soft_wrap=True)
+    if as_json:
+        _print_json({"repository": str(where), "stopped": True})
+    else:
+        Console().print(f"stopped the server of {where}", soft_wrap=True)
 
 
 @app.command("status")
@@ -239,7 +246,8 @@ def _repository(workspace: Path, repository: Path | None) -> Path:
     return repository if repository is not None else workspace / "model_repository"
 
 
-def _running_server(repository: Path, console: Console) -> Any:
+def running_server(repository: Path, console: Console) -> Any:
+    """Return the server that runs for a repository, None with a line for people where there is none."""
     from shopsight.serving.server import ServerNotRunningError, TritonServer
 
     try:
@@ -251,7 +259,7 @@ def _running_server(repository: Path, console: Console) -> Any:
     return server
 
 
-def _rehearsing_server(server: Any, console: Console) -> Any:
+def rehearsing_server(server: Any, console: Console) -> Any:
     """Return a function that starts a private server; None if a server runs or no Triton is installed."""
     from shopsight.serving.server import TritonMissingError, find_triton, private_server
 

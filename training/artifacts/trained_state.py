@@ -109,9 +109,13 @@ def search_folder(workspace: Workspace) -> Path:
     return workspace.checkpoints / "search"
 
 
-def is_trained(workspace: Workspace, family: str) -> bool:
-    """Return whether a training of the family was finished and its weights are not erased."""
-    return bool(_pointer(workspace, family).get("folder"))
+def is_trained(workspace: Workspace, family: str, on: str = "") -> bool:
+    """Return whether a training of the family was finished and its weights are not erased.
+
+    on: the SHA-256 of a snapshot of the tables; a training on other tables does not count then.
+    """
+    kept = _pointer(workspace, family)
+    return bool(kept.get("folder")) and on in ("", kept["data_sha256"])
 
 
 def saved_config(workspace: Workspace, family: str) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from shopsight.training.cli.options import (
     JsonOption,
     WorkspaceOption,
     plain,
+    print_json,
     show_figures,
 )
 
@@ -22,6 +23,7 @@ app = typer.Typer()
 def report(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Your customers",
+    as_json: JsonOption = False,
 ) -> None:
     """Write the report page: customers, segments, value and churn, sales, messages, data quality.
 
@@ -30,7 +32,11 @@ def report(
     from shopsight.training.artifacts.workspace import Workspace
     from shopsight.training.report.page import write_report
 
-    Console().print(f"wrote {write_report(Workspace(workspace), title=title)}")
+    page = write_report(Workspace(workspace), title=title)
+    if as_json:
+        print_json({"page": str(page)})
+    else:
+        Console().print(f"wrote {page}")
 
 
 @app.command()

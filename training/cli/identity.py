@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from shopsight.training.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, print_json
+
 app = typer.Typer(
     help="Who is joined with whom, and why.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 
-WorkspaceOption = Annotated[
-    Path, typer.Option("--workspace", "-w", help="Where tables, models and reports lie.", file_okay=False)
-]
 PairsArgument = Annotated[
     list[str] | None, typer.Argument(help="Pairs as 'shopsight identity review' or 'rules' names them.")
 ]
@@ -27,8 +25,6 @@ AccountsOption = Annotated[
         "other_source_id; - is standard input: ids never stand on a command line.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-DEFAULT_WORKSPACE = Path("workspace")
 
 
 @app.command()
@@ -50,7 +46,7 @@ def review(
     key, console = load_key(), Console()
     joins, rules = read_joins(workspace, key).head(num), read_rules(workspace, key)
     if as_json:
-        typer.echo(json.dumps({"pairs": joins.to_dicts(), "rules": rules.to_dicts()}))
+        print_json({"pairs": joins.to_dicts(), "rules": rules.to_dicts()})
         return
     for row in joins.iter_rows(named=True):
         told = f"{row['probability']:.4f}  {row['customer_id']}: {_accounts(row)}"
@@ -67,12 +63,13 @@ def apart(
     pairs: PairsArgument = None,
     accounts: AccountsOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
 ) -> None:
     """Add rules that the two accounts of each pair are different people.
 
     Example: shopsight identity apart 3f9c01ab77
     """
-    _say(pairs or [], accounts, "apart", workspace)
+    _say(pairs or [], accounts, "apart", workspace, as_json)
 
 
 @app.command()
@@ -80,12 +77,13 @@ def same(
     pairs: PairsArgument = None,
     accounts: AccountsOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
 ) -> None:
     """Add rules that the two accounts of each pair are one person.
 
     Example: shopsight identity same --accounts pairs.csv
     """
-    _say(pairs or [], accounts, "same", workspace)
+    _say(pairs or [], accounts, "same", workspace, as_json)
 
 
 @app.command()
@@ -99,7 +97,7 @@ def rules(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = 
 
     kept, console = read_rules(workspace, load_key()), Console()
     if as_json:
-        typer.echo(json.dumps({"rules": kept.to_dicts()}))
+        print_json({"rules": kept.to_dicts()})
         return
     for row in kept.iter_rows(named=True):
         console.print(f"[bold]{row['pair']}[/bold]  {row['verdict']:<5}  {_accounts(row)}")
@@ -110,6 +108,7 @@ def rules(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = 
 def withdraw(
     pairs: Annotated[list[str], typer.Argument(help="Rules as 'shopsight identity rules' names them.")],
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
 ) -> None:
     """Remove rules; the next ingest decides these pairs by their evidence again.
 
@@ -119,10 +118,13 @@ def withdraw(
     from shopsight.training.data.identity.rules import withdraw_rules
 
     withdraw_rules(workspace, load_key(), pairs)
+    if as_json:
+        print_json({"withdrawn": list(dict.fromkeys(pairs))})
+        return
     Console().print(f"{len(set(pairs))} rules were withdrawn, as from the next 'shopsight ingest' on")
 
 
-def _say(pairs: list[str], accounts: str | None, verdict: str, workspace: Path) -> None:
+def _say(pairs: list[str], accounts: str | None, verdict: str, workspace: Path, as_json: bool) -> None:
     from shopsight.serving.pseudonym import load_key
     from shopsight.training.artifacts.workspace import Workspace
     from shopsight.training.data.identity.accounts import account_pairs
@@ -138,6 +140,9 @@ def _say(pairs: list[str], accounts: str | None, verdict: str, workspace: Path) 
         else account_pairs(accounts, Workspace(workspace).tables, key)
     )
     kept = keep_rules(workspace, key, found, verdict)
+    if as_json:
+        print_json({"verdict": verdict, "pairs": kept["pair"].to_list()})
+        return
     Console().print(
         f"{', '.join(kept['pair'])}: {verdict} from the next 'shopsight ingest' on",
         highlight=False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -10,9 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from shopsight.training.cli.options import JsonOption, console_for, print_json
 from shopsight.training.pipeline.families import FAMILIES
 
 app = typer.Typer()
@@ -71,7 +70,7 @@ def plan(
     dtype: Annotated[str, typer.Option(help="Of the tables: float32 or float16.")] = "float32",
     intra_node: Annotated[float, typer.Option(help="GB/s of a GPU's links in its node.")] = 450.0,
     inter_node: Annotated[float, typer.Option(help="GB/s of a GPU's share of the network.")] = 50.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Size a cluster before renting it: sharding of the tables, memory of each GPU, bytes of each step.
 
@@ -115,7 +114,7 @@ def tune(
     cpus_per_worker: CpusOption = 1,
     use_gpu: UseGpuOption = False,
     address: AddressOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Search for better settings on a Ray cluster, on the validation window; weak trials stop early.
 
@@ -130,7 +129,7 @@ def tune(
     from shopsight.training.pipeline.overrides import overridden
     from shopsight.training.pipeline.recipes import recipe as named
 
-    console = Console(stderr=as_json)
+    console = console_for(as_json)
     over = overridden(named(recipe), toml_path=config, settings=settings or ())
     resources = Resources(num_workers, cpus_per_worker, use_gpu, address)
     wanted = read_space(space) if space else searched(family).space
@@ -140,7 +139,7 @@ def tune(
             SearchConfig(num_trials=trials, seed=seed), lambda line: console.print(line, highlight=False),
         )  # fmt: skip
     if as_json:
-        typer.echo(json.dumps([asdict(trial) for trial in found]))
+        print_json([asdict(trial) for trial in found])
         return
     table = Table(title=f"{len(found)} trials, best first")
     for column in ("trial", found[0].metric, "epochs", "status", "settings"):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -38,20 +41,36 @@ def bench(
     name: Annotated[
         str | None, typer.Argument(help="A benchmark under benchmarks/, for example als; none lists them.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Where the rows go.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Where the rows go as well, as JSON.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Run one benchmark of the suite from a checkout: ratios beside peers, medians and spread.
 
-    Example: shopsight bench als --json als.json
+    Example: shopsight bench als --out als.json
     """
-    import subprocess
-
     from shopsight.training.artifacts.checkout import ROOT
 
     if not (ROOT / "benchmarks").is_dir():
         raise FileNotFoundError("benchmarks/ is not installed with the package; run this from a checkout")
-    # A process of its own: it needs the checkout on its path, and nothing imported here may disturb a timing.
+    if not as_json:
+        raise typer.Exit(_run_suite(name, out).returncode)
+    with tempfile.TemporaryDirectory(prefix="shopsight-bench-") as folder:
+        rows = out or Path(folder) / "rows.json"
+        done = _run_suite(name, rows, stdout=subprocess.PIPE if name is None else sys.stderr)
+        if done.returncode:
+            raise typer.Exit(done.returncode)
+        if name is None:
+            lines = (line.split(maxsplit=1) for line in done.stdout.decode().splitlines())
+            print_json({"benchmarks": {words[0]: words[1] for words in lines}})
+        else:
+            print_json({"rows": json.loads(rows.read_text(encoding="utf-8"))})
+
+
+def _run_suite(name: str | None, out: Path | None, stdout: Any = None) -> subprocess.CompletedProcess[bytes]:
+    """Run a benchmark as a process of its own, whose timings nothing that is imported here disturbs."""
+    from shopsight.training.artifacts.checkout import ROOT
+
     command = [sys.executable, "-m", "benchmarks.runner"]
     if name is not None:
-        command += [name, *([str(json_file.absolute())] if json_file is not None else [])]
-    raise typer.Exit(subprocess.run(command, cwd=ROOT, check=False).returncode)
+        command += [name, *([str(out.absolute())] if out is not None else [])]
+    return subprocess.run(command, cwd=ROOT, check=False, stdout=stdout)

@@ -24,6 +24,7 @@ from shopsight.training.cli import (
     privacy,
     shop,
     tables,
+    up,
 )
 
 app = typer.Typer(
@@ -34,7 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(key.app, name="key")
 app.add_typer(identity.app, name="identity")
-for verbs in (shop, tables, models, shopsight.serving.cli, analysis, jobs, privacy, machine):
+for verbs in (up, shop, tables, models, shopsight.serving.cli, analysis, jobs, privacy, machine):
     app.add_typer(verbs.app)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -11,14 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from shopsight.training.cli.options import (
+    DEFAULT_WORKSPACE,
+    JsonOption,
+    WorkspaceOption,
+    console_for,
+    print_json,
+)
+
 if TYPE_CHECKING:
     from shopsight.training.privacy.forget import Plan, Receipt
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
-WorkspaceOption = Annotated[
-    Path, typer.Option("--workspace", "-w", help="Where tables, models and reports lie.", file_okay=False)
-]
 SourceOption = Annotated[
     str, typer.Option("--source", help="The id space of the ids, as in the sources file.")
 ]
@@ -28,7 +32,6 @@ IdFileOption = Annotated[
         "--id-file", help="A file of raw ids, one a line, or - for standard input: never on a command line."
     ),
 ]
-DEFAULT_WORKSPACE = Path("workspace")
 _MOST_LINES = 20  # of accounts and of mentions on a terminal; --json has all
 
 
@@ -70,7 +73,7 @@ def forget_command(
     recipe: Annotated[
         str, typer.Option(help="The recipe of --retrain, for what was never trained.")
     ] = "default",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the plan or the receipt as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Erase customers from tables, quarantine, models and every kept release, for good, with a receipt.
 
@@ -84,7 +87,7 @@ def forget_command(
     from shopsight.training.data.identity.given_ids import read_ids
     from shopsight.training.privacy.forget import Repository, forget, look
 
-    where, key, console = Workspace(workspace), load_key(), Console(stderr=as_json)
+    where, key, console = Workspace(workspace), load_key(), console_for(as_json)
     lines = read_ids(id_file)
     paths = [path for path in repository or [where.repository] if path.is_dir()]
     plan = look(where, key, source, list(lines), [Repository(path) for path in paths])
@@ -92,7 +95,7 @@ def forget_command(
     _check_known(plan, lines, id_file, source, skip_unknown=skip_unknown)
     if dry_run:
         if as_json:
-            typer.echo(json.dumps(plan.as_dict(), default=str))
+            print_json(plan.as_dict())
         console.print("dry run: nothing was touched")
         return
     if not plan.pending:
@@ -108,7 +111,7 @@ def forget_command(
     if retrain:
         _retrain(where, recipe, repositories, say)
     if as_json:
-        typer.echo(json.dumps(asdict(receipt)))
+        print_json(asdict(receipt))
     else:
         _show_receipt(console, where, receipt, retrained=retrain)
 
@@ -119,6 +122,7 @@ def subject_access_command(
     id_file: IdFileOption,
     out: Annotated[Path, typer.Option("--out", help="The JSON file to write, readable by you alone.")],
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
 ) -> None:
     """Write all data held on one customer: accounts, tables, refused rows, rows of models.
 
@@ -134,6 +138,12 @@ def subject_access_command(
         raise IdFileError(f"{id_file}: holds {len(ids)} ids; what is held is written for one at a time")
     held = subject_access(Workspace(workspace), load_key(), source, ids[0])
     held.write(out)
+    if as_json:
+        counts = {name: len(rows) for name, rows in held.tables.items()}
+        print_json(
+            {"out": str(out), "rows": counts, "refused": len(held.refused), "models": len(held.learned)}
+        )
+        return
     console = Console()
     for name, rows in held.tables.items():
         console.print(f"{len(rows):>8,} rows of {name}", highlight=False)

@@ -91,6 +91,7 @@ def data_adapt(
     name: Annotated[str, typer.Argument(help="A data set of 'shopsight data list'.")],
     path: Annotated[Path, typer.Argument(help="Where its files lie.", exists=True)],
     out: Annotated[Path, typer.Option("--out", help="Folder for sources.toml and converted files.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Make a public data set ready for ingest: a sources file, and conversion where its format needs it.
 
@@ -99,4 +100,7 @@ def data_adapt(
     from shopsight.training.data.public.adapters import adapt
 
     sources = adapt(name, path, out)
-    Console().print(f"wrote {sources}; next: shopsight ingest {sources}")
+    if as_json:
+        print_json({"sources": str(sources)})
+    else:
+        Console().print(f"wrote {sources}; next: shopsight ingest {sources}")

@@ -71,6 +71,7 @@ def validate(
             help="Print the JSON schema of sources files and stop.",
         ),
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Look at raw files, write a first sources file, and add up what it would give.
 
@@ -88,19 +89,33 @@ def validate(
     is_written = not (len(files) == 1 and files[0].suffix == ".toml")
     sources = out if is_written else files[0]
     draft = run_validate(files, out) if is_written else check_sources(sources)
-    for line in draft.lines:
-        console.print(line)
+    if not as_json:
+        console.print("\n".join(draft.lines))
     books, question = rehearse(sources)
+    asked = questions(books) if books else []
+    is_right = books is not None and not (books.unread or draft.is_open or asked)
+    if as_json:
+        print_json(
+            {
+                "sources": str(sources),
+                "written": is_written,
+                "right": is_right,
+                "lines": draft.lines,
+                "question": question,
+                "asked": asked,
+                "books": books.as_dict() if books else None,
+            }
+        )
+        raise typer.Exit(0 if is_right else 1)
     for line in books.lines() if books else [f"to be answered in {sources}: {question}"]:
         console.print(line)
-    asked = questions(books) if books else []
     for line in [] if is_written else asked:  # of raw files, each file's lines have said it
         console.print(line)
     if is_written:
         console.print(f"wrote {out}; read it over, then: shopsight validate {out}")
     else:
         console.print(f"nothing was written; the tables are made by: shopsight ingest {sources}")
-    raise typer.Exit(0 if books and not (books.unread or draft.is_open or asked) else 1)
+    raise typer.Exit(0 if is_right else 1)
 
 
 @app.command()
