@@ -134,7 +134,7 @@ _MOVED = {
     "training.recommend.popular": "training.recommend.segment_popularity",
     "training.recommend.retrieval": "training.recommend.mf.retrieval",
     "training.recommend.staleness": "training.recommend.mf.staleness",
-    "training.recommend.standing_side": "training.recommend.mf.standing_side",
+    "training.recommend.standing_side": "training.recommend.mf.fixed_side",
     "training.recommend.tensor_file": "training.artifacts.tensor_file",
     "training.report.linkage": "training.data.identity.linkage_page",
     "training.scoring": "training.evaluation.planted",
