@@ -79,7 +79,7 @@ def test_annoyed_customers_are_told_to_leave_and_the_holdout_bears_it_out(
     assert holdout["brier"]["value"] < holdout["brier_without_tone"]["value"]  # type: ignore[index]
     assert deaf["holdout"]["brier"] == deaf["holdout"]["brier_without_tone"]  # type: ignore[index]
     moved = load(shop).customers.join(unheard, on="customer_id", suffix="_without_tones")
-    change = (moved["churn"] - moved["churn_unheard"]).to_numpy()
+    change = (moved["churn"] - moved["churn_without_tones"]).to_numpy()
     assert (change > 0.02).any() and (change < -0.005).any()
 
 
