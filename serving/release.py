@@ -26,7 +26,7 @@ from shopsight.serving.durable import flush_folder, write_text
 from shopsight.serving.names import NameRefusedError, model_name
 from shopsight.serving.typed_json import ShapeError, build, read_object
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3  # routers of format 2 import `serving`, which servers no longer have
 STAGING_FOLDER = ".staging"
 CURRENT_FILE = "current-release.json"
 _MANIFEST_NAME = re.compile(r"release-([1-9][0-9]{0,8})\.json")
