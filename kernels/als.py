@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shopsight.kernels.conditioning import HardRows
 from shopsight.kernels.dispatch import body
 from shopsight.kernels.errors import DivergenceError
 from shopsight.kernels.rows import Factors, Rows, check_array, check_at_least, check_factors, check_rows
@@ -31,7 +32,8 @@ def half_step(
 ) -> Factors:
     """Return the factors [rows, f] that minimise the objective of `kernels.rows.Rows`, row by row.
 
-    A row without entries gets zeros. The result has the dtype of `factors`; arithmetic is float32.
+    A row without entries gets zeros. The result has the dtype of `factors`; arithmetic is float32. With
+    "exact", rows whose condition may exceed 1e6 are solved again in float64, one by one (conditioning.py).
 
     Args:
         rows: the observations in CSR form (kernels/rows.py).
@@ -64,11 +66,14 @@ def half_step(
         check_array(initial, factors.dtype.type, (rows.num_rows, factors.shape[1]), "initial")
     if gramian is not None:
         check_array(gramian, np.float64, (factors.shape[1],) * 2, "gramian")
-    return check_solved(
+    answer = check_solved(
         body("als", backend).half_step(
             rows, factors, unobserved_weight, solver, num_cg_steps, initial, gramian
         )
     )
+    if solver != "exact":
+        return answer
+    return HardRows(factors, unobserved_weight, gramian).solved(rows, answer)
 
 
 def gramian(factors: Factors) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shopsight.kernels.als import check_solved, half_step
+from shopsight.kernels.conditioning import HardRows
 from shopsight.kernels.dispatch import body
 from shopsight.kernels.rows import Factors, Rows, check_array, check_at_least, check_factors, check_rows
 
@@ -31,8 +32,9 @@ def fold_in(
 class FoldIn:
     """Fold-in against factors that are kept on the backend, in the eigenbasis of their Gramian.
 
-    They take columns · f floats of memory there. A call neither copies the factors nor passes over all of
-    them: it costs what its rows cost. `factors` is copied, so that later changes of it have no effect.
+    They take columns · f floats of memory there, and as much on the host for rows that need float64. A call
+    neither copies the factors nor passes over all of them: it costs what its rows cost. `factors` is copied,
+    so that later changes of it have no effect.
     """
 
     def __init__(
@@ -49,9 +51,10 @@ class FoldIn:
         if gramian is not None:
             check_array(gramian, np.float64, (factors.shape[1],) * 2, "gramian")
         self._num_columns = len(factors)
+        self._hard = HardRows(factors.copy(), unobserved_weight, gramian)
         self._kept = body("fold_in", backend).KeptFactors(factors, unobserved_weight, gramian)
 
     def solve(self, rows: Rows) -> Factors:
         """Return the factors [rows, f] of `rows`, in the dtype of `factors`; raises what `fold_in` raises."""
         check_rows(rows, self._num_columns)
-        return check_solved(self._kept.solve(rows))
+        return self._hard.solved(rows, check_solved(self._kept.solve(rows)))

@@ -66,6 +66,19 @@ def loss(user_rows: Rows, user_factors: Array, item_factors: Array, unobserved_w
     return float(unobserved + observed + user_rows.regularization @ np.sum(x * x, axis=1))
 
 
+def condition(rows: Rows, factors: Array, unobserved_weight: float) -> Array:
+    """Return the condition number of every row's system, float64 [rows], in the 2-norm."""
+    y = np.asarray(factors, dtype=np.float64)
+    shared = unobserved_weight * (y.T @ y)
+    conditions = np.ones(rows.num_rows)
+    for row in range(rows.num_rows):
+        entries = slice(rows.indptr[row], rows.indptr[row + 1])
+        observed = y[rows.indices[entries]]
+        system = shared + (observed.T * rows.weight[entries]) @ observed
+        conditions[row] = np.linalg.cond(system + rows.regularization[row] * np.eye(y.shape[1]))
+    return conditions
+
+
 def rounding_error(rows: Rows, factors: Array, unobserved_weight: float, solution: Array) -> Array:
     """Return the Euclidean distance, float64 [rows], that a float32 solve may have from `solution` [rows, f].
 

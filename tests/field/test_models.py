@@ -33,6 +33,7 @@ IN_PROCESS = (
     "15-new-items-incrementally",
     "17-k-beyond-what-is-left",
     "18-strided-and-readonly-arrays",
+    "20-scaled-weights-against-float64",
     "21-cg-tolerance-is-absolute",
     "22-float16-overflow",
     "24-pickle-fork-versions",
