@@ -28,7 +28,12 @@ def demo(
     folder: Annotated[
         Path, typer.Option("--folder", help="Made by the demo: raw/, truth/ and workspace/ inside it.")
     ] = DEFAULT_SHOP,
-    customers: Annotated[int, typer.Option(help="People in the synthetic shop.", min=100)] = 20_000,
+    customers: Annotated[
+        int | None, typer.Option(help="People in the synthetic shop, 20000, or 1500 with --quick.", min=100)
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A small shop and short training, in about a minute.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Same seed, same shop.")] = 0,
     serve: Annotated[bool, typer.Option("--serve", help="Leave Triton up and print what to try.")] = False,
     as_json: JsonOption = False,
@@ -39,7 +44,9 @@ def demo(
     """
     from shopsight.training.demo.run import run_demo
 
-    outcome = run_demo(folder, num_customers=customers, seed=seed, serve=serve, console=console_for(as_json))
+    people = customers or (1_500 if quick else 20_000)
+    console = console_for(as_json)
+    outcome = run_demo(folder, num_customers=people, seed=seed, serve=serve, console=console, quick=quick)
     if as_json:
         print_json(outcome.as_dict())
     raise typer.Exit(0 if outcome.passed else 1)

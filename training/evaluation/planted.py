@@ -14,12 +14,18 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: what was planted or required, what was found, and whether that is enough."""
+    """One line of the table: what was planted or required, what was found, and whether that is enough.
+
+    needs_size: the requirement is for a shop of 20,000 customers, and a small one may miss it. judged:
+    whether a missed requirement counts.
+    """
 
     name: str
     planted: str
     found: str
     passed: bool
+    needs_size: bool = False
+    judged: bool = True
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -28,9 +34,8 @@ def table(rows: Sequence[Row]) -> Table:
     for column in ("what", "planted or asked", "found", "reached"):
         shown.add_column(column, overflow="fold")
     for row in rows:
-        shown.add_row(
-            row.name, row.planted, row.found, "[green]yes[/green]" if row.passed else "[red]no[/red]"
-        )
+        missed = "[red]no[/red]" if row.judged else "no, the shop is small"
+        shown.add_row(row.name, row.planted, row.found, "[green]yes[/green]" if row.passed else missed)
     return shown
 
 
@@ -108,6 +113,7 @@ def segments_row(personas: pl.DataFrame, segments: pl.DataFrame) -> Row:
         found=f"{joined['segment'].n_unique()} segments, adjusted Rand index {score:.3f} "
         f"on {joined.height:,} customers",
         passed=score >= 0.6,
+        needs_size=True,
     )
 
 
@@ -119,6 +125,7 @@ def recommendations_row(found: float, popularity: float, best: float, num_custom
         found=f"{found:.4f} = {found / max(popularity, 1e-9):.2f} × popularity, "
         f"{found / max(best, 1e-9):.0%} of the best, {num_customers:,} customers",
         passed=found >= 2 * popularity > 0,
+        needs_size=True,
     )
 
 
@@ -138,6 +145,7 @@ def churn_row(churn: NDArray[np.float64], bought: NDArray[np.bool_]) -> Row:
         planted=f"{bought.sum():,} of {len(bought):,} buyers came back; AUC ≥ .65",
         found=undefined if score is None else f"AUC {score:.3f}",
         passed=score is not None and score >= 0.65,
+        needs_size=True,
     )
 
 
@@ -149,6 +157,7 @@ def labels_row(name: str, planted: Sequence[str], found: Sequence[str], required
         planted=f"{len(set(planted))} kinds, {len(planted):,} unlabelled messages; accuracy ≥ {required}",
         found=f"accuracy {accuracy:.4f}",
         passed=accuracy >= required,
+        needs_size=True,
     )
 
 

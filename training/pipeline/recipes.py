@@ -51,4 +51,14 @@ def recipe(name: str) -> Recipe:
         raise UnknownRecipe(f"no recipe '{name}'; there are: {', '.join(sorted(RECIPES))}") from None
 
 
-RECIPES: dict[str, Recipe] = {"default": Recipe()}
+_DEFAULT = Recipe()
+# What `demo --quick` trains: fewer steps and one choice of weights, on a shop that is small anyway.
+_QUICK = _DEFAULT.replaced(
+    {
+        "language": dataclasses.replace(_DEFAULT.language, epochs=4, least_steps=120),
+        "recommend": dataclasses.replace(
+            _DEFAULT.recommend, iterations=6, unobserved_weights=(0.1,), regularizations=(0.05,)
+        ),
+    }
+)
+RECIPES: dict[str, Recipe] = {"default": _DEFAULT, "quick": _QUICK}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from shopsight.training.demo.run import DemoOutcome
 from shopsight.training.evaluation.planted import (
+    Row,
     bad_rows_row,
     experiment_row,
     identity_row,
@@ -59,3 +63,12 @@ def test_labels_and_effect_state_the_bar() -> None:
     assert not labels_row("intent", ["a", "b"], ["a", "a"], 0.9).passed
     assert experiment_row(0.02, 0.03, 0.01, 0.05).passed
     assert not experiment_row(0.02, 0.03, 0.021, 0.05).passed
+
+
+def test_what_needs_a_larger_shop_counts_only_where_it_is_judged() -> None:
+    missed = Row("segments", "≥ .6", ".5", passed=False, needs_size=True)
+    for judged, passed in ((True, False), (False, True)):
+        outcome = DemoOutcome((replace(missed, judged=judged),), "1", Path("report.html"))
+        assert outcome.passed is passed and outcome.as_dict()["rows"][0]["judged"] is judged
+    never = Row("bad rows", "all", "none", passed=False)
+    assert not DemoOutcome((never, replace(missed, judged=False)), "1", Path("report.html")).passed
