@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from shopsight.kernels import als, bpr, sgd
+from shopsight.kernels import als, dispatch
 from shopsight.kernels import topk as topk_module
 from shopsight.kernels.backend import available
 from shopsight.kernels.cuda import runtime
@@ -41,8 +41,7 @@ ROUNDING = float(ml_dtypes.finfo(BFLOAT16).eps)
 def device(request, monkeypatch):
     if request.param == "host":
         monkeypatch.setattr(runtime, "device", HostDevice)
-        for module in (als, bpr, sgd, topk_module):
-            monkeypatch.setattr(module, "resolve", lambda _: SimpleNamespace(name="cuda"))
+        monkeypatch.setattr(dispatch, "resolve", lambda _: SimpleNamespace(name="cuda"))
 
 
 @pytest.mark.parametrize("solver", als.SOLVERS)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from shopsight.kernels import als, bpr, sgd, topk
+from shopsight.kernels import als, dispatch
 from shopsight.kernels.cuda import als as cuda_als
 from shopsight.kernels.cuda import basis, runtime
 from shopsight.kernels.rows import Rows
@@ -21,8 +21,7 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the host ha
 
 @pytest.fixture(autouse=True)
 def cuda_on_the_host(monkeypatch):
-    for module in (als, bpr, sgd, topk):
-        monkeypatch.setattr(module, "resolve", lambda _: SimpleNamespace(name="cuda"))
+    monkeypatch.setattr(dispatch, "resolve", lambda _: SimpleNamespace(name="cuda"))
     monkeypatch.setattr(runtime, "device", HostDevice)
 
     def no_rescue(_: Rows, row: int, *__: object) -> None:

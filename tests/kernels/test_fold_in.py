@@ -8,8 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from shopsight.kernels import als
-from shopsight.kernels import fold_in as fold_in_module
+from shopsight.kernels import als, dispatch
 from shopsight.kernels.cuda import runtime
 from shopsight.kernels.fold_in import FoldIn, fold_in
 from tests.kernels.cuda_host.device import HostDevice
@@ -68,8 +67,7 @@ def test_the_factors_are_taken_to_the_backend_once(backend):
 @pytest.mark.parametrize("storage", STORAGES)
 def test_the_cuda_body_run_on_the_host(storage, monkeypatch):
     monkeypatch.setattr(runtime, "device", HostDevice)
-    for module in (als, fold_in_module):
-        monkeypatch.setattr(module, "resolve", lambda _: SimpleNamespace(name="cuda"))
+    monkeypatch.setattr(dispatch, "resolve", lambda _: SimpleNamespace(name="cuda"))
     test_one_row_at_a_time_gives_what_all_give_together("cuda", storage)
     test_the_factors_are_taken_to_the_backend_once("cuda")
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from shopsight.kernels import als
+from shopsight.kernels import dispatch
 from shopsight.kernels.backend import Backend
 from shopsight.kernels.cuda import runtime
 from shopsight.kernels.errors import DivergenceError
@@ -191,7 +191,7 @@ def test_a_gpu_that_is_too_small_gets_blocks_from_host_memory(skewed, monkeypatc
     plan = plan_memory(skewed.shape, skewed.nnz, CONFIG, small)
     assert plan.home == "memory" and plan.fits
     monkeypatch.setattr(runtime, "device", HostDevice)
-    monkeypatch.setattr(als, "resolve", lambda _: small)
+    monkeypatch.setattr(dispatch, "resolve", lambda _: small)
     config = replace(CONFIG, num_epochs=2)
     blocks = ByBlocks(skewed, config, plan.room_bytes, None)
     assert blocks._users.num_blocks > 1
