@@ -48,7 +48,7 @@ def test_with_duplicates_kept_the_revenue_is_the_published_one(tmp_path: Path) -
     assert report.refused == {"negative_price": 2}
     events = scan_table(workspace.tables, "events").select("event_id").collect()["event_id"]
     assert events.len() == 541_907 and events.is_unique().all()
-    assert report.flagged["near_duplicate"] >= 5_268
+    assert report.flagged["near_duplicate"] >= 5_268 - 4  # four of the repeated lines are postage or fees
 
 
 def test_every_rule_counts_what_it_took_or_flagged(tmp_path: Path) -> None:
@@ -60,7 +60,8 @@ def test_every_rule_counts_what_it_took_or_flagged(tmp_path: Path) -> None:
     events = scan_table(workspace.tables, "events").collect()
     counts = dict(flags.group_by("rule").len().iter_rows())
     assert counts == {rule: count for rule, count in report.flagged.items() if count}
-    returns = events.filter(pl.col("event") == "return")
+    goods = scan_table(workspace.tables, "items").filter("goods").select("item_id").collect()
+    returns = events.filter(pl.col("event") == "return").join(goods, on="item_id")
     assert counts["return_matched"] + counts["return_unmatched"] == returns.height
     pairs = flags.filter(pl.col("rule") == "return_matched")
     pairs = pairs.join(events, left_on="id", right_on="event_id").join(
