@@ -71,7 +71,8 @@ class HardRows:
     @cached_property
     def _squares(self) -> NDArray[np.float64]:
         wide = self._factors.astype(np.float32, copy=False)
-        return np.einsum("nf,nf->n", wide, wide, dtype=np.float64)
+        squares: NDArray[np.float64] = np.einsum("nf,nf->n", wide, wide, dtype=np.float64)
+        return squares
 
     @cached_property
     def _whole_gramian(self) -> NDArray[np.float64]:
