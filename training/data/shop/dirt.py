@@ -25,7 +25,8 @@ class Weakness:
 
     fresh: an id that every spoilt row gets anew, so that nothing but its own damage makes it bad. It is
     text, needs no quotes, and is not the last column.
-    text: where broken bytes appear; required: what may be missing.
+    text: where broken bytes appear; required: what may be missing; event: what happened, where a row may be
+    a refund, whose price may have either sign.
     """
 
     fresh: str
@@ -34,6 +35,7 @@ class Weakness:
     date: str = ""
     price: str = ""
     item: str = ""
+    event: str = ""
 
 
 def spoil(
@@ -75,7 +77,10 @@ def _candidates(
     frame: pl.DataFrame, weakness: Weakness, reason: str, num: int, rng: np.random.Generator
 ) -> np.ndarray:
     column = {"negative_price": weakness.price, "unknown_item": weakness.item}.get(reason, weakness.fresh)
-    fits = np.flatnonzero(frame[column].is_not_null().to_numpy())
+    fitting = pl.col(column).is_not_null()
+    if reason == "negative_price" and weakness.event:
+        fitting &= pl.col(weakness.event) != "refund"
+    fits = np.flatnonzero(frame.select(fitting).to_series().to_numpy())
     return np.sort(rng.choice(fits, size=min(num, fits.size), replace=False))
 
 

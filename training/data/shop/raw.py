@@ -12,7 +12,7 @@ WEAKNESSES = {
     "items.csv": Weakness("sku", "title", "sku", price="price"),
     "web_events.csv": Weakness("session_id", "page", "action", "event_time", "unit_price", "sku"),
     "web_orders.csv": Weakness("order_no", "currency", "sku", "ordered_at", "unit_price", "sku"),
-    "app_events.jsonl": Weakness("session", "session", "type", "ts", "price", "item"),
+    "app_events.jsonl": Weakness("session", "session", "type", "ts", "price", "item", "type"),
     "store_orders.csv": Weakness("receipt", "till", "card_no", "till_time", "price", "sku"),
     "web_accounts.csv": Weakness("account_id", "last_name", "account_id"),
     "app_accounts.jsonl": Weakness("user_id", "name", "user_id"),
