@@ -29,7 +29,7 @@ def demo(
         Path, typer.Option("--folder", help="Made by the demo: raw/, truth/ and workspace/ inside it.")
     ] = DEFAULT_SHOP,
     customers: Annotated[
-        int | None, typer.Option(help="People in the synthetic shop, 20000, or 1500 with --quick.", min=100)
+        int | None, typer.Option(help="People in the synthetic shop, 20000, or 800 with --quick.", min=100)
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A small shop and short training, in about a minute.")
@@ -44,7 +44,7 @@ def demo(
     """
     from shopsight.training.demo.run import run_demo
 
-    people = customers or (1_500 if quick else 20_000)
+    people = customers or (800 if quick else 20_000)
     console = console_for(as_json)
     outcome = run_demo(folder, num_customers=people, seed=seed, serve=serve, console=console, quick=quick)
     if as_json:

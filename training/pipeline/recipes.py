@@ -55,7 +55,7 @@ _DEFAULT = Recipe()
 # What `demo --quick` trains: fewer steps and one choice of weights, on a shop that is small anyway.
 _QUICK = _DEFAULT.replaced(
     {
-        "language": dataclasses.replace(_DEFAULT.language, epochs=4, least_steps=120),
+        "language": dataclasses.replace(_DEFAULT.language, epochs=3, least_steps=80),
         "recommend": dataclasses.replace(
             _DEFAULT.recommend, iterations=6, unobserved_weights=(0.1,), regularizations=(0.05,)
         ),
