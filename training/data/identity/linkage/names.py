@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 from anyascii import anyascii
@@ -14,6 +15,7 @@ from shopsight.training.data.identity.linkage.given_names import COMMON_NAMES
 from shopsight.training.data.identity.linkage.nicknames import same_nickname
 
 Levels = NDArray[np.uint8]
+Numbers = NDArray[np.int64]
 Texts = list[str]
 
 CLOSE, SHORT_FORM, FUZZY, SWAPPED, OTHER = 2, 3, 4, 5, 6
@@ -36,30 +38,58 @@ def grade_names(first: Texts, second: Texts, established: NDArray[np.bool_]) -> 
     established [n]: whether both names are carried by several people of the data, so that the one is hardly a
     slip for the other. Likeness after Jaro and Winkler (1990) and by optimal string alignment.
     """
-    crossed = np.array(
-        [bool(_HAN.search(a)) != bool(_HAN.search(b)) for a, b in zip(first, second, strict=True)], bool
-    )
-    first, second = _in_latin(first), _in_latin(second)
+    names, a, b = _numbered(first, second)
+    is_han = np.array([bool(_HAN.search(name)) for name in names], dtype=bool)
+    crossed = is_han[a] != is_han[b]
+    latin = _in_latin(names)
+    first, second = [latin[i] for i in a], [latin[i] for i in b]
     likeness = process.cpdist(first, second, scorer=JaroWinkler.similarity, dtype=np.float32)
     edits = process.cpdist(first, second, scorer=OSA.distance, dtype=np.int32)
-    pairs = list(zip(first, second, strict=True))
-    lengths = np.array([min(len(a), len(b)) for a, b in pairs], dtype=np.int64)
+    length = np.array([len(name) for name in latin], dtype=np.int64)
+    lengths = np.minimum(length[a], length[b])
     slips = (likeness >= _SLIP_LIKENESS) | ((edits <= 1) & (lengths >= 4))
     levels = np.select([slips, likeness >= _FUZZY_LIKENESS], [CLOSE, FUZZY], OTHER).astype(np.uint8)
-    alike = np.array([_spelling(a) == _spelling(b) for a, b in pairs], dtype=bool)
-    short = same_nickname(first, second) | np.array([_abbreviates(a, b) for a, b in pairs], dtype=bool)
-    common = np.array([a in COMMON_NAMES and b in COMMON_NAMES for a, b in pairs], dtype=bool)
-    forms = np.array([_two_forms(a, b) for a, b in pairs], dtype=bool)
-    prefix = np.array([len(min(a, b, key=len)) >= 3 and _begins(a, b) for a, b in pairs], dtype=bool)
+    spelling = _codes([_spelling(name) for name in latin])
+    is_common = np.array([name in COMMON_NAMES for name in latin], dtype=bool)
+    # Only names of several words, or of one letter, abbreviate; prefixes and forms share three letters.
+    is_short = np.array([len(name.split(" ", 1)[0]) < 2 or " " in name for name in latin], dtype=bool)
+    beginning = _codes([name[:3] for name in latin])
+    alike_begun = beginning[a] == beginning[b]
+    short = same_nickname(first, second) | _where(is_short[a] | is_short[b], _abbreviates, first, second)
+    forms = _where(alike_begun, _two_forms, first, second)
+    prefix = (lengths >= 3) & _where(alike_begun, _begins, first, second)
     levels[(edits <= 1) & (lengths <= 3) & (lengths >= 2)] = FUZZY
     levels[prefix & (levels > CLOSE)] = SHORT_FORM
     levels[forms] = FUZZY
-    levels[common | established] = OTHER
+    levels[(is_common[a] & is_common[b]) | established] = OTHER
     levels[short] = SHORT_FORM
-    levels[alike] = CLOSE
+    levels[spelling[a] == spelling[b]] = CLOSE
     # Chinese characters have several readings, and Japanese ones others: a doubt, unless nothing agrees.
     levels[crossed & (levels >= FUZZY) & (likeness >= _OTHER_SCRIPT_LIKENESS)] = 0
     return levels
+
+
+def _numbered(first: Texts, second: Texts) -> tuple[Texts, Numbers, Numbers]:
+    """Return the distinct names, and each side of the pairs as numbers of them."""
+    number: dict[str, int] = {}
+    numbers = _codes([*first, *second], number)
+    return list(number), numbers[: len(first)], numbers[len(first) :]
+
+
+def _codes(texts: Texts, number: dict[str, int] | None = None) -> Numbers:
+    """Return a number for each text, equal for equal texts."""
+    known = {} if number is None else number
+    return np.array([known.setdefault(text, len(known)) for text in texts], dtype=np.int64)
+
+
+def _where(
+    mask: NDArray[np.bool_], holds: Callable[[str, str], bool], first: Texts, second: Texts
+) -> NDArray[np.bool_]:
+    """Return what `holds` of the pairs in the mask; false of the others."""
+    found = np.zeros(mask.size, dtype=bool)
+    rows = np.flatnonzero(mask)
+    found[rows] = [holds(first[row], second[row]) for row in rows]
+    return found
 
 
 def _in_latin(names: Texts) -> Texts:
