@@ -36,8 +36,8 @@ class HardRows:
             return filled
         held = rows.regularization[filled].astype(np.float64)
         weights = _sums(np.abs(rows.weight).astype(np.float64), rows.indptr)[filled]
-        shared = self._unobserved_weight * float(self._squares.sum())
-        if ((held + shared + weights * float(self._squares.max())) <= MAX_CONDITION * held).all():
+        shared = self._unobserved_weight * self._total
+        if ((held + shared + weights * self._longest) <= MAX_CONDITION * held).all():
             return filled[:0]
         least, largest = self._spectrum
         entries = np.abs(rows.weight).astype(np.float64) * self._squares[rows.indices]
@@ -73,6 +73,14 @@ class HardRows:
         wide = self._factors.astype(np.float32, copy=False)
         squares: NDArray[np.float64] = np.einsum("nf,nf->n", wide, wide, dtype=np.float64)
         return squares
+
+    @cached_property
+    def _total(self) -> float:
+        return float(self._squares.sum())
+
+    @cached_property
+    def _longest(self) -> float:
+        return float(self._squares.max())
 
     @cached_property
     def _whole_gramian(self) -> NDArray[np.float64]:

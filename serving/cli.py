@@ -23,7 +23,7 @@ RepositoryOption = Annotated[
     Path | None,
     typer.Option("--repository", help="The model repository; by default WORKSPACE/model_repository."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 DEFAULT_WORKSPACE = Path("workspace")
 

@@ -11,7 +11,17 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from shopsight.training.cli.options import JsonOption, console_for, print_json
+from shopsight.training.cli.options import (
+    DEFAULT_WORKSPACE,
+    ConfigOption,
+    JsonOption,
+    RecipeOption,
+    SetOption,
+    WorkspaceOption,
+    console_for,
+    print_json,
+    resolved,
+)
 from shopsight.training.pipeline.families import FAMILIES
 
 app = typer.Typer()
@@ -101,10 +111,10 @@ def plan(
 @app.command()
 def tune(
     family: Annotated[str, typer.Argument(help=f"A family with a search: {_SEARCHED}.")],
-    workspace: Annotated[Path, typer.Option("--workspace", "-w", file_okay=False)] = Path("workspace"),
-    recipe: Annotated[str, typer.Option(help="The recipe that settings are put over.")] = "default",
-    config: Annotated[Path | None, typer.Option("--config", help="TOML file put over the recipe.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="One setting over the recipe.")] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    recipe: RecipeOption = "default",
+    config: ConfigOption = None,
+    settings: SetOption = None,
     space: Annotated[
         Path | None, typer.Option(help="TOML: each setting with a list of choices or {low, high}.")
     ] = None,
@@ -122,20 +132,16 @@ def tune(
     """
     from dataclasses import asdict
 
-    from shopsight.training.artifacts.workspace import Workspace
     from shopsight.training.jobs.cluster import Resources, connected
     from shopsight.training.jobs.search import SearchConfig, search
     from shopsight.training.jobs.space import read_space, searched
-    from shopsight.training.pipeline.overrides import overridden
-    from shopsight.training.pipeline.recipes import recipe as named
 
-    console = console_for(as_json)
-    over = overridden(named(recipe), toml_path=config, settings=settings or ())
+    console, (where, over) = console_for(as_json), resolved(workspace, recipe, config, settings)
     resources = Resources(num_workers, cpus_per_worker, use_gpu, address)
     wanted = read_space(space) if space else searched(family).space
     with connected(address) as ray:
         found = search(
-            ray, resources, Workspace(workspace), over, family, wanted,
+            ray, resources, where, over, family, wanted,
             SearchConfig(num_trials=trials, seed=seed), lambda line: console.print(line, highlight=False),
         )  # fmt: skip
     if as_json:

@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-import shopsight.serving.cli
 from shopsight.kernels import threads
+from shopsight.serving import cli as serving
 from shopsight.training.artifacts.checkout import installed_version
 from shopsight.training.cli import (
     analysis,
@@ -35,7 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(key.app, name="key")
 app.add_typer(identity.app, name="identity")
-for verbs in (up, shop, tables, models, shopsight.serving.cli, analysis, jobs, privacy, machine):
+for verbs in (up, shop, tables, models, serving, analysis, jobs, privacy, machine):
     app.add_typer(verbs.app)
 
 

@@ -8,11 +8,7 @@ from typing import Annotated
 
 import typer
 
-import shopsight.serving.cli
-import shopsight.training.cli.identity
-import shopsight.training.cli.jobs
-import shopsight.training.cli.key
-import shopsight.training.cli.privacy
+from shopsight.training.cli import jobs
 from shopsight.training.cli.options import (
     DEFAULT_WORKSPACE,
     FAMILY_HELP,
@@ -40,10 +36,10 @@ def train(
     config: ConfigOption = None,
     settings: SetOption = None,
     encoder: EncoderOption = None,
-    num_workers: shopsight.training.cli.jobs.NumWorkersOption = None,
-    cpus_per_worker: shopsight.training.cli.jobs.CpusOption = 1,
-    use_gpu: shopsight.training.cli.jobs.UseGpuOption = False,
-    address: shopsight.training.cli.jobs.AddressOption = None,
+    num_workers: jobs.NumWorkersOption = None,
+    cpus_per_worker: jobs.CpusOption = 1,
+    use_gpu: jobs.UseGpuOption = False,
+    address: jobs.AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train models from the tables, in this process or, given --num-workers, on workers of a Ray cluster.
@@ -56,7 +52,7 @@ def train(
     console, (where, chosen_recipe) = console_for(as_json), resolved(workspace, recipe, config, settings)
     printer, figures = printer_of(console), {}
     names = steps.chosen(where, family, printer)
-    with shopsight.training.cli.jobs.trainer(num_workers, cpus_per_worker, use_gpu, address) as run:
+    with jobs.trainer(num_workers, cpus_per_worker, use_gpu, address) as run:
         for name in names:
             began = time.monotonic()
             figures[name] = run(where, chosen_recipe, name, printer)

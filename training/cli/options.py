@@ -19,7 +19,7 @@ EncoderOption = Annotated[
     str | None,
     typer.Option(help="Path or name of a pre-trained encoder that the language model starts from."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 RecipeOption = Annotated[str, typer.Option(help="A named recipe; 'default' fits any shop.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file put over the recipe.")]
 SetOption = Annotated[

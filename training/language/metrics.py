@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shopsight.serving.routing.scope import energy
+from shopsight.training.evaluation.classification import auc
+from shopsight.training.evaluation.proportions import wilson
 
 Labels = NDArray[np.int64]
 Values = NDArray[np.float64]
-
-_Z = 1.959963984540054  # 97.5 % point of the normal distribution
 
 
 def accuracy(label: Labels, said: Labels) -> dict[str, float]:
@@ -23,10 +23,9 @@ def accuracy(label: Labels, said: Labels) -> dict[str, float]:
     n = len(label)
     if n == 0:
         return {"value": float("nan"), "low": float("nan"), "high": float("nan"), "n": 0}
-    value = float((label == said).mean())
-    centre = (value + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * float(np.sqrt(value * (1 - value) / n + _Z**2 / (4 * n**2)))
-    return {"value": value, "low": centre - half, "high": centre + half, "n": n}
+    right = int((label == said).sum())
+    low, high = wilson(right, n)
+    return {"value": right / n, "low": low, "high": high, "n": n}
 
 
 def macro_f1(label: Labels, said: Labels) -> float:
@@ -82,13 +81,9 @@ def confused_pairs(
 
 def area_under_roc(inside: Values, outside: Values) -> float:
     """Return the probability that a score of `inside` exceeds one of `outside`; ties count half."""
-    if len(inside) == 0 or len(outside) == 0:
-        return float("nan")
-    values, inverse = np.unique(np.concatenate([inside, outside]), return_inverse=True)
-    count = np.bincount(inverse, minlength=len(values))
-    rank = np.cumsum(count) - (count - 1) / 2  # mean rank of equal values
-    total = rank[inverse[: len(inside)]].sum() - len(inside) * (len(inside) + 1) / 2
-    return float(total / (len(inside) * len(outside)))
+    is_inside = np.arange(len(inside) + len(outside)) < len(inside)
+    area = auc(np.concatenate([inside, outside]), is_inside)
+    return float("nan") if area is None else area
 
 
 def temperature(
