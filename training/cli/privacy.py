@@ -99,6 +99,8 @@ def forget_command(
         console.print("dry run: nothing was touched")
         return
     if not plan.pending:
+        if as_json:
+            print_json(plan.as_dict())
         console.print("all of them were forgotten before, and nothing of them was found: nothing was touched")
         return
     if not yes:

@@ -162,26 +162,11 @@ def forget(
             f"{len(plan.unknown)} of {len(source_ids)} ids are not known in source '{source}'; nothing was "
             "touched: correct them, or pass over them with skip_unknown where others are known"
         )
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    trained = tuple(family for family in NAMES if is_trained(workspace, family))
-    receipt = Receipt(
-        forgotten_at=now,
-        key_id=key.key_id,
-        customer_ids=tuple(places.whose(plan.people)),
-        num_ids=len(source_ids),
-        unknown=len(plan.unknown),
-        accounts=_by_rule(plan.accounts),
-        erased={},
-        releases={},
-        mentions=None if plan.mentions is None else len(plan.mentions),
-        masked=mask,
-        learned_before=trained,
-        snapshot_sha256=snapshot_sha256(workspace.tables),
-    )
+    receipt = _receipt_of(workspace, key, plan, len(source_ids), mask=mask)
     if not plan.pending:
         return receipt
     renew_workspace(workspace, key)
-    _bury(workspace, key, plan, repositories, now, mask=mask)
+    _bury(workspace, key, plan, repositories, receipt.forgotten_at, mask=mask)
     progress(f"{len(source_ids):,} ids are {len(plan.pending):,} people; tombstones written")
     texts = places.own_texts(workspace, plan.pending)
     if mask:  # first, because what is erased takes the earlier parts of the tables with it
@@ -198,6 +183,24 @@ def forget(
     _search(workspace, repositories, plan.pending, texts)
     _write(workspace, receipt)
     return receipt
+
+
+def _receipt_of(workspace: Workspace, key: PseudonymKey, plan: Plan, num_ids: int, *, mask: bool) -> Receipt:
+    """Return the receipt of a plan before anything is erased."""
+    return Receipt(
+        forgotten_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        key_id=key.key_id,
+        customer_ids=tuple(places.whose(plan.people)),
+        num_ids=num_ids,
+        unknown=len(plan.unknown),
+        accounts=_by_rule(plan.accounts),
+        erased={},
+        releases={},
+        mentions=None if plan.mentions is None else len(plan.mentions),
+        masked=mask,
+        learned_before=tuple(family for family in NAMES if is_trained(workspace, family)),
+        snapshot_sha256=snapshot_sha256(workspace.tables),
+    )
 
 
 def _bury(

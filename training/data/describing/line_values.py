@@ -35,14 +35,7 @@ def lines_understood(proposal: Proposal) -> Proposal:
             "no column names the price or the amount of a line, so there is no revenue; map price (of one "
             "piece) or amount (of the line)"
         )
-    if "status" in columns:
-        words = _statuses(sample["status"])
-        if words:
-            values["status"] = words
-            unknown = sorted(v for v in _distinct(sample["status"]) if v not in words)
-            decisive += [f"what does the status {value!r} mean?" for value in unknown]
-        else:
-            decisive += _unknown_statuses(columns.pop("status"), sample["status"])
+    _read_statuses(columns, sample, values, decisive)
     if "cancelled_at" in columns and times_understood(sample["cancelled_at"]) < 1:
         columns.pop("cancelled_at")
     carried = _carried(columns, sample)
@@ -73,14 +66,8 @@ def lines_understood(proposal: Proposal) -> Proposal:
             'no column names an item, so each order is one line of the item "order": its money is right, but '
             "nothing can be recommended; export the order lines for that"
         )
-    if joined is not None and "status" in joined.columns:
-        words = _statuses(joined.sample["status"])
-        if words:
-            values["status"] = words
-            unknown = sorted(v for v in _distinct(joined.sample["status"]) if v not in words)
-            decisive += [f"what does the status {value!r} mean?" for value in unknown]
-        else:
-            decisive += _unknown_statuses(joined.columns.pop("status"), joined.sample["status"])
+    if joined is not None:
+        _read_statuses(joined.columns, joined.sample, values, decisive)
     constants = dict(proposal.constants)
     if {"price", "amount"} & set(columns) and not (
         "currency" in columns or (joined is not None and "currency" in joined.columns)
@@ -91,6 +78,21 @@ def lines_understood(proposal: Proposal) -> Proposal:
         proposal, columns=columns, constants=constants, unused=list(dict.fromkeys(unused)), values=values,
         flags=flags, questions=[*decisive, *questions], is_open=bool(decisive) or proposal.is_open,
     )  # fmt: skip
+
+
+def _read_statuses(
+    columns: dict[str, str], sample: pl.DataFrame, values: dict[str, dict[str, str]], questions: list[str]
+) -> None:
+    """Read what the values of a status column mean; a column without a known value is left out."""
+    if "status" not in columns:
+        return
+    words = _statuses(sample["status"])
+    if not words:
+        questions += _unknown_statuses(columns.pop("status"), sample["status"])
+        return
+    values["status"] = words
+    unknown = sorted(value for value in _distinct(sample["status"]) if value not in words)
+    questions += [f"what does the status {value!r} mean?" for value in unknown]
 
 
 def _currency_asked(
