@@ -1,8 +1,8 @@
-"""The names before 0.2: `training`, `serving` and `kernels` in a checkout, and modules that moved since.
+"""Old import names: the packages `training`, `serving` and `kernels`, and modules that were moved.
 
-`import training.recommend.mf` gives the very module `shopsight.training.recommend.mf.model`, with a
-DeprecationWarning. Only a checkout has the three folders on its path; the installed package never had them.
-This file, and the lines in the three `__init__.py` that call it, go with the next release.
+In a checkout, whose root has the three folders, `import training.workspace` gives the module
+`shopsight.training.artifacts.workspace` with a DeprecationWarning. The installed package has the new names
+alone. The next release removes this file and the lines in the three `__init__.py` that call it.
 """
 
 from __future__ import annotations
@@ -146,7 +146,8 @@ _MOVED = {
 
 def provide(package: str) -> None:
     """Let `package` and all below it be the modules of `shopsight.<package>` from now on."""
-    warnings.warn(f"'{package}' is called 'shopsight.{package}' since 0.2", DeprecationWarning, stacklevel=3)
+    message = f"'{package}' is called 'shopsight.{package}' now; the next release removes the old name"
+    warnings.warn(message, DeprecationWarning, stacklevel=3)
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     sys.modules[package] = importlib.import_module(f"shopsight.{package}")

@@ -1,4 +1,4 @@
-"""The names before 0.2 still give the present modules, in a checkout and with a warning."""
+"""Old import names give the present modules, in a checkout and with a warning."""
 
 from __future__ import annotations
 

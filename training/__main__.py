@@ -1,4 +1,4 @@
-"""`python -m training` is the command `shopsight`, as it was called before `python -m shopsight`."""
+"""`python -m training` is the command `shopsight`, under its old name; write `python -m shopsight`."""
 
 from shopsight.training.cli.main import main
 

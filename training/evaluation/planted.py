@@ -11,6 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 from rich.table import Table
 
+from shopsight.training.data.identity.linkage.quality import pairwise_quality
+
 
 @dataclass(frozen=True)
 class Row:
@@ -44,27 +46,6 @@ def as_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [asdict(row) for row in rows]
 
 
-def pairwise(truth: NDArray[np.int64], found: NDArray[np.int64]) -> tuple[float, float]:
-    """Return pairwise (precision, recall) of a found grouping against the true one.
-
-    truth and found are group numbers of the same records, int64 [n]. Both are computed from the contingency
-    table: the pairs in one group in both, divided by those in one group in `found` (precision) or in `truth`
-    (recall). 1.0 if there is no such pair.
-    """
-    both = pl.DataFrame({"truth": truth, "found": found})
-    together = _pairs(both.group_by("truth", "found").len()["len"])
-    found_pairs = _pairs(both.group_by("found").len()["len"])
-    truth_pairs = _pairs(both.group_by("truth").len()["len"])
-    precision = together / found_pairs if found_pairs else 1.0
-    recall = together / truth_pairs if truth_pairs else 1.0
-    return precision, recall
-
-
-def _pairs(sizes: pl.Series) -> float:
-    counts = sizes.cast(pl.Float64)
-    return float((counts * (counts - 1) / 2).sum())
-
-
 def recall_at_k(recommended: Sequence[Sequence[str]], bought: Sequence[set[str]], k: int) -> float:
     """Return the mean over customers of |first k recommended ∩ bought| / min(k, |bought|)."""
     shares = [
@@ -87,14 +68,14 @@ def identity_row(truth: pl.DataFrame, identities: pl.DataFrame) -> Row:
     ).with_row_index("row")
     alone = pl.concat_str(pl.lit("absent-"), pl.col("row").cast(pl.String))
     joined = joined.with_columns(pl.coalesce("customer_id", alone))
-    precision, recall = pairwise(_codes(joined["person_id"]), _codes(joined["customer_id"]))
+    quality = pairwise_quality(_codes(joined["customer_id"]), _codes(joined["person_id"]))
     return Row(
         name="customers joined across channels",
         planted=f"{truth['person_id'].n_unique():,} people in {truth.height:,} accounts; "
         "precision ≥ .98, recall ≥ .95",
-        found=f"precision {precision:.4f}, recall {recall:.4f}, "
+        found=f"precision {quality.precision:.4f}, recall {quality.recall:.4f}, "
         f"{joined['customer_id'].n_unique():,} customers",
-        passed=precision >= 0.98 and recall >= 0.95,
+        passed=quality.precision >= 0.98 and quality.recall >= 0.95,
     )
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -17,24 +15,8 @@ from shopsight.training.evaluation.planted import (
     experiment_row,
     identity_row,
     labels_row,
-    pairwise,
     recall_at_k,
 )
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_pairwise_counts_pairs(seed: int) -> None:
-    generator = np.random.default_rng(seed)
-    truth, found = generator.integers(0, 6, 40), generator.integers(0, 8, 40)
-    pairs = list(combinations(range(40), 2))
-    together = sum(truth[i] == truth[j] and found[i] == found[j] for i, j in pairs)
-    precision, recall = pairwise(truth, found)
-    assert precision == pytest.approx(together / sum(found[i] == found[j] for i, j in pairs))
-    assert recall == pytest.approx(together / sum(truth[i] == truth[j] for i, j in pairs))
-
-
-def test_pairwise_of_singletons_has_nothing_to_find() -> None:
-    assert pairwise(np.arange(4), np.arange(4)) == (1.0, 1.0)
 
 
 def test_recall_divides_by_what_could_be_found() -> None:

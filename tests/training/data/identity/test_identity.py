@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +190,22 @@ def test_clusters_are_cut_at_the_weakest_edge_between_two_who_are_apart() -> Non
     assert labels.tolist() == [0, 0, 1, 1, 2]
     none = np.zeros(0, dtype=np.int64)
     assert cluster(5, left, right, np.ones(3), (none, none)).tolist() == [0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pairwise_quality_is_that_of_all_pairs_one_by_one(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    truth, found = generator.integers(0, 6, 40), generator.integers(0, 8, 40)
+    pairs = list(combinations(range(40), 2))
+    together = sum(truth[i] == truth[j] and found[i] == found[j] for i, j in pairs)
+    quality = pairwise_quality(found, truth)
+    assert quality.precision == pytest.approx(together / sum(found[i] == found[j] for i, j in pairs))
+    assert quality.recall == pytest.approx(together / sum(truth[i] == truth[j] for i, j in pairs))
+
+
+def test_pairwise_quality_of_singletons_has_nothing_to_find() -> None:
+    quality = pairwise_quality(np.arange(4), np.arange(4))
+    assert (quality.precision, quality.recall) == (1.0, 1.0)
 
 
 def test_pairwise_quality_counts_pairs() -> None:
