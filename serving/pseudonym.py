@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import os
@@ -71,12 +70,11 @@ class PseudonymKey:
         raise PseudonymKeyError(f"key {self.key_id} does not come after key {key_id}")
 
     def _hashed(self, prefix: bytes, texts: Iterable[str]) -> list[str]:
-        start, answers = hmac.new(self.secret, prefix, hashlib.sha256), []
-        for text in texts:
-            digest = start.copy()
-            digest.update(text.encode("utf-8", errors="surrogatepass"))
-            answers.append(digest.hexdigest()[:32])
-        return answers
+        secret = self.secret
+        return [
+            hmac.digest(secret, prefix + text.encode("utf-8", "surrogatepass"), "sha256").hex()[:32]
+            for text in texts
+        ]
 
 
 def key_path() -> Path:

@@ -53,6 +53,8 @@ def without_accounts(pairs: pl.DataFrame, accounts: set[tuple[str, str]]) -> pl.
 
 def said_of(rules: pl.DataFrame, known: pl.DataFrame) -> Said:
     """Bring rules to places in `known` (source, pseudonym); accounts that are gone are left out."""
+    if rules.is_empty():
+        return Said()
     places = {pair: i for i, pair in enumerate(known.select("source", "pseudonym").iter_rows())}
     found: dict[str, list[tuple[int, int]]] = {verdict: [] for verdict in VERDICTS}
     for a, b, c, d, verdict in rules.select(*PAIR, "verdict").iter_rows():

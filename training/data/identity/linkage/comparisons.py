@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from rapidfuzz import process
-from rapidfuzz.distance import OSA, JaroWinkler
 
 from shopsight.training.data.identity.linkage.names import (
     CLOSE,
@@ -17,7 +15,11 @@ from shopsight.training.data.identity.linkage.names import (
     OTHER,
     SHORT_FORM,
     SWAPPED,
+    NameTable,
+    edits,
     grade_names,
+    name_table,
+    similarities,
 )
 
 Levels = NDArray[np.uint8]
@@ -47,21 +49,20 @@ AGREEING = (EXACT, CLOSE, SHORT_FORM, SWAPPED)  # of names
 _GENERATION_YEARS = 13
 _MIN_BEARERS, _BEARERS_SHARE = 3, 0.02
 _BITS = 3
-_WORKERS = 2
 
 
 @dataclass(frozen=True)
 class Encoded:
     """Every field as codes of its distinct texts (int32 [n], -1 is null); both names share a dictionary.
 
-    bearers: for each text of the names, with how many different family names it stands as a given name;
-    letters: a number [n] of the letters of both names together, in whatever order.
+    names: what is compared of each text of the names; bearers: with how many different family names each of
+    them stands as a given name.
     """
 
     codes: dict[str, NDArray[np.int32]]
     texts: dict[str, list[str]]
+    names: NameTable
     bearers: NDArray[np.int64]
-    letters: NDArray[np.uint64]
     height: int
 
 
@@ -78,12 +79,8 @@ def encode(people: pl.DataFrame) -> Encoded:
             )
             codes[name] = joined["code"].fill_null(-1).to_numpy()
             texts[name] = words.to_list() if name == group[0] else texts[group[0]]
-    return Encoded(codes, texts, _bearers(codes, len(texts["given"])), _letters(people), people.height)
-
-
-def _letters(people: pl.DataFrame) -> NDArray[np.uint64]:
-    both = people.select(pl.concat_str("given", "family", ignore_nulls=True).str.replace_all(" ", ""))
-    return both.to_series().str.split("").list.sort().list.join("").hash(seed=0).to_numpy()
+    bearers = _bearers(codes, len(texts["given"]))
+    return Encoded(codes, texts, name_table(texts["given"]), bearers, people.height)
 
 
 def _bearers(codes: dict[str, NDArray[np.int32]], num_texts: int) -> NDArray[np.int64]:
@@ -138,7 +135,9 @@ def _swapped(encoded: Encoded, pattern: NDArray[np.int64], left: Rows, right: Ro
     full = [np.isin(grade, (EXACT, CLOSE)) for grade in grades]
     crosswise = np.isin(grades[0], AGREEING) & np.isin(grades[1], AGREEING) & (full[0] | full[1])
     # Two given or two family names, cut elsewhere: Ana Ruiz | Vega and Ana | Ruiz Vega.
-    same_letters = encoded.letters[left[rows]] == encoded.letters[right[rows]]
+    letters = encoded.names.letters
+    of_both = [letters[given[side[rows]]] + letters[family[side[rows]]] for side in (left, right)]
+    same_letters = of_both[0] == of_both[1]
     swapped[rows] = crosswise | same_letters
     return swapped
 
@@ -164,12 +163,11 @@ def _graded(name: str, encoded: Encoded, a: NDArray[np.int32], b: NDArray[np.int
     packed = np.minimum(a, b).astype(np.int64) * len(words) + np.maximum(a, b)
     distinct, inverse = np.unique(packed, return_inverse=True)
     one, other = distinct // len(words), distinct % len(words)
-    texts = np.array(words, dtype=object)
-    first, second = texts[one].tolist(), texts[other].tolist()
     if name in ("given", "family"):
-        graded = grade_names(first, second, _established(encoded, one, other) & (name == "given"))
+        graded = grade_names(encoded.names, one, other, _established(encoded, one, other) & (name == "given"))
     else:
-        graded = _GRADERS[name](first, second)
+        texts = pl.Series(words, dtype=pl.String)
+        graded = _GRADERS[name](texts.gather(one), texts.gather(other))
     levels: Levels = graded[inverse]
     return levels
 
@@ -182,52 +180,43 @@ def _established(encoded: Encoded, one: Rows, other: Rows) -> NDArray[np.bool_]:
     return both
 
 
-def _similarity(first: list[str], second: list[str]) -> NDArray[np.float32]:
-    return process.cpdist(first, second, scorer=JaroWinkler.similarity, dtype=np.float32, workers=_WORKERS)
-
-
-def _edits(first: list[str], second: list[str]) -> NDArray[np.int32]:
-    return process.cpdist(first, second, scorer=OSA.distance, dtype=np.int32, workers=_WORKERS)
-
-
-def _grade_birth(first: list[str], second: list[str]) -> Levels:
-    edits = _edits(first, second)
-    swapped = np.array(
-        [a[:4] == b[:4] and a[4:6] == b[6:] and a[6:] == b[4:6] for a, b in zip(first, second, strict=True)]
-    )
-    levels = np.select([edits <= 1, (edits <= 2) | swapped], [2, 3], OTHER_BIRTH).astype(np.uint8)
-    years = np.array([abs(int(a[:4]) - int(b[:4])) for a, b in zip(first, second, strict=True)])
-    same_day = np.array([a[4:] == b[4:] for a, b in zip(first, second, strict=True)], dtype=bool)
-    levels[(years >= _GENERATION_YEARS) & ~((edits <= 1) & same_day)] = DIFFERENT["birth"]
+def _grade_birth(first: pl.Series, second: pl.Series) -> Levels:
+    slips = edits(first.to_list(), second.to_list(), 2)
+    days = [texts.cast(pl.Int64).to_numpy() for texts in (first, second)]
+    years, rest = [day // 10_000 for day in days], [day % 10_000 for day in days]
+    months_and_days_swapped = (years[0] == years[1]) & (rest[0] == rest[1] % 100 * 100 + rest[1] // 100)
+    doubts = [slips <= 1, (slips <= 2) | months_and_days_swapped]
+    levels = np.select(doubts, [2, 3], OTHER_BIRTH).astype(np.uint8)
+    another_generation = np.abs(years[0] - years[1]) >= _GENERATION_YEARS
+    levels[another_generation & ~((slips <= 1) & (rest[0] == rest[1]))] = DIFFERENT["birth"]
     return levels
 
 
-def _grade_email(first: list[str], second: list[str]) -> Levels:
+def _grade_email(first: pl.Series, second: pl.Series) -> Levels:
     # A typo, or one name at two providers; alike is not enough, because addresses repeat their owner's name.
-    same_local = np.array(
-        [a.split("@")[0] == b.split("@")[0] for a, b in zip(first, second, strict=True)], dtype=bool
-    )
-    return np.where((_edits(first, second) <= 1) | same_local, 3, 4).astype(np.uint8)
+    local = [texts.str.extract(r"^([^@]*)@") for texts in (first, second)]
+    same_local = (local[0] == local[1]).to_numpy()
+    return np.where((edits(first.to_list(), second.to_list(), 1) <= 1) | same_local, 3, 4).astype(np.uint8)
 
 
-def _grade_phone(first: list[str], second: list[str]) -> Levels:
-    return np.where(_edits(first, second) <= 1, 3, 4).astype(np.uint8)
+def _grade_phone(first: pl.Series, second: pl.Series) -> Levels:
+    return np.where(edits(first.to_list(), second.to_list(), 1) <= 1, 3, 4).astype(np.uint8)
 
 
-def _grade_code(first: list[str], second: list[str]) -> Levels:
-    return np.where(_edits(first, second) <= 1, 2, 3).astype(np.uint8)
+def _grade_code(first: pl.Series, second: pl.Series) -> Levels:
+    return np.where(edits(first.to_list(), second.to_list(), 1) <= 1, 2, 3).astype(np.uint8)
 
 
-def _grade_street(first: list[str], second: list[str]) -> Levels:
-    likeness = _similarity(first, second)
+def _grade_street(first: pl.Series, second: pl.Series) -> Levels:
+    likeness = similarities(first.to_list(), second.to_list(), 0.8)
     return np.select([likeness >= 0.92, likeness >= 0.8], [2, 3], 4).astype(np.uint8)
 
 
-def _grade_city(first: list[str], second: list[str]) -> Levels:
-    return np.where(_similarity(first, second) >= 0.88, 2, 3).astype(np.uint8)
+def _grade_city(first: pl.Series, second: pl.Series) -> Levels:
+    return np.where(similarities(first.to_list(), second.to_list(), 0.88) >= 0.88, 2, 3).astype(np.uint8)
 
 
-_GRADERS: dict[str, Callable[[list[str], list[str]], Levels]] = {
+_GRADERS: dict[str, Callable[[pl.Series, pl.Series], Levels]] = {
     "birth": _grade_birth, "email": _grade_email, "phone": _grade_phone,
     "gov_id": _grade_code, "street": _grade_street, "city": _grade_city, "postcode": _grade_code,
 }  # fmt: skip

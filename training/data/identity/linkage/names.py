@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
 
 import numpy as np
 from anyascii import anyascii
@@ -16,6 +19,7 @@ from shopsight.training.data.identity.linkage.nicknames import same_nickname
 
 Levels = NDArray[np.uint8]
 Numbers = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 Texts = list[str]
 
 CLOSE, SHORT_FORM, FUZZY, SWAPPED, OTHER = 2, 3, 4, 5, 6
@@ -30,61 +34,105 @@ _SPELLINGS = (
 _FORMS = (("", "a"), ("", "e"), ("", "ine"), ("", "ina"), ("", "ette"), ("", "na"), ("", "ne"), ("", "ie"),
           ("", "le"), ("o", "a"), ("us", "a"), ("e", "a"), ("i", "a"), ("er", "ra"), ("os", "a"),
           ("s", ""), ("er", "ia"))  # fmt: skip
+_TWO_FORMS = frozenset(_FORMS) | {(other, one) for one, other in _FORMS}
+_SHORTEST_STEM = 3
+_PREFIX, _FORM = 1, 2
+_WORKERS = 2
+_MAX_64_BITS = 2**64 - 1
+_ROUNDING = 1e-6  # callers compare in float32
 
 
-def grade_names(first: Texts, second: Texts, established: NDArray[np.bool_]) -> Levels:
-    """Grade pairs of unequal folded names, by CLOSE to OTHER; 0 where two scripts cannot be compared.
+@dataclass(frozen=True)
+class NameTable:
+    """What is compared of each distinct name, worked out once; every array is [num_names].
 
-    established [n]: whether both names are carried by several people of the data, so that the one is hardly a
-    slip for the other. Likeness after Jaro and Winkler (1990) and by optimal string alignment.
+    latin: the name in Latin letters; letters: a number of the letters of the name, in whatever order, such
+    that the numbers of two names add up to that of both; spelling, beginning: numbers, equal for names that
+    one way of spelling makes equal and for those with equal first three letters.
     """
-    names, a, b = _numbered(first, second)
-    is_han = np.array([bool(_HAN.search(name)) for name in names], dtype=bool)
-    crossed = is_han[a] != is_han[b]
-    latin = _in_latin(names)
-    first, second = [latin[i] for i in a], [latin[i] for i in b]
-    likeness = process.cpdist(first, second, scorer=JaroWinkler.similarity, dtype=np.float32)
-    edits = process.cpdist(first, second, scorer=OSA.distance, dtype=np.int32)
-    length = np.array([len(name) for name in latin], dtype=np.int64)
-    lengths = np.minimum(length[a], length[b])
-    slips = (likeness >= _SLIP_LIKENESS) | ((edits <= 1) & (lengths >= 4))
+
+    latin: NDArray[np.object_]
+    length: Numbers
+    letters: NDArray[np.uint64]
+    spelling: Numbers
+    beginning: Numbers
+    is_han: Mask
+    is_common: Mask
+    is_short: Mask
+
+
+def name_table(names: Texts) -> NameTable:
+    """Prepare folded names for grade_names."""
+    latin = [name if name.isascii() else anyascii(name).lower().replace("'", "") for name in names]
+    written = np.empty(len(latin), dtype=object)
+    written[:] = latin
+    return NameTable(
+        latin=written,
+        length=np.array([len(name) for name in latin], dtype=np.int64),
+        letters=np.array([_letters(name) for name in names], dtype=np.uint64),
+        spelling=_codes([_spelling(name) for name in latin]),
+        beginning=_codes([name[:3] for name in latin]),
+        is_han=np.array([bool(_HAN.search(name)) for name in names], dtype=bool),
+        is_common=np.array([name in COMMON_NAMES for name in latin], dtype=bool),
+        # Only names of several words, or of one letter, abbreviate.
+        is_short=np.array([len(name.split(" ", 1)[0]) < 2 or " " in name for name in latin], dtype=bool),
+    )
+
+
+def grade_names(table: NameTable, a: Numbers, b: Numbers, established: Mask) -> Levels:
+    """Grade pairs of unequal names, by CLOSE to OTHER; 0 where two scripts cannot be compared.
+
+    a, b [n]: places in the table; established [n]: whether both names are carried by several people of the
+    data, so that the one is hardly a slip for the other. Likeness after Jaro and Winkler (1990) and by
+    optimal string alignment.
+    """
+    first, second = table.latin[a].tolist(), table.latin[b].tolist()
+    likeness = similarities(first, second, _OTHER_SCRIPT_LIKENESS)
+    near = edits(first, second, 1) <= 1
+    lengths = np.minimum(table.length[a], table.length[b])
+    slips = (likeness >= _SLIP_LIKENESS) | (near & (lengths >= 4))
     levels = np.select([slips, likeness >= _FUZZY_LIKENESS], [CLOSE, FUZZY], OTHER).astype(np.uint8)
-    spelling = _codes([_spelling(name) for name in latin])
-    is_common = np.array([name in COMMON_NAMES for name in latin], dtype=bool)
-    # Only names of several words, or of one letter, abbreviate; prefixes and forms share three letters.
-    is_short = np.array([len(name.split(" ", 1)[0]) < 2 or " " in name for name in latin], dtype=bool)
-    beginning = _codes([name[:3] for name in latin])
-    alike_begun = beginning[a] == beginning[b]
-    short = same_nickname(first, second) | _where(is_short[a] | is_short[b], _abbreviates, first, second)
-    forms = _where(alike_begun, _two_forms, first, second)
-    prefix = (lengths >= 3) & _where(alike_begun, _begins, first, second)
-    levels[(edits <= 1) & (lengths <= 3) & (lengths >= 2)] = FUZZY
-    levels[prefix & (levels > CLOSE)] = SHORT_FORM
-    levels[forms] = FUZZY
-    levels[(is_common[a] & is_common[b]) | established] = OTHER
+    short = same_nickname(first, second)
+    short |= _where(table.is_short[a] | table.is_short[b], _abbreviates, first, second)
+    endings = _endings(table.beginning[a] == table.beginning[b], first, second)
+    levels[near & (lengths <= 3) & (lengths >= 2)] = FUZZY
+    levels[(endings == _PREFIX) & (lengths >= 3) & (levels > CLOSE)] = SHORT_FORM
+    levels[endings == _FORM] = FUZZY
+    levels[(table.is_common[a] & table.is_common[b]) | established] = OTHER
     levels[short] = SHORT_FORM
-    levels[spelling[a] == spelling[b]] = CLOSE
+    levels[table.spelling[a] == table.spelling[b]] = CLOSE
     # Chinese characters have several readings, and Japanese ones others: a doubt, unless nothing agrees.
+    crossed = table.is_han[a] != table.is_han[b]
     levels[crossed & (levels >= FUZZY) & (likeness >= _OTHER_SCRIPT_LIKENESS)] = 0
     return levels
 
 
-def _numbered(first: Texts, second: Texts) -> tuple[Texts, Numbers, Numbers]:
-    """Return the distinct names, and each side of the pairs as numbers of them."""
-    number: dict[str, int] = {}
-    numbers = _codes([*first, *second], number)
-    return list(number), numbers[: len(first)], numbers[len(first) :]
+def similarities(first: Texts, second: Texts, at_least: float) -> NDArray[np.float32]:
+    """Return the likeness [n] of pairs of texts after Jaro and Winkler; 0 where it is below `at_least`."""
+    return process.cpdist(
+        first,
+        second,
+        scorer=JaroWinkler.similarity,
+        score_cutoff=at_least - _ROUNDING,
+        dtype=np.float32,
+        workers=_WORKERS,
+    )
 
 
-def _codes(texts: Texts, number: dict[str, int] | None = None) -> Numbers:
+def edits(first: Texts, second: Texts, at_most: int) -> NDArray[np.int32]:
+    """Return the edits [n] between pairs of texts; at_most + 1 where there are more."""
+    return process.cpdist(
+        first, second, scorer=OSA.distance, score_cutoff=at_most, dtype=np.int32, workers=_WORKERS
+    )
+
+
+def _codes(texts: Texts) -> Numbers:
     """Return a number for each text, equal for equal texts."""
-    known = {} if number is None else number
+    known: dict[str, int] = {}
     return np.array([known.setdefault(text, len(known)) for text in texts], dtype=np.int64)
 
 
-def _where(
-    mask: NDArray[np.bool_], holds: Callable[[str, str], bool], first: Texts, second: Texts
-) -> NDArray[np.bool_]:
+def _where(mask: Mask, holds: Callable[[str, str], bool], first: Texts, second: Texts) -> Mask:
     """Return what `holds` of the pairs in the mask; false of the others."""
     found = np.zeros(mask.size, dtype=bool)
     rows = np.flatnonzero(mask)
@@ -92,8 +140,14 @@ def _where(
     return found
 
 
-def _in_latin(names: Texts) -> Texts:
-    return [name if name.isascii() else anyascii(name).lower().replace("'", "") for name in names]
+def _letters(name: str) -> int:
+    return sum(_letter(letter) for letter in name if letter != " ") & _MAX_64_BITS
+
+
+@cache
+def _letter(letter: str) -> int:
+    """Return a number of 64 bits that no sum of other letters' numbers equals but by chance."""
+    return int.from_bytes(blake2b(letter.encode(), digest_size=8).digest(), "little")
 
 
 def _spelling(name: str) -> str:
@@ -114,14 +168,14 @@ def _abbreviates(a: str, b: str) -> bool:
     return len(few) < len(many) and few < many
 
 
-def _two_forms(a: str, b: str) -> bool:
-    return any(
-        len(x) > len(one) + 2 and x.removesuffix(one) + other == y
-        for one, other in _FORMS
-        for x, y in ((a, b), (b, a))
-        if x.endswith(one)
-    )
-
-
-def _begins(a: str, b: str) -> bool:
-    return a.startswith(b) or b.startswith(a)
+def _endings(alike_begun: Mask, first: Texts, second: Texts) -> Levels:
+    """Return _PREFIX where one name begins the other, _FORM where they are two forms of one name, else 0."""
+    found = np.zeros(alike_begun.size, dtype=np.uint8)
+    for row in np.flatnonzero(alike_begun).tolist():
+        a, b = first[row], second[row]
+        start = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+        if start >= _SHORTEST_STEM and (a[start:], b[start:]) in _TWO_FORMS:
+            found[row] = _FORM
+        elif start in (len(a), len(b)):
+            found[row] = _PREFIX
+    return found

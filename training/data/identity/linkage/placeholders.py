@@ -64,18 +64,30 @@ def without_placeholders(people: pl.DataFrame) -> tuple[pl.DataFrame, list[Place
     )
     found, cleared = [], people
     for name in people.columns[1:]:
-        empty = _by_form(name).fill_null(False)
-        values = people.select("_row", pl.when(~empty).then(pl.col(name)).alias("value")).drop_nulls()
-        counts = values.join(initials, on="_row").group_by("value").agg(
-            pl.len(), pl.col("_who").drop_nulls().n_unique().alias("people")
-        )  # fmt: skip
-        many = counts.filter(_by_frequency(name, values.height))
-        formal = people.filter(empty).group_by(name).len()
-        found += [Placeholder(name, n, "form") for n in formal["len"].sort(descending=True).to_list()]
+        values = people.select("_row", pl.col(name)).drop_nulls()
+        distinct = values.select(pl.col(name).unique())
+        formal = distinct.filter(_by_form(name).fill_null(False))[name]
+        values = values.filter(~pl.col(name).is_in(formal.implode()))
+        many = _stated_by_many(values.rename({name: "value"}), initials, name)
+        in_form = people.filter(pl.col(name).is_in(formal.implode())).group_by(name).len()
+        found += [Placeholder(name, n, "form") for n in in_form["len"].sort(descending=True).to_list()]
         found += [Placeholder(name, n, "frequency") for n in many["len"].sort(descending=True).to_list()]
-        gone = empty | pl.col(name).is_in(many["value"].implode()).fill_null(False)
-        cleared = cleared.with_columns(pl.when(~gone).then(pl.col(name)).alias(name))
+        gone = pl.concat([formal, many["value"]])
+        if len(gone):
+            is_gone = pl.col(name).is_in(gone.implode())
+            cleared = cleared.with_columns(pl.when(~is_gone).then(pl.col(name)).alias(name))
     return cleared.drop("_row"), found
+
+
+def _stated_by_many(values: pl.DataFrame, initials: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Return the values (value, len, people) that more people state than share anything."""
+    if name not in ("email", "phone", "loyalty", "gov_id", "birth"):
+        return pl.DataFrame(schema={"value": pl.String, "len": pl.UInt32, "people": pl.UInt32})
+    repeated = values.filter(pl.len().over("value") >= _MANY_PEOPLE)
+    counts = repeated.join(initials, on="_row").group_by("value").agg(
+        pl.len(), pl.col("_who").drop_nulls().n_unique().alias("people")
+    )  # fmt: skip
+    return counts.filter(_by_frequency(name, values.height))
 
 
 def is_shared_mailbox(emails: pl.Series) -> pl.Series:
@@ -114,7 +126,5 @@ def _by_frequency(name: str, num_stated: int) -> pl.Expr:
     people = pl.col("people") >= _MANY_PEOPLE
     if name in ("email", "phone", "loyalty", "gov_id"):
         return people | ((pl.col("len") >= _MANY_RECORDS) & (pl.col("len") >= _LARGE_SHARE * num_stated))
-    if name == "birth":
-        expected = num_stated / _DAYS_OF_BIRTH
-        return people & (pl.col("len") >= _BIRTHS_ABOVE_CHANCE * expected)
-    return pl.lit(False)
+    expected = num_stated / _DAYS_OF_BIRTH  # of a date of birth
+    return people & (pl.col("len") >= _BIRTHS_ABOVE_CHANCE * expected)
