@@ -15,7 +15,7 @@ from shopsight.training.data.shop import ShopSpec, make_shop
 
 with tempfile.TemporaryDirectory() as folder:
     root = Path(folder)
-    make_shop(ShopSpec(num_customers=300, seed=0), root / "raw", root / "truth", lambda *_: None)
+    make_shop(ShopSpec(num_customers=300, seed=0), root / "raw", root / "truth")
 
     workspace = Workspace(root / "workspace")
     report = ingest(

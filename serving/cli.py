@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from shopsight.serving.pseudonym import key_path
+from shopsight.serving.terminal_progress import Shown
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -49,7 +49,7 @@ def publish_command(
     gate = Gate(tuple(Threshold.parse(text) for text in require or ()))
     server = running_server(where, console)
     private = rehearsing_server(server, console)
-    progress = _printer(console)
+    progress = Shown(console)
     release = publish(
         workspace / "models", where, server=server, private=private, gate=gate, progress=progress
     )
@@ -74,7 +74,7 @@ def rollback_command(
     where, console = _repository(workspace, repository), Console(stderr=as_json)
     server = running_server(where, console)
     private = rehearsing_server(server, console)
-    made = rollback(where, release, server=server, private=private, progress=_printer(console))
+    made = rollback(where, release, server=server, private=private, progress=Shown(console))
     _show_release(made, where, as_json, server is not None, console)
 
 
@@ -124,18 +124,18 @@ def serve_command(
     from shopsight.serving.supervisor import Supervisor, end_in_order, start_detached
 
     where, console = _repository(workspace, repository), Console(stderr=as_json)
-    recover(where, progress=_printer(console))
+    recover(where, progress=Shown(console))
     if current_release(where) is None:
         raise NothingPublishedError(f"{where} holds no release; run 'shopsight publish' first")
     if not key_path().exists():
         console.print("no pseudonymisation key: customers can be asked for by CUSTOMER_ID alone")
     ports = (http_port, grpc_port, metrics_port)
     if detach:
-        start_detached(where, ports, _printer(console))
+        start_detached(where, ports, Shown(console))
         _show_server(TritonServer.attach(where), where, as_json, console)
         return
     end_in_order()
-    supervisor = Supervisor(where, ports, _printer(console))
+    supervisor = Supervisor(where, ports, Shown(console))
     server = supervisor.start()
     try:
         _show_server(server, where, as_json, console)
@@ -298,10 +298,6 @@ def _show_server(server: Any, where: Path, as_json: bool, console: Console) -> N
     console.print(status_table(found))
     console.print(f"next: shopsight ask --repository {where} --customer ID", soft_wrap=True)
     console.print(f"log: {server.state.log_file}", soft_wrap=True, highlight=False)
-
-
-def _printer(console: Console) -> Any:
-    return lambda line: console.print(f"[dim]·[/dim] {escape(line)}", highlight=False, soft_wrap=True)
 
 
 def _print_json(content: Any) -> None:

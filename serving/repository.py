@@ -23,6 +23,7 @@ from shopsight.serving.gate import Gate
 from shopsight.serving.golden import GoldenError
 from shopsight.serving.locking import lock
 from shopsight.serving.one_export import ExportReplacedError, OneExport, one_export
+from shopsight.serving.progress import Progress, counted, silent
 from shopsight.serving.rehearsal import rehearsal_repository, remove_rehearsals
 from shopsight.serving.release import (
     Pointer,
@@ -39,7 +40,7 @@ from shopsight.serving.release import (
 )
 from shopsight.serving.server_errors import ServerError
 from shopsight.serving.staging import stage
-from shopsight.serving.undo import ModelServer, Progress, activate, silent, undo, undo_leftovers
+from shopsight.serving.undo import ModelServer, activate, undo, undo_leftovers
 from shopsight.serving.verify import verify_release, verify_served
 
 __all__ = [
@@ -178,10 +179,12 @@ def load_release(repository: Path, release: Release, server: ModelServer, progre
 
 
 def _load(repository: Path, release: Release, server: ModelServer, progress: Progress) -> int:
-    for level in release.levels():
-        progress(f"loading {', '.join(level)}")
-        with ThreadPoolExecutor(_PARALLEL_LOADS) as pool:
-            list(pool.map(server.load, level))
+    with counted(progress, "loading models", len(release.models)) as done:
+        for level in release.levels():
+            progress(f"loading {', '.join(level)}")
+            with ThreadPoolExecutor(_PARALLEL_LOADS) as pool:
+                for _ in pool.map(server.load, level):
+                    done(1)
     asked = server.replay(repository, release)
     progress(f"replayed {asked} golden requests")
     return asked

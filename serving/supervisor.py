@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NoReturn
@@ -22,6 +21,7 @@ from shopsight.serving.confined import PathRefusedError
 from shopsight.serving.golden import GoldenError
 from shopsight.serving.health import Health
 from shopsight.serving.processes import end_stubs
+from shopsight.serving.progress import Progress
 from shopsight.serving.pseudonym import key_path
 from shopsight.serving.release import Pointer, Release, ReleaseError, current_release
 from shopsight.serving.repository import PublishError, load_release, only_publisher
@@ -44,7 +44,7 @@ class Supervisor:
         self,
         repository: Path,
         ports: tuple[int, int, int],
-        say: Callable[[str], None],
+        say: Progress,
         replica_address: str | None = None,
     ) -> None:
         """With `replica_address`, serve the release that is current now and only read the repository."""
@@ -184,7 +184,7 @@ def end_in_order() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 
-def start_detached(repository: Path, ports: tuple[int, int, int], say: Callable[[str], None]) -> None:
+def start_detached(repository: Path, ports: tuple[int, int, int], say: Progress) -> None:
     """Start a supervisor that outlives this process, and return when the release answers.
 
     Raises ServerError with the reason.

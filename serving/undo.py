@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 from shopsight.serving.confined import inside
 from shopsight.serving.durable import flush_folder, remove_temporaries, replace_by_link
+from shopsight.serving.progress import Progress
 from shopsight.serving.release import (
     Pointer,
     Release,
@@ -21,12 +21,6 @@ from shopsight.serving.release import (
 from shopsight.serving.server_errors import ServerError
 from shopsight.serving.staging import unstage
 from shopsight.serving.triton_config import CONFIG_FILE, WARMUP_FOLDER
-
-Progress = Callable[[str], None]
-
-
-def silent(_: str) -> None:
-    """Show no progress."""
 
 
 class ModelServer(Protocol):

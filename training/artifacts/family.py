@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 from shopsight.training.artifacts.workspace import Workspace
 
-Progress = Callable[[str], None]
 # Called after every epoch of a trial with the number of epochs and the metrics, the decisive one first.
 Keep = Callable[[int, dict[str, float]], None]
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from shopsight.serving.locking import NO_LOCKS, lock
+from shopsight.serving.progress import Progress, silent
 
 GRACE_SECONDS, _PAUSE_SECONDS = 5.0, 0.1
 _held: dict[str, tuple[int, int]] = {}  # lock file to thread and depth
@@ -42,9 +43,7 @@ class Holder:
 
 
 @contextmanager
-def exclusive(
-    path: Path, work: str, *, wait: bool = False, say: Callable[[str], None] = lambda _: None
-) -> Iterator[None]:
+def exclusive(path: Path, work: str, *, wait: bool = False, say: Progress = silent) -> Iterator[None]:
     """Hold the lock file `path`; the thread that holds it may enter again.
 
     wait: report the holder to `say` and wait; otherwise Busy is raised after GRACE_SECONDS, in which a killed
@@ -126,7 +125,7 @@ def remove_unread(path: Path, remove: Callable[[Path], Any]) -> bool:
     return True
 
 
-def _acquire(descriptor: int, path: Path, wait: bool, say: Callable[[str], None]) -> None:
+def _acquire(descriptor: int, path: Path, wait: bool, say: Progress) -> None:
     if _free(descriptor, path):
         return
     holder, deadline = _holder(descriptor), time.monotonic() + GRACE_SECONDS

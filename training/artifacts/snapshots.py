@@ -25,6 +25,7 @@ from types import MappingProxyType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from shopsight.serving.durable import flush_folder, write_text
+from shopsight.serving.progress import Progress, silent
 from shopsight.training.artifacts.locks import exclusive, remove_unread, take_shared
 from shopsight.training.artifacts.workspace import Workspace
 
@@ -89,7 +90,7 @@ def snapshot_sha256(tables: Path) -> str:
 
 
 @contextmanager
-def writing(tables: Path, work: str, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+def writing(tables: Path, work: str, say: Progress = silent) -> Iterator[None]:
     """Hold the writer's lock on these tables for the block; reports another writer to `say` and waits."""
     with exclusive(tables.with_name(f".{tables.name}.lock"), work, wait=True, say=say):
         yield

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from shopsight.serving.terminal_progress import Shown
 from shopsight.training.cli import jobs
 from shopsight.training.cli.options import (
     DEFAULT_WORKSPACE,
@@ -20,7 +21,6 @@ from shopsight.training.cli.options import (
     WorkspaceOption,
     console_for,
     print_json,
-    printer_of,
     resolved,
     show_figures,
 )
@@ -50,7 +50,7 @@ def train(
 
     settings = [*(settings or []), *([f"language.encoder={encoder}"] if encoder else [])]
     console, (where, chosen_recipe) = console_for(as_json), resolved(workspace, recipe, config, settings)
-    printer, figures = printer_of(console), {}
+    printer, figures = Shown(console), {}
     names = steps.chosen(where, family, printer)
     with jobs.trainer(num_workers, cpus_per_worker, use_gpu, address) as run:
         for name in names:
@@ -77,7 +77,7 @@ def learn_intents(
     from shopsight.training.language.new_intents import learn, read_examples
 
     console = console_for(as_json)
-    figures = learn(Workspace(workspace), read_examples(examples), most_loss, printer_of(console))
+    figures = learn(Workspace(workspace), read_examples(examples), most_loss, Shown(console))
     show_figures({"language": figures}, as_json)
     if not as_json:
         console.print(f"next: shopsight export language --workspace {workspace}")
@@ -99,7 +99,7 @@ def evaluate(
     from shopsight.training.pipeline import steps
 
     console, (where, chosen_recipe) = console_for(as_json), resolved(workspace, recipe, config, settings)
-    names = steps.chosen(where, family, printer_of(console))
+    names = steps.chosen(where, family, Shown(console))
     show_figures({name: steps.evaluate(where, chosen_recipe, name) for name in names}, as_json)
 
 
@@ -119,7 +119,7 @@ def export(
     from shopsight.training.pipeline import steps
 
     console, (where, chosen_recipe) = console_for(as_json), resolved(workspace, recipe, config, settings)
-    names = steps.chosen(where, family, printer_of(console))
+    names = steps.chosen(where, family, Shown(console))
     folders = steps.export(where, chosen_recipe, names)
     if as_json:
         print_json({"models": [str(folder) for folder in folders]})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,17 +37,6 @@ def print_json(content: Any) -> None:
 def console_for(quiet: bool) -> Console:
     """Return the console for text: standard error if standard output carries JSON."""
     return Console(stderr=quiet)
-
-
-def printer_of(console: Console) -> Any:
-    """Return a function that prints progress lines with the elapsed time."""
-    began = time.monotonic()
-
-    def show(line: str) -> None:
-        minutes, seconds = divmod(int(time.monotonic() - began), 60)
-        console.print(f"[dim]{minutes:02d}:{seconds:02d}[/dim]  {line}", highlight=False)
-
-    return show
 
 
 def plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from shopsight.serving.terminal_progress import Shown
 from shopsight.training.cli.options import (
     DEFAULT_WORKSPACE,
     JsonOption,
@@ -106,7 +107,7 @@ def forget_command(
     if not yes:
         _confirm(interactive=sys.stdin.isatty() and id_file != "-" and not as_json)
     repositories = [Repository(path, server_of(path)) for path in paths]
-    say = _printer(console)
+    say = Shown(console)
     receipt = forget(
         where, key, source, list(lines), repositories, say, skip_unknown=skip_unknown, mask=mask_mentions
     )
@@ -251,10 +252,6 @@ def server_of(repository: Path) -> Any:
         return TritonServer.attach(repository)
     except ServerNotRunningError:
         return None
-
-
-def _printer(console: Console) -> Any:
-    return lambda line: console.print(f"[dim]{line}[/dim]", highlight=False)
 
 
 def _plain_printer(console: Console) -> Any:

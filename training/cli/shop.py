@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from shopsight.serving.terminal_progress import Shown
 from shopsight.training.cli.options import (
     DEFAULT_SHOP,
     JsonOption,
     console_for,
     plain,
     print_json,
-    printer_of,
 )
 
 app = typer.Typer()
@@ -68,8 +68,7 @@ def data_make(
 
     console, began = console_for(as_json), time.monotonic()
     spec = ShopSpec(num_customers=int(customers), seed=seed, pictures=pictures)
-    printer = printer_of(console)
-    summary = make_shop(spec, out / "raw", out / "truth", lambda done, _: printer(f"{done:,} people"))
+    summary = make_shop(spec, out / "raw", out / "truth", Shown(console))
     console.print(
         f"made {out} in {time.monotonic() - began:.1f} s; next: shopsight ingest {out}/raw/sources.toml"
     )

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from shopsight.serving.terminal_progress import Shown
 from shopsight.training.cli.options import (
     DEFAULT_WORKSPACE,
     JsonOption,
     WorkspaceOption,
     console_for,
     print_json,
-    printer_of,
 )
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def up(
     from shopsight.training.artifacts.workspace import Workspace
 
     console = console_for(as_json)
-    progress = Progress(console, printer_of(console))
+    progress = Progress(console, Shown(console))
     where = Workspace(workspace)
     described = files[0] if len(files) == 1 and files[0].suffix == ".toml" else sources
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import polars as pl
 
 from shopsight.kernels import backend
 from shopsight.serving.forgotten import Forgotten
+from shopsight.serving.progress import Progress, silent
 from shopsight.serving.pseudonym import PseudonymKey
 from shopsight.training.artifacts.snapshots import writing
 from shopsight.training.artifacts.workspace import Workspace
@@ -65,7 +65,7 @@ def ingest(
     workspace: Workspace,
     key: PseudonymKey,
     *,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = silent,
 ) -> IngestReport:
     """Read the raw files that a sources file names into the workspace's tables, in one snapshot.
 
@@ -76,17 +76,16 @@ def ingest(
     ingest of the workspace is waited for. Raises IngestError, with what, where and the remedy, before
     anything is written.
     """
-    show = progress or (lambda _: None)
     _check_writable(workspace.root)
-    with writing(workspace.tables, "ingest", show):
+    with writing(workspace.tables, "ingest", progress):
         clock = _Clock()
         stated = _Stated.read(sources_file, workspace, key)
         if (report := stated.unchanged_report()) is not None:
-            show(f"nothing changed in {len(report.files)} files since the last run")
+            progress(f"nothing changed in {len(report.files)} files since the last run")
             return replace(report, seconds=clock.total(), rows_per_second=0.0, stages={}, unchanged=True)
-        rows = _read(stated, show)
+        rows = _read(stated, progress)
         clock.lap("read")
-        joined = _join(stated, rows, show)
+        joined = _join(stated, rows, progress)
         clock.lap("identity")
         writer = SnapshotWriter(workspace.tables)
         late, found = write_tables(
@@ -104,11 +103,11 @@ def ingest(
         refuse_empty_sources(rows.parts, files, quarantine)
         report = _reported(rows, joined, writer, quarantine, files, found, clock.total())
         for note in report.notes:
-            show(note)
+            progress(note)
         _keep(stated, rows, joined, writer, quarantine, report)
         clock.lap("write")
         written = sum(report.tables.values())
-        show(f"wrote {written:,} rows, {quarantine.height:,} to quarantine, in {clock.total():.1f} s")
+        progress(f"wrote {written:,} rows, {quarantine.height:,} to quarantine, in {clock.total():.1f} s")
         return replace(report, stages=clock.laps)
 
 
@@ -161,7 +160,7 @@ class _Rows:
     decided: dict[str, dict[str, Any]]
 
 
-def _read(stated: _Stated, show: Callable[[str], None]) -> _Rows:
+def _read(stated: _Stated, show: Progress) -> _Rows:
     """Read and clean every source through the intake; duplicates and unknown items are refused."""
     found = load_all(stated.sources, stated.intake, remembered(stated.workspace), show)
     loaded = found.parts
@@ -190,7 +189,7 @@ class _Joined:
     doubts: tuple[str, ...]
 
 
-def _join(stated: _Stated, rows: _Rows, show: Callable[[str], None]) -> _Joined:
+def _join(stated: _Stated, rows: _Rows, show: Progress) -> _Joined:
     """Join accounts to customers."""
     records, previous = account_records(rows.parts), previous_identities(stated.workspace)
     links, doubts = stated_links(rows.parts)

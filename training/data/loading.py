@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from shopsight.serving.progress import Advance, Progress, counted
 from shopsight.training.data.cleaning.conventions import (
     Convention,
     Settled,
@@ -147,7 +148,7 @@ def load_all(
     sources: list[Source],
     intake: Intake,
     remembered: Mapping[str, Mapping[str, Any]],
-    show: Callable[[str], None],
+    show: Progress,
 ) -> LoadedSources:
     """Read every file of every source, or find it in the intake.
 
@@ -155,12 +156,24 @@ def load_all(
     reported. Raises IngestError for a source without any readable file, for a channel without ids, and if the
     format of dates or numbers cannot be decided.
     """
+    paths = {path for source in sources for path in files_of(source)}
+    with counted(show, "reading", sum(map(_size, paths))) as done:
+        return _load_all(sources, intake, remembered, show, done)
+
+
+def _load_all(
+    sources: list[Source],
+    intake: Intake,
+    remembered: Mapping[str, Mapping[str, Any]],
+    show: Progress,
+    done: Advance,
+) -> LoadedSources:
     result = LoadedSources([], [], {}, [])
     read: dict[str, _Group] = {}
     for source in sources:
         group, where = [s for s in sources if (s.base, s.path) == (source.base, source.path)], source.path
         if where not in read:
-            read[where] = _read_group(group, intake, remembered.get(where, {}))
+            read[where] = _read_group(group, intake, remembered.get(where, {}), done)
             result.notes += read[where].settled.notes
             result.unread += read[where].unread
             if read[where].settled.known:
@@ -177,7 +190,7 @@ def load_all(
     return result
 
 
-def _read_group(group: list[Source], intake: Intake, remembered: Mapping[str, Any]) -> _Group:
+def _read_group(group: list[Source], intake: Intake, remembered: Mapping[str, Any], done: Advance) -> _Group:
     """Read the files that some sources share under one convention, settled by the values of all of them.
 
     Files that were read under another one, before all were seen, are read again. Raises IngestError where no
@@ -198,6 +211,8 @@ def _read_group(group: list[Source], intake: Intake, remembered: Mapping[str, An
         except IngestError as error:
             errors.append(error)
             continue
+        finally:
+            done(_size(path))
         files.append(path)
         for read, entry in zip(entries, made, strict=True):
             read.append(entry)
@@ -215,6 +230,13 @@ def _read_group(group: list[Source], intake: Intake, remembered: Mapping[str, An
             if needs_reading_again(read[i].evidence, read[i].convention, settled.convention):
                 read[i] = intake.entry(source, path, settled.convention)
     return _Group(files, entries, settled, [str(error) for error in errors])
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file; 0 for one that has gone, which its reader will report."""
+    with contextlib.suppress(OSError):
+        return path.stat().st_size
+    return 0
 
 
 def _exporter(source: Source) -> Convention | None:

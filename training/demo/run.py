@@ -11,7 +11,9 @@ from typing import Any
 
 from rich.console import Console
 
+from shopsight.serving.progress import counted
 from shopsight.serving.pseudonym import PseudonymKey, create_key, key_path, load_key
+from shopsight.serving.terminal_progress import Shown
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.demo.scores import planted_against_found
 from shopsight.training.demo.stages import Stages
@@ -21,6 +23,8 @@ from shopsight.training.pipeline.recipes import Recipe, recipe
 
 FORMAT_VERSION = 1
 _MARKER = ".made-by-shopsight-demo"
+# Shares of the time of a demo of 20,000 people on two cores; the time that is left is estimated from them.
+_TRAINING_PERCENT = {"language": 42, "profiles": 12, "value": 7, "recommend": 7}
 
 
 class DemoError(RuntimeError):
@@ -64,35 +68,42 @@ def run_demo(
     a supervised server keeps running. With `quick` the recipe of that name is trained, and what needs a
     larger shop is not judged. Raises DemoError for a folder with other content, and the stages' errors.
     """
-    from shopsight.serving.repository import publish
-    from shopsight.serving.server import TritonServer
     from shopsight.serving.supervisor import start_detached
 
-    stages = Stages(console)
-    workspace = Workspace(folder / "workspace")
-    chosen = recipe("quick" if quick else "default")
+    progress, workspace = Shown(console), Workspace(folder / "workspace")
     _fresh(folder)
-    key = _demo_key(stages)
-    _learn(folder, workspace, chosen, key, num_customers, seed, stages)
-    with stages.stage("start Triton"):
-        workspace.repository.mkdir(parents=True, exist_ok=True)
-        server = TritonServer.start(workspace.repository, key_file=key_path())
-    try:
-        with stages.stage("publish"):
-            release = publish(workspace.models, workspace.repository, server=server, progress=stages.progress)
-        with stages.stage("ask Triton, compare with what was planted"):
-            rows = planted_against_found(folder / "truth", workspace, key, server, stages.progress)
-            rows = [replace(row, judged=not (quick and row.needs_size)) for row in rows]
-        outcome = _write_outcome(workspace, rows, str(release.number), stages)
-    finally:
-        server.stop()
+    with counted(progress, "demo", 100) as whole:
+        stages = Stages(progress, whole)
+        outcome = _all_stages(folder, workspace, num_customers, seed, stages, quick=quick)
     console.print(stages.table())
     console.print(table(outcome.rows))
     console.print(f"report page: {outcome.report}")
     if serve:
-        start_detached(workspace.repository, (0, 0, 0), stages.progress)
+        start_detached(workspace.repository, (0, 0, 0), progress)
         _what_to_try(console, folder, workspace)
     return outcome
+
+
+def _all_stages(
+    folder: Path, workspace: Workspace, num_customers: int, seed: int, stages: Stages, *, quick: bool
+) -> DemoOutcome:
+    from shopsight.serving.repository import publish
+    from shopsight.serving.server import TritonServer
+
+    key = _demo_key(stages)
+    _learn(folder, workspace, recipe("quick" if quick else "default"), key, num_customers, seed, stages)
+    with stages.stage("start Triton", 0):
+        workspace.repository.mkdir(parents=True, exist_ok=True)
+        server = TritonServer.start(workspace.repository, key_file=key_path())
+    try:
+        with stages.stage("publish", 4):
+            release = publish(workspace.models, workspace.repository, server=server, progress=stages.progress)
+        with stages.stage("ask Triton, compare with what was planted", 5):
+            rows = planted_against_found(folder / "truth", workspace, key, server, stages.progress)
+            rows = [replace(row, judged=not (quick and row.needs_size)) for row in rows]
+        return _write_outcome(workspace, rows, str(release.number), stages)
+    finally:
+        server.stop()
 
 
 def _learn(
@@ -107,19 +118,17 @@ def _learn(
     from shopsight.training.data.ingest import ingest
     from shopsight.training.data.shop import ShopSpec, make_shop
 
-    with stages.stage("make a shop with planted truth"):
+    with stages.stage("make a shop with planted truth", 3):
         spec = ShopSpec(num_customers=num_customers, seed=seed)
-        made = make_shop(
-            spec, folder / "raw", folder / "truth", lambda done, _: stages.progress(f"{done:,} people")
-        )
+        made = make_shop(spec, folder / "raw", folder / "truth", stages.progress)
         stages.progress(f"{made.num_events:,} events, {made.raw_bytes / 1e6:.0f} MB")
-    with stages.stage("ingest: clean, quarantine bad rows, join customers across channels"):
+    with stages.stage("ingest: clean, quarantine bad rows, join customers across channels", 12):
         ingest(folder / "raw" / "sources.toml", workspace, key, progress=stages.progress)
     names = steps.chosen(workspace, "all", stages.progress)
     for name in names:
-        with stages.stage(f"train {name}"):
+        with stages.stage(f"train {name}", _TRAINING_PERCENT.get(name, 0)):
             steps.train(workspace, chosen, name, stages.progress)
-    with stages.stage("export to ONNX with contracts and golden requests"):
+    with stages.stage("export to ONNX with contracts and golden requests", 6):
         for path in steps.export(workspace, chosen, names):
             stages.progress(f"exported {path.name}")
 
@@ -142,7 +151,7 @@ def _demo_key(stages: Stages) -> PseudonymKey:
 def _write_outcome(workspace: Workspace, rows: list[Row], release: str, stages: Stages) -> DemoOutcome:
     from shopsight.training.report.page import write_report
 
-    with stages.stage("write the report page"):
+    with stages.stage("write the report page", 2):
         report = write_report(workspace, title="A shop and its customers", planted=rows)
     outcome = DemoOutcome(tuple(rows), release, report, stages.seconds, stages.peak_bytes)
     staged = workspace.root / f".demo.json.{os.getpid()}"

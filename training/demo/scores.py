@@ -17,6 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from shopsight.serving.client import ShopsightClient
+from shopsight.serving.progress import Progress
 from shopsight.serving.pseudonym import PseudonymKey
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.data.shop.truth import future_availability, propensities
@@ -82,7 +83,7 @@ def planted_against_found(
     workspace: Workspace,
     key: PseudonymKey,
     server: RunningServer,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> list[Row]:
     """Score identity, segments, churn, recommendations, language, bad rows and the experiment."""
     truth = Truth.read(folder, workspace, key)

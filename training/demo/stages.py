@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
+
+from shopsight.serving.progress import Advance
+from shopsight.serving.terminal_progress import Shown
 
 _CLEAR_PEAK = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
@@ -18,30 +20,30 @@ _STATUS = Path("/proc/self/status")
 
 @dataclass
 class Stages:
-    """Prints each stage and its progress lines, and records its wall time and peak memory."""
+    """Prints each stage and its progress lines, and records its wall time and peak memory.
 
-    console: Console
+    whole: is told the expected share of each stage when it is done, in percent of all stages.
+    """
+
+    progress: Shown
+    whole: Advance
     seconds: dict[str, float] = field(default_factory=dict)
     peak_bytes: dict[str, int] = field(default_factory=dict)
-    _began: float = field(default_factory=time.monotonic)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str, percent: float) -> Iterator[None]:
         """Run the block as one stage; a failed stage is printed before its exception propagates."""
-        self.console.print(f"[bold]{self._clock()} {name}[/bold]")
+        self.progress.console.print(f"[bold]{self.progress.elapsed()} {name}[/bold]")
         _forget_peak()
         began = time.monotonic()
         try:
             yield
         except BaseException:
-            self.console.print(f"[red]{self._clock()} {name} did not finish[/red]")
+            self.progress.console.print(f"[red]{self.progress.elapsed()} {name} did not finish[/red]")
             raise
         self.seconds[name] = time.monotonic() - began
         self.peak_bytes[name] = _peak_bytes()
-
-    def progress(self, line: str) -> None:
-        """Print one line of progress under the current stage."""
-        self.console.print(f"[dim]{self._clock()}[/dim]   {line}", markup=True, highlight=False)
+        self.whole(percent)
 
     def table(self) -> Table:
         """Return the stages with wall time and peak resident memory."""
@@ -55,10 +57,6 @@ class Stages:
             "all", f"{sum(self.seconds.values()):.1f}", f"{max(self.peak_bytes.values()) / 2**30:.2f} GiB"
         )
         return table
-
-    def _clock(self) -> str:
-        minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
-        return f"{minutes:02d}:{seconds:02d}"
 
 
 def _forget_peak() -> None:

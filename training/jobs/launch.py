@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 from shopsight.kernels import threads
 from shopsight.kernels.backend import BACKEND_VARIABLE
+from shopsight.serving.progress import Progress, silent
 from shopsight.training.jobs.cluster import Resources, require_room
 from shopsight.training.jobs.errors import explained, is_death, root_cause
-from shopsight.training.jobs.lines import Progress, Say, heard
+from shopsight.training.jobs.lines import heard
 
 Result = TypeVar("Result")
 
@@ -114,9 +115,5 @@ def _in_group(config: dict[str, Any]) -> Any:
     import ray.train
 
     rank = ray.train.get_context().get_world_rank()
-    say: Say | Callable[[str], None] = config["say"] if rank == 0 else _silent
+    say: Progress = config["say"] if rank == 0 else silent
     return config["work"](*config["arguments"], say)
-
-
-def _silent(_: str) -> None:
-    """Discard a progress line; used by every rank but the first."""

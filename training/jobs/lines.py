@@ -1,16 +1,27 @@
-"""Sends progress lines from workers to the process that started the job."""
+"""Sends progress from workers to the process that started the job: lines, and amounts of work done."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
-Progress = Callable[[str], None]
+from shopsight.serving.progress import Advance, Progress, counted
+
 _LAST = None
 _ENDING_SECONDS = 10.0
+_SMALLEST_SHARE = 0.01  # of the total, in one message
+
+
+@dataclass(frozen=True)
+class Done:
+    """An amount of the work `what` that a worker did, of `total` by all workers."""
+
+    what: str
+    total: float
+    amount: float
 
 
 @dataclass(frozen=True)
@@ -20,22 +31,44 @@ class Say:
     queue: Any
 
     def __call__(self, line: str) -> None:
+        self.send(line)
+
+    @contextlib.contextmanager
+    def counted(self, what: str, total: float) -> Iterator[Advance]:
+        """Send the amounts done in messages of a hundredth of the total or more."""
+        kept = 0.0
+
+        def advance(amount: float) -> None:
+            nonlocal kept
+            kept += amount
+            if kept >= _SMALLEST_SHARE * total:
+                self.send(Done(what, total, kept))
+                kept = 0.0
+
+        yield advance
+        self.send(Done(what, total, kept))
+
+    def send(self, message: str | Done) -> None:
+        """Send one message, unless the receiver is gone."""
         with contextlib.suppress(Exception):
-            self.queue.put_nowait(line)
+            self.queue.put_nowait(message)
 
 
 @contextlib.contextmanager
 def heard(progress: Progress) -> Iterator[Say]:
-    """Yield a `Say` for workers; their lines are passed to `progress` in this process, in order."""
+    """Yield a `Say` for workers; what they send is shown by `progress` in this process, in order."""
     from ray.util.queue import Queue
 
     queue = Queue(actor_options={"num_cpus": 0})
 
     def listen() -> None:
         # A blocking wait instead of polling: if workers use all cores, each poll interrupts one of them.
-        with contextlib.suppress(Exception):  # the cluster is gone; the caller gets the job's error
-            while (line := queue.get()) is not _LAST:
-                progress(line)
+        with contextlib.suppress(Exception), _Counts(progress) as counts:
+            while (message := queue.get()) is not _LAST:
+                if isinstance(message, Done):
+                    counts.add(message)
+                else:
+                    progress(message)
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
@@ -46,3 +79,28 @@ def heard(progress: Progress) -> Iterator[Say]:
             queue.put(_LAST)
             listener.join(_ENDING_SECONDS)
             queue.shutdown(force=True)
+
+
+@dataclass
+class _Counts(contextlib.AbstractContextManager["_Counts"]):
+    """What is being counted in this process on behalf of the workers."""
+
+    progress: Progress
+    _shown: dict[str, tuple[contextlib.ExitStack, Advance]] = field(default_factory=dict)
+
+    def add(self, done: Done) -> None:
+        """Show an amount; the work before it has ended when other work is counted."""
+        if done.what not in self._shown:
+            self._close()
+            stack = contextlib.ExitStack()
+            advance = stack.enter_context(counted(self.progress, done.what, done.total))
+            self._shown[done.what] = stack, advance
+        self._shown[done.what][1](done.amount)
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        for stack, _ in self._shown.values():
+            stack.close()
+        self._shown.clear()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shopsight.serving.durable import write_text
+from shopsight.serving.progress import Progress
 from shopsight.training.artifacts.locks import exclusive
 from shopsight.training.artifacts.plain_settings import take_plain_values
 from shopsight.training.artifacts.snapshots import snapshot_sha256
@@ -20,7 +21,7 @@ from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.jobs.cluster import Resources, require_room
 from shopsight.training.jobs.errors import JobError, explained
 from shopsight.training.jobs.launch import environment
-from shopsight.training.jobs.lines import Progress, heard
+from shopsight.training.jobs.lines import Done, heard
 from shopsight.training.jobs.space import (
     Settings,
     Space,
@@ -93,7 +94,13 @@ def _search(
     settings_of_all = as_dict(recipe.of(family))
     _same_or_empty(out, {"data_sha256": snapshot_sha256(workspace.tables), "config": settings_of_all})
     progress(f"{family}: {len(drawn)} settings, {resources.num_workers} at a time, in {out}")
-    shared = {"root": str(workspace.root.absolute()), "recipe": recipe, "family": family, "out": str(out)}
+    shared = {
+        "root": str(workspace.root.absolute()),
+        "recipe": recipe,
+        "family": family,
+        "out": str(out),
+        "num_trials": len(drawn),
+    }
     with heard(progress) as say:
         errors = _tune(resources, {**shared, "say": say, "env": environment(resources)}, drawn, config)
     shutil.rmtree(search_folder(workspace) / family, ignore_errors=True)
@@ -164,6 +171,7 @@ def _trial(config: dict[str, Any]) -> None:
 
     record = Path(config["out"]) / "trials" / f"{name}.json"
     run_trial(Workspace(Path(config["root"])), recipe, config["family"], name, record, report)
+    say.send(Done("trials", config["num_trials"], 1))
 
 
 def _same_or_empty(out: Path, about: dict[str, Any]) -> None:

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from shopsight.serving.progress import Progress
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.jobs.cluster import Resources
 from shopsight.training.jobs.errors import JobError
 from shopsight.training.jobs.launch import on_all_workers, on_one_worker
-from shopsight.training.jobs.lines import Progress
 from shopsight.training.pipeline import steps
 from shopsight.training.pipeline.families import named
 from shopsight.training.pipeline.recipes import Recipe

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shopsight.serving.progress import Progress
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.language.config import LanguageConfig
 
@@ -18,7 +18,7 @@ __all__ = ["LanguageConfig", "evaluate", "export", "load", "train"]
 # torch takes seconds to import. Each function imports what it needs, so that listing recipes stays fast.
 
 
-def train(workspace: Workspace, config: LanguageConfig, progress: Callable[[str], None]) -> dict[str, Any]:
+def train(workspace: Workspace, config: LanguageConfig, progress: Progress) -> dict[str, Any]:
     """Train the workspace's language model; see training/language/trainer.py."""
     from shopsight.training.language.trainer import train as run
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from shopsight.serving.progress import Progress
 from shopsight.serving.routing.texts import Texts, read_texts
 from shopsight.training.artifacts.trained_state import training
 from shopsight.training.artifacts.workspace import Workspace
@@ -33,7 +34,6 @@ from shopsight.training.language.corpus import Corpus, LanguageError
 from shopsight.training.language.model import Encoder
 
 Labels = NDArray[np.int64]
-Progress = Callable[[str], None]
 
 _EACH = 20  # examples of every intent in a batch, so that known intents are not forgotten
 _STEPS, _BATCH, _RATE = 120, 256, 5e-3

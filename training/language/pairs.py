@@ -6,7 +6,7 @@ Legend of shapes: B pairs, L tokens of one message, M of the other, N n-grams, D
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from shopsight.kernels.threads import num_threads
+from shopsight.serving.progress import Progress, counted
 from shopsight.serving.routing.texts import Texts, read_texts
 from shopsight.training.language.batches import shuffled
 from shopsight.training.language.checkpoint import as_tensors
@@ -140,9 +141,7 @@ class PairModel:
         return said
 
 
-def fit_pairs(
-    pairs: Pairs, held: Pairs, config: LanguageConfig, progress: Callable[[str], None]
-) -> PairModel:
+def fit_pairs(pairs: Pairs, held: Pairs, config: LanguageConfig, progress: Progress) -> PairModel:
     """Train on `pairs`; returns the model of the epoch with the highest AUC on `held`, calibrated on it."""
     torch.set_num_threads(min(config.num_threads, num_threads()))
     torch.manual_seed(config.seed)
@@ -160,21 +159,23 @@ def fit_pairs(
         optimizer, config.learning_rate, total_steps=steps, pct_start=0.15
     )
     best_auc, best = -1.0, encoder.state_dict()
-    for epoch in range(config.epochs):
-        encoder.train()
-        for chosen in shuffled(lengths, config.batch_size, np.random.default_rng([config.seed, epoch])):
-            said = encoder(*_inputs(own, other, chosen))
-            loss = functional.binary_cross_entropy_with_logits(said, label[chosen])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-        logits = model.logits(held.first, held.second)
-        auc = area_under_roc(logits[held.same], logits[~held.same])
-        progress(f"epoch {epoch + 1} of {config.epochs}: validation AUC {auc:.4f}")
-        if auc > best_auc:
-            best_auc, best = auc, {name: value.clone() for name, value in encoder.state_dict().items()}
+    with counted(progress, "training steps", steps) as done:
+        for epoch in range(config.epochs):
+            encoder.train()
+            for chosen in shuffled(lengths, config.batch_size, np.random.default_rng([config.seed, epoch])):
+                said = encoder(*_inputs(own, other, chosen))
+                loss = functional.binary_cross_entropy_with_logits(said, label[chosen])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+                done(1)
+            logits = model.logits(held.first, held.second)
+            auc = area_under_roc(logits[held.same], logits[~held.same])
+            progress(f"epoch {epoch + 1} of {config.epochs}: validation AUC {auc:.4f}")
+            if auc > best_auc:
+                best_auc, best = auc, {name: value.clone() for name, value in encoder.state_dict().items()}
     encoder.load_state_dict(best)
     logits = model.logits(held.first, held.second)
     two = np.stack([np.zeros_like(logits), logits], axis=1).astype(np.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from shopsight.serving.progress import Progress, counted
 from shopsight.serving.routing.texts import Texts
 from shopsight.training.language.batches import shuffled
 from shopsight.training.language.checkpoint import as_tensors
@@ -39,7 +39,7 @@ class _Guess(nn.Module):
 
 
 def pretrain(
-    body: Body, tokenizer: Tokenizer, texts: Texts, config: LanguageConfig, progress: Callable[[str], None]
+    body: Body, tokenizer: Tokenizer, texts: Texts, config: LanguageConfig, progress: Progress
 ) -> list[float]:
     """Train `body` in place for config.pretrain_epochs; returns the loss of each epoch, in nats per token.
 
@@ -59,22 +59,24 @@ def pretrain(
     torch.manual_seed(config.seed)
     losses = []
     body.train()
-    for epoch in range(config.pretrain_epochs):
-        rng = np.random.default_rng([config.seed, 1, epoch])
-        total, count = 0.0, 0
-        for chosen in shuffled(lengths, config.batch_size, rng):
-            token_id, length, _ = as_tensors(texts.padded(chosen))
-            shown, asked = _hide(token_id, length, mask, guess.bias.shape[0])
-            loss = functional.cross_entropy(guess(body.states(shown, length)[asked]), token_id[asked])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(learning, 1.0)
-            optimizer.step()
-            schedule.step()
-            total, count = total + float(loss.detach()) * int(asked.sum()), count + int(asked.sum())
-        losses.append(total / max(1, count))
-        loss_now = f"{losses[-1]:.3f} nats per masked token"
-        progress(f"pre-training {epoch + 1} of {config.pretrain_epochs}: loss {loss_now}")
+    with counted(progress, "pre-training steps", steps) as done:
+        for epoch in range(config.pretrain_epochs):
+            rng = np.random.default_rng([config.seed, 1, epoch])
+            total, count = 0.0, 0
+            for chosen in shuffled(lengths, config.batch_size, rng):
+                token_id, length, _ = as_tensors(texts.padded(chosen))
+                shown, asked = _hide(token_id, length, mask, guess.bias.shape[0])
+                loss = functional.cross_entropy(guess(body.states(shown, length)[asked]), token_id[asked])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(learning, 1.0)
+                optimizer.step()
+                schedule.step()
+                done(1)
+                total, count = total + float(loss.detach()) * int(asked.sum()), count + int(asked.sum())
+            losses.append(total / max(1, count))
+            loss_now = f"{losses[-1]:.3f} nats per masked token"
+            progress(f"pre-training {epoch + 1} of {config.pretrain_epochs}: loss {loss_now}")
     return losses
 
 

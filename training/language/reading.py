@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 
 import polars as pl
 
+from shopsight.serving.progress import Progress
 from shopsight.training.artifacts.trained_state import is_trained
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.data.consent import LANGUAGE, PROFILING, forbidden, permitted
@@ -18,7 +18,7 @@ _POLARITY = {"positive": 1.0, "negative": -1.0}
 def read_messages(
     workspace: Workspace,
     as_of: datetime,
-    progress: Callable[[str], None],
+    progress: Progress,
     since: datetime | None = None,
 ) -> pl.DataFrame | None:
     """Predict tone and intent of customers' messages before `as_of`; None if no language model is trained.

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from shopsight.kernels.threads import num_threads
+from shopsight.serving.progress import Advance, Progress, counted
 from shopsight.serving.routing.texts import Texts, read_texts
 from shopsight.training.artifacts.trained_state import training
 from shopsight.training.artifacts.workspace import Workspace
@@ -55,7 +55,6 @@ from shopsight.training.language.pretraining import pretrain
 from shopsight.training.language.targets import Targets, taught
 from shopsight.training.language.tokenizer import Splitter, train_tokenizer
 
-Progress = Callable[[str], None]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -97,11 +96,13 @@ def fit(
     if not run.load(resume) and config.pretrain_epochs:
         texts = read_texts(tokenizer, corpus.texts_of(seen), config.max_tokens)
         pretrain(cast(Body, body), tokenizer, texts, config, progress)
-    while run.epoch < run.epochs and run.stale < run.patience:
-        loss = run.one_epoch()
-        scores = ", ".join(f"{task} {score:.4f}" for task, score in run.scores.items())
-        progress(f"epoch {run.epoch} of {run.epochs}: loss {loss:.3f}, validation accuracy {scores}")
-        run.save(resume)
+    with counted(progress, "training steps", run.epochs * run.steps_per_epoch) as done:
+        done(run.epoch * run.steps_per_epoch)
+        while run.epoch < run.epochs and run.stale < run.patience:
+            loss = run.one_epoch(done)
+            scores = ", ".join(f"{task} {score:.4f}" for task, score in run.scores.items())
+            progress(f"epoch {run.epoch} of {run.epochs}: loss {loss:.3f}, validation accuracy {scores}")
+            run.save(resume)
     return run.finish(time.monotonic() - began)
 
 
@@ -151,7 +152,7 @@ class _Run:
     def _read(self, rows: Rows) -> Texts:
         return read_texts(self.tokenizer, self.corpus.texts_of(rows), self.config.max_tokens)
 
-    def one_epoch(self) -> float:
+    def one_epoch(self, done: Advance) -> float:
         """Train on every labelled text once, then measure on validation; returns the mean training loss."""
         config = self.config
         torch.manual_seed(config.seed * 1_000_003 + self.epoch)
@@ -170,6 +171,7 @@ class _Run:
             torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
             self.optimizer.step()
             total += float(loss.detach()) * len(chosen)
+            done(1)
         self.epoch += 1
         self._measure()
         return total / len(self.texts)

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from shopsight.training.artifacts.family import Progress
+from shopsight.serving.progress import Progress
 from shopsight.training.artifacts.model_folders import models_replaced
 from shopsight.training.artifacts.plain_settings import config_from
 from shopsight.training.artifacts.snapshots import on_one_snapshot, read_snapshot

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ import polars as pl
 from shopsight.serving.contract import read_json
 from shopsight.serving.durable import write_text
 from shopsight.serving.forgotten import FORGOTTEN_FILE, Forgotten, Tombstone
+from shopsight.serving.progress import Progress
 from shopsight.serving.pseudonym import PseudonymKey
 from shopsight.serving.release import releases
 from shopsight.serving.repository import republish
@@ -32,7 +33,6 @@ from shopsight.training.privacy.renew import renew_model, renew_workspace
 
 FORMAT_VERSION = 1
 RECEIPTS = "receipts"
-Progress = Callable[[str], None]
 
 
 class NotForgotten(RuntimeError):  # noqa: N818 - reads as what happened

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from shopsight.serving.contract import CONTRACT_FILE, ModelContract, file_entry
 from shopsight.serving.forgotten import FORGOTTEN_FILE, Forgotten
+from shopsight.serving.progress import Progress
 from shopsight.serving.pseudonym import PseudonymKey
 from shopsight.serving.release import releases
 from shopsight.serving.repository import republish
@@ -29,7 +30,6 @@ _SORTED_BY = {  # as ingest writes them
     "identities": ["source", "source_id", "valid_from", "customer_id"],
     "facts": ["customer_id", "field"],
 }
-Progress = Callable[[str], None]
 
 
 def renew_workspace(workspace: Workspace, key: PseudonymKey) -> dict[str, int]:

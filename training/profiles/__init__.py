@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shopsight.serving.progress import Progress
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.profiles.config import ProfilesConfig
 
@@ -17,7 +17,7 @@ __all__ = ["ProfilesConfig", "evaluate", "export", "load", "train"]
 # Polars and scikit-learn take seconds to import, so each function imports what it needs.
 
 
-def train(workspace: Workspace, config: ProfilesConfig, progress: Callable[[str], None]) -> dict[str, Any]:
+def train(workspace: Workspace, config: ProfilesConfig, progress: Progress) -> dict[str, Any]:
     """Measure every customer, form segments and describe them; see training/profiles/trainer.py."""
     from shopsight.training.profiles.trainer import train as run
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import adjusted_rand_score, confusion_matrix, silhouette_score
 
+from shopsight.serving.progress import Progress, counted
 from shopsight.training.profiles.clusters import Int64, kmeans, nearest
 from shopsight.training.profiles.config import ProfilesConfig
 from shopsight.training.profiles.scaling import Float32
@@ -23,9 +23,7 @@ RULE = (
 )
 
 
-def choose_number(
-    points: Float32, config: ProfilesConfig, progress: Callable[[str], None]
-) -> list[dict[str, Any]]:
+def choose_number(points: Float32, config: ProfilesConfig, progress: Progress) -> list[dict[str, Any]]:
     """Return one row for each number of segments tried on points float32 [n, c], the chosen one by RULE.
 
     A row has num_segments; stability and stability_min, the median and the lowest adjusted Rand index (Hubert
@@ -37,21 +35,23 @@ def choose_number(
     highest = min(config.max_segments, num_distinct, max(config.min_segments, len(points) // 2))
     numbers = [config.num_segments] if config.num_segments else range(config.min_segments, highest + 1)
     tried: list[dict[str, Any]] = []
-    for number in numbers:
-        labels = nearest(points, kmeans(points, number, config.seed))
-        rand, jaccard = _come_back(points, labels, number, config)
-        tried.append({
-            "num_segments": number,
-            "stability": float(np.median(rand)),
-            "stability_min": float(np.min(rand)),
-            "jaccard_min": float(jaccard.mean(axis=0).min()),
-            "silhouette": _silhouette(points, labels, config.seed),
-            "chosen": False,
-        })  # fmt: skip
-        progress(
-            f"{number} segments: stability {tried[-1]['stability']:.2f}, least stable segment "
-            f"{tried[-1]['jaccard_min']:.2f}, silhouette {tried[-1]['silhouette']:.3f}"
-        )
+    with counted(progress, "numbers of segments", len(numbers)) as done:
+        for number in numbers:
+            labels = nearest(points, kmeans(points, number, config.seed))
+            rand, jaccard = _come_back(points, labels, number, config)
+            tried.append({
+                "num_segments": number,
+                "stability": float(np.median(rand)),
+                "stability_min": float(np.min(rand)),
+                "jaccard_min": float(jaccard.mean(axis=0).min()),
+                "silhouette": _silhouette(points, labels, config.seed),
+                "chosen": False,
+            })  # fmt: skip
+            progress(
+                f"{number} segments: stability {tried[-1]['stability']:.2f}, least stable segment "
+                f"{tried[-1]['jaccard_min']:.2f}, silhouette {tried[-1]['silhouette']:.3f}"
+            )
+            done(1)
     _best(tried)["chosen"] = True
     return tried
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shopsight.serving.progress import Progress
 from shopsight.training.profiles.choosing import choose_number
 from shopsight.training.profiles.clusters import Int64, distances, kmeans, principal_components
 from shopsight.training.profiles.config import ProfilesConfig
 from shopsight.training.profiles.scaling import Float32, Scaling, fit_scaling
 from shopsight.training.profiles.spec import FeatureSpec
-
-Progress = Callable[[str], None]
 
 _ENOUGH = 100  # well-known customers for each segment that may be formed
 

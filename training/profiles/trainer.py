@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from shopsight.kernels.backend import estimators
+from shopsight.serving.progress import Progress
 from shopsight.training.artifacts.snapshots import on_one_snapshot
 from shopsight.training.artifacts.trained_state import NotTrained, StateDamaged, training, write_metrics
 from shopsight.training.artifacts.workspace import Workspace
@@ -28,7 +29,7 @@ from shopsight.training.profiles.matching import Match, match_segments
 from shopsight.training.profiles.migration import migrate
 from shopsight.training.profiles.picture import draw
 from shopsight.training.profiles.scaling import Float32
-from shopsight.training.profiles.segments import Progress, SegmentModel, fit_segments
+from shopsight.training.profiles.segments import SegmentModel, fit_segments
 
 _POINTS = 3_000
 _SILHOUETTE_SAMPLE = 3_000

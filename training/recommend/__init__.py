@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shopsight.serving.progress import Progress
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.recommend.config import EventWeights, RecommendConfig
 
@@ -17,7 +17,7 @@ __all__ = ["EventWeights", "RecommendConfig", "evaluate", "export", "load", "tra
 # Polars and numba take seconds to import, so each function imports what it needs.
 
 
-def train(workspace: Workspace, config: RecommendConfig, progress: Callable[[str], None]) -> dict[str, Any]:
+def train(workspace: Workspace, config: RecommendConfig, progress: Progress) -> dict[str, Any]:
     """Choose settings, evaluate on later events, fit to all events; see training/recommend/trainer.py."""
     from shopsight.training.recommend.trainer import train as run
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from scipy.sparse import csr_matrix
 
+from shopsight.serving.progress import Progress, counted, silent
 from shopsight.training.artifacts.trained_state import training
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.recommend.checkpoint import FAMILY, Choice, Trained, save
@@ -19,8 +19,6 @@ from shopsight.training.recommend.evaluator import Evaluator
 from shopsight.training.recommend.mf.config import MFConfig
 from shopsight.training.recommend.mf.model import MatrixFactorization
 from shopsight.training.recommend.shop import Shop
-
-Progress = Callable[[str], None]
 
 
 def train(workspace: Workspace, config: RecommendConfig, progress: Progress) -> dict[str, Any]:
@@ -66,17 +64,19 @@ def choose(shop: Shop, progress: Progress) -> Choice:
     combinations = list(product(config.unobserved_weights, config.regularizations))
     best = Choice(*combinations[0], bought_again=again[0], recall=None, tried=())
     tried: list[dict[str, Any]] = []
-    for unobserved_weight, regularization in combinations if len(evaluator.users) else ():
-        model = fit(past, Choice(unobserved_weight, regularization, again[0], 0.0, ()), config)
-        for bought_again in again:
-            recall = evaluator.recall(evaluator.by_factors(model, bought_again)) or 0.0
-            option = Choice(unobserved_weight, regularization, bought_again, recall, ())
-            tried.append({name: value for name, value in asdict(option).items() if name != "tried"})
-            best = option if best.recall is None or recall > best.recall else best
-        progress(
-            f"unobserved weight {unobserved_weight:g}, regularization {regularization:g}: "
-            f"validation recall@{evaluator.k} {max(row['recall'] for row in tried[-len(again) :]):.4f}"
-        )
+    with counted(progress, "settings", len(combinations)) as done:
+        for unobserved_weight, regularization in combinations if len(evaluator.users) else ():
+            model = fit(past, Choice(unobserved_weight, regularization, again[0], 0.0, ()), config)
+            for bought_again in again:
+                recall = evaluator.recall(evaluator.by_factors(model, bought_again)) or 0.0
+                option = Choice(unobserved_weight, regularization, bought_again, recall, ())
+                tried.append({name: value for name, value in asdict(option).items() if name != "tried"})
+                best = option if best.recall is None or recall > best.recall else best
+            progress(
+                f"unobserved weight {unobserved_weight:g}, regularization {regularization:g}: "
+                f"validation recall@{evaluator.k} {max(row['recall'] for row in tried[-len(again) :]):.4f}"
+            )
+            done(1)
     if not tried:
         progress("no customers in the validation window to choose on: the first settings are used")
     return replace(best, tried=tuple(tried))
@@ -86,7 +86,7 @@ def fit(
     user_items: csr_matrix,
     choice: Choice,
     config: RecommendConfig,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     checkpoint: Path | None = None,
 ) -> MatrixFactorization:
     """Fit the factorisation with chosen settings, going on from `checkpoint` where there is one."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from shopsight.serving.progress import Progress
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.value.config import ValueConfig
 
@@ -17,7 +17,7 @@ __all__ = ["ValueConfig", "evaluate", "load", "train"]
 # There is no `export`: forecasts are served within `profile`, whose exporter takes them (value/served.py).
 
 
-def train(workspace: Workspace, config: ValueConfig, progress: Callable[[str], None]) -> dict[str, Any]:
+def train(workspace: Workspace, config: ValueConfig, progress: Progress) -> dict[str, Any]:
     """Fit and calibrate the models and forecast every customer who bought; see training/value/trainer.py."""
     from shopsight.training.value.trainer import train as run
 

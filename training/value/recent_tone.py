@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import polars as pl
 
+from shopsight.serving.progress import Progress
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.data.consent import PROFILING, permitted
 from shopsight.training.language.reading import read_messages
@@ -43,9 +43,7 @@ class RecentTones:
 NO_TONE = RecentTones(None, 0.0)
 
 
-def read_recent_tones(
-    workspace: Workspace, as_of: datetime, days: float, progress: Callable[[str], None]
-) -> RecentTones:
+def read_recent_tones(workspace: Workspace, as_of: datetime, days: float, progress: Progress) -> RecentTones:
     """Read the tone of all messages before `as_of` with the trained language model, if there is one."""
     read = read_messages(workspace, as_of, progress) if days else None
     if read is None or read["tone"].null_count() == read.height:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import polars as pl
 
+from shopsight.serving.progress import Progress
 from shopsight.training.artifacts.snapshots import on_one_snapshot
 from shopsight.training.artifacts.trained_state import training, write_metrics
 from shopsight.training.artifacts.workspace import Workspace
@@ -25,7 +26,6 @@ from shopsight.training.value.purchases import Histories, histories
 from shopsight.training.value.recent_tone import read_recent_tones
 from shopsight.training.value.trust import Trusts, decide
 
-Progress = Callable[[str], None]
 _COLUMNS = (
     "customer_id", "frequency", "recency", "T", "monetary_value", "alive", "expected_purchases", "value",
     "value_low", "value_high", "churn",

@@ -6,12 +6,12 @@ import shutil
 import stat
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from shopsight.serving.progress import Progress, counted, silent
 from shopsight.training.data.shop import answers, experiment, raw
 from shopsight.training.data.shop.behaviour import STORE, WEB, Year, draw_returns, draw_year
 from shopsight.training.data.shop.catalogue import Catalogue, draw_catalogue
@@ -26,7 +26,6 @@ from shopsight.training.data.shop.raw_accounts import ACCOUNT_FILES
 from shopsight.training.data.shop.spec import ShopSpec, ShopSummary, random_stream
 from shopsight.training.data.shop.streams import online_events
 
-Progress = Callable[[int, int], None]  # people done, people in all
 _README = """The raw files of a synthetic shop, twelve months up to 2026-06-30: what each of its channels
 exported, with ids, words and mistakes of its own. sources.toml says how to read them. A few rows of every
 file are bad on purpose. Nobody in here exists.
@@ -34,14 +33,11 @@ file are bad on purpose. Nobody in here exists.
 _MARKS = ("sources.toml", "experiment.json")  # what a folder of ours holds
 
 
-def make_shop(
-    spec: ShopSpec, raw_dir: Path, truth_dir: Path, progress: Progress | None = None
-) -> ShopSummary:
+def make_shop(spec: ShopSpec, raw_dir: Path, truth_dir: Path, progress: Progress = silent) -> ShopSummary:
     """Write a shop's raw files and, apart from them, the planted truth; equal specs give equal bytes.
 
     Both folders are written under temporary names and then renamed. A folder of an earlier call is replaced.
-    `progress(people done, people in all)` is called after every chunk. Raises FileExistsError if a folder
-    exists with other content.
+    Raises FileExistsError if a folder exists with other content.
     """
     staged = [_stage(folder) for folder in (raw_dir, truth_dir)]
     try:
@@ -81,13 +77,15 @@ class _Shop:
         self._expectation = experiment.Expectation(spec)
         self._catalogue: Catalogue = draw_catalogue(spec)
 
-    def write(self, progress: Progress | None) -> ShopSummary:
+    def write(self, progress: Progress) -> ShopSummary:
         spec = self._spec
         self._write_shop_wide()
-        for index in range(-(-spec.num_customers // CHUNK)):
-            self._write_chunk(draw_chunk(index, self._catalogue, spec))
-            if progress:
-                progress(min((index + 1) * CHUNK, spec.num_customers), spec.num_customers)
+        num_chunks = -(-spec.num_customers // CHUNK)
+        with counted(progress, "making people", num_chunks) as done:
+            for index in range(num_chunks):
+                self._write_chunk(draw_chunk(index, self._catalogue, spec))
+                progress(f"{min((index + 1) * CHUNK, spec.num_customers):,} people")
+                done(1)
         self._truth.close()
         self._expectation.write(self._truth_dir / "experiment.json")
         sources = Path(__file__).with_name("sources.toml").read_text(encoding="utf-8")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from shopsight.serving.progress import Progress
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.recommend.embedding.config import EmbeddingConfig
 
@@ -14,9 +14,7 @@ __all__ = ["EmbeddingConfig", "evaluate", "export", "train"]
 # TorchRec takes seconds to import, so each function imports what it needs.
 
 
-def train(
-    workspace: Workspace, config: EmbeddingConfig, progress: Callable[[str], None], **hooks: Any
-) -> dict[str, Any]:
+def train(workspace: Workspace, config: EmbeddingConfig, progress: Progress, **hooks: Any) -> dict[str, Any]:
     """Choose epochs, evaluate on later events, fit to all; see training/recommend/embedding/trainer.py.
 
     Called by every worker of a process group, or by one process alone. hooks: on_epoch and on_checkpoint.

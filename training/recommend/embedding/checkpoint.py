@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from torch.distributed.checkpoint.planner import WriteItem
 
 from shopsight.serving.contract import ContractError, file_entry, read_json, sha256_of, write_json
 from shopsight.serving.durable import flush_folder
+from shopsight.serving.progress import Progress
 from shopsight.serving.safetensors_layout import TensorFileError, read_layout
 from shopsight.training.recommend.embedding.group import Group
 from shopsight.training.recommend.embedding.quiet import quiet
@@ -114,7 +115,7 @@ def restore(
     state: State,
     fingerprint: Mapping[str, Any],
     group: Group,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> Position:
     """Read the last good checkpoint into `state`, in place; collective. Returns the position of the fit.
 
@@ -138,7 +139,7 @@ def restore(
 
 
 def last_good(
-    folder: Path, fingerprint: Mapping[str, Any] | None, progress: Callable[[str], None]
+    folder: Path, fingerprint: Mapping[str, Any] | None, progress: Progress
 ) -> tuple[str, dict[str, Any]] | None:
     """Return name and manifest of the latest intact checkpoint; None if there is no checkpoint.
 

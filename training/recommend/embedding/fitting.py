@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torchrec.distributed import DistributedModelParallel
 from torchrec.optim.optimizers import in_backward_optimizer_filter
 
+from shopsight.serving.progress import Advance, Progress, counted, silent
 from shopsight.training.artifacts.locks import exclusive
 from shopsight.training.data.column_files import Int64, Order
 from shopsight.training.recommend.embedding import checkpoint
@@ -27,8 +28,6 @@ from shopsight.training.recommend.embedding.config import LoopConfig
 from shopsight.training.recommend.embedding.group import Group, process_group
 from shopsight.training.recommend.embedding.quiet import quiet
 from shopsight.training.recommend.embedding.sharding import sharded, tables_optimizer
-
-Progress = Callable[[str], None]
 
 
 class Task(Protocol):
@@ -102,8 +101,10 @@ def fit(
         lock = exclusive(folder / ".fit.lock", "a fit")
         group.first_alone(lambda: stack.enter_context(lock))
         run = _Run(task, config, folder, group, progress)
-        while not run.done:
-            run.epoch(on_epoch, on_checkpoint)
+        with counted(run.progress, task.name, run.num_steps) as advance:
+            advance(run.position.total_steps)
+            while not run.done:
+                run.epoch(on_epoch, on_checkpoint, advance)
         return Fitted(folder, tuple(EpochReport(**report) for report in run.position.reports))
 
 
@@ -112,16 +113,23 @@ class _Run:
         self, task: Task, config: LoopConfig, folder: Path, group: Group, progress: Progress
     ) -> None:
         self._task, self._config, self._folder, self._group = task, config, folder, group
-        self._progress: Progress = progress if group.is_first else (lambda _: None)
+        self.progress: Progress = progress if group.is_first else silent
         self._fingerprint = task.fingerprint | decisive(config)
         torch.manual_seed(config.seed)
         self._model = sharded(task.build(), config, group.device)
         self._dense, self._state = _optimizer(self._model, config)
-        self.position = checkpoint.restore(folder, self._state, self._fingerprint, group, self._progress)
+        self.position = checkpoint.restore(folder, self._state, self._fingerprint, group, self.progress)
         for state in self._dense.state.values():
             state["step"].fill_(float(self.position.total_steps))
         if self.position.total_steps:
-            self._progress(f"{task.name}: goes on after step {self.position.total_steps}")
+            self.progress(f"{task.name}: goes on after step {self.position.total_steps}")
+
+    @property
+    def num_steps(self) -> int:
+        """The steps of all epochs, if patience does not run out before."""
+        config = self._config
+        order = Order(self._task.num_examples, config.batch_size, config.seed, 0)
+        return config.epochs * order.num_steps
 
     @property
     def done(self) -> bool:
@@ -135,7 +143,10 @@ class _Run:
         return len(figures) - 1 - figures.index(max(figures)) >= self._config.patience
 
     def epoch(
-        self, on_epoch: Callable[[EpochReport], None], on_checkpoint: Callable[[Path, int], None]
+        self,
+        on_epoch: Callable[[EpochReport], None],
+        on_checkpoint: Callable[[Path, int], None],
+        advance: Advance,
     ) -> None:
         """Run an epoch, or the rest of it, then validate, report and write a checkpoint."""
         config, began, first = self._config, time.monotonic(), self.position.step
@@ -143,6 +154,7 @@ class _Run:
         total = self._own_loss()
         for step in range(first, order.num_steps):
             total += self._step(order.batch(step), step)
+            advance(1)
             done, every = step + 1, config.checkpoint_steps
             if every and done % every == 0 and done < order.num_steps:
                 self._advance(self.position.epoch, done, total)
@@ -198,7 +210,7 @@ class _Run:
         )
         self.position = replace(self.position, complete=self.done)
         figures = ", ".join(f"{name} {value:.4f}" for name, value in report.metrics.items())
-        self._progress(
+        self.progress(
             f"{report.fit} epoch {report.epoch}: loss {report.loss:.4f}"
             f"{', ' * bool(figures)}{figures}, {report.examples_per_second:,.0f} examples/s"
         )

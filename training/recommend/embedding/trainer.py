@@ -17,6 +17,7 @@ from typing import Any
 
 from shopsight.serving.contract import read_json
 from shopsight.serving.durable import write_text
+from shopsight.serving.progress import Progress
 from shopsight.training.artifacts.folders import link_tree
 from shopsight.training.artifacts.plain_settings import config_from
 from shopsight.training.artifacts.snapshots import on_one_snapshot, snapshot_sha256
@@ -37,7 +38,6 @@ FORMAT_VERSION = 3  # 1: the dense layers read embeddings in the order of the sh
 ITEMS_FILE = "items.parquet"
 _READY = "ready.json"
 _FITS = ("chosen", "judged", "final")
-Progress = Callable[[str], None]
 
 
 def train(

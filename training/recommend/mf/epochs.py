@@ -19,7 +19,7 @@ from shopsight.training.recommend.mf.config import MFConfig
 from shopsight.training.recommend.mf.half_steps import BlockedSide, Fixed, solve_at_once
 from shopsight.training.recommend.mf.objective import rows_of
 
-Progress = Callable[[str], None]
+AfterEpoch = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,11 @@ class Fitted:
 class Epochs(Protocol):
     """A way to run epochs."""
 
-    def run(self, state: Fitted, first: int, count: int, say: Progress) -> Fitted:
-        """Return the state after `count` epochs, numbered from `first` + 1; may overwrite `state`."""
+    def run(self, state: Fitted, first: int, count: int, after: AfterEpoch) -> Fitted:
+        """Return the state after `count` epochs, numbered from `first` + 1; may overwrite `state`.
+
+        `after` is called with the number of each epoch that is done.
+        """
 
     def settle(self, state: Fitted) -> Fitted:
         """Return the state with its users folded in again, as in serving; may overwrite `state`."""
@@ -57,16 +60,16 @@ class InCore:
         else:
             self._rows = rows_of(matrix, config), rows_of(matrix.T.tocsr(), config)
 
-    def run(self, state: Fitted, first: int, count: int, say: Progress) -> Fitted:
+    def run(self, state: Fitted, first: int, count: int, after: AfterEpoch) -> Fitted:
         if self._config.objective == "explicit":
             for epoch in range(first + 1, first + count + 1):
                 with naming_epoch(epoch):
                     state = self._explicit_epoch(state)
-                say(f"epoch {epoch} of {self._config.num_epochs}")
+                after(epoch)
             return state
 
         def after_epoch(epoch: int, _: Any) -> bool:
-            say(f"epoch {epoch} of {self._config.num_epochs}")
+            after(epoch)
             return False
 
         x, y = alternate(
@@ -120,7 +123,7 @@ class ByBlocks:
         where = "" if self._folder is None else f", factors in files in {self._folder}"
         return f"{self._users.num_blocks} blocks of users, {self._items.num_blocks} of items{where}"
 
-    def run(self, state: Fitted, first: int, count: int, say: Progress) -> Fitted:
+    def run(self, state: Fitted, first: int, count: int, after: AfterEpoch) -> Fitted:
         for epoch in range(first + 1, first + count + 1):
             with naming_epoch(epoch):
                 users, items = state.user_factors, state.item_factors
@@ -128,7 +131,7 @@ class ByBlocks:
                 state = replace(state, user_bias=bias)
                 bias = self._items.solve(_fixed_users(state, self._config), items, (items, state.item_bias))
                 state = replace(state, item_bias=bias)
-            say(f"epoch {epoch} of {self._config.num_epochs}")
+            after(epoch)
         return state
 
     def settle(self, state: Fitted) -> Fitted:

@@ -14,11 +14,12 @@ import numpy as np
 from scipy import sparse
 
 from shopsight.kernels.backend import resolve
+from shopsight.serving.progress import Progress, counted
 from shopsight.training.artifacts.factor_store import FactorStore, bytes_of, rows_of_slab
 from shopsight.training.artifacts.locks import exclusive
 from shopsight.training.artifacts.tensor_file import dtype_of
 from shopsight.training.recommend.mf.config import MFConfig
-from shopsight.training.recommend.mf.epochs import ByBlocks, Epochs, Fitted, InCore, Progress, new_store
+from shopsight.training.recommend.mf.epochs import ByBlocks, Epochs, Fitted, InCore, new_store
 from shopsight.training.recommend.mf.files import INDEX, read_state, write_state
 from shopsight.training.recommend.mf.memory import plan_memory, readable
 from shopsight.training.recommend.mf.validation import validate
@@ -83,19 +84,26 @@ def run_epochs(
     if resumed:
         state, best = epochs.copy(state), epochs.copy(best)
     stride = config.check_every if validation is not None or checkpoint is not None else config.num_epochs
-    while epoch < config.num_epochs and not _is_done(state.history, config):
-        count = min(stride, config.num_epochs - epoch)
-        state = epochs.run(state, epoch, count, say)
-        epoch += count
-        if validation is not None:
-            row = {"epoch": float(epoch), **validate(state, matrix, validation, config)}
-            state = replace(state, history=[*state.history, row])
-            figures = (f"{name}@{config.validation_k} {row[name]:.4f}" for name in ("recall", "ndcg"))
-            say(f"epoch {epoch}: {', '.join(figures)}")
-            best = epochs.copy(state) if _best_epoch(state.history, config) == epoch else best
-        if checkpoint is not None:
-            kept = None if validation is None else best
-            _write(checkpoint, state, kept, epoch, fingerprint)
+    with counted(say, "epochs", config.num_epochs) as done:
+        done(epoch)
+
+        def after(number: int) -> None:
+            say(f"epoch {number} of {config.num_epochs}")
+            done(1)
+
+        while epoch < config.num_epochs and not _is_done(state.history, config):
+            count = min(stride, config.num_epochs - epoch)
+            state = epochs.run(state, epoch, count, after)
+            epoch += count
+            if validation is not None:
+                row = {"epoch": float(epoch), **validate(state, matrix, validation, config)}
+                state = replace(state, history=[*state.history, row])
+                figures = (f"{name}@{config.validation_k} {row[name]:.4f}" for name in ("recall", "ndcg"))
+                say(f"epoch {epoch}: {', '.join(figures)}")
+                best = epochs.copy(state) if _best_epoch(state.history, config) == epoch else best
+            if checkpoint is not None:
+                kept = None if validation is None else best
+                _write(checkpoint, state, kept, epoch, fingerprint)
     if validation is None:
         return epochs.settle(state)
     say(f"kept epoch {_best_epoch(state.history, config)} of {epoch}")

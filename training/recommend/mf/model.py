@@ -11,9 +11,10 @@ from scipy import sparse
 
 from shopsight.kernels.errors import DivergenceError
 from shopsight.kernels.rows import Factors, Float32, Int32
+from shopsight.serving.progress import Progress, silent
 from shopsight.training.artifacts.factor_store import InMemory, gramian_of
 from shopsight.training.recommend.mf.config import MFConfig
-from shopsight.training.recommend.mf.epochs import Fitted, Progress
+from shopsight.training.recommend.mf.epochs import Fitted
 from shopsight.training.recommend.mf.files import read_state, write_state
 from shopsight.training.recommend.mf.fitting import BIASES, FACTORS, fit_factors, fitted_from
 from shopsight.training.recommend.mf.fixed_side import FixedSide
@@ -58,7 +59,7 @@ class MatrixFactorization:
         *,
         validation: sparse.csr_matrix | None = None,
         checkpoint: Path | None = None,
-        progress: Progress | None = None,
+        progress: Progress = silent,
     ) -> MatrixFactorization:
         """Fit to `user_items` (scipy CSR [users, items] of weights or ratings); returns self.
 
@@ -74,7 +75,7 @@ class MatrixFactorization:
         BackendUnavailable. Sources: see MFConfig and kernels/als.py.
         """
         matrix, held_out = checked_input(user_items, validation)
-        self._take(fit_factors(matrix, self.config, held_out, checkpoint, progress or _silent), matrix)
+        self._take(fit_factors(matrix, self.config, held_out, checkpoint, progress), matrix)
         return self
 
     def recommend(
@@ -298,10 +299,6 @@ class MatrixFactorization:
         gramian = gramian_of(users) if self.config.missing_weight else None
         fixed = Fixed(users, self.user_bias, self.mean, gramian)
         return item_error(self.user_items, fixed, self.item_factors, self.item_bias, self.config)
-
-
-def _silent(_: str) -> None:
-    return None
 
 
 __all__ = ["DivergenceError", "MFConfig", "MatrixFactorization"]
