@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
@@ -215,6 +215,7 @@ HEADER_END = 8 + int.from_bytes(WRITTEN[:8], "little")
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(changes=[(0, WRITTEN[0] - 1)], cut=1)
 @given(
     changes=st.lists(st.tuples(st.integers(0, HEADER_END - 1), st.integers(0, 255)), min_size=1, max_size=3),
     cut=st.integers(0, 40) | st.just(0),
@@ -227,12 +228,14 @@ def test_any_change_of_a_header_is_refused_or_leaves_tensors_that_lie_in_the_fil
         content[at] = byte
     path = tmp_path / "x.safetensors"
     path.write_bytes(content[: len(content) - cut])
+    # A header whose length is written one shorter than it is may lose a space of its padding.
+    header_end = 8 + int.from_bytes(content[:8], "little")
     for reader in READERS.values():
         try:
             found = reader(path)
         except TensorFileError:
             continue
-        assert sum(array.nbytes for array in found.values()) == len(content) - cut - HEADER_END
+        assert sum(array.nbytes for array in found.values()) == len(content) - cut - header_end
         if bytes(content) == WRITTEN and not cut:
             for name, array in TENSORS.items():
                 np.testing.assert_array_equal(found[name], array)
