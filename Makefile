@@ -3,8 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 TRITON_VENV := .venv-triton
 BIN := $(VENV)/bin
-# Test processes beside each other; each takes up to 4 GiB, and waits for servers part of its time.
-JOBS ?= 3
+# Test processes beside each other; each takes about 4 GiB. Three are no faster on two cores.
+JOBS ?= 2
 
 .PHONY: help demo test lint format install bench clean
 

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from shopsight.serving.pseudonym import key_path
-from shopsight.serving.terminal_progress import Shown
+from shopsight.serving.terminal_progress import TerminalProgress
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -49,7 +49,7 @@ def publish_command(
     gate = Gate(tuple(Threshold.parse(text) for text in require or ()))
     server = running_server(where, console)
     private = rehearsing_server(server, console)
-    progress = Shown(console)
+    progress = TerminalProgress(console)
     release = publish(
         workspace / "models", where, server=server, private=private, gate=gate, progress=progress
     )
@@ -74,7 +74,7 @@ def rollback_command(
     where, console = _repository(workspace, repository), Console(stderr=as_json)
     server = running_server(where, console)
     private = rehearsing_server(server, console)
-    made = rollback(where, release, server=server, private=private, progress=Shown(console))
+    made = rollback(where, release, server=server, private=private, progress=TerminalProgress(console))
     _show_release(made, where, as_json, server is not None, console)
 
 
@@ -124,18 +124,18 @@ def serve_command(
     from shopsight.serving.supervisor import Supervisor, end_in_order, start_detached
 
     where, console = _repository(workspace, repository), Console(stderr=as_json)
-    recover(where, progress=Shown(console))
+    recover(where, progress=TerminalProgress(console))
     if current_release(where) is None:
         raise NothingPublishedError(f"{where} holds no release; run 'shopsight publish' first")
     if not key_path().exists():
         console.print("no pseudonymisation key: customers can be asked for by CUSTOMER_ID alone")
     ports = (http_port, grpc_port, metrics_port)
     if detach:
-        start_detached(where, ports, Shown(console))
+        start_detached(where, ports, TerminalProgress(console))
         _show_server(TritonServer.attach(where), where, as_json, console)
         return
     end_in_order()
-    supervisor = Supervisor(where, ports, Shown(console))
+    supervisor = Supervisor(where, ports, TerminalProgress(console))
     server = supervisor.start()
     try:
         _show_server(server, where, as_json, console)

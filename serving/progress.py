@@ -1,4 +1,4 @@
-"""How long work tells how far it is: lines of text, and counts that the remaining time is estimated from."""
+"""Progress of long work: lines of text, and amounts done, from which the remaining time is estimated."""
 
 from __future__ import annotations
 

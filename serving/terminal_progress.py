@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from shopsight.serving.progress import Advance
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
-class Shown:
+
+class TerminalProgress:
     """Shows lines and, on a terminal, a bar for each amount of work that is being counted.
 
     Elsewhere (a pipe, a log, a file) there are lines alone. The bars of work inside other work stand below
@@ -23,7 +26,6 @@ class Shown:
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self.console, self._clock, self._began = console, clock, clock()
         self._bars: Progress | None = None
-        self._num_counted = 0
 
     def __call__(self, line: str) -> None:
         """Show a line with the time since the start."""
@@ -42,17 +44,18 @@ class Shown:
             return
         bars = self._bars = self._bars or self._started()
         task = bars.add_task(what, total=total)
-        self._num_counted += 1
         try:
             yield lambda amount: bars.advance(task, amount)
         finally:
             bars.remove_task(task)
-            self._num_counted -= 1
-            if not self._num_counted:
+            if not bars.tasks:
                 bars.stop()
                 self._bars = None
 
     def _started(self) -> Progress:
+        # Only work that is counted on a terminal needs it, and it takes a while to import.
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
         columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()
         left = TextColumn("about"), TimeRemainingColumn(compact=True), TextColumn("left")
         bars = Progress(*columns, *left, console=self.console, transient=True, get_time=self._clock)

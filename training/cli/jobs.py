@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from shopsight.serving.terminal_progress import Shown
+from shopsight.serving.terminal_progress import TerminalProgress
 from shopsight.training.cli.options import (
     DEFAULT_WORKSPACE,
     ConfigOption,
@@ -143,7 +143,7 @@ def tune(
     with connected(address) as ray:
         found = search(
             ray, resources, where, over, family, wanted,
-            SearchConfig(num_trials=trials, seed=seed), Shown(console),
+            SearchConfig(num_trials=trials, seed=seed), TerminalProgress(console),
         )  # fmt: skip
     if as_json:
         print_json([asdict(trial) for trial in found])

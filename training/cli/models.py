@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from shopsight.serving.terminal_progress import Shown
+from shopsight.serving.progress import counted
+from shopsight.serving.terminal_progress import TerminalProgress
 from shopsight.training.cli import jobs
 from shopsight.training.cli.options import (
     DEFAULT_WORKSPACE,
@@ -50,13 +51,13 @@ def train(
 
     settings = [*(settings or []), *([f"language.encoder={encoder}"] if encoder else [])]
     console, (where, chosen_recipe) = console_for(as_json), resolved(workspace, recipe, config, settings)
-    printer, figures = Shown(console), {}
-    names = steps.chosen(where, family, printer)
+    progress, figures = TerminalProgress(console), {}
+    names = steps.chosen(where, family, progress)
     with jobs.trainer(num_workers, cpus_per_worker, use_gpu, address) as run:
         for name in names:
             began = time.monotonic()
-            figures[name] = run(where, chosen_recipe, name, printer)
-            printer(f"{name}: trained in {time.monotonic() - began:.1f} s")
+            figures[name] = run(where, chosen_recipe, name, progress)
+            progress(f"{name}: trained in {time.monotonic() - began:.1f} s")
     show_figures(figures, as_json)
 
 
@@ -77,7 +78,7 @@ def learn_intents(
     from shopsight.training.language.new_intents import learn, read_examples
 
     console = console_for(as_json)
-    figures = learn(Workspace(workspace), read_examples(examples), most_loss, Shown(console))
+    figures = learn(Workspace(workspace), read_examples(examples), most_loss, TerminalProgress(console))
     show_figures({"language": figures}, as_json)
     if not as_json:
         console.print(f"next: shopsight export language --workspace {workspace}")
@@ -99,8 +100,13 @@ def evaluate(
     from shopsight.training.pipeline import steps
 
     console, (where, chosen_recipe) = console_for(as_json), resolved(workspace, recipe, config, settings)
-    names = steps.chosen(where, family, Shown(console))
-    show_figures({name: steps.evaluate(where, chosen_recipe, name) for name in names}, as_json)
+    progress, figures = TerminalProgress(console), {}
+    names = steps.chosen(where, family, progress)
+    with counted(progress, "evaluating", len(names)) as done:
+        for name in names:
+            figures[name] = steps.evaluate(where, chosen_recipe, name)
+            done(1)
+    show_figures(figures, as_json)
 
 
 @app.command()
@@ -119,8 +125,9 @@ def export(
     from shopsight.training.pipeline import steps
 
     console, (where, chosen_recipe) = console_for(as_json), resolved(workspace, recipe, config, settings)
-    names = steps.chosen(where, family, Shown(console))
-    folders = steps.export(where, chosen_recipe, names)
+    progress = TerminalProgress(console)
+    names = steps.chosen(where, family, progress)
+    folders = steps.export(where, chosen_recipe, names, progress)
     if as_json:
         print_json({"models": [str(folder) for folder in folders]})
         return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from shopsight.serving.terminal_progress import Shown
+from shopsight.serving.terminal_progress import TerminalProgress
 from shopsight.training.cli.options import (
     DEFAULT_WORKSPACE,
     JsonOption,
@@ -33,6 +33,33 @@ IdFileOption = Annotated[
         "--id-file", help="A file of raw ids, one a line, or - for standard input: never on a command line."
     ),
 ]
+RepositoriesOption = Annotated[
+    list[Path] | None,
+    typer.Option("--repository", help="Repositories that serve these models; by default WORKSPACE's own."),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Show whom and what it would erase; touch nothing.")
+]
+YesOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do not ask before erasing the accounts that are listed.")
+]
+SkipUnknownOption = Annotated[
+    bool, typer.Option("--skip-unknown", help="Pass over ids that nobody has and erase the others.")
+]
+MaskOption = Annotated[
+    bool,
+    typer.Option(
+        "--mask-mentions",
+        help="Mask the customers' names, mail addresses and phones in texts of others, now and whenever "
+        "the same texts are ingested again.",
+    ),
+]
+RetrainOption = Annotated[
+    bool, typer.Option("--retrain", help="Then train, export and publish again without the customers.")
+]
+RetrainRecipeOption = Annotated[
+    str, typer.Option(help="The recipe of --retrain, for what was never trained.")
+]
 _MOST_LINES = 20  # of accounts and of mentions on a terminal; --json has all
 
 
@@ -45,35 +72,13 @@ def forget_command(
     source: SourceOption,
     id_file: IdFileOption,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    repository: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--repository", help="Repositories that serve these models; by default WORKSPACE's own."
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show whom and what it would erase; touch nothing.")
-    ] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Do not ask before erasing the accounts that are listed.")
-    ] = False,
-    skip_unknown: Annotated[
-        bool, typer.Option("--skip-unknown", help="Pass over ids that nobody has and erase the others.")
-    ] = False,
-    mask_mentions: Annotated[
-        bool,
-        typer.Option(
-            "--mask-mentions",
-            help="Mask the customers' names, mail addresses and phones in texts of others, now and whenever "
-            "the same texts are ingested again.",
-        ),
-    ] = False,
-    retrain: Annotated[
-        bool, typer.Option("--retrain", help="Then train, export and publish again without the customers.")
-    ] = False,
-    recipe: Annotated[
-        str, typer.Option(help="The recipe of --retrain, for what was never trained.")
-    ] = "default",
+    repository: RepositoriesOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    skip_unknown: SkipUnknownOption = False,
+    mask_mentions: MaskOption = False,
+    retrain: RetrainOption = False,
+    recipe: RetrainRecipeOption = "default",
     as_json: JsonOption = False,
 ) -> None:
     """Erase customers from tables, quarantine, models and every kept release, for good, with a receipt.
@@ -107,7 +112,7 @@ def forget_command(
     if not yes:
         _confirm(interactive=sys.stdin.isatty() and id_file != "-" and not as_json)
     repositories = [Repository(path, server_of(path)) for path in paths]
-    say = Shown(console)
+    say = TerminalProgress(console)
     receipt = forget(
         where, key, source, list(lines), repositories, say, skip_unknown=skip_unknown, mask=mask_mentions
     )
@@ -239,7 +244,7 @@ def _retrain(where: Any, name: str, repositories: list[Any], say: Any) -> None:
     for family in trained:
         steps.train(where, chosen, family, say)
         steps.evaluate(where, chosen, family)
-    steps.export(where, chosen, trained)
+    steps.export(where, chosen, trained, say)
     for target in repositories:
         publish(where.models, target.path, server=target.server, progress=say)
 

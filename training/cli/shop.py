@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from shopsight.serving.terminal_progress import Shown
+from shopsight.serving.terminal_progress import TerminalProgress
 from shopsight.training.cli.options import (
     DEFAULT_SHOP,
     JsonOption,
@@ -68,7 +68,7 @@ def data_make(
 
     console, began = console_for(as_json), time.monotonic()
     spec = ShopSpec(num_customers=int(customers), seed=seed, pictures=pictures)
-    summary = make_shop(spec, out / "raw", out / "truth", Shown(console))
+    summary = make_shop(spec, out / "raw", out / "truth", TerminalProgress(console))
     console.print(
         f"made {out} in {time.monotonic() - began:.1f} s; next: shopsight ingest {out}/raw/sources.toml"
     )

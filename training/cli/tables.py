@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from shopsight.serving.terminal_progress import Shown
+from shopsight.serving.terminal_progress import TerminalProgress
 from shopsight.training.cli.options import (
     DEFAULT_WORKSPACE,
     JsonOption,
@@ -46,7 +46,7 @@ def ingest(
     from shopsight.training.data.ingest import ingest as run_ingest
 
     console = console_for(as_json)
-    report = run_ingest(sources, Workspace(workspace), load_key(), progress=Shown(console))
+    report = run_ingest(sources, Workspace(workspace), load_key(), progress=TerminalProgress(console))
     if as_json:
         print_json(plain(report))
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from shopsight.serving.terminal_progress import Shown
+from shopsight.serving.terminal_progress import TerminalProgress
 from shopsight.training.cli.options import (
     DEFAULT_WORKSPACE,
     JsonOption,
@@ -24,16 +23,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-Say = Callable[[str], None]
 _STEPS = ("key", "sources", "ingest", "train", "evaluate", "export", "publish", "serve", "ask")
 
 
 @dataclass
-class Progress:
+class Walkthrough:
     """Names each step as it begins, and keeps what came of them for --json."""
 
     console: Console
-    say: Say
+    say: TerminalProgress
     result: dict[str, Any] = field(default_factory=dict)
 
     def step(self, name: str, about: str) -> None:
@@ -69,7 +67,7 @@ def up(
     from shopsight.training.artifacts.workspace import Workspace
 
     console = console_for(as_json)
-    progress = Progress(console, Shown(console))
+    progress = Walkthrough(console, TerminalProgress(console))
     where = Workspace(workspace)
     described = files[0] if len(files) == 1 and files[0].suffix == ".toml" else sources
     try:
@@ -83,7 +81,7 @@ def up(
             print_json(progress.result)
 
 
-def _read(files: list[Path], sources: Path, where: Workspace, progress: Progress) -> None:
+def _read(files: list[Path], sources: Path, where: Workspace, progress: Walkthrough) -> None:
     """Make the key and the sources file where there are none, then the tables; exits 1 with questions."""
     from shopsight.serving.pseudonym import create_key, key_path, load_key
     from shopsight.training.data.check import check, questions
@@ -115,7 +113,7 @@ def _read(files: list[Path], sources: Path, where: Workspace, progress: Progress
         _stop(progress, sources, asked)
 
 
-def _stop(progress: Progress, sources: Path, questions: list[str]) -> Any:
+def _stop(progress: Walkthrough, sources: Path, questions: list[str]) -> Any:
     progress.result["questions"] = questions
     progress.tell(
         [
@@ -127,7 +125,7 @@ def _stop(progress: Progress, sources: Path, questions: list[str]) -> Any:
     raise typer.Exit(1)
 
 
-def _learn(where: Workspace, progress: Progress) -> None:
+def _learn(where: Workspace, progress: Walkthrough) -> None:
     from shopsight.training.artifacts.snapshots import snapshot_sha256
     from shopsight.training.artifacts.trained_state import is_trained
     from shopsight.training.cli.figure_tables import tables
@@ -150,11 +148,11 @@ def _learn(where: Workspace, progress: Progress) -> None:
         for table in tables(name, figures):
             progress.console.print(table)
     progress.step("export", f"to {where.models}")
-    for folder in steps.export(where, chosen, names):
+    for folder in steps.export(where, chosen, names, progress.say):
         progress.say(f"exported {folder.name}")
 
 
-def _publish(where: Workspace, progress: Progress) -> None:
+def _publish(where: Workspace, progress: Walkthrough) -> None:
     from shopsight.serving.cli import rehearsing_server, running_server
     from shopsight.serving.repository import publish
 
@@ -166,7 +164,7 @@ def _publish(where: Workspace, progress: Progress) -> None:
     progress.say(f"release {release.number} is current")
 
 
-def _ask(where: Workspace, progress: Progress) -> None:
+def _ask(where: Workspace, progress: Walkthrough) -> None:
     """Serve the release, unless it is served already, and ask about one customer."""
     from shopsight.serving.cli import running_server
     from shopsight.serving.client import ShopsightClient

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from shopsight.serving.progress import counted
 from shopsight.serving.pseudonym import PseudonymKey, create_key, key_path, load_key
-from shopsight.serving.terminal_progress import Shown
+from shopsight.serving.terminal_progress import TerminalProgress
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.demo.scores import planted_against_found
 from shopsight.training.demo.stages import Stages
@@ -70,7 +70,7 @@ def run_demo(
     """
     from shopsight.serving.supervisor import start_detached
 
-    progress, workspace = Shown(console), Workspace(folder / "workspace")
+    progress, workspace = TerminalProgress(console), Workspace(folder / "workspace")
     _fresh(folder)
     with counted(progress, "demo", 100) as whole:
         stages = Stages(progress, whole)
@@ -129,7 +129,7 @@ def _learn(
         with stages.stage(f"train {name}", _TRAINING_PERCENT.get(name, 0)):
             steps.train(workspace, chosen, name, stages.progress)
     with stages.stage("export to ONNX with contracts and golden requests", 6):
-        for path in steps.export(workspace, chosen, names):
+        for path in steps.export(workspace, chosen, names, stages.progress):
             stages.progress(f"exported {path.name}")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.table import Table
 
 from shopsight.serving.progress import Advance
-from shopsight.serving.terminal_progress import Shown
+from shopsight.serving.terminal_progress import TerminalProgress
 
 _CLEAR_PEAK = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
@@ -25,7 +25,7 @@ class Stages:
     whole: is told the expected share of each stage when it is done, in percent of all stages.
     """
 
-    progress: Shown
+    progress: TerminalProgress
     whole: Advance
     seconds: dict[str, float] = field(default_factory=dict)
     peak_bytes: dict[str, int] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from shopsight.serving.progress import Advance, Progress, counted
@@ -81,26 +81,24 @@ def heard(progress: Progress) -> Iterator[Say]:
             queue.shutdown(force=True)
 
 
-@dataclass
-class _Counts(contextlib.AbstractContextManager["_Counts"]):
-    """What is being counted in this process on behalf of the workers."""
+class _Counts:
+    """Shows the work that workers count, one kind at a time: the one before has ended when another begins."""
 
-    progress: Progress
-    _shown: dict[str, tuple[contextlib.ExitStack, Advance]] = field(default_factory=dict)
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._what = progress, ""
+        self._shown = contextlib.ExitStack()
+        self._advance: Advance = lambda _: None
+
+    def __enter__(self) -> _Counts:
+        return self
 
     def add(self, done: Done) -> None:
-        """Show an amount; the work before it has ended when other work is counted."""
-        if done.what not in self._shown:
-            self._close()
-            stack = contextlib.ExitStack()
-            advance = stack.enter_context(counted(self.progress, done.what, done.total))
-            self._shown[done.what] = stack, advance
-        self._shown[done.what][1](done.amount)
+        """Show an amount."""
+        if done.what != self._what:
+            self._shown.close()
+            self._what = done.what
+            self._advance = self._shown.enter_context(counted(self._progress, done.what, done.total))
+        self._advance(done.amount)
 
     def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        for stack, _ in self._shown.values():
-            stack.close()
-        self._shown.clear()
+        self._shown.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from shopsight.serving.progress import Progress
+from shopsight.serving.progress import Progress, counted, silent
 from shopsight.training.artifacts.model_folders import models_replaced
 from shopsight.training.artifacts.plain_settings import config_from
 from shopsight.training.artifacts.snapshots import on_one_snapshot, read_snapshot
@@ -85,7 +85,9 @@ def evaluate(workspace: Workspace, recipe: Recipe, family: str) -> dict[str, Any
 
 
 @on_one_snapshot
-def export(workspace: Workspace, recipe: Recipe, families: Sequence[str]) -> list[Path]:
+def export(
+    workspace: Workspace, recipe: Recipe, families: Sequence[str], progress: Progress = silent
+) -> list[Path]:
     """Export trained families into `workspace.models`, and `insight` over all that lie there.
 
     All of it becomes visible in one step. Raises NotTrained when the tables are not those of the training.
@@ -96,8 +98,11 @@ def export(workspace: Workspace, recipe: Recipe, families: Sequence[str]) -> lis
         if caller is not None and is_trained(workspace, caller):
             owners.pop(caller, None)
             owners[caller] = None  # after the models that its router asks
-    with models_replaced(workspace) as staged:
-        folders = [folder for name in owners for folder in _exported(staged, recipe, name)]
+    folders: list[Path] = []
+    with models_replaced(workspace) as staged, counted(progress, "exporting", len(owners)) as done:
+        for name in owners:
+            folders += _exported(staged, recipe, name)
+            done(1)
         folders.append(export_insight(staged))
     return [workspace.models / folder.name for folder in folders]
 

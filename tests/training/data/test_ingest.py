@@ -18,6 +18,7 @@ from shopsight.training.data.errors import IngestError
 from shopsight.training.data.ingest import IngestReport, ingest
 from shopsight.training.data.shop import ShopSpec, make_shop
 from shopsight.training.data.tables import SCHEMAS, scan_table
+from tests.recorded_progress import RecordedProgress
 
 KEY = PseudonymKey("test", b"k" * 32)
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "messy_shop"
@@ -83,6 +84,13 @@ def test_every_row_of_every_file_is_accepted_or_refused(messy: tuple[IngestRepor
     assert sum(report.refused.values()) == refused.height == report.read - report.accepted
     for name, schema in SCHEMAS.items():
         assert dict(table(workspace, name).schema) == dict(pl.Schema(schema)), name
+
+
+def test_the_bytes_of_every_file_are_counted_once_while_they_are_read(tmp_path: Path) -> None:
+    progress = RecordedProgress()
+    report = ingest(FIXTURE / "sources.toml", Workspace(tmp_path), KEY, progress=progress)
+    size = sum((FIXTURE / file.file).stat().st_size for file in report.files)
+    assert progress.total_of("reading") == progress.done_of("reading") == size > 0
 
 
 def test_each_planted_fault_of_the_messy_shop_is_refused_by_its_rule(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from shopsight.serving.progress import Advance, counted
+from shopsight.serving.progress import counted
 from shopsight.training.jobs.lines import Done, Say, _Counts
+from tests.recorded_progress import RecordedProgress
 
 
 class _Queue:
@@ -16,22 +15,6 @@ class _Queue:
 
     def put_nowait(self, message: Any) -> None:
         self.sent.append(message)
-
-
-class _Bars:
-    """A progress that keeps what it is told of work."""
-
-    def __init__(self) -> None:
-        self.told: list[Any] = []
-
-    def __call__(self, line: str) -> None:
-        self.told.append(line)
-
-    @contextmanager
-    def counted(self, what: str, total: float) -> Iterator[Advance]:
-        self.told.append(("begins", what, total))
-        yield lambda amount: self.told.append((what, amount))
-        self.told.append(("ends", what))
 
 
 def test_a_worker_sends_hundredths_and_no_step_is_lost() -> None:
@@ -45,7 +28,7 @@ def test_a_worker_sends_hundredths_and_no_step_is_lost() -> None:
 
 
 def test_amounts_of_several_workers_add_up_in_one_bar_and_the_next_work_ends_it() -> None:
-    bars = _Bars()
+    bars = RecordedProgress()
     with _Counts(bars) as counts:
         for done in (Done("trials", 3, 1), Done("trials", 3, 1), Done("ranker", 5, 5)):
             counts.add(done)

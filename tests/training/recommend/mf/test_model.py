@@ -18,6 +18,7 @@ from shopsight.training.recommend.mf.epochs import Fitted
 from shopsight.training.recommend.mf.files import read_state
 from shopsight.training.recommend.mf.model import MatrixFactorization
 from shopsight.training.recommend.mf.validation import validate
+from tests.recorded_progress import RecordedProgress
 from tests.training.tastes import CONFIG, tastes
 
 
@@ -35,6 +36,17 @@ def test_it_finds_what_was_held_out(shop, fitted):
     ids, _ = fitted.recommend(np.arange(400), k=10)
     hits = np.mean([np.isin(shop[1][user].indices, ids[user]).mean() for user in range(400)])
     assert hits > 0.75  # 10 of the 108 unseen at random would be 0.09
+
+
+@pytest.mark.parametrize("objective", ["observed", "explicit"])
+def test_every_epoch_is_counted_also_those_before_a_restart(shop, tmp_path, objective):
+    config = replace(CONFIG, objective=objective, num_epochs=4)
+    MatrixFactorization(replace(config, num_epochs=2)).fit(shop[0], checkpoint=tmp_path)
+    for folder, num_lines in ((tmp_path / "new", 4), (tmp_path, 2)):
+        progress = RecordedProgress()
+        MatrixFactorization(config).fit(shop[0], checkpoint=folder, progress=progress)
+        assert progress.total_of("epochs") == progress.done_of("epochs") == 4
+        assert sum(isinstance(one, str) and one.endswith(" of 4") for one in progress.told) == num_lines
 
 
 def test_recommendations_leave_out_what_was_seen_unless_asked(shop, fitted):

@@ -16,11 +16,10 @@ from shopsight.training.data.identity.linkage.names import (
     SHORT_FORM,
     SWAPPED,
     NameTable,
-    edits,
     grade_names,
     name_table,
-    similarities,
 )
+from shopsight.training.data.identity.linkage.text_likeness import edits, similarities
 
 Levels = NDArray[np.uint8]
 Rows = NDArray[np.int64]

@@ -11,11 +11,10 @@ from hashlib import blake2b
 import numpy as np
 from anyascii import anyascii
 from numpy.typing import NDArray
-from rapidfuzz import process
-from rapidfuzz.distance import OSA, JaroWinkler
 
 from shopsight.training.data.identity.linkage.given_names import COMMON_NAMES
 from shopsight.training.data.identity.linkage.nicknames import same_nickname
+from shopsight.training.data.identity.linkage.text_likeness import edits, similarities
 
 Levels = NDArray[np.uint8]
 Numbers = NDArray[np.int64]
@@ -37,9 +36,7 @@ _FORMS = (("", "a"), ("", "e"), ("", "ine"), ("", "ina"), ("", "ette"), ("", "na
 _TWO_FORMS = frozenset(_FORMS) | {(other, one) for one, other in _FORMS}
 _SHORTEST_STEM = 3
 _PREFIX, _FORM = 1, 2
-_WORKERS = 2
 _MAX_64_BITS = 2**64 - 1
-_ROUNDING = 1e-6  # callers compare in float32
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class NameTable:
 
 
 def name_table(names: Texts) -> NameTable:
-    """Prepare folded names for grade_names."""
+    """Prepare folded names for `grade_names`."""
     latin = [name if name.isascii() else anyascii(name).lower().replace("'", "") for name in names]
     written = np.empty(len(latin), dtype=object)
     written[:] = latin
@@ -105,25 +102,6 @@ def grade_names(table: NameTable, a: Numbers, b: Numbers, established: Mask) -> 
     crossed = table.is_han[a] != table.is_han[b]
     levels[crossed & (levels >= FUZZY) & (likeness >= _OTHER_SCRIPT_LIKENESS)] = 0
     return levels
-
-
-def similarities(first: Texts, second: Texts, at_least: float) -> NDArray[np.float32]:
-    """Return the likeness [n] of pairs of texts after Jaro and Winkler; 0 where it is below `at_least`."""
-    return process.cpdist(
-        first,
-        second,
-        scorer=JaroWinkler.similarity,
-        score_cutoff=at_least - _ROUNDING,
-        dtype=np.float32,
-        workers=_WORKERS,
-    )
-
-
-def edits(first: Texts, second: Texts, at_most: int) -> NDArray[np.int32]:
-    """Return the edits [n] between pairs of texts; at_most + 1 where there are more."""
-    return process.cpdist(
-        first, second, scorer=OSA.distance, score_cutoff=at_most, dtype=np.int32, workers=_WORKERS
-    )
 
 
 def _codes(texts: Texts) -> Numbers:

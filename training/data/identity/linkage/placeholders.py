@@ -81,13 +81,14 @@ def without_placeholders(people: pl.DataFrame) -> tuple[pl.DataFrame, list[Place
 
 def _stated_by_many(values: pl.DataFrame, initials: pl.DataFrame, name: str) -> pl.DataFrame:
     """Return the values (value, len, people) that more people state than share anything."""
-    if name not in ("email", "phone", "loyalty", "gov_id", "birth"):
+    is_too_frequent = _by_frequency(name, values.height)
+    if is_too_frequent is None:
         return pl.DataFrame(schema={"value": pl.String, "len": pl.UInt32, "people": pl.UInt32})
     repeated = values.filter(pl.len().over("value") >= _MANY_PEOPLE)
     counts = repeated.join(initials, on="_row").group_by("value").agg(
         pl.len(), pl.col("_who").drop_nulls().n_unique().alias("people")
     )  # fmt: skip
-    return counts.filter(_by_frequency(name, values.height))
+    return counts.filter(is_too_frequent)
 
 
 def is_shared_mailbox(emails: pl.Series) -> pl.Series:
@@ -122,9 +123,12 @@ def _by_form(name: str) -> pl.Expr:
     return value.str.contains(_NO_VALUE)
 
 
-def _by_frequency(name: str, num_stated: int) -> pl.Expr:
+def _by_frequency(name: str, num_stated: int) -> pl.Expr | None:
+    """Return which values are too frequent; None for a field in which no value is."""
     people = pl.col("people") >= _MANY_PEOPLE
     if name in ("email", "phone", "loyalty", "gov_id"):
         return people | ((pl.col("len") >= _MANY_RECORDS) & (pl.col("len") >= _LARGE_SHARE * num_stated))
-    expected = num_stated / _DAYS_OF_BIRTH  # of a date of birth
-    return people & (pl.col("len") >= _BIRTHS_ABOVE_CHANCE * expected)
+    if name == "birth":
+        expected = num_stated / _DAYS_OF_BIRTH
+        return people & (pl.col("len") >= _BIRTHS_ABOVE_CHANCE * expected)
+    return None
