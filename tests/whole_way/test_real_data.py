@@ -50,7 +50,7 @@ def test_clinc150_from_raw_file_to_answer(command: Command, tmp_path: Path) -> N
     command("data", "adapt", "clinc150", SHARED_DATA / "clinc150", "--out", tmp_path / "raw")
     report = command.json("ingest", tmp_path / "raw" / "sources.toml", "--workspace", workspace.root)
     assert report["read"] == 23_700
-    command.learn(workspace.root, ["language.epochs=4"])
+    command.learn(workspace.root, ["language.epochs=2", "language.least_steps=0"])
     command.serve(workspace.root)
     try:
         answer = command.json(
