@@ -44,8 +44,8 @@ ORDER_TYPES: dict[str, pl.DataType] = {
     "is_returned": pl.Boolean(),
 }
 IDS = (
-    "source_id", "item_id", "order_id", "line_id", "session_id", "request_id", "message_id", "answer_id",
-    "also_id",
+    "source_id", "recipient_id", "item_id", "order_id", "line_id", "session_id", "request_id", "message_id",
+    "answer_id", "also_id",
 )  # fmt: skip
 # What Excel guards with an apostrophe, so that it stays text.
 GUARDED = (*IDS, "phone", "postcode", "loyalty_number", "gov_id")

@@ -56,13 +56,20 @@ def write_tables(
 
 
 def account_records(loaded: list[Loaded]) -> pl.DataFrame:
-    """Every record of a person; those taken out of order lines are folded to one an id, the usual value."""
+    """Every record of a person; those taken out of order lines are folded to one an id, the usual value.
+
+    A list of payments names the shop too, in withdrawals and refunds: of such a source, only the ids of
+    accepted rows are people.
+    """
+    buyers = {part.source.name: part.ids()["source_id"] for part in loaded if part.source.has("recipient_id")}
     parts = [pl.DataFrame(schema={"source": pl.String, "source_id": pl.String})]
     for part in loaded:
         if part.source.kind != "customers":
             continue
         rows = part.rows.filter(pl.col("source_id").is_not_null())
         if part.source.derived:
+            if part.source.name in buyers:
+                rows = rows.filter(pl.col("source_id").is_in(buyers[part.source.name].implode()))
             folded = rows.select(pl.col("source_id").unique())
             for name in (n for n in part.source.fields if n not in ("source_id", ALSO_ID)):
                 folded = folded.join(mode(rows, "source_id", name), on="source_id", how="left")

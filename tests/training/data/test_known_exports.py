@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.data.check import Books
 from shopsight.training.data.describing.validate import rehearse, validate
+from shopsight.training.data.ingest import ingest
 from shopsight.training.data.sources.load import load_sources
 from shopsight.training.data.sources.source import Source
+from shopsight.training.data.tables import read_table
 
 
 def drafted(folder: Path, files: dict[str, str]) -> tuple[list[str], list[Source], Books]:
@@ -41,6 +46,35 @@ def test_paypal_s_activity_is_payments_and_refunds_in_its_own_time_zone(tmp_path
     (usd,) = found.takings
     assert (usd.currency, usd.sold, usd.returned) == ("USD", 1200.0, 200.0)
     assert str(found.first) == "2025-06-15 05:15:30+00:00" and found.set_aside == {"no_sale": 2}
+    assert (found.customers, found.buyers) == (1, 1), (
+        "the shop pays refunds and withdraws, and is no customer"
+    )
+
+
+GERMAN_PAYPAL = (
+    '"Datum","Uhrzeit","Zeitzone","Name","Typ","Status","Währung","Brutto","Gebühr","Netto",'
+    '"Absender E-Mail-Adresse","Empfänger E-Mail-Adresse","Transaktionscode","Artikelbezeichnung"\n'
+    '"14.06.2025","22:15:30","CEST","Ann","Website-Zahlung","Abgeschlossen","EUR","1.200,00","-36,00",'
+    '"1.164,00","ann@x.example","shop@s.example","T1","Bank"\n'
+    '"15.06.2025","09:00:00","CEST","Ann","Rückzahlung","Abgeschlossen","EUR","-200,00","6,00","-194,00",'
+    '"shop@s.example","ann@x.example","T2","Bank"\n'
+    '"16.06.2025","09:00:00","CEST","","Rückzahlung","Abgeschlossen","EUR","-5,00","0,00","-5,00",'
+    '"shop@s.example","","T3",""\n'
+)
+
+
+def test_a_refund_is_of_whom_the_money_went_to(tmp_path: Path) -> None:
+    (tmp_path / "paypal.csv").write_text(GERMAN_PAYPAL, encoding="utf-8")
+    validate([tmp_path / "paypal.csv"], tmp_path / "s.toml")
+    workspace = Workspace(tmp_path / "w")
+    ingest(tmp_path / "s.toml", workspace, PseudonymKey("test", b"k" * 32))
+    events = read_table(workspace.tables, "events").sort("timestamp")
+    assert events["event"].to_list() == ["purchase", "return", "return"]
+    buyer = events["customer_id"][0]
+    assert events["customer_id"].to_list() == [buyer, buyer, None]
+    assert read_table(workspace.tables, "customers")["customer_id"].to_list() == [buyer]
+    rules = read_table(workspace.tables, "flags").filter(pl.col("id") == events["event_id"][1])["rule"]
+    assert "return_matched" in rules.to_list()
 
 
 def test_payments_beside_orders_do_not_count_twice(tmp_path: Path) -> None:

@@ -93,3 +93,17 @@ def test_times_that_name_their_offset_are_read_by_it() -> None:
     assert [str(t)[:16] for t in parse_times(texts, "Asia/Tokyo")] == [
         "2025-09-04 08:05", "2025-11-04 21:05", "2025-09-04 08:00",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("zone", ["CEST", "+0200", "+02:00"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "14.06.2025 22:15:30", "14/06/2025 22:15:30", "06/14/2025 22:15", "14.06.25 22:15",
+        "14 Jun 2025 22:15", "Jun 14, 2025, 22:15", "06/14/2025 10:15 PM", "2025/06/14 22:15",
+        "2025-06-14 22:15", "14-Jun-2025 22:15",
+    ],
+)  # fmt: skip
+def test_every_way_to_write_a_time_may_name_its_offset(written: str, zone: str) -> None:
+    (read,) = parse_times(pl.Series([f"{written} {zone}"]), "Asia/Tokyo")
+    assert str(read)[:16] == "2025-06-14 20:15"

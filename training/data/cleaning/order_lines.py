@@ -15,7 +15,9 @@ from shopsight.training.data.tables import EVENT_TYPES
 NO_SALE = "no sale"
 UNKNOWN_EVENT, UNKNOWN_STATUS, IS_NO_SALE = "unknown event", "unknown status", "is no sale"
 # What is not kept beside a row: it is in the row's event, price and refusals.
-TRANSIENT = ("amount", "status", "cancelled_at", UNKNOWN_EVENT, UNKNOWN_STATUS, IS_NO_SALE)
+TRANSIENT = (
+    "amount", "status", "cancelled_at", "recipient_id", UNKNOWN_EVENT, UNKNOWN_STATUS, IS_NO_SALE,
+)  # fmt: skip
 _SALES = ("purchase", "return")
 _NOT_CANCELLED = ("0", "false", "no", "null", "none", "-", "0000-00-00", "0000-00-00 00:00:00")
 
@@ -23,7 +25,7 @@ Rule = tuple[pl.Expr, str | None, str]  # condition, field, reason
 
 
 def meaning(source: Source, columns: list[str]) -> list[pl.Expr]:
-    """Return expressions for the event of each row, whether it is returned, and unknown or missing sales."""
+    """Return expressions for event and customer of each row, whether it is returned, and what is no sale."""
     said, unknown_event = _said(columns)
     status, unknown_status = _status(source, columns)
     zero = pl.col("quantity") == 0 if "quantity" in columns else pl.lit(False)
@@ -44,6 +46,10 @@ def meaning(source: Source, columns: list[str]) -> list[pl.Expr]:
         unknown_status.alias(UNKNOWN_STATUS),
         no_sale.fill_null(False).alias(IS_NO_SALE),
     ]
+    if "recipient_id" in columns:
+        # The shop pays a refund, so the payer of that row is the shop and no customer.
+        customer = pl.when(event == "return").then("recipient_id").otherwise("source_id")
+        found.append(customer.alias("source_id"))
     if "status" in columns:
         is_returned = (status == "returned") & (event == "purchase")
         found.append(is_returned.fill_null(False).alias("is_returned"))

@@ -15,12 +15,14 @@ UTC = pl.Datetime("us", "UTC")
 _EPOCH_UNITS = (("s", 1e8, 1e11), ("ms", 1e11, 1e14), ("us", 1e14, 1e17), ("ns", 1e17, 1e20))
 _DIGITS = r"^\d+(\.\d+)?$"
 _SLASHED = r"^(\d{1,2})[/-](\d{1,2})[/-]\d{2,4}"
-_CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", ", %H:%M:%S")
+_HOURS = (" %H:%M", " %H:%M:%S", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", ", %H:%M:%S")
+_CLOCKS = ("", *_HOURS, *(f"{hours} %z" for hours in _HOURS))
 _ISO = (
     "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.%3fZ",
     "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z",
     "%Y-%m-%d %H:%M:%S%.f %#z", "%Y-%m-%d %H:%M:%S%.f UTC", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%d",
     "%Y-%m-%dT%H:%M%#z", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d", "%Y.%m.%d",
+    "%Y-%m-%d %H:%M %#z", "%Y/%m/%d %H:%M:%S %z", "%Y/%m/%d %H:%M %z",
 )  # fmt: skip
 _WRITTEN = (
     *(
@@ -29,8 +31,7 @@ _WRITTEN = (
                      "%m %d, %Y", "%a %b %d %Y")
         for clock in _CLOCKS
     ),
-    "%b %d, %Y %I:%M:%S %p %z", "%d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S %z",
-    "%a %b %d %H:%M:%S %z %Y", "%d/%b/%Y:%H:%M:%S %z",
+    "%a, %d %b %Y %H:%M:%S %z", "%a %b %d %H:%M:%S %z %Y", "%d/%b/%Y:%H:%M:%S %z",
 )  # fmt: skip
 _DAY_FIRST = tuple(
     date + clock for date in ("%d/%m/%Y", "%d/%m/%y", "%d-%m-%Y", "%d-%m-%y") for clock in _CLOCKS

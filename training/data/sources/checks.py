@@ -42,6 +42,8 @@ def _check_fields(source: Source, where: str) -> None:
         raise IngestError(
             f"{where}: a channel without ids: no column for source_id; map it, or say anonymous = true"
         )
+    if source.has("recipient_id") and not source.has("source_id"):
+        raise IngestError(f"{where}: recipient_id needs a column for source_id, who paid; map it")
     if source.keep_duplicates and (source.derived or source.kind not in ("events", "orders")):
         raise IngestError(f"{where}: keep_duplicates is for events and orders; take it out")
     if source.orders_repeat and (source.derived or not {"order_id", "item_id"} <= set(source.columns)):

@@ -19,12 +19,12 @@ KINDS: dict[str, str] = {
 FIELDS: dict[str, tuple[str, ...]] = {
     kind: tuple(names.split())
     for kind, names in {
-        "events": "source_id item_id event channel timestamp session_id order_id line_id quantity price"
-        " amount currency discount order_discount status order_paid order_postage cancelled_at refunded"
-        " returned_at rating request_id",
-        "orders": "source_id order_id line_id item_id event channel timestamp session_id quantity price"
-        " amount currency discount order_discount status order_paid order_postage cancelled_at refunded"
-        " returned_at request_id",
+        "events": "source_id recipient_id item_id event channel timestamp session_id order_id line_id"
+        " quantity price amount currency discount order_discount status order_paid order_postage cancelled_at"
+        " refunded returned_at rating request_id",
+        "orders": "source_id recipient_id order_id line_id item_id event channel timestamp session_id"
+        " quantity price amount currency discount order_discount status order_paid order_postage cancelled_at"
+        " refunded returned_at request_id",
         "customers": "source_id also_id given_name family_name full_name email phone loyalty_number"
         " birth_date street city postcode country state gov_id registered_at",
         "items": "item_id title category_path brand price currency cost attributes image_path available_from"
@@ -63,6 +63,7 @@ ORDER_FIELDS = (
 
 MEANINGS: dict[str, str] = {
     "source_id": "the id of the customer in this source",
+    "recipient_id": "in a list of payments, who received the money: the customer of a return",
     "also_id": "a further id of the same customer in this source, such as the device's before the login",
     "item_id": "the id of the item",
     "order_id": "the number of the order",
