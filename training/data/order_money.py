@@ -44,10 +44,10 @@ def settle_orders(rows: pl.DataFrame, states_currency: list[int]) -> Settled:
 
     rows: lines of some customers, `part` the number of the source, and columns of ORDER_TYPES where a source
     has them; states_currency: parts with a currency column. A line without a currency takes that of its
-    order; a priced line of such a part that has none then is refused. An order's discount (stated, or what
-    its lines cost more than was paid without postage), and what was refunded of it, are spread over its lines
-    by their money; what was refunded is at most what was paid. Orders whose lines
-    contradict each other are refused.
+    order; a priced sale or return of such a part that has none then is refused. An order's discount (stated,
+    or what its lines cost more than was paid without postage), and what was refunded of it, are spread over
+    its lines by their money; what was refunded is at most what was paid. Orders whose lines contradict each
+    other are refused.
     """
     told = [name for name in ORDER_TYPES if name in rows.columns and rows[name].null_count() < rows.height]
     blanks = "currency" in rows.columns and rows["currency"].null_count() > 0
@@ -87,7 +87,7 @@ def _with_currency(rows: pl.DataFrame, states_currency: list[int]) -> tuple[pl.D
     rows = rows.with_columns(pl.when(missing).then("said").otherwise("currency").alias("currency")).drop(
         "said"
     )
-    priced = asks & missing & has_price
+    priced = asks & missing & has_price & pl.col("event").is_in(["purchase", "return"])
     return rows.filter(~priced), refusals(rows.filter(priced), "currency", "missing_currency")
 
 

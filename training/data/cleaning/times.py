@@ -28,7 +28,7 @@ _WRITTEN = (
     *(
         date + clock
         for date in ("%d.%m.%Y", "%d.%m.%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y",
-                     "%m %d, %Y", "%a %b %d %Y")
+                     "%d-%b-%y", "%b-%d-%Y", "%b-%d-%y", "%m %d, %Y", "%a %b %d %Y")
         for clock in _CLOCKS
     ),
     "%a, %d %b %Y %H:%M:%S %z", "%a %b %d %H:%M:%S %z %Y", "%d/%b/%Y:%H:%M:%S %z",

@@ -7,30 +7,44 @@ import unicodedata
 
 from shopsight.training.data.describing.foreign_names import FOREIGN_NAMES, STATUS_WORDS
 
+
+def plain_name(text: str) -> str:
+    """A name in lower case, without accents and without anything but letters and digits."""
+    letters = unicodedata.normalize("NFKD", text.casefold().replace("ß", "ss").replace("ł", "l"))
+    return re.sub(r"[\W_]", "", "".join(c for c in letters if not unicodedata.combining(c)))
+
+
 # Our field and what others call it, in lower case without anything but letters and digits; best first.
 ALIASES: dict[str, tuple[str, ...]] = {
-    name: (*words.split(), *FOREIGN_NAMES.get(name, "").split())
+    name: (*words.split(), *map(plain_name, FOREIGN_NAMES.get(name, "").split()))
     for name, words in {
         "source_id": "userpseudoid sourceid customerid idcustomer userid visitorid accountid clientid"
-        " memberid householdid contactid cardno cardnumber profileid reviewerid handleid card customer"
-        " user visitor account handle contact uid who by requesterid authorid",
+        " memberid householdid contactid cardno cardnumber profileid reviewerid handleid customernumber"
+        " customerno customercode buyerid shopperid subscriberid buyerusername username loginid distinctid"
+        " reviewconsumeruserid consumeruserid consumerid anonymousid deviceid card customer"
+        " user visitor account handle contact buyer uid who by requesterid authorid",
         "item_id": "itemid productid lineitemsku productsku itemsku sku productreference stockcode"
-        " idproduct articleid article productcode asin parentasin item product",
-        "order_id": "orderid idorder invoiceno invoiceid invoice orderno ordernumber receipt basketid"
-        " transactionid order",
+        " idproduct articleid itemnumber productnumber articlenumber variantid article productcode asin"
+        " parentasin item product",
+        "order_id": "orderid idorder invoiceno invoiceid invoice orderno ordernumber orderreference ordername"
+        " ordercode incrementid purchaseorder receiptid receiptno receipt basketid transactionid order",
         "line_id": "lineid lineno linenumber orderitemid lineitemid line position",
         "session_id": "sessionid gasessionid session visitid usersession",
         "request_id": "requestid request impressionid",
-        "message_id": "messageid reviewid postid ticketid commentid tweetid",
+        "message_id": "messageid reviewid postid ticketid commentid tweetid conversationid caseid",
         "answer_id": "answerid faqid",
         "event": "event eventtype eventname action activity interaction type",
         "timestamp": "timestamp eventtimestamp eventtime datetime invoicedate orderdate orderedat"
-        " createdat time ts date transactiontimestamp purchasedate writtenat sentat postedat"
-        " shownat tilltime sent at when unixreviewtime reviewtime reviewdate createddate"
-        " datecreated orderdatetime paidat dateadd",
-        "quantity": "quantity productquantity lineitemquantity itemquantity qty pieces units"
-        " amountordered count",
-        "price": "unitprice unitpricetaxincl lineitemprice itemprice price itemcost saleprice pricepaid unit",
+        " createdat time ts date transactiontimestamp purchasedate purchasedat writtenat sentat postedat"
+        " shownat tilltime sent at when unixreviewtime reviewtime reviewdate reviewcreated reviewedat"
+        " submittedat submissiondate createddate datecreated createdon creationdate orderdatetime ordertime"
+        " orderplaced orderplacedat orderplacedon dateplaced placedat placedon dateordered orderedon"
+        " ordercreatedat ordercreated saledate solddate soldat soldon transactiondate occurredat eventdate"
+        " originaltimestamp receivedat processedat paidat paidon paidondate datepaid dateadd",
+        "quantity": "quantity productquantity lineitemquantity itemquantity quantityordered orderedquantity"
+        " quantitysold qtyordered itemqty productqty orderqty qty pieces units unitssold amountordered count",
+        "price": "unitprice unitpricetaxincl lineitemprice itemprice price itemcost saleprice pricepaid"
+        " productprice priceperunit priceeach soldfor unit",
         "amount": "linetotal totalpricetaxincl lineamount itemtotal rowtotal linesubtotal orderlinetotal"
         " orderlinesubtotal itemsubtotal extendedprice extendedamount lineitemtotal totalprice productsales"
         " grosssales salesvalue salesamount netsales amount",
@@ -42,20 +56,26 @@ ALIASES: dict[str, tuple[str, ...]] = {
         " invoicetotal totalpaidtaxincl totalttc",
         "order_discount": "orderdiscount orderdiscountamount cartdiscount cartdiscountamount coupondiscount"
         " discountcodeamount",
+        # Only to tell whether an amount has it inside.
+        "order_postage": "shipping shippingcost shippingcosts shippingtotal shippingamount shippingfee"
+        " shippingprice shippingandhandling shippinghandling postage postagecost delivery deliverycost"
+        " deliveryfee deliverycharge freight carriage totalshipping shippingcostinctax ordershipping",
         "refunded": "refundedamount amountrefunded orderrefundamount refundamount totalrefunded",
         "status": "orderstatus financialstatus paymentstatus status statusname statename orderstatename"
         " currentstate state orderstate",
         "cancelled_at": "cancelledat canceledat cancelled canceled cancellationdate",
         "cost": "cost unitcost costprice",
-        "currency": "currency currencycode ordercurrency",
+        "currency": "currency currencycode ordercurrency ordercurrencycode currencyiso currencyisocode"
+        " paymentcurrency transactioncurrency isocurrency",
         "discount": "linediscount lineitemdiscount itemdiscount itempromotiondiscount discount discountamount"
         " promotionalrebates rebate",
-        "rating": "rating stars score overall",
+        "rating": "rating stars score overall starrating reviewrating reviewstars reviewscore ratingvalue",
         "given_name": "givenname firstname first forename billingfirstname",
         "family_name": "familyname lastname surname last billinglastname",
         "full_name": "fullname name customername displayname holder contactname penname reviewername"
-        " requestername billingname",
-        "email": "email mail emailaddress emailaddr customeremail billingemail requesteremail revieweremail",
+        " requestername billingname buyername consumername",
+        "email": "email mail emailaddress emailaddr customeremail customeremailaddress billingemail useremail"
+        " contactemail buyeremail shopperemail subscriberemail consumeremail requesteremail revieweremail",
         "phone": "phone mobile telephone phonenumber tel cell billingphone",
         "loyalty_number": "loyaltynumber loyaltyno loyaltyid membershipnumber",
         "birth_date": "birthdate dateofbirth dob birthday born",
@@ -66,7 +86,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "state": "state region province billingprovince billingstate",
         "gov_id": "govid socsecid ssn nationalid taxid",
         "registered_at": "registeredat signupdate registrationdate createdat issuedat opened joined since",
-        "title": "title productname itemname lineitemname productdescription description name",
+        "title": "title productname producttitle itemname itemtitle lineitemname articlename"
+        " productdescription itemdescription description name",
         "category_path": "categorypath itemcategory category categories productcategory department"
         " warengruppe",
         "brand": "brand itembrand manufacturer vendor",
@@ -74,8 +95,9 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "image_path": "imagepath image imageurl",
         "available_from": "availablefrom launchedat launchdate",
         "available_to": "availableto withdrawnat discontinued",
-        "text": "text message body review content comment utterance sentence reviewtext tweet",
-        "language": "language lang locale",
+        "text": "text message body review content comment utterance sentence reviewtext reviewcontent"
+        " reviewbody reviewmessage reviewcomment feedback feedbacktext verbatim tweet",
+        "language": "language lang locale reviewlanguage",
         "intent": "intent category label topic",
         "sentiment": "sentiment mood polarity",
         "split": "split fold",
@@ -107,6 +129,7 @@ SIGNS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("exposures", ("request_id", "item_id", "rank"), ("event",)),
     ("answers", ("question", "answer"), ("source_id",)),
     ("labels", ("message_id", "task", "label"), ()),
+    ("reviews", ("message_id", "text", "rating"), ("quantity", "price")),
     ("reviews", ("text", "item_id"), ("order_id",)),
     ("reviews", ("text", "rating"), ("order_id",)),
     ("orders", ("order_id", "item_id", "quantity", "timestamp"), ("event",)),
@@ -155,16 +178,14 @@ KIND_WORDS = re.compile(
     r"|transactions?|details?|lines?|lists?|history|reports?|catalogu?e|articles?|faq|policies|clicks?|cards?|exposures?|authors?|labels?|data|export"
 )
 
-_STATUSES = {word: status for status, words in STATUS_WORDS.items() for word in words.split()}
-
-
-def plain_name(text: str) -> str:
-    """A name in lower case, without accents and without anything but letters and digits."""
-    letters = unicodedata.normalize("NFKD", text.casefold().replace("ß", "ss").replace("ł", "l"))
-    return re.sub(r"[\W_]", "", "".join(c for c in letters if not unicodedata.combining(c)))
+_STATUSES = {plain_name(word): status for status, words in STATUS_WORDS.items() for word in words.split()}
+# Words of languages without spaces, long enough to be looked for inside a status such as (删除)等待付款.
+_UNSPACED = [word for word in _STATUSES if len(word) >= 3 and not word.isascii()]
 
 
 def status_of(value: str) -> str | None:
     """Return the meaning of an order status (sources_file.STATUSES), or None for an unknown word."""
     name = plain_name(value)
+    if name not in _STATUSES and (inside := [word for word in _UNSPACED if word in name]):
+        return _STATUSES[max(inside, key=len)]
     return _STATUSES.get(name) or _STATUSES.get(re.sub(r"^(wc|order|orderstatus|payment|status)", "", name))

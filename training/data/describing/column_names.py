@@ -20,6 +20,9 @@ _SMALL_WORDS = """
 """
 _SMALL = frozenset(_SMALL_WORDS.split())
 _NUMBERS = dict.fromkeys(("nº", "n°", "no", "nr", "num"), "n")
+# Names that a customer, an item and an order have alike.
+_ANY = "id name type status state title description value label category text total"
+_OF_ANYTHING = frozenset(_ANY.split())
 _CODES = frozenset(list_currencies())
 
 
@@ -40,7 +43,8 @@ def names_of(header: Iterable[str]) -> Names:
     """Look up the names of columns, also without what is in brackets and without a currency's code."""
     columns = list(header)
     spelled = [(name, column) for column in reversed(columns) for name in _plain_names(column)]
-    plain = {name: column for name, column in spelled if name}
+    plain = {name: column for column in reversed(columns) if (name := _leaf(column))}
+    plain |= {name: column for name, column in spelled if name}
     plain |= {plain_name(column): column for column in reversed(columns) if plain_name(column)}
     found = {
         name: list(dict.fromkeys(plain[a] for a in aliases if a in plain))
@@ -59,6 +63,12 @@ def _plain_names(column: str) -> list[str]:
     bare = " ".join(word for word in _ASIDE.sub(" ", column).split() if word not in _CODES)
     words = [_NUMBERS.get(w, w) for w in re.findall(r"[^\W_]+[º°]?", bare.casefold()) if w not in _SMALL]
     return [plain_name(column), plain_name(bare), plain_name("".join(words))]
+
+
+def _leaf(column: str) -> str:
+    """The last name of a nested column such as properties.time, where it says what it is by itself."""
+    last = plain_name(column.rpartition(".")[2]) if "." in column else ""
+    return "" if last in _OF_ANYTHING else last
 
 
 def _code(word: str) -> str | None:

@@ -63,6 +63,8 @@ def recognise(series: Series, others: Sequence[Series] = ()) -> Proposal:
     if kind == "messages" and not names.found.get("text"):
         names.found["text"] = names.found["ticket_text"]
     columns = _columns(kind, needed, names)
+    if kind == "customers" and "email" not in columns and columns.get("source_id") in names.found["email"]:
+        columns["email"] = columns["source_id"]
     _with_the_clock(columns, names, series)
     for name in constants:
         columns.pop(name, None)

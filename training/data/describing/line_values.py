@@ -7,17 +7,17 @@ from dataclasses import replace
 
 import polars as pl
 
-from shopsight.training.data.cleaning.amounts import bare_numbers, count_votes, read_numbers
+from shopsight.training.data.cleaning.amounts import bare_numbers
 from shopsight.training.data.cleaning.written_currency import currency_words
 from shopsight.training.data.describing.aliases import plain_name, status_of
 from shopsight.training.data.describing.column_names import currency_in
+from shopsight.training.data.describing.order_amounts import amounts_of_orders, equal, mostly, numbers_of
 from shopsight.training.data.describing.proposals import Proposal, times_understood
 from shopsight.training.data.money import one_currency
 
 NO_CURRENCY_NAMED = 'no column names a currency: which is it? write currency = "…" under constants'
 _FROM_THE_FIRST_LINE = ("source_id", "timestamp", "currency", "status", "cancelled_at")
 _STEEP, _MOST = 0.3, 0.6  # of the slope of log money over log pieces; of the items that agree
-_CLOSE = 0.02  # relative difference of two amounts that are the same but for rounding
 _MOST_STATUSES = 60
 _ALSO_PLACES = ("state", "estado", "stato")  # may be of an address
 # Names of columns that can only be the price of one piece.
@@ -29,7 +29,9 @@ def lines_understood(proposal: Proposal) -> Proposal:
     columns, sample, flags = dict(proposal.columns), proposal.sample, list(proposal.flags)
     questions, values = list(proposal.questions), dict(proposal.values)
     decisive: list[str] = []  # questions without whose answers the totals are wrong
+    amounts_of_orders(columns, sample, decisive)
     _keep_price_or_amount(columns, sample, decisive)
+    columns.pop("order_postage", None)
     if proposal.kind == "orders" and not {"price", "amount"} & set(columns):
         decisive.append(
             "no column names the price or the amount of a line, so there is no revenue; map price (of one "
@@ -133,25 +135,18 @@ def _repeated_lines(sample: pl.DataFrame) -> int:
     return int((lines.agg(pl.col("timestamp").n_unique())["timestamp"] - 1).sum())
 
 
-def _numbers(columns: dict[str, str], sample: pl.DataFrame) -> dict[str, pl.Series]:
-    """The written numbers of a sample, read as most of them say."""
-    names = [name for name in ("quantity", "price", "amount", "discount") if name in columns]
-    bare = {name: bare_numbers(sample[name]) for name in names}
-    votes = [count_votes(texts) for texts in bare.values()]
-    decimal = "," if sum(v.comma for v in votes) > sum(v.point for v in votes) else "."
-    return {name: read_numbers(texts, decimal) for name, texts in bare.items()}
-
-
 def _keep_price_or_amount(columns: dict[str, str], sample: pl.DataFrame, questions: list[str]) -> None:
     """Keep the one that is what its name says; a single column is tried by its items' quantities."""
     if "quantity" not in columns or not {"price", "amount"} & set(columns):
         return
-    numbers = _numbers(columns, sample)
+    numbers = numbers_of(columns, sample)
     pieces = numbers["quantity"].abs()
     if {"price", "amount"} <= set(columns):
         price, amount = numbers["price"], numbers["amount"]
         many = (pieces > 1) & (price != 0)
-        same = ((price * pieces - amount).abs() <= _CLOSE * amount.abs()).filter(many).mean()
+        same = (equal(price * pieces, amount)).filter(many).mean()
+        if "order_postage" in numbers and mostly(equal(price * pieces + numbers["order_postage"], amount)):
+            same = 1.0  # the amount has the postage inside
         # A price that already is the total, or one that the total does not follow from.
         columns.pop("price" if isinstance(same, float) and same < 0.5 else "amount")
         return
