@@ -3,13 +3,16 @@
     python -m benchmarks.gpu_budget [users items draws factors]
 
 Bytes and operations are counted; what a multiprocessor does with them is estimated from the instructions
-that the compiler made and from latencies as published for Hopper (each a constant below). A row's block works
-along one chain of dependent steps, so a launch takes the longest of: the chains, as many at a time as blocks
-share a multiprocessor; the tensor cores' time; the memory's.
+that the compiler made and from latencies as published for Hopper (each a constant below). A launch takes the
+longest of four limits: the chains of dependent steps of its rows, as many at a time as blocks share a
+multiprocessor; the tensor cores; the memory; and the issue slots, four warp instructions a cycle. The
+instructions of the loops of products are read from machine code (benchmarks/sass.py writes the file); those
+of the rest are constants, read from the same listing once.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from typing import NamedTuple
@@ -18,6 +21,7 @@ import numpy as np
 from scipy import sparse
 
 from benchmarks.datasets import zipf_interactions
+from benchmarks.sass import COUNTS_FILE
 from shopsight.kernels.cuda.launches import Launch, dual_capacities, dual_launch, primal_launch
 from shopsight.kernels.cuda.layout import Layout
 from shopsight.kernels.cuda.plan import SEGMENT
@@ -28,7 +32,16 @@ DEPENDENT_LOADS = 2000.0  # row number, its range, its columns, their factors
 COPY_CYCLES = 900.0  # a row of factors from memory to shared memory
 PIVOT_CYCLES, STEP_CYCLES = 65.0, 350.0  # of a 16-wide Cholesky step: its chain, and panel, update, barriers
 BACK_CYCLES = 110.0  # substitution, a step back and forth
-JACOBI_ROUND_SECONDS, SWEEPS = 0.6e-6, 6  # between epochs: four sweeps and two to refine
+SWEEPS = 6  # of Jacobi between epochs: four, and two to refine
+ISSUES_PER_CYCLE = 4  # of a multiprocessor: one a partition
+# The share of issue slots that kernels of dependent instructions and barriers fill; .6 to .8 is usual.
+ISSUE_SHARE = 0.75
+# Warp instructions, by the listing of sm_90 at 128 factors.
+ROW_INSTRUCTIONS = 300  # a warp's, before the first product
+SPLIT_INSTRUCTIONS = 76  # of 32 lanes with eight floats each, to pairs of halves
+PIVOT_INSTRUCTIONS, TILE_INSTRUCTIONS = 50, 190  # of a Cholesky step by one warp; of a product of two tiles
+COMBINE_INSTRUCTIONS = 39  # of an entry times the row, 32 lanes with four floats each
+SUBTRACT_INSTRUCTIONS = 89  # the same, where the other side is a sum of parts
 
 
 class Chip(NamedTuple):
@@ -42,7 +55,7 @@ CHIPS = (Chip("H100", 2.9e12), Chip("H200", 4.2e12))
 
 
 class Line(NamedTuple):
-    """One launch of one half step; milliseconds by each of the three limits."""
+    """One launch of one half step; milliseconds by each of the limits but memory."""
 
     name: str
     rows: int
@@ -54,6 +67,16 @@ class Line(NamedTuple):
     warps: int
     chain_ms: float
     tensor_ms: float
+    issue_ms: float
+
+    def expected_ms(self, chip: Chip) -> float:
+        """The longest of the four limits on a chip."""
+        return max(self.chain_ms, self.tensor_ms, self.issue_ms, 1e3 * self.bytes / chip.gather_bytes)
+
+
+def instructions(loop: str) -> int:
+    """The warp instructions of one pass of a kernel's product loop."""
+    return int(json.loads(COUNTS_FILE.read_text(encoding="utf-8"))[loop]["instructions"])
 
 
 def half_step_lines(degrees: np.ndarray, layout: Layout) -> list[Line]:
@@ -82,7 +105,14 @@ def dual_line(capacity: int, degrees: np.ndarray, layout: Layout) -> Line:
     result = 20 * k / max(1, launch.threads / (layout.padded / 4)) + 200
     chain = DEPENDENT_LOADS + split + product + solve + result
     mma = side * (side + 1) / 2 * (layout.padded / 16) * 6 + side**3 / 6 * 12
-    return _line(f"als_dual {capacity}", launch, k, k * (k + 1) * f, k**3 / 3 + 4 * k * f, layout, chain, mma)
+    lanes = layout.padded / 4 / 32
+    issued = warps * ROW_INSTRUCTIONS + SPLIT_INSTRUCTIONS * 16 * side * layout.padded / 8 / 32
+    issued = issued + squares * layout.padded / 16 * instructions("als_dual") + solve_instructions(side)
+    # One entry of weight 0 is enough, and most rows have one: A A' t0 is taken out of the right-hand side.
+    issued = issued + 2 * COMBINE_INSTRUCTIONS * k * lanes
+    issued = issued + SUBTRACT_INSTRUCTIONS * layout.padded / 4 * np.ceil(k / 32)
+    operations = k * (k + 1) * f, k**3 / 3 + 4 * k * f
+    return _line(f"als_dual {capacity}", launch, k, *operations, layout, chain, mma, issued)
 
 
 def primal_line(degrees: np.ndarray, layout: Layout) -> Line:
@@ -99,11 +129,18 @@ def primal_line(degrees: np.ndarray, layout: Layout) -> Line:
     chain += side * (STEP_CYCLES * side / 4 + BACK_CYCLES) + PIVOT_CYCLES * f
     mma = chunks * tiles * 2 * 24 + side**3 / 6 * 12
     plain = np.full(len(k), f**3 / 3 + 2.0 * f * f)
-    return _line("als_primal", launch, k, k * f * (f + 1), plain, layout, chain, mma)
+    issued = chunks * launch.threads / 32 * instructions("als_primal") + solve_instructions(np.array(side))
+    return _line("als_primal", launch, k, k * f * (f + 1), plain, layout, chain, mma, issued)
+
+
+def solve_instructions(side: np.ndarray) -> np.ndarray:
+    """Cholesky of a matrix of `side` tiles: its pivots, its panels and updates."""
+    pairs = (side - 1) * side * (side + 1) / 6  # of tiles right of a panel, over all panels
+    return PIVOT_INSTRUCTIONS * 16 * side + TILE_INSTRUCTIONS * (pairs + side * (side - 1) / 2)
 
 
 def _line(name: str, launch: Launch, k: np.ndarray, tensor: np.ndarray, plain: np.ndarray, layout: Layout,
-          chain: np.ndarray, mma: np.ndarray) -> Line:  # fmt: skip
+          chain: np.ndarray, mma: np.ndarray, issued: np.ndarray) -> Line:  # fmt: skip
     blocks = dict(launch.kernel.defines)["BLOCKS"]
     moved = k.sum() * (layout.stored * layout.bits / 8 + 12) + len(k) * layout.stored * layout.bits / 8
     per_second = MULTIPROCESSORS * CLOCK
@@ -111,22 +148,23 @@ def _line(name: str, launch: Launch, k: np.ndarray, tensor: np.ndarray, plain: n
         name, len(k), int(k.sum()), float(tensor.sum()), float(plain.sum()), float(moved), blocks,
         blocks * launch.threads // 32, 1e3 * float(chain.sum()) / blocks / per_second,
         1e3 * float(mma.sum()) * MMA_CYCLES / 4 / per_second,
+        1e3 * float(issued.sum()) / ISSUES_PER_CYCLE / ISSUE_SHARE / per_second,
     )  # fmt: skip
 
 
 def basis_ms(num_rows: int, layout: Layout, chip: Chip) -> float:
-    """Gramian, eigenvectors and rotation of the fixed side: two passes over it, and Jacobi's chain."""
+    """Gramian, eigenvectors and rotation of the fixed side: three passes over it, and Jacobi on one block."""
     moved = 3 * num_rows * layout.stored * layout.bits / 8
     order = layout.num_factors
-    return (
-        1e3 * (moved / chip.gather_bytes + SWEEPS * order * JACOBI_ROUND_SECONDS * max(1, order / 128)) + 0.15
-    )
+    passes = order // 4 * (order // 2 + 1) / 32  # of a warp over the pairs of pairs of a round
+    round_seconds = instructions("jacobi") * passes / ISSUES_PER_CYCLE / ISSUE_SHARE / CLOCK
+    return 1e3 * (moved / chip.gather_bytes + SWEEPS * order * round_seconds) + 0.15
 
 
 def table(matrix: sparse.csr_matrix, layout: Layout) -> str:
     """The budget of one iteration as a Markdown table, and its sums for each chip."""
     columns = ["side", "kernel", "rows", "entries", "tensor GFLOP", "fp32 GFLOP", "GB", "blocks x warps"]
-    columns += ["chain ms", "tensor ms", *(f"memory ms {chip.name}" for chip in CHIPS)]
+    columns += ["chain ms", "tensor ms", "issue ms", *(f"memory ms {chip.name}" for chip in CHIPS)]
     lines = [_cells(columns), "|" + "---|" * len(columns)]
     totals = dict.fromkeys(CHIPS, 0.0)
     degrees = np.diff(matrix.indptr), np.bincount(matrix.indices, minlength=matrix.shape[1])
@@ -134,7 +172,7 @@ def table(matrix: sparse.csr_matrix, layout: Layout) -> str:
         for line in half_step_lines(counts, layout):
             memory = {chip: 1e3 * line.bytes / chip.gather_bytes for chip in CHIPS}
             for chip in CHIPS:
-                totals[chip] += max(line.chain_ms, line.tensor_ms, memory[chip])
+                totals[chip] += line.expected_ms(chip)
             cells = [
                 side,
                 line.name,
@@ -144,7 +182,7 @@ def table(matrix: sparse.csr_matrix, layout: Layout) -> str:
             ]
             cells += [f"{line.plain_operations / 1e9:.1f}", f"{line.bytes / 1e9:.2f}"]
             cells += [f"{line.blocks} x {line.warps // line.blocks}"]
-            cells += [f"{x:.2f}" for x in (line.chain_ms, line.tensor_ms, *memory.values())]
+            cells += [f"{x:.2f}" for x in (line.chain_ms, line.tensor_ms, line.issue_ms, *memory.values())]
             lines.append(_cells(cells))
     for chip in CHIPS:
         bases = sum(basis_ms(n, layout, chip) for n in matrix.shape)

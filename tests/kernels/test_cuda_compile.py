@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.cuda_compiler import NONE_FOUND, compile_kernel, find_compiler
 from shopsight.kernels.cuda.launches import (
     Launch,
     cg_capacities,
@@ -19,7 +20,6 @@ from shopsight.kernels.cuda.layout import Layout
 from shopsight.kernels.cuda.runs import THREADS
 from shopsight.kernels.cuda.runtime import Kernel
 from shopsight.kernels.cuda.topk import scan_launch
-from tests.kernels.cuda_host.compiler import NONE_FOUND, compile_kernel, find_compiler
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason=NONE_FOUND)
 

@@ -31,21 +31,40 @@ class Resources(NamedTuple):
     spill_bytes: int
 
 
+# What cupy adds to the options of a RawModule.
+_AS_CUPY = ("-ftz=true", "--device-as-default-execution-space")
+
+
+class Compiled(NamedTuple):
+    """The compiler's log and the machine code."""
+
+    log: str
+    code: bytes
+
+
 def compile_kernel(kernel: Kernel, architecture: int) -> dict[str, Resources]:
-    """Compiles the kernel's source to machine code for sm_`architecture`; every function's resources."""
-    compiler = find_compiler()
-    assert compiler is not None, NONE_FOUND
-    defines = [f"-D{name}={value}" for name, value in kernel.defines]
-    log = compiler(assemble_source(kernel.source), ["-std=c++17", f"-arch=sm_{architecture}", *defines])
+    """Compile a kernel's source to machine code for sm_`architecture`; returns every function's resources."""
     return {
         name: Resources(int(registers), int(stack), int(stores) + int(loads))
-        for name, stack, stores, loads, registers in _REPORT.findall(log)
+        for name, stack, stores, loads, registers in _REPORT.findall(_compiled(kernel, architecture).log)
     }
 
 
+def machine_code(kernel: Kernel, architecture: int) -> bytes:
+    """Compile a kernel's source to a cubin for sm_`architecture`."""
+    return _compiled(kernel, architecture).code
+
+
+def _compiled(kernel: Kernel, architecture: int) -> Compiled:
+    compiler = find_compiler()
+    assert compiler is not None, NONE_FOUND
+    defines = [f"-D{name}={value}" for name, value in kernel.defines]
+    return compiler(assemble_source(kernel.source), ["-std=c++17", f"-arch=sm_{architecture}", *defines])
+
+
 @functools.cache
-def find_compiler() -> Callable[[str, list[str]], str] | None:
-    """A function from source and options to the compiler's log, or None."""
+def find_compiler() -> Callable[[str, list[str]], Compiled] | None:
+    """A function from source and options to what was compiled, or None."""
     for folder in _nvidia_folders():
         for library in sorted(folder.glob("*/lib/libnvrtc.so.1*")):
             builtins = next(library.parent.glob("libnvrtc-builtins.so.1*"))
@@ -59,24 +78,28 @@ def _nvidia_folders() -> list[Path]:
     return [Path(p) for p in spec.submodule_search_locations or ()] if spec else []
 
 
-def _nvrtc(library: ctypes.CDLL, source: str, options: list[str]) -> str:
+def _nvrtc(library: ctypes.CDLL, source: str, options: list[str]) -> Compiled:
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None)
-    encoded = [o.encode() for o in (*options, "--ptxas-options=-v")]
+    encoded = [o.encode() for o in (*options, *_AS_CUPY, "--ptxas-options=-v")]
     failed = library.nvrtcCompileProgram(program, len(encoded), (ctypes.c_char_p * len(encoded))(*encoded))
     library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
     log = ctypes.create_string_buffer(size.value)
     library.nvrtcGetProgramLog(program, log)
-    library.nvrtcDestroyProgram(ctypes.byref(program))
     assert not failed, log.value.decode()
-    return log.value.decode()
+    library.nvrtcGetCUBINSize(program, ctypes.byref(size))
+    code = ctypes.create_string_buffer(size.value)
+    library.nvrtcGetCUBIN(program, code)
+    library.nvrtcDestroyProgram(ctypes.byref(program))
+    return Compiled(log.value.decode(), code.raw)
 
 
-def _nvcc(source: str, options: list[str]) -> str:
+def _nvcc(source: str, options: list[str]) -> Compiled:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cu"
         path.write_text(source)
-        command = ["nvcc", *options, "-cubin", "-Xptxas", "-v", "-o", f"{folder}/kernel.cubin", str(path)]
+        target = Path(folder) / "kernel.cubin"
+        command = ["nvcc", *options, "-ftz=true", "-cubin", "-Xptxas", "-v", "-o", str(target), str(path)]
         done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+        assert done.returncode == 0, done.stderr
+        return Compiled(done.stderr, target.read_bytes())
