@@ -235,6 +235,7 @@ __device__ bool conjugate_gradients(const Shared& s, int steps) {
     }
     __syncthreads();
     float slope = dot(r, p);
+    __syncthreads();  // a warp that takes no step overwrites r
     const float least = CG_TOLERANCE * slope;
     bool positive = true;
     for (int step = 0; step < steps && slope > least && positive; ++step) {

@@ -73,3 +73,48 @@ def test_an_asynchronous_copy_lands_only_when_waited_for():
     body = "host::copy_later(shared + i, data + i, 4); host::commit_copies(); WAIT data[i] = shared[i] + 1;"
     assert np.isnan(run(body.replace("WAIT", ""))).all()
     assert (run(body.replace("WAIT", "host::wait_copies(0);")) == np.arange(64) + 1).all()
+
+
+def watched(body: str, order: int = 0) -> np.ndarray:
+    data = np.arange(64, dtype=np.float32)
+    source = KERNEL.replace("BODY", body)
+    run_source(source, "probe", (), (1, 1), 64, 256, (data, np.int32(64)), order, watch_races=True)
+    return data
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (REVERSE.replace("BARRIER", ""), "written by thread"),
+        # the value read is right in every order of these threads
+        ("shared[i] = 1; __syncwarp(); data[i] = shared[i ^ 32];", "written by thread"),
+        ("shared[0] = 1; __syncthreads(); data[i] = shared[0];", "written by thread"),
+        ("data[i] = shared[i & 31]; if (i == 40) shared[3] = 2;", "read by"),
+        ("if (i < 32) { data[i] = shared[0]; if (i == 9) shared[0] = 1; }", "read by"),
+        (
+            "host::copy_later(shared + i / 2, data + i, 4); host::commit_copies(); host::wait_copies(0);",
+            "written",
+        ),
+        ("reinterpret_cast<short*>(shared)[i / 2] = 1;", "written by thread"),
+    ],
+)
+def test_a_race_is_found_with_its_lines(order, body, what):
+    with pytest.raises(KernelFault, match=f"race at byte .*{what}"):
+        watched(body, order)
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize(
+    "body",
+    [
+        REVERSE.replace("BARRIER", "__syncthreads();"),
+        "shared[i] = data[i]; __syncwarp(); data[i] = shared[i ^ 1]; __syncwarp(); shared[i ^ 1] = 0;",
+        "if (i == 0) shared[0] = 1; __syncthreads(); data[i] = shared[0]; __syncthreads(); if (i) shared[i] = 2;",
+        "atomicAdd(shared, 1.f);",
+        "host::copy_later(shared + i, data + i, 4); host::commit_copies(); host::wait_copies(0); shared[i] += 1;",
+        "reinterpret_cast<short*>(shared)[i] = 1;",
+    ],
+)
+def test_what_is_ordered_is_no_race(order, body):
+    watched(body, order)

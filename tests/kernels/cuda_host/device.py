@@ -20,7 +20,11 @@ from shopsight.kernels.cuda.runtime import Kernel, assemble_source
 
 HERE = Path(__file__).parent
 KERNEL_NAME = re.compile(r'extern "C" __global__ void(?: __launch_bounds__\([^)]*\))?\s+(\w+)\(')
-FLAGS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-DSHOPSIGHT_HOST", "-Wno-unknown-pragmas", f"-I{HERE}")
+FLAGS = ("-std=c++17", "-O1", "-fPIC", "-DSHOPSIGHT_HOST", "-Wno-unknown-pragmas", f"-I{HERE}")
+
+
+_WATCHED = ("-fsanitize=thread", "-g")
+_PLACE = re.compile(r"\[([^\]]+)\+(0x[0-9a-f]+)\]")
 
 
 class KernelFault(AssertionError):  # noqa: N818 - a fault of the kernel under test
@@ -33,9 +37,10 @@ class HostDevice:
     xp = np
     num_multiprocessors = 2
 
-    def __init__(self, order: int = 0, shared_bytes: int = 227 * 1024) -> None:
+    def __init__(self, order: int = 0, shared_bytes: int = 227 * 1024, *, watch_races: bool = False) -> None:
         self.order = order
         self.shared_bytes = shared_bytes
+        self.watch_races = watch_races
 
     def run_concurrently(self, jobs: Sequence[Callable[[], None]]) -> None:
         """One after the other, backwards: jobs must not depend on each other."""
@@ -62,6 +67,7 @@ class HostDevice:
             shared,
             arguments,
             self.order,
+            watch_races=self.watch_races,
         )
 
 
@@ -74,9 +80,12 @@ def run_source(
     shared: int,
     arguments: Sequence[Any],
     order: int = 0,
+    *,
+    watch_races: bool = False,
 ) -> None:
     """Builds the source if need be and runs one launch of its function `name`."""
-    entry = getattr(_library(source, tuple(defines)), f"run_{name}")
+    library = _library(source, tuple(defines), watch_races)
+    entry = getattr(library, f"run_{name}")
     guarded = {id(a): _Guarded(a) for a in arguments if isinstance(a, np.ndarray)}
     values = [_value(a, guarded) for a in arguments]
     addresses = (ctypes.c_void_p * len(values))(*(ctypes.addressof(v) for v in values))
@@ -86,6 +95,20 @@ def run_source(
         array.release()
     if message:
         raise KernelFault(f"{name}: {message.decode()}")
+    if watch_races and (race := _scheduler().host_race().decode()):
+        raise KernelFault(f"{name}: {_PLACE.sub(_line_of, race)}")
+
+
+def _line_of(place: re.Match[str]) -> str:
+    """The line of the kernel's source that an address of its library belongs to."""
+    command = ["addr2line", "-e", place[1], place[2]]
+    done = subprocess.run(command, capture_output=True, text=True) if shutil.which("addr2line") else None
+    if done is None or done.returncode:
+        return place[0]
+    path, _, line = done.stdout.strip().rpartition(":")
+    number = int(line.split()[0]) if line.split()[0].isdigit() else 0
+    lines = Path(path).read_text().splitlines() if Path(path).is_file() else []
+    return f"[{lines[number - 1].strip()}]" if 0 < number <= len(lines) else place[0]
 
 
 class _Guarded:
@@ -114,19 +137,20 @@ def _value(argument: Any, guarded: dict[int, _Guarded]) -> Any:
 
 @functools.cache
 def _scheduler() -> Any:
-    text = "".join((HERE / name).read_text() for name in ("host_cuda.cpp", "host_cuda.h"))
+    text = "".join((HERE / name).read_text() for name in ("host_cuda.cpp", "host_cuda.h", "races.h"))
     path = _build(HERE / "host_cuda.cpp", "scheduler" + text, ("-O2",))
     library = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
     library.host_launch.restype = ctypes.c_char_p
+    library.host_race.restype = ctypes.c_char_p
     library.host_alloc.restype = ctypes.c_void_p
     return library
 
 
 @functools.cache
-def _library(source: str, defines: tuple[tuple[str, int], ...]) -> Any:
+def _library(source: str, defines: tuple[tuple[str, int], ...], watch_races: bool) -> Any:
     _scheduler()
     text = source + "".join(f"\nHOST_KERNEL({kernel})" for kernel in KERNEL_NAME.findall(source)) + "\n"
-    options = tuple(f"-D{key}={value}" for key, value in defines)
+    options = tuple(f"-D{key}={value}" for key, value in defines) + (_WATCHED if watch_races else ())
     header = (HERE / "host_cuda.h").read_text()
     path = _build_folder() / (
         hashlib.sha256((text + header + repr(options)).encode()).hexdigest()[:24] + ".cpp"
@@ -147,9 +171,13 @@ def _build(source: Path, key: str, options: Sequence[str]) -> Path:
         compiler = shutil.which("g++")
         assert compiler, "the host harness needs g++"
         partial = target.with_suffix(f".{os.getpid()}")
-        done = subprocess.run(
-            [compiler, *FLAGS, *options, "-o", str(partial), str(source)], capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
+        # Linked by itself, or the sanitizer's own runtime would come along.
+        for command in (
+            [*FLAGS, *options, "-c", "-o", f"{partial}.o", str(source)],
+            ["-shared", "-o", str(partial), f"{partial}.o", "-ldl"],
+        ):
+            done = subprocess.run([compiler, *command], capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+        Path(f"{partial}.o").unlink()
         partial.rename(target)
     return target

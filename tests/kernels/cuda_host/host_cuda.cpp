@@ -1,5 +1,6 @@
 // The fiber scheduler behind host_cuda.h. Built once; every kernel library links to it.
 #include "host_cuda.h"
+#include "races.h"
 
 #include <csetjmp>
 #include <csignal>
@@ -90,6 +91,7 @@ void release_block() {
         line = self->line;
         any |= self->vote;
     }
+    ++races::barriers;
     for (int i = 0; i < threads; ++i) {
         fibers[i]->vote = any;
         fibers[i]->state = READY;
@@ -142,6 +144,10 @@ void guarded_unmap(char* address, std::size_t bytes, std::size_t mapped) {
 Builtins* current = nullptr;
 char* shared_memory = nullptr;
 
+void watch(const void* address, std::size_t bytes, bool writes, const void* at) {
+    if (current && shared_memory) races::touch(shared_memory, static_cast<int>(current->thread.x), address, bytes, writes, at);
+}
+
 bool block_barrier(int line, bool vote) {
     self->line = line;
     self->vote = vote;
@@ -167,18 +173,23 @@ void warp_collective(unsigned mask, int kind, void* argument, Action action) {
         arguments[lane] = other->argument;
     }
     action(arguments, mask);
+    ++races::warp_turns[base / 32];
     for (int lane = 0; lane < 32; ++lane)
         if (mask >> lane & 1u) fibers[base + lane]->state = READY;
 }
 
 // An asynchronous copy lands only when it is waited for: code that forgets to wait reads NaN.
 void copy_later(void* destination, const void* source, int bytes) {
+    watch(destination, bytes, true, __builtin_return_address(0));
     self->copies.back().push_back({destination, source, bytes});
 }
 void commit_copies() { self->copies.emplace_back(); }
 void wait_copies(int groups_left) {
     while (static_cast<int>(self->copies.size()) - 1 > groups_left) {
-        for (const Copy& copy : self->copies.front()) std::memcpy(copy.destination, copy.source, copy.bytes);
+        for (const Copy& copy : self->copies.front()) {
+            watch(copy.destination, copy.bytes, true, __builtin_return_address(0));
+            std::memcpy(copy.destination, copy.source, copy.bytes);
+        }
         self->copies.erase(self->copies.begin());
     }
 }
@@ -207,10 +218,12 @@ extern "C" const char* host_launch(void (*entry)(void**), const unsigned grid[3]
     sigaltstack(&alternate, &old_stack);
     sigaction(SIGSEGV, &action, &old_action);
     message[0] = 0;
+    races::begin_launch(bytes);
     if (sigsetjmp(launcher, 1) == 0) {
         for (unsigned y = 0; y < grid[1]; ++y)
             for (unsigned x = 0; x < grid[0]; ++x) {
                 std::memset(shared_memory, 0xff, bytes);
+                ++races::barriers;
                 for (unsigned i = 0; i < block; ++i) {
                     Fiber* fiber = fibers[i];
                     fiber->builtins = {{i, 0, 0}, {x, y, 0}, {block, 1, 1}, {grid[0], grid[1], 1}};
@@ -225,10 +238,31 @@ extern "C" const char* host_launch(void (*entry)(void**), const unsigned grid[3]
     sigaction(SIGSEGV, &old_action, nullptr);
     sigaltstack(&old_stack, nullptr);
     guarded_unmap(shared_memory, bytes, mapped);
+    shared_memory = nullptr;
+    current = nullptr;
     return message;
 }
 
 extern "C" void* host_alloc(std::size_t bytes, std::size_t* mapped) { return guarded_map((bytes + 15) / 16 * 16, mapped); }
 extern "C" void host_free(void* address, std::size_t bytes, std::size_t mapped) {
     guarded_unmap(static_cast<char*>(address), (bytes + 15) / 16 * 16, mapped);
+}
+
+extern "C" const char* host_race() { return races::report.c_str(); }
+
+// What code compiled with -fsanitize=thread calls (races.h).
+extern "C" {
+void __tsan_init() {}
+void __tsan_func_entry(void*) {}
+void __tsan_func_exit() {}
+void __tsan_vptr_update(void*, void*) {}
+void __tsan_vptr_read(void*) {}
+void __tsan_read_range(void* a, std::size_t n) { watch(a, n, false, __builtin_return_address(0)); }
+void __tsan_write_range(void* a, std::size_t n) { watch(a, n, true, __builtin_return_address(0)); }
+#define ACCESS(n) \
+    void __tsan_read##n(void* a) { watch(a, n, false, __builtin_return_address(0)); } \
+    void __tsan_write##n(void* a) { watch(a, n, true, __builtin_return_address(0)); } \
+    void __tsan_unaligned_read##n(void* a) { watch(a, n, false, __builtin_return_address(0)); } \
+    void __tsan_unaligned_write##n(void* a) { watch(a, n, true, __builtin_return_address(0)); }
+ACCESS(1) ACCESS(2) ACCESS(4) ACCESS(8) ACCESS(16)
 }

@@ -4,8 +4,9 @@
 // matrix instruction. Shared memory is dynamic only and starts as NaN; it and every array argument end at a
 // page that cannot be touched. So the harness covers logic, indexing and numerics, finds a barrier that not
 // every thread reaches, a read or write past the end, a read of shared memory that nothing wrote, and, run in
-// several thread orders, most missing barriers. It does not cover memory ordering, bank conflicts, real
-// concurrency between blocks, or the rounding inside a tensor core's accumulator.
+// several thread orders, most missing barriers; with `watch_races` it finds every race in shared memory of the
+// order that it ran (races.h). It does not cover memory ordering, bank conflicts, real concurrency between blocks,
+// or the rounding inside a tensor core's accumulator.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -34,6 +35,7 @@ void warp_collective(unsigned mask, int kind, void* argument, Action action);
 void copy_later(void* destination, const void* source, int bytes);
 void commit_copies();
 void wait_copies(int groups_left);
+void watch(const void* address, std::size_t bytes, bool writes, const void* at);  // of shared memory, for races.h
 
 template <class T> struct Exchange { T value, result; int source; };
 template <class T> T shuffle(unsigned mask, T value, int source, int kind) {
@@ -64,9 +66,10 @@ inline void warp_barrier(unsigned mask) {
     char nothing = 0;
     warp_collective(mask, 0, &nothing, [](void**, unsigned) {});
 }
-template <class T> T add(T* address, T value) { T old = *address; *address = old + value; return old; }
-template <class T> T raise(T* address, T value) { T old = *address; *address = old > value ? old : value; return old; }
-template <class T> T set_bits(T* address, T value) { T old = *address; *address = old | value; return old; }
+#define ATOMIC __attribute__((noinline, no_sanitize("thread")))
+template <class T> ATOMIC T add(T* address, T value) { T old = *address; *address = old + value; return old; }
+template <class T> ATOMIC T raise(T* address, T value) { T old = *address; *address = old > value ? old : value; return old; }
+template <class T> ATOMIC T set_bits(T* address, T value) { T old = *address; *address = old | value; return old; }
 }  // namespace host
 
 #define threadIdx (host::current->thread)
