@@ -110,9 +110,9 @@ def test_a_race_is_found_with_its_lines(order, body, what):
     [
         REVERSE.replace("BARRIER", "__syncthreads();"),
         "shared[i] = data[i]; __syncwarp(); data[i] = shared[i ^ 1]; __syncwarp(); shared[i ^ 1] = 0;",
-        "if (i == 0) shared[0] = 1; __syncthreads(); data[i] = shared[0]; __syncthreads(); if (i) shared[i] = 2;",
+        "if (!i) shared[0] = 1; __syncthreads(); data[i] = shared[0]; __syncthreads(); if (i) shared[i] = 2;",
         "atomicAdd(shared, 1.f);",
-        "host::copy_later(shared + i, data + i, 4); host::commit_copies(); host::wait_copies(0); shared[i] += 1;",
+        "host::copy_later(shared + i, data, 4); host::commit_copies(); host::wait_copies(0); shared[i] += 1;",
         "reinterpret_cast<short*>(shared)[i] = 1;",
     ],
 )
