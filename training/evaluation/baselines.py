@@ -50,7 +50,7 @@ class EASE:
         x = sparse.csr_matrix(user_items, dtype=np.float32)
         self._matrix = x
         self._by_users = x.shape[0] < x.shape[1]
-        self._inverse = _inverse_of_gramian(x if self._by_users else x.T.tocsr(), self.regularization)
+        self._inverse = inverse_of_gramian(x if self._by_users else x.T.tocsr(), self.regularization)
         if self._by_users:
             self._diagonal = (1 - _quadratic_forms(self._inverse, x)) / np.float32(self.regularization)
         else:
@@ -78,7 +78,7 @@ class EASE:
         return np.asarray(x.toarray() - spread / self._diagonal, dtype=np.float32)
 
 
-def _inverse_of_gramian(rows: sparse.csr_matrix, regularization: float) -> Float32:
+def inverse_of_gramian(rows: sparse.csr_matrix, regularization: float) -> Float32:
     """Return (rows·rowsᵀ + λI)⁻¹, float32 [rows, rows], computed in place in one matrix of that size."""
     n = rows.shape[0]
     square = np.empty((n, n), np.float32)

@@ -1,0 +1,77 @@
+"""What every item-to-item model does: score items by the items of a history."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Self, TypeAlias
+
+import numpy as np
+from scipy import sparse
+
+from shopsight.training.recommend.fading import check_half_life
+from shopsight.training.recommend.neighbours.histories import Histories
+from shopsight.training.recommend.neighbours.selection import Float32, Int32, best_items, popularity_places
+
+ItemWeights: TypeAlias = "sparse.csr_matrix | Float32"
+_BLOCK_BYTES = 128 * 2**20  # of the scores of one block of customers and the keys that they are sorted by
+_CELL_BYTES = 24
+
+
+class ItemToItem(ABC):
+    """Scores each item by the sum over a history's items of weight x fading.
+
+    half_life: in steps, of the history that is asked; it may be changed after `fit`. After `fit` the model
+    has item_weights, CSR or dense float32 [items, items]: row i has what item i says about the others.
+    """
+
+    item_weights: ItemWeights
+
+    def __init__(self, half_life: float) -> None:
+        check_half_life(half_life)
+        self.half_life = half_life
+
+    def fit(self, histories: Histories) -> Self:
+        """Learn from histories; returns self."""
+        self.item_weights = self._learned(histories)
+        self._num_items = histories.num_items
+        self._places = popularity_places(histories.popularity())
+        return self
+
+    @abstractmethod
+    def _learned(self, histories: Histories) -> ItemWeights:
+        """Return the weights of pairs of items, [items, items]."""
+
+    def scores(self, histories: Histories) -> Float32:
+        """Return the score of every item for each history, float32 [histories, items].
+
+        An item without any tie to the history, and every item for an empty history, has 0. Raises ValueError
+        for histories of another number of items than were fitted.
+        """
+        if histories.num_items != self._num_items:
+            raise ValueError(
+                f"histories: have {histories.num_items} items, and the model was fitted to {self._num_items}"
+            )
+        found = histories.weights(self.half_life) @ self.item_weights
+        return np.asarray(found.toarray() if sparse.issparse(found) else found, dtype=np.float32)
+
+    def recommend(
+        self, histories: Histories, k: int = 10, *, exclude_history: bool = True
+    ) -> tuple[Int32, Float32]:
+        """Return the best k items of each history, (indices int32 [n, k], scores float32 [n, k]), best first.
+
+        Items with equal scores are ordered by popularity, so an empty history gets the most popular items.
+        With `exclude_history` the items of a history are left out; places without an item have index -1 and
+        score -inf. Histories are taken in blocks, so that scores never need more than 128 MiB. Raises
+        ValueError where k is not in 1..items, or as `scores` does.
+        """
+        step = max(1, _BLOCK_BYTES // (_CELL_BYTES * histories.num_items))
+        ids = np.full((len(histories), k), -1, np.int32)
+        values = np.full((len(histories), k), -np.inf, np.float32)
+        for begin in range(0, max(len(histories), 1), step):
+            part = histories.part(begin, min(begin + step, len(histories)))
+            scores = self.scores(part)
+            if exclude_history:
+                scores[part.customers(), part.items] = -np.inf
+            block = slice(begin, begin + len(part))
+            ids[block], values[block] = best_items(scores, k, self._places)
+        return ids, values
