@@ -41,7 +41,8 @@ ROW_INSTRUCTIONS = 300  # a warp's, before the first product
 SPLIT_INSTRUCTIONS = 76  # of 32 lanes with eight floats each, to pairs of halves
 PIVOT_INSTRUCTIONS, TILE_INSTRUCTIONS = 50, 190  # of a Cholesky step by one warp; of a product of two tiles
 COMBINE_INSTRUCTIONS = 39  # of an entry times the row, 32 lanes with four floats each
-SUBTRACT_INSTRUCTIONS = 89  # the same, where the other side is a sum of parts
+PASS_INSTRUCTIONS, UNROLLED = 14, 4  # of an entry of weight 0, 32 lanes with four floats; loads under way
+CHUNK_INSTRUCTIONS = 150  # of als_primal's warp for a chunk without products
 
 
 class Chip(NamedTuple):
@@ -79,58 +80,65 @@ def instructions(loop: str) -> int:
     return int(json.loads(COUNTS_FILE.read_text(encoding="utf-8"))[loop]["instructions"])
 
 
-def half_step_lines(degrees: np.ndarray, layout: Layout) -> list[Line]:
-    """The launches for rows of these degrees, as kernels/cuda/plan.py sorts them."""
+def half_step_lines(degrees: np.ndarray, weighted: np.ndarray, layout: Layout) -> list[Line]:
+    """The launches for rows of so many entries, some of them weighted, as kernels/cuda/plan.py sorts them."""
+    present = degrees > 0
+    degrees, weighted = degrees[present], weighted[present]
     capacities = dual_capacities(layout, SHARED_BYTES)
     limit = min(max(capacities, default=0), layout.num_factors - 1)
-    lines, low = [], 0
+    is_short = (weighted <= limit) & (degrees <= SEGMENT)
+    lines, low = [], -1
     for capacity in capacities:
-        chosen = degrees[(degrees > low) & (degrees <= min(capacity, limit))]
+        chosen = is_short & (weighted > low) & (weighted <= capacity)
         low = capacity
-        if len(chosen):
-            lines.append(dual_line(capacity, chosen, layout))
-    if (long := degrees[degrees > limit]).size:
-        lines.append(primal_line(long, layout))
+        if chosen.any():
+            lines.append(dual_line(capacity, degrees[chosen], weighted[chosen], layout))
+    if not is_short.all():
+        lines.append(primal_line(degrees[~is_short], weighted[~is_short], layout))
     return lines
 
 
-def dual_line(capacity: int, degrees: np.ndarray, layout: Layout) -> Line:
-    """als_dual; per row of k entries and s tiles of 16: split, product, Cholesky, result."""
-    launch, f, k = dual_launch(layout, capacity), layout.num_factors, degrees.astype(np.float64)
-    side, warps = np.ceil(k / 16), launch.threads / 32
+def dual_line(capacity: int, degrees: np.ndarray, weighted: np.ndarray, layout: Layout) -> Line:
+    """als_dual; per row of k weighted entries and s tiles of 16: split, product, Cholesky, result.
+
+    Its other entries pass by: a load and four products of floats for each 16 bytes.
+    """
+    launch, f, k = dual_launch(layout, capacity), layout.num_factors, weighted.astype(np.float64)
+    passing, vectors = degrees - k, layout.padded / 4
+    side, warps, slices = np.ceil(k / 16), launch.threads / 32, max(1, launch.threads / vectors)
     squares = np.ceil(side / 2) * (np.ceil(side / 2) + 1) / 2
     split = 70 * np.ceil(16 * side * layout.padded / 8 / launch.threads)
     product = np.ceil(squares / warps) * layout.padded / 16 * 24 * MMA_CYCLES * 1.3
     solve = side * (STEP_CYCLES + BACK_CYCLES) + PIVOT_CYCLES * k
-    result = 20 * k / max(1, launch.threads / (layout.padded / 4)) + 200
-    chain = DEPENDENT_LOADS + split + product + solve + result
+    result = 20 * k / slices + 200
+    gather = np.where(passing > 0, COPY_CYCLES * np.ceil(passing / slices / UNROLLED), 0)
+    chain = DEPENDENT_LOADS + split + product + solve + result + gather
     mma = side * (side + 1) / 2 * (layout.padded / 16) * 6 + side**3 / 6 * 12
-    lanes = layout.padded / 4 / 32
+    lanes = vectors / 32
     issued = warps * ROW_INSTRUCTIONS + SPLIT_INSTRUCTIONS * 16 * side * layout.padded / 8 / 32
     issued = issued + squares * layout.padded / 16 * instructions("als_dual") + solve_instructions(side)
-    # One entry of weight 0 is enough, and most rows have one: A A' t0 is taken out of the right-hand side.
-    issued = issued + 2 * COMBINE_INSTRUCTIONS * k * lanes
-    issued = issued + SUBTRACT_INSTRUCTIONS * layout.padded / 4 * np.ceil(k / 32)
-    operations = k * (k + 1) * f, k**3 / 3 + 4 * k * f
-    return _line(f"als_dual {capacity}", launch, k, *operations, layout, chain, mma, issued)
+    issued = issued + COMBINE_INSTRUCTIONS * k * lanes + PASS_INSTRUCTIONS * passing * lanes
+    issued = issued + np.where(passing > 0, COMBINE_INSTRUCTIONS * vectors * np.ceil(k / 32), 0)
+    operations = k * (k + 1) * f, k**3 / 3 + 4 * k * f + 2 * passing * f
+    return _line(f"als_dual {capacity}", launch, degrees, *operations, layout, chain, mma, issued)
 
 
-def primal_line(degrees: np.ndarray, layout: Layout) -> Line:
+def primal_line(degrees: np.ndarray, weighted: np.ndarray, layout: Layout) -> Line:
     """als_primal, and als_partial with als_finish for the longest; a chunk is 32 entries."""
     launch, f, k = primal_launch(layout, "als_primal"), layout.num_factors, degrees.astype(np.float64)
     blocks, side = np.ceil(k / SEGMENT), math.ceil(f / 16)
     tiles = layout.padded // 32 * (layout.padded // 32 + 1) / 2
-    chunks = np.ceil(k / 32)
+    chunks, products = np.ceil(k / 32), np.ceil(weighted / 32)
     rounds = math.ceil(tiles * 32 / launch.threads)
-    arrival = np.maximum(
-        COPY_CYCLES, rounds * 2 * 24 * MMA_CYCLES * 1.3
-    )  # of the next chunk, during the product
-    chain = DEPENDENT_LOADS * blocks + chunks * (arrival + 250)
+    # of the next chunk, during the product of this one
+    arrival = np.maximum(COPY_CYCLES, rounds * 2 * 24 * MMA_CYCLES * 1.3)
+    chain = DEPENDENT_LOADS * blocks + products * (arrival + 250) + (chunks - products) * COPY_CYCLES
     chain += side * (STEP_CYCLES * side / 4 + BACK_CYCLES) + PIVOT_CYCLES * f
-    mma = chunks * tiles * 2 * 24 + side**3 / 6 * 12
+    mma = products * tiles * 2 * 24 + side**3 / 6 * 12
     plain = np.full(len(k), f**3 / 3 + 2.0 * f * f)
-    issued = chunks * launch.threads / 32 * instructions("als_primal") + solve_instructions(np.array(side))
-    return _line("als_primal", launch, k, k * f * (f + 1), plain, layout, chain, mma, issued)
+    issued = products * instructions("als_primal") + (chunks - products) * CHUNK_INSTRUCTIONS
+    issued = issued * launch.threads / 32 + solve_instructions(np.array(side))
+    return _line("als_primal", launch, degrees, weighted * f * (f + 1.0), plain, layout, chain, mma, issued)
 
 
 def solve_instructions(side: np.ndarray) -> np.ndarray:
@@ -139,9 +147,18 @@ def solve_instructions(side: np.ndarray) -> np.ndarray:
     return PIVOT_INSTRUCTIONS * 16 * side + TILE_INSTRUCTIONS * (pairs + side * (side - 1) / 2)
 
 
-def _line(name: str, launch: Launch, k: np.ndarray, tensor: np.ndarray, plain: np.ndarray, layout: Layout,
-          chain: np.ndarray, mma: np.ndarray, issued: np.ndarray) -> Line:  # fmt: skip
-    blocks = dict(launch.kernel.defines)["BLOCKS"]
+def _line(
+    name: str,
+    launch: Launch,
+    degrees: np.ndarray,
+    tensor: np.ndarray,
+    plain: np.ndarray,
+    layout: Layout,
+    chain: np.ndarray,
+    mma: np.ndarray,
+    issued: np.ndarray,
+) -> Line:
+    blocks, k = dict(launch.kernel.defines)["BLOCKS"], degrees
     moved = k.sum() * (layout.stored * layout.bits / 8 + 12) + len(k) * layout.stored * layout.bits / 8
     per_second = MULTIPROCESSORS * CLOCK
     return Line(
@@ -167,9 +184,10 @@ def table(matrix: sparse.csr_matrix, layout: Layout) -> str:
     columns += ["chain ms", "tensor ms", "issue ms", *(f"memory ms {chip.name}" for chip in CHIPS)]
     lines = [_cells(columns), "|" + "---|" * len(columns)]
     totals = dict.fromkeys(CHIPS, 0.0)
-    degrees = np.diff(matrix.indptr), np.bincount(matrix.indices, minlength=matrix.shape[1])
-    for side, counts in zip(("users", "items"), degrees, strict=True):
-        for line in half_step_lines(counts, layout):
+    for side, rows in (("users", matrix), ("items", matrix.T.tocsr())):
+        # Confidence 1 beside an unobserved weight of 1: what was met once has a target and no weight.
+        running = np.concatenate([[0], np.cumsum(rows.data > 1)])
+        for line in half_step_lines(np.diff(rows.indptr), np.diff(running[rows.indptr]), layout):
             memory = {chip: 1e3 * line.bytes / chip.gather_bytes for chip in CHIPS}
             for chip in CHIPS:
                 totals[chip] += line.expected_ms(chip)

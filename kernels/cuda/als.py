@@ -139,22 +139,23 @@ def solve_rows(
     `failed` (int8 [rows]) gets a 1 where a row's system was not positive definite; empty rows become 0.
     """
     steps = np.int32(cg_steps)
+    primal = partial(primal_launch, layout, signed=side.signed)
     entries = (side.columns, side.weights, side.targets)
     shared = (basis.spectrum, side.regularization, out, failed)
 
     def solve_long(long: LongRows) -> None:
         parts = device.xp.empty((len(long.segments), partial_floats(layout)), np.float32)
-        begin = (rotated, *entries, basis.span, long.segments, parts)
+        begin = (rotated, *entries, basis.span, long.segments, long.weighted, parts)
         finish = (parts, long.rows, long.first_segment, *shared, steps)
-        start(device, primal_launch(layout, "als_partial"), len(long.segments), begin)
-        start(device, primal_launch(layout, "als_finish"), len(long.rows), finish)
+        start(device, primal("als_partial"), len(long.segments), begin)
+        start(device, primal("als_finish"), len(long.rows), finish)
 
     def solve_bin(rows: Any, capacity: int) -> None:
-        row = (rotated, side.indptr, *entries, rows, basis.spectrum)
+        bounds = (side.indptr,) if cg_steps and capacity != PRIMAL else (side.indptr, side.weighted)
+        row = (rotated, *bounds, *entries, rows, basis.spectrum)
         result = (side.regularization, out, failed)
         if capacity == PRIMAL:
-            launch = primal_launch(layout, "als_primal")
-            start(device, launch, len(rows), (*row, basis.span, *result, steps))
+            start(device, primal("als_primal"), len(rows), (*row, basis.span, *result, steps))
         elif cg_steps:
             start(device, cg_launch(layout, capacity), len(rows), (*row, *result, steps))
         else:

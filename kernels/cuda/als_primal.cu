@@ -17,6 +17,7 @@ constexpr int SIDE = PADDED / 16;
 constexpr int USED = (FACTORS + 15) / 16;  // tiles that are not all padding
 constexpr int WIDE_TILES = num_lower_tiles(PADDED / 32);
 constexpr int TILES_PER_WARP = (WIDE_TILES * 32 + THREADS - 1) / THREADS;
+constexpr int NUM_WARPS = THREADS / 32;
 constexpr int TILE_FLOATS = num_lower_tiles(SIDE) * TILE;
 constexpr int STRIDE = THREADS / GROUPS;  // entries that the threads read at once, eight factors each
 constexpr int PASSES = (CHUNK + STRIDE - 1) / STRIDE;
@@ -42,19 +43,13 @@ struct Entries {
     const stored* factors;
     const int* columns;
     const float *weights, *targets;
-    long long begin;
-    int count;
+    int count, weighted;  // entries of weight 0 come last
 };
 
-// Returns the scale of the halves and whether a weight is negative, the same in all threads.
-__device__ __forceinline__ float measure(const Shared& s, const Entries& row, const float* span, bool* any_negative) {
+// Returns the scale of the halves, a power of two, the same in all threads.
+__device__ __forceinline__ float measure(const Shared& s, const Entries& row, const float* span) {
     float heaviest = 0.f, widest = 0.f;
-    bool negative = false;
-    for (int e = threadIdx.x; e < row.count; e += THREADS) {
-        const float w = row.weights[row.begin + e];
-        heaviest = fmaxf(heaviest, fabsf(w));
-        negative |= w < 0.f;
-    }
+    for (int e = threadIdx.x; e < row.weighted; e += THREADS) heaviest = fmaxf(heaviest, fabsf(row.weights[e]));
     for (int f = threadIdx.x; f < FACTORS; f += THREADS) widest = fmaxf(widest, span[f]);
     heaviest = warp_max(heaviest);
     widest = warp_max(widest);
@@ -62,7 +57,7 @@ __device__ __forceinline__ float measure(const Shared& s, const Entries& row, co
         s.most[2 * warp_index()] = heaviest;
         s.most[2 * warp_index() + 1] = widest;
     }
-    *any_negative = __syncthreads_or(negative);
+    __syncthreads();
     for (int w = 0; w < num_warps(); ++w) {
         heaviest = fmaxf(heaviest, s.most[2 * w]);
         widest = fmaxf(widest, s.most[2 * w + 1]);
@@ -70,16 +65,17 @@ __device__ __forceinline__ float measure(const Shared& s, const Entries& row, co
     return scale_to_range(sqrtf(heaviest) * sqrtf(widest));
 }
 
-// c += Y' W Y over a chunk; the left factors get the sign of their weight.
-__device__ __forceinline__ void multiply_chunk(float (&c)[2][2][2][4], const float* y, const unsigned short* signs,
-                                               const TileIndex& at, bool any_negative) {
-#pragma unroll 2
+// c += Y' W Y over a chunk, for the 32x32 tile whose left and right factors begin at `left` and `right`. Where weights
+// may be negative (SIGNED), the left factors get the sign of their weight.
+__device__ __forceinline__ void multiply_chunk(float (&c)[2][2][2][4], const float* left, const float* right,
+                                               const unsigned short* signs) {
+#pragma unroll(TILES_PER_WARP == 1 && !SIGNED ? 2 : 1)  // as far as registers go
     for (int k = 0; k < CHUNK; k += 16) {
         Pairs a[2];
 #pragma unroll
         for (int m = 0; m < 2; ++m) {
-            a[m] = load_pairs<PITCH, true>(y + k * PITCH + at.i * 32 + m * 16);
-            if (any_negative)
+            a[m] = load_pairs<PITCH, true, false>(left + k * PITCH + m * 16);
+            if (SIGNED)
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
                     const u32 flip = reinterpret_cast<const u32*>(signs + k)[(lane_index() & 3) + i / 2 * 4];
@@ -88,8 +84,8 @@ __device__ __forceinline__ void multiply_chunk(float (&c)[2][2][2][4], const flo
                 }
         }
 #pragma unroll
-        for (int n = 0; n < 2; ++n) {
-            const Pairs b = load_pairs<PITCH, true>(y + k * PITCH + at.j * 32 + n * 16);
+        for (int n = 0; n < 2; ++n) {  // one right operand at a time: there are no more registers
+            const Pairs b = load_pairs<PITCH, true, true>(right + k * PITCH + n * 16);
 #pragma unroll
             for (int m = 0; m < 2; ++m) multiply_pairs<0>(c[m][n], a[m], b);
 #pragma unroll
@@ -102,8 +98,7 @@ __device__ __forceinline__ void multiply_chunk(float (&c)[2][2][2][4], const flo
 
 // tiles = Y' W Y and rhs = Y' t.
 __device__ __forceinline__ void assemble(const Shared& s, const Entries& row, const float* span) {
-    bool any_negative;
-    const float size = measure(s, row, span, &any_negative), inverse = 1.f / size;  // powers of two
+    const float size = measure(s, row, span), inverse = 1.f / size;
     float c[TILES_PER_WARP][2][2][2][4] = {}, sum[8] = {};
     float weight[PASSES], target[PASSES];
     int column[PASSES];  // one chunk ahead, so that a request does not wait for them
@@ -115,7 +110,7 @@ __device__ __forceinline__ void assemble(const Shared& s, const Entries& row, co
     auto read_columns = [&](int chunk) {
 #pragma unroll
         for (int p = 0; p < PASSES; ++p)
-            if (inside(p, chunk)) column[p] = row.columns[row.begin + chunk * CHUNK + entry(p)];
+            if (inside(p, chunk)) column[p] = row.columns[chunk * CHUNK + entry(p)];
     };
     auto request = [&](int chunk) {
 #pragma unroll
@@ -125,40 +120,60 @@ __device__ __forceinline__ void assemble(const Shared& s, const Entries& row, co
             if (is_inside && group * 8 < STORED)
                 request_eight(s.chunks + ((chunk & 1) * CHUNK + e) * PITCH + group * 8,
                               row.factors + static_cast<long long>(column[p]) * STORED + group * 8);
-            weight[p] = is_inside ? row.weights[row.begin + chunk * CHUNK + e] : 0.f;
-            target[p] = is_inside ? row.targets[row.begin + chunk * CHUNK + e] : 0.f;
+            weight[p] = is_inside ? row.weights[chunk * CHUNK + e] : 0.f;
+            target[p] = is_inside ? row.targets[chunk * CHUNK + e] : 0.f;
         }
         commit_copies();
         read_columns(chunk + 1);
     };
-    read_columns(0);
-    request(0);
-    for (int chunk = 0; chunk < chunks; ++chunk) {
-        float* y = s.chunks + (chunk & 1) * CHUNK * PITCH;
-        unsigned short* signs = s.signs + (chunk & 1) * CHUNK;
+    const int warp = warp_index();
+    u32 place[TILES_PER_WARP];  // of the left factors of a tile, and of the right ones above it: registers are scarce
+#pragma unroll
+    for (int i = 0; i < TILES_PER_WARP; ++i) {
+        const TileIndex at = lower_tile(min(i * NUM_WARPS + warp, WIDE_TILES - 1));
+        place[i] = at.i * 32u | at.j * 32u << 16;
+    }
+    // Adds the part of Y' t of the entries that have arrived, whose factors are passed on to `use`.
+    auto read_chunk = [&](int chunk, auto use) {
         wait_copies<0>();
 #pragma unroll
         for (int p = 0; p < PASSES; ++p) {
             if (!mine(p)) continue;
-            const int e = entry(p);
+            float* from = s.chunks + ((chunk & 1) * CHUNK + entry(p)) * PITCH + group * 8;
             float x[8] = {};
-            if (chunk * CHUNK + e < row.count && group * 8 < STORED) read_eight(x, y + e * PITCH + group * 8);
+            if (chunk * CHUNK + entry(p) < row.count && group * 8 < STORED) read_eight(x, from);
+#pragma unroll
+            for (int f = 0; f < 8; ++f) sum[f] += target[p] * x[f];
+            use(p, from, x);
+        }
+    };
+    const int products = (row.weighted + CHUNK - 1) / CHUNK;  // later chunks have no weight
+    read_columns(0);
+    request(0);
+    int chunk = 0;
+    for (; chunk < products; ++chunk) {
+        unsigned short* signs = s.signs + (chunk & 1) * CHUNK;
+        read_chunk(chunk, [&](int p, float* place, float (&x)[8]) {
             const float scale = sqrtf(fabsf(weight[p])) * size;
 #pragma unroll
-            for (int f = 0; f < 8; ++f) {
-                sum[f] += target[p] * x[f];
-                x[f] *= scale;
-            }
-            store_pairs(y + e * PITCH + group * 8, x);
-            if (group == 0) signs[e] = weight[p] < 0.f ? 0x8000 : 0;
-        }
+            for (int f = 0; f < 8; ++f) x[f] *= scale;
+            store_pairs(place, x);
+            if (SIGNED && group == 0) signs[entry(p)] = weight[p] < 0.f ? 0x8000 : 0;
+        });
         __syncthreads();  // also: every warp has finished with the other buffer
         if (chunk + 1 < chunks) request(chunk + 1);
+        const float* y = s.chunks + (chunk & 1) * CHUNK * PITCH;
 #pragma unroll
         for (int i = 0; i < TILES_PER_WARP; ++i) {
-            const int index = i * num_warps() + warp_index();
-            if (index < WIDE_TILES) multiply_chunk(c[i], y, signs, lower_tile(index), any_negative);
+            // known to the compiler where every warp has a tile
+            if ((i + 1) * NUM_WARPS > WIDE_TILES && i * NUM_WARPS + warp >= WIDE_TILES) continue;
+            multiply_chunk(c[i], y + (place[i] & 0xffffu), y + (place[i] >> 16), signs);
         }
+    }
+    __syncthreads();  // the last products are done, and each thread reads back what it requested itself
+    for (; chunk < chunks; ++chunk) {
+        read_chunk(chunk, [](int, float*, float (&)[8]) {});
+        if (chunk + 1 < chunks) request(chunk + 1);
     }
     __syncthreads();
     if (mine(0))
@@ -274,24 +289,25 @@ __device__ void finish_row(const Shared& s, int row, const float* spectrum, floa
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-als_primal(const stored* __restrict__ factors, const long long* __restrict__ indptr, const int* __restrict__ columns,
-           const float* __restrict__ weights, const float* __restrict__ targets, const int* __restrict__ rows,
+als_primal(const stored* __restrict__ factors, const long long* __restrict__ indptr, const int* __restrict__ weighted,
+           const int* __restrict__ columns, const float* __restrict__ weights, const float* __restrict__ targets,
+           const int* __restrict__ rows,
            const float* __restrict__ spectrum, const float* __restrict__ span, const float* __restrict__ regularization,
            stored* __restrict__ out, signed char* __restrict__ failed, int cg_steps) {
     const Shared s;
     const int row = rows[blockIdx.x];
     const long long begin = indptr[row];
-    assemble(s, {factors, columns, weights, targets, begin, static_cast<int>(indptr[row + 1] - begin)}, span);
+    assemble(s, {factors, columns + begin, weights + begin, targets + begin, static_cast<int>(indptr[row + 1] - begin), weighted[row]}, span);
     finish_row(s, row, spectrum, regularization[row], cg_steps, out, failed);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 als_partial(const stored* __restrict__ factors, const int* __restrict__ columns, const float* __restrict__ weights,
             const float* __restrict__ targets, const float* __restrict__ span, const long long* __restrict__ segments,
-            float* __restrict__ partial) {
+            const int* __restrict__ weighted, float* __restrict__ partial) {
     const Shared s;
     const long long begin = segments[2 * blockIdx.x], end = segments[2 * blockIdx.x + 1];
-    assemble(s, {factors, columns, weights, targets, begin, static_cast<int>(end - begin)}, span);
+    assemble(s, {factors, columns + begin, weights + begin, targets + begin, static_cast<int>(end - begin), weighted[blockIdx.x]}, span);
     float* to = partial + static_cast<long long>(blockIdx.x) * PARTIAL;
     for (int i = threadIdx.x; i < TILE_FLOATS; i += blockDim.x) to[i] = s.tiles[i];
     for (int i = threadIdx.x; i < PADDED; i += blockDim.x) to[TILE_FLOATS + i] = s.rhs[i];

@@ -12,6 +12,9 @@ typedef unsigned long long u64;
 
 __device__ __forceinline__ int lane_index() { return static_cast<int>(threadIdx.x & 31u); }
 __device__ __forceinline__ int warp_index() { return static_cast<int>(threadIdx.x >> 5); }
+// The same, known to the compiler to be one number in all lanes: without that it synchronises the warp before every
+// group of tensor-core products of a loop over it.
+__device__ __forceinline__ int uniform_warp_index() { return __shfl_sync(ALL_LANES, warp_index(), 0); }
 __device__ __forceinline__ int num_warps() { return static_cast<int>(blockDim.x >> 5); }
 
 // All shared memory is dynamic, which more than 48 KB requires.

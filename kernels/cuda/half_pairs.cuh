@@ -38,12 +38,13 @@ __device__ __forceinline__ void store_pairs(float* place, const float (&x)[8]) {
     *reinterpret_cast<uint4*>(place + 4) = low;
 }
 
-// The 16x16 operand whose first row begins at `place`, PITCH floats a row; the same for either side of a product.
-// The product runs along rows, or down columns if TRANSPOSED.
-template <int PITCH, bool TRANSPOSED> __device__ __forceinline__ Pairs load_pairs(const float* place) {
+// The 16x16 operand whose first row begins at `place`, PITCH floats a row. The product runs along rows, or down columns
+// if TRANSPOSED. A left and a right operand differ in the order of their four 8x8 matrices: an instruction takes
+// neighbouring registers, the left all four and the right two.
+template <int PITCH, bool TRANSPOSED, bool RIGHT> __device__ __forceinline__ Pairs load_pairs(const float* place) {
     const int lane = lane_index();
-    const float* row = TRANSPOSED ? place + ((lane & 7) + (lane >> 4) * 8) * PITCH + (lane >> 3 & 1) * 8
-                                  : place + (lane & 15) * PITCH + (lane >> 4) * 8;
+    const float* row = TRANSPOSED != RIGHT ? place + ((lane & 7) + (lane >> 4) * 8) * PITCH + (lane >> 3 & 1) * 8
+                                           : place + (lane & 15) * PITCH + (lane >> 4) * 8;
     Pairs x;
     load_matrices<TRANSPOSED>(x.high, row);
     load_matrices<TRANSPOSED>(x.low, row + 4);
@@ -54,8 +55,17 @@ template <int PITCH, bool TRANSPOSED> __device__ __forceinline__ Pairs load_pair
 template <int PRODUCT> __device__ __forceinline__ void multiply_pairs(float (&c)[2][4], const Pairs& a, const Pairs& b) {
 #pragma unroll
     for (int n = 0; n < 2; ++n)
-        mma_float16(c[n], PRODUCT == 0 ? a.low : a.high, PRODUCT == 1 ? b.low[n] : b.high[n],
-                   PRODUCT == 1 ? b.low[n + 2] : b.high[n + 2]);
+        mma_float16(c[n], PRODUCT == 0 ? a.low : a.high, PRODUCT == 1 ? b.low[2 * n] : b.high[2 * n],
+                   PRODUCT == 1 ? b.low[2 * n + 1] : b.high[2 * n + 1]);
+}
+
+// The same product of 2x2 operands, so that eight sums are independent of each other.
+template <int PRODUCT>
+__device__ __forceinline__ void multiply_square(float (&c)[2][2][2][4], const Pairs (&a)[2], const Pairs (&b)[2]) {
+#pragma unroll
+    for (int n = 0; n < 2; ++n)
+#pragma unroll
+        for (int m = 0; m < 2; ++m) multiply_pairs<PRODUCT>(c[m][n], a[m], b[n]);
 }
 
 // The power of two that scales `bound` to between 2^14 and 2^15; 1 for zero. Values up to 2^16 times smaller than the

@@ -42,12 +42,14 @@ def start(device: Device, launch: Launch, num_blocks: int, arguments: Sequence[A
     device.launch(launch.kernel, (num_blocks, 1), launch.threads, launch.shared, arguments)
 
 
-def primal_launch(layout: Layout, name: str) -> Launch:
-    """Return the launch of als_primal, als_partial or als_finish."""
+def primal_launch(layout: Layout, name: str, *, signed: bool = False) -> Launch:
+    """Return the launch of als_primal, als_partial or als_finish; `signed` if weights may be negative."""
     threads, padded = _tile_threads(layout), layout.padded
     floats = max(tile_floats(padded), 2 * 32 * (padded + 4)) + 32 + 2 * (threads // 32) + 5 * padded
+    tiles = padded // 32 * (padded // 32 + 1) // 2
     registers = 96 if threads == 320 else 112  # ten warps: two blocks a multiprocessor only with at most 102
-    return make_launch("als_primal.cu", name, layout, threads, floats, registers)
+    registers = 168 if tiles > threads // 32 else 128 if signed else registers
+    return make_launch("als_primal.cu", name, layout, threads, floats, registers, SIGNED=int(signed))
 
 
 def gramian_launch(layout: Layout) -> Launch:
@@ -63,11 +65,11 @@ def _tile_threads(layout: Layout) -> int:
 
 
 def dual_launch(layout: Layout, capacity: int) -> Launch:
-    """Return the launch of als_dual for rows of at most `capacity` entries."""
+    """Return the launch of als_dual for rows of at most `capacity` weighted entries."""
     threads, padded = DUAL_THREADS[capacity], layout.padded
     parts = 2 * max(1, threads // (padded // 4)) * padded
     floats = capacity * (padded + 4) + max(tile_floats(capacity), parts)
-    floats += 4 * capacity + padded + 2 * (threads // 32)
+    floats += 2 * capacity + 2 * padded + 2 * (threads // 32)
     return make_launch("als_dual.cu", "als_dual", layout, threads, floats, 96, CAPACITY=capacity)
 
 

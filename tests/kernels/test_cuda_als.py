@@ -113,6 +113,42 @@ def test_entries_of_weight_zero_still_pull(unobserved_weight):
     assert relative_error(found, reference.half_step(rows, factors, unobserved_weight)) < 1e-5
 
 
+def mostly_weightless(degrees, weighted, seed=0) -> Rows:
+    """Rows of which only so many entries, anywhere in the row, have a weight."""
+    rows = make_rows(degrees, seed, duplicates=True)
+    random = np.random.default_rng(seed)
+    for row, count in enumerate(weighted):
+        entries = np.arange(rows.indptr[row], rows.indptr[row + 1])
+        rows.weight[random.permutation(entries)[count:]] = 0
+    return rows
+
+
+@pytest.mark.parametrize("num_factors", [8, 100])
+@pytest.mark.parametrize("unobserved_weight", [0.0, 0.5])
+def test_only_weighted_entries_make_a_row_s_system(num_factors, unobserved_weight, monkeypatch):
+    monkeypatch.setattr(plan, "SEGMENT", 400)
+    degrees = [1, 40, 200, 390, 390, 390, 900, 900, 0]
+    rows = mostly_weightless(degrees, [0, 3, 16, 0, 7, 390, 0, 450, 0])
+    kinds = plan.assign_rows(Layout(num_factors, "float32"), rows, False, 227 * 1024)
+    assert (kinds[[0, 1, 3, 4]] == 16).all() and (kinds[[6, 7]] == -2).all()
+    factors = make_factors(num_factors)
+    found = als.half_step(rows, factors, unobserved_weight, "exact", 0, None)
+    assert relative_error(found, reference.half_step(rows, factors, unobserved_weight)) < 1e-5
+
+
+def test_entries_of_weight_zero_come_last_and_nothing_else_moves():
+    rows = mostly_weightless([0, 5, 9, 1, 30, 0, 4], [0, 2, 9, 0, 11, 0, 0])
+    moved, weighted = plan.weighted_first(rows)
+    assert weighted.dtype == np.int32 and weighted.tolist() == [0, 2, 9, 0, 11, 0, 0]
+    for row in range(rows.num_rows):
+        part = slice(rows.indptr[row], rows.indptr[row + 1])
+        order = np.argsort(rows.weight[part] == 0, kind="stable")
+        for name in ("indices", "weight", "target"):
+            assert (getattr(moved, name)[part] == getattr(rows, name)[part][order]).all()
+    whole = make_rows([3, 0, 2])
+    assert plan.weighted_first(whole)[0] is whole
+
+
 @pytest.mark.parametrize(("weight", "factor"), [(1e9, 1.0), (1.0, 3e4), (1e-9, 1e-4), (1e-3, 1e6)])
 def test_sizes_far_from_one_stay_within_the_range_of_halves(weight, factor):
     rows, factors = make_rows([3, 17, 40, 63]), make_factors(64) * np.float32(factor)

@@ -20,6 +20,7 @@ from shopsight.kernels.cuda.layout import Layout
 from shopsight.kernels.cuda.runs import THREADS
 from shopsight.kernels.cuda.runtime import Kernel
 from shopsight.kernels.cuda.topk import scan_launch
+from tests.kernels.test_cuda_als import FACTORS
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason=NONE_FOUND)
 
@@ -27,7 +28,8 @@ SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 REGISTERS = 64 * 1024  # of a multiprocessor, in all three generations
 CASES = [
     *((architecture, Layout(128, "float32")) for architecture in (80, 90, 100)),
-    *((90, Layout(f, storage)) for f, storage in ((8, "float32"), (64, "float16"), (256, "float32"))),
+    *((90, Layout(f, storage)) for f, storage in ((64, "float16"), (100, "bfloat16"))),
+    *((90, Layout(f, "float32")) for f in FACTORS if f != 128),
     (90, Layout(64, "bfloat16")),
 ]
 
@@ -42,7 +44,7 @@ def launches(layout: Layout, shared_bytes: int) -> list[Launch]:
         Launch(Kernel(f"{name}.cu", f"{name}_pass", layout.defines), THREADS, 0) for name in ("sgd", "bpr")
     ]
     return [
-        primal_launch(layout, "als_primal"),
+        *(primal_launch(layout, "als_primal", signed=signed) for signed in (False, True)),
         gramian_launch(layout),
         *(dual_launch(layout, capacity) for capacity in dual_capacities(layout, shared_bytes)),
         *(cg_launch(layout, capacity) for capacity in cg_capacities(layout, shared_bytes)),
@@ -59,7 +61,8 @@ def launches(layout: Layout, shared_bytes: int) -> list[Launch]:
         pytest.param(
             architecture,
             launch,
-            id=f"sm_{architecture}-{launch.kernel.name}-{layout.num_factors}x{layout.storage}-{launch.threads}-{launch.shared}",
+            id=f"sm_{architecture}-{launch.kernel.name}-{layout.num_factors}x{layout.storage}-{launch.threads}-{launch.shared}"
+            + "-signed" * dict(launch.kernel.defines).get("SIGNED", 0),
         )
         for architecture, layout in CASES
         for launch in launches(layout, SHARED_BYTES[architecture])
