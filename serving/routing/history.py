@@ -36,12 +36,14 @@ class History:
 
 
 class HistoryReader:
-    """Turns HISTORY_* tensors into weights with the event weights and the half-life of training."""
+    """Turns HISTORY_* tensors into weights with the event weights and the half-lives of training."""
 
     def __init__(self, items: Items, preprocessing: Mapping[str, Any]) -> None:
         self._items = items
         self._event_weights = {str(k): float(v) for k, v in preprocessing["event_weights"].items()}
         self._half_life = float(preprocessing["half_life_days"]) * _MICROSECONDS_PER_DAY
+        # Releases before there were steps have none.
+        self._half_life_steps = float(preprocessing.get("half_life_steps", 0.0))
         self._telling = self._event_weights.keys() | _TAKES_BACK.keys()
         self._known_events = self._telling | _SAYS_NOTHING
 
@@ -84,18 +86,31 @@ class HistoryReader:
         return events
 
     def _fade(self, row: Row, given: list[bytes], events: list[str]) -> Array:
-        """Return the decay weight of each entry by its age, float64, 0 to 1."""
+        """Return the decay weight of each entry by its age and its steps back, float64, 0 to 1.
+
+        Both are measured from the customer's own latest event with a weight, as in training; entries after it
+        have no weight. Without times there is no age, and the last entry is the latest.
+        """
         times = row.tensors.get("HISTORY_TIME")
-        if times is None:
-            return np.ones(len(events))
-        if len(times) != len(events):
+        if times is not None and len(times) != len(events):
             raise RequestError(f"HISTORY_TIME has {len(times)} entries, HISTORY_ITEM has {len(events)}")
-        # Age is measured from the customer's own latest event with a weight, as in training.
         tells = zip(given, events, strict=True)
         telling = np.array([bool(item) and event in self._telling for item, event in tells], dtype=np.bool_)
-        latest = times[telling].max() if telling.any() else 0
-        age = np.maximum(latest - times, 0).astype(np.float64)  # later events have no weight
-        return np.asarray(np.exp2(-age / self._half_life))
+        halvings = np.zeros(len(events))
+        if times is not None:
+            latest = times[telling].max() if telling.any() else 0
+            halvings += np.maximum(latest - times, 0).astype(np.float64) / self._half_life
+        if self._half_life_steps:
+            halvings += _moments_after(np.arange(len(events)) if times is None else times, telling) / (
+                self._half_life_steps
+            )
+        return np.asarray(np.exp2(-halvings))
+
+
+def _moments_after(times: Array, telling: Array) -> Array:
+    """Return how many different times of the telling entries are after each entry, int64 [n]."""
+    moments = np.unique(times[telling])
+    return np.asarray(len(moments) - np.searchsorted(moments, times, side="right"))
 
 
 class Folder:

@@ -65,8 +65,8 @@ class RecommendRouter:
     Data: customers.safetensors with customer_id, user_factor float32 [n, f], seen_indptr int64 [n + 1],
     seen_item int32, and optionally segment int32 [n] (-1: none) and personalised uint8 [n] (0: this customer
     forbids it, and gets what PERSONALISED = false gets); identities.safetensors; items.safetensors.
-    preprocessing: event_weights, half_life_days (serving/routing/history.py), the settings of
-    `Folder`, filter_viewed (whether seen_item, and what a history bought and kept, is left out), key_id,
+    preprocessing: event_weights, half_life_days and half_life_steps (see history.py), the settings
+    of `Folder`, filter_viewed (whether seen_item, and what a history bought and kept, is left out), key_id,
     max_per_category (items of a category in a list, 0 for no limit), and blend (serving/routing/blend.py),
     None in a release without embedding members. REASON_CODE says which proposer ranked an item highest:
     "personal" and "folded_in" the factorisation, "recent" the two towers, the others popularity; "new" is an

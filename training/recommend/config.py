@@ -121,6 +121,8 @@ class RecommendConfig:
     """How interactions are weighted, split, fitted and served.
 
     half_life_days: age, counted back from the customer's own latest event, at which an event counts half.
+    half_life_steps: steps back from the customer's latest event at which an event counts half, beside its
+        age; events of one moment, such as the lines of an order, are one step; 0 for no such fading.
     factors, iterations, regularization_exponent: of the matrix factorisation (mf/); unobserved_weights
         and regularizations are tried in every combination and chosen on the validation window alone.
     computation: how it is computed.
@@ -138,6 +140,7 @@ class RecommendConfig:
 
     event_weights: EventWeights = field(default_factory=EventWeights)
     half_life_days: float = 60.0
+    half_life_steps: float = 0.0
     factors: int = 64
     iterations: int = 12
     regularization_exponent: float = 1.0
@@ -172,6 +175,8 @@ class RecommendConfig:
         ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if not 0 <= self.half_life_steps < float("inf"):
+            raise ValueError(f"half_life_steps is {self.half_life_steps}; it must be 0 or above, and finite")
         if self.bought_again not in ("auto", "yes", "no"):
             raise ValueError(f"bought_again is {self.bought_again!r}; it must be auto, yes or no")
         if not self.unobserved_weights or not self.regularizations:

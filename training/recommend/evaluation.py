@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shopsight.training.artifacts.plain_settings import config_from
 from shopsight.training.artifacts.snapshots import on_one_snapshot, snapshot_sha256
 from shopsight.training.artifacts.trained_state import NotTrained, write_metrics
 from shopsight.training.artifacts.workspace import Workspace
@@ -39,8 +40,9 @@ def evaluate(workspace: Workspace, config: RecommendConfig) -> dict[str, Any]:
     Raises NotTrained if there is no model or the tables changed since.
     """
     state, trained = load_current(workspace)
-    fixed = {name: trained.config[name] for name in ("test_days", "half_life_days", "max_judged", "seed")}
-    shop = Shop(workspace, replace(config, **fixed))
+    then = config_from(RecommendConfig, trained.config)
+    kept = ("test_days", "half_life_days", "half_life_steps", "max_judged", "seed")
+    shop = Shop(workspace, replace(config, **{name: getattr(then, name) for name in kept}))
     metrics = measure(shop, trained.judged, trained.choice)
     write_metrics(workspace, state, metrics)
     return metrics

@@ -186,11 +186,11 @@ def _write_router(
     """Write the contract and the goldens of the router.
 
     preprocessing has all that folding in a history needs: event_weights (a return takes back a purchase; a
-    rating does not count here, because a request carries no stars), half_life_days (counted back from the
-    latest event of the history), objective, alpha, unobserved_weight, regularization and its exponent (as
-    serving/routing/history.py reads them); filter_viewed: whether items bought before are left out; key_id
-    of the key that hashed the identities; max_per_category; suppressed: the meaning of the codes in the
-    array `suppressed`; suppressing_intents: the intents among them; blend: the settings that
+    rating does not count here, because a request carries no stars), half_life_days and half_life_steps
+    (counted back from the latest event of the history), objective, alpha, unobserved_weight, regularization
+    and its exponent (as serving/routing/history.py reads them); filter_viewed: whether items bought before
+    are left out; key_id of the key that hashed the identities; max_per_category; suppressed: the meaning of
+    the codes in the array `suppressed`; suppressing_intents: the intents among them; blend: the settings that
     serving/routing/blend.py reads. `preprocessing` has key_id, suppressed and blend.
     """
     members = ("mf_retrieval", *(MEMBERS if preprocessing["blend"] else ()))
@@ -210,6 +210,7 @@ def _write_router(
         preprocessing={
             "event_weights": weights,
             "half_life_days": trained.config["half_life_days"],
+            "half_life_steps": trained.config.get("half_life_steps", 0.0),
             "objective": trained.final.config.objective,
             "alpha": trained.final.config.alpha,
             "unobserved_weight": trained.choice.unobserved_weight,

@@ -50,13 +50,19 @@ def catalogue(events: pl.LazyFrame, customers: pl.LazyFrame, items: pl.LazyFrame
 
 
 def user_items(
-    events: pl.LazyFrame, known: Catalogue, weights: EventWeights, half_life_days: float, before: datetime
+    events: pl.LazyFrame,
+    known: Catalogue,
+    weights: EventWeights,
+    half_life_days: float,
+    before: datetime,
+    half_life_steps: float = 0.0,
 ) -> csr_matrix:
     """Return the preferences of customers for items, CSR float32 [customers, items] of values above 0.
 
     A value is the sum of the weights of events before `before`, each halved for every `half_life_days`
-    between it and the customer's own latest event. A return counts as a purchase with the opposite sign, a
-    rating in proportion to its stars above or below 3. Sums that are not above 0 are left out.
+    between it and the customer's own latest event, and, unless it is 0, for every `half_life_steps` moments
+    of the customer's events after it. A return counts as a purchase with the opposite sign, a rating in
+    proportion to its stars above or below 3. Sums that are not above 0 are left out.
     """
     worth = asdict(weights) | {"return": -weights.purchase}
     chosen = events.filter(
@@ -69,7 +75,11 @@ def user_items(
     weight = pl.col("event").replace_strict(worth, return_dtype=pl.Float64)
     weight = pl.when(pl.col("event").is_in(_RATED)).then(weight * stars.fill_null(0.0)).otherwise(weight)
     age = (pl.col("timestamp").max().over("customer_id") - pl.col("timestamp")).dt.total_microseconds()
-    fade = (-age / (half_life_days * 86_400e6) * float(np.log(2.0))).exp()
+    halvings = age / (half_life_days * 86_400e6)
+    if half_life_steps:
+        moments = pl.col("timestamp").rank("dense", descending=True).over("customer_id")
+        halvings = halvings + (moments.cast(pl.Float64) - 1) / half_life_steps
+    fade = (-halvings * float(np.log(2.0))).exp()
     summed = (
         known.index(chosen.with_columns(value=weight * fade))
         .group_by("row", "column")

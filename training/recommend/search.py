@@ -42,6 +42,7 @@ SEARCH = Search(
         for name in (
             "event_weights",
             "half_life_days",
+            "half_life_steps",
             "factors",
             "iterations",
             "regularization_exponent",

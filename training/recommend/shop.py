@@ -71,16 +71,21 @@ class Shop:
 
     def user_items(self, before: datetime) -> csr_matrix:
         """Return the preferences of customers for items, CSR float32 [customers, items]."""
-        config = self.config
-        return interactions.user_items(
-            self.events, self.known, config.event_weights, config.half_life_days, before
-        )
+        return self._user_items_of(self.events, before)
 
     def user_items_of_the_past(self, before: datetime) -> csr_matrix:
         """Return the same matrix computed from earlier events alone, for comparison (split.leak_report)."""
-        config, past = self.config, split.events_before(self.events, before)
+        return self._user_items_of(split.events_before(self.events, before), self.windows.end)
+
+    def _user_items_of(self, events: pl.LazyFrame, before: datetime) -> csr_matrix:
+        config = self.config
         return interactions.user_items(
-            past, self.known, config.event_weights, config.half_life_days, self.windows.end
+            events,
+            self.known,
+            config.event_weights,
+            config.half_life_days,
+            before,
+            config.half_life_steps,
         )
 
     def bought(self, before: datetime) -> csr_matrix:

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime
@@ -15,6 +15,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from shopsight.serving.contract import ModelContract, read_goldens
+from shopsight.serving.routing.history import HistoryReader
+from shopsight.serving.routing.items import Items
 from shopsight.serving.routing.recommend import RecommendRouter
 from shopsight.serving.routing.rows import Row
 from shopsight.training import profiles, recommend
@@ -40,25 +42,29 @@ def _silent(_: str) -> None:
     return None
 
 
-def test_weights_are_summed_faded_and_taken_back_as_the_slow_reference_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [0.0, 2.5])
+def test_weights_are_summed_faded_and_taken_back_as_the_slow_reference_does(
+    tmp_path: Path, steps: float
+) -> None:
     rng = np.random.default_rng(0)
     kinds = ["view", "cart", "purchase", "return", "rating", "search"]
     events = [
-        event(f"c{rng.integers(6)}", f"i{rng.integers(5)}", str(rng.choice(kinds)), float(rng.uniform(0, 90)),
+        event(f"c{rng.integers(6)}", f"i{rng.integers(5)}", str(rng.choice(kinds)), float(rng.integers(90)),
               rating=float(rng.integers(1, 6)))
         for _ in range(150)
     ]  # fmt: skip
     events.append(event(None, "i0", "view", 3.0))
-    shop = Shop(write_shop(tmp_path, events), RecommendConfig(half_life_days=20.0))
+    shop = Shop(write_shop(tmp_path, events), RecommendConfig(half_life_days=20.0, half_life_steps=steps))
     before = START + timedelta(days=70)
     told = [e for e in events if e["customer_id"] and e["timestamp"] < before and e["event"] != "search"]
     expected = np.zeros(shop.known.shape)
     customers, items = shop.known.customer_ids.to_list(), shop.known.item_ids.to_list()
     for e in told:
-        last = max(o["timestamp"] for o in told if o["customer_id"] == e["customer_id"])
-        age = (last - e["timestamp"]) / timedelta(days=1)
+        own = {o["timestamp"] for o in told if o["customer_id"] == e["customer_id"]}
+        halvings = (max(own) - e["timestamp"]) / timedelta(days=1) / 20
+        halvings += sum(moment > e["timestamp"] for moment in own) / steps if steps else 0
         weight = {**WEIGHTS, "return": -5.0, "rating": 3.0 * (e["rating"] - 3) / 2}[e["event"]]
-        expected[customers.index(e["customer_id"]), items.index(e["item_id"])] += weight * 0.5 ** (age / 20)
+        expected[customers.index(e["customer_id"]), items.index(e["item_id"])] += weight * 0.5**halvings
     expected[expected <= 1e-6] = 0
     np.testing.assert_allclose(shop.user_items(before).toarray(), expected, rtol=1e-5, atol=1e-6)
 
@@ -166,7 +172,7 @@ def test_tastes_are_found_where_popularity_finds_none(trained: tuple[Workspace, 
 
 def test_evaluate_repeats_the_figures_of_training(trained: tuple[Workspace, dict[str, Any]]) -> None:
     workspace, metrics = trained
-    again = recommend.evaluate(workspace, SMALL)
+    again = recommend.evaluate(workspace, replace(SMALL, half_life_days=7.0, half_life_steps=2.0))
     assert json.loads(json.dumps(again)) == json.loads(json.dumps(metrics))
     assert saved_metrics(workspace, "recommend")["recall_at_10"] == again["recall_at_10"]
 
@@ -235,6 +241,55 @@ def test_a_history_folded_in_by_the_endpoint_is_what_the_model_folds_in(
     if not state.choice.bought_again:
         score[items.index("Toys-2")] = -np.inf
     assert shown[0] == int(score.argmax())
+
+
+class _Named:
+    """The items of a router, by name alone."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def index_of(self, item_id: bytes) -> int | None:
+        return self._names.index(item_id.decode()) if item_id.decode() in self._names else None
+
+
+@pytest.mark.parametrize("steps", [0.0, 1.5])
+def test_a_request_fades_a_history_by_days_and_steps_as_training_does(tmp_path: Path, steps: float) -> None:
+    rng = np.random.default_rng(4)
+    kinds = ["view", "cart", "purchase", "return", "search"]
+    history = [(f"i{rng.integers(6)}", str(rng.choice(kinds)), int(rng.integers(30))) for _ in range(40)]
+    config = RecommendConfig(half_life_days=9.0, half_life_steps=steps)
+    shop = Shop(write_shop(tmp_path, [event("a", i, kind, float(day)) for i, kind, day in history]), config)
+    items = shop.known.item_ids.to_list()
+    settings = {"event_weights": WEIGHTS, "half_life_days": 9.0, "half_life_steps": steps}
+    reader = HistoryReader(cast(Items, _Named(items)), settings)
+    found = reader.read(
+        Row({
+            "HISTORY_ITEM": _texts(*(i for i, _, _ in history)),
+            "HISTORY_EVENT": _texts(*(kind for _, kind, _ in history)),
+            "HISTORY_TIME": np.array([day * 86_400_000_000 for _, _, day in history]),
+        })
+    )  # fmt: skip
+    given = np.zeros(len(items))
+    given[found.item] = np.where(found.weight > 1e-6, found.weight, 0)
+    np.testing.assert_allclose(
+        given, shop.user_items(START + timedelta(days=99)).toarray()[0], rtol=1e-5, atol=1e-6
+    )
+
+
+def test_without_times_the_last_entry_of_a_request_is_its_latest_step() -> None:
+    settings = {"event_weights": WEIGHTS, "half_life_days": 9.0, "half_life_steps": 1.0}
+    reader = HistoryReader(cast(Items, _Named(["a", "b", "c"])), settings)
+    wish = {"HISTORY_ITEM": _texts("b", "", "a", "b", "c", "c")}
+    wish["HISTORY_EVENT"] = _texts("view", "view", "cart", "view", "view", "search")
+    found = reader.read(Row(wish))
+    np.testing.assert_allclose(found.weight, [3 / 4, 1 / 8 + 1 / 2, 1.0])
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
+def test_half_lives_in_steps_that_are_none_are_refused(wrong: float) -> None:
+    with pytest.raises(ValueError, match="half_life_steps is"):
+        RecommendConfig(half_life_steps=wrong)
 
 
 def test_customers_without_events_get_what_is_popular(trained: tuple[Workspace, dict[str, Any]]) -> None:
