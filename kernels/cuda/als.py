@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shopsight.kernels.cuda import runtime
 from shopsight.kernels.cuda.basis import Basis, eigenbasis, rotate
-from shopsight.kernels.cuda.launches import cg_launch, dual_launch, partial_floats, primal_launch, start
+from shopsight.kernels.cuda.launches import (
+    RESCUE_BLOCKS,
+    cg_launch,
+    dual_launch,
+    partial_floats,
+    primal_launch,
+    rescue_launch,
+    start,
+)
 from shopsight.kernels.cuda.layout import Layout, all_finite, to_device, to_host
 from shopsight.kernels.cuda.plan import PRIMAL, Interactions, LongRows, load_interactions
 from shopsight.kernels.cuda.runtime import Device
 from shopsight.kernels.errors import DivergenceError
-from shopsight.kernels.reference.fold_in import fold_in as fold_in_float64
 from shopsight.kernels.rows import Factors, Rows
 
 
@@ -41,8 +48,7 @@ def half_step(
     failed = device.xp.zeros(side.num_rows, np.int8)
     solve_rows(device, layout, side, rotate_in_place(device, layout, y, basis), basis, x, failed, steps)
     solved = to_host(device, layout, rotate_back(device, layout, x, basis))
-    for row in np.flatnonzero(failed if device.xp is np else failed.get()):
-        solved[row] = solve_in_float64(rows, int(row), factors, unobserved_weight)
+    refuse_failed(rows, failed if device.xp is np else failed.get())
     return solved
 
 
@@ -95,8 +101,8 @@ class AlsTraining:
     def result(self) -> tuple[Factors, Factors]:
         """Return user and item factors in the basis in which they were given. Waits for the device.
 
-        Raises DivergenceError naming side, row and epoch where a system was not positive definite in float32
-        or a factor is not finite.
+        Raises DivergenceError naming side, row and epoch where a system was not positive definite, in float32
+        and in float64, or a factor is not finite.
         """
         back = self._device.xp.ascontiguousarray(self._rotation.T.astype(np.float32))
         for name, failed, factors in zip(("user", "item"), self._failed, self._factors, strict=True):
@@ -104,7 +110,7 @@ class AlsTraining:
             if bool(bad.any()):
                 raise DivergenceError(
                     f"{name}_rows: by epoch {self._num_epochs - 1} of this call the system of row "
-                    f"{int(bad.argmax())} was not positive definite in float32; raise the regularization or "
+                    f"{int(bad.argmax())} was not positive definite; raise the regularization or "
                     "drop negative weights"
                 )
         rotated = (rotate(self._device, self._layout, x, back) for x in self._factors)
@@ -136,7 +142,8 @@ def solve_rows(
 ) -> None:
     """Launch one half step in the eigenbasis; `out` is written, and is the starting point if `cg_steps` > 0.
 
-    `failed` (int8 [rows]) gets a 1 where a row's system was not positive definite; empty rows become 0.
+    Rows that float32 cannot solve are solved in float64. `failed` (int8 [rows]) keeps a 1 where a system is
+    not positive definite there either; empty rows become 0.
     """
     steps = np.int32(cg_steps)
     primal = partial(primal_launch, layout, signed=side.signed)
@@ -165,21 +172,26 @@ def solve_rows(
     jobs += [partial(solve_bin, group.rows, group.capacity) for group in side.bins]
     device.run_concurrently(jobs)
     out[side.empty_rows] = 0
+    rescue(device, layout, side, rotated, basis, out, failed)
 
 
-def solve_in_float64(rows: Rows, row: int, factors: Factors, unobserved_weight: float) -> Any:
-    """Return a row's factors, solved in float64; raises ValueError if its system is indefinite there too."""
-    entries = slice(int(rows.indptr[row]), int(rows.indptr[row + 1]))
-    part = (rows.indices[entries], rows.weight[entries], rows.target[entries])
-    indptr = np.array([0, entries.stop - entries.start])
-    try:
-        answer = fold_in_float64(
-            indptr, *part, factors, rows.regularization[row : row + 1], unobserved_weight
-        )
-    except np.linalg.LinAlgError:
-        lightest = float(rows.weight[entries].min())
-        raise ValueError(
-            f"rows: row {row} (lightest weight {lightest:g}, regularization {rows.regularization[row]:g}) "
-            "has a system that is not positive definite; raise the regularization or drop negative weights"
-        ) from None
-    return cast(Any, answer[0])
+def rescue(
+    device: Device, layout: Layout, side: Interactions, rotated: Any, basis: Basis, out: Any, failed: Any
+) -> None:
+    """Solve the rows marked in `failed` in float64 on the device; a row that has a solution loses its mark."""
+    workspace = device.xp.empty((RESCUE_BLOCKS, layout.num_factors * (layout.num_factors + 1)), np.float64)
+    entries = (side.columns, side.weights, side.targets)
+    arguments = (rotated, side.indptr, *entries, basis.spectrum, side.regularization, out, failed)
+    start(device, rescue_launch(layout), RESCUE_BLOCKS, (*arguments, np.int32(side.num_rows), workspace))
+
+
+def refuse_failed(rows: Rows, failed: npt.NDArray[np.int8]) -> None:
+    """Raise ValueError naming the first row whose system has no solution in float64 either."""
+    if not failed.any():
+        return
+    row = int(failed.argmax())
+    lightest = float(rows.weight[rows.indptr[row] : rows.indptr[row + 1]].min(initial=np.inf))
+    raise ValueError(
+        f"rows: row {row} (lightest weight {lightest:g}, regularization {rows.regularization[row]:g}) "
+        "has a system that is not positive definite; raise the regularization or drop negative weights"
+    )

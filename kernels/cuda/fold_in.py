@@ -13,13 +13,12 @@ from shopsight.kernels.rows import Factors, Rows
 
 
 class KeptFactors:
-    """Implements `kernels.fold_in.FoldIn`; `factors` stay on the host too, for rows solved in float64."""
+    """Implements `kernels.fold_in.FoldIn`."""
 
     def __init__(
         self, factors: Factors, unobserved_weight: float, gramian: NDArray[np.float64] | None
     ) -> None:
         self._device, self._layout = runtime.device(), Layout.of(factors)
-        self._host, self._unobserved_weight = factors, unobserved_weight
         y = to_device(self._device, self._layout, factors)
         self._basis = eigenbasis(self._device, self._layout, y, unobserved_weight, gramian)
         self._rotated = als.rotate_in_place(self._device, self._layout, y, self._basis)
@@ -32,6 +31,5 @@ class KeptFactors:
         failed = device.xp.zeros(side.num_rows, np.int8)
         als.solve_rows(device, layout, side, self._rotated, self._basis, x, failed, 0)
         solved = to_host(device, layout, als.rotate_back(device, layout, x, self._basis))
-        for row in np.flatnonzero(failed if device.xp is np else failed.get()):
-            solved[row] = als.solve_in_float64(rows, int(row), self._host, self._unobserved_weight)
+        als.refuse_failed(rows, failed if device.xp is np else failed.get())
         return solved

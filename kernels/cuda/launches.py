@@ -10,6 +10,7 @@ from shopsight.kernels.cuda.runtime import Device, Kernel
 
 # threads by capacity: about one warp for every 2x2 tiles of the row's system
 DUAL_THREADS = {16: 32, 32: 64, 48: 96, 64: 128, 96: 192, 128: 320, 144: 256, 192: 384}
+RESCUE_BLOCKS = 64  # of als_rescue, each with a system in float64: 34 MB at 256 factors
 CG_CAPACITIES = (32, 64, 128, 256, 512)
 _MULTIPROCESSOR_SHARED = 228 * 1024  # of H100, H200 and B200; each block takes 1 KiB more than it requests
 _PARTITIONS, _PARTITION_REGISTERS = 4, 16 * 1024  # a warp runs in one of a multiprocessor's four partitions
@@ -50,6 +51,11 @@ def primal_launch(layout: Layout, name: str, *, signed: bool = False) -> Launch:
     registers = 96 if threads == 320 else 112  # ten warps: two blocks a multiprocessor only with at most 102
     registers = 168 if tiles > threads // 32 else 128 if signed else registers
     return make_launch("als_primal.cu", name, layout, threads, floats, registers, SIGNED=int(signed))
+
+
+def rescue_launch(layout: Layout) -> Launch:
+    """Return the launch of als_rescue, for RESCUE_BLOCKS blocks."""
+    return Launch(Kernel("als_rescue.cu", "als_rescue", (*layout.defines, ("THREADS", 256))), 256, 0)
 
 
 def gramian_launch(layout: Layout) -> Launch:

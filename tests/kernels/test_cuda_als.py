@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the host ha
 
 NUM_COLUMNS = 300
 FACTORS = (1, 8, 50, 64, 100, 128, 144, 256)  # 144: more tiles than warps, more threads than places
-SOLVE_IN_FLOAT64 = als.solve_in_float64
+RESCUE = als.rescue
 
 
 @pytest.fixture(autouse=True)
@@ -27,11 +27,12 @@ def on_host(monkeypatch):
     def use(order: int = 0, shared_bytes: int = 227 * 1024) -> None:
         monkeypatch.setattr(runtime, "device", lambda: HostDevice(order, shared_bytes))
 
-    def no_rescue(_: Rows, row: int, *__: object) -> None:
-        raise ValueError(f"row {row} was left to float64, or is not positive definite")
+    def no_rescue(*arguments) -> None:
+        if (failed := arguments[-1]).any():
+            raise ValueError(f"row {failed.argmax()} was left to float64")
 
     use()
-    monkeypatch.setattr(als, "solve_in_float64", no_rescue)  # it would hide a kernel that goes wrong
+    monkeypatch.setattr(als, "rescue", no_rescue)  # it would hide a kernel that goes wrong
     monkeypatch.setattr(basis, "diagonalise", diagonalise)
     return use
 
@@ -172,7 +173,7 @@ def test_negative_weights_and_no_regularization_take_the_primal():
 
 
 def test_an_indefinite_row_is_named(monkeypatch):
-    monkeypatch.setattr(als, "solve_in_float64", SOLVE_IN_FLOAT64)
+    monkeypatch.setattr(als, "rescue", RESCUE)
     rows = make_rows([20, 20])
     rows.weight[25:] = -50
     with pytest.raises(ValueError, match=r"row 1 .*not positive definite"):
@@ -244,7 +245,52 @@ def test_epochs_on_the_device_are_alternating_half_steps(solver):
         assert relative_error(found[0], x) < 1e-4 and relative_error(found[1], y) < 1e-4
 
 
-def test_divergence_names_the_row_and_the_epoch():
+@pytest.mark.parametrize("num_factors", [1, 8, 50])
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_rows_that_float32_cannot_solve_are_solved_in_float64_on_the_device(num_factors, dtype):
+    """Marks are set by hand: in several stripes, on neighbours, on the last row, and on one without a solution."""
+    rows = make_rows([3, 70, 9, 40] * 100 + [5])
+    rows.weight[rows.indptr[8] : rows.indptr[9]] = -50
+    rows.regularization[8] = 0.01
+    factors, device = make_factors(num_factors, dtype), HostDevice(2)
+    layout = Layout.of(factors)
+    side = plan.load_interactions(device, layout, rows, use_cg=False)
+    y = als.to_device(device, layout, factors)
+    basis_ = als.eigenbasis(device, layout, y, 0.1)
+    rotated = als.rotate_in_place(device, layout, y, basis_)
+    out, failed = np.zeros((rows.num_rows, layout.stored), layout.dtype), np.zeros(rows.num_rows, np.int8)
+    marked = [0, 5, 6, 8, 300, 400]
+    failed[marked] = 1
+    RESCUE(device, layout, side, rotated, basis_, out, failed)
+    assert np.flatnonzero(failed).tolist() == [8]
+    assert not out[np.setdiff1d(np.arange(rows.num_rows), marked)].any() and not out[8].any()
+    found = als.to_host(device, layout, als.rotate_back(device, layout, out, basis_))
+    solved = [row for row in marked if row != 8]
+    truth = reference.half_step(rows._replace(weight=np.abs(rows.weight)), factors, 0.1)
+    assert relative_error(found[solved], truth[solved]) < (1e-5 if dtype is np.float32 else 1e-2)
+
+
+def test_an_epoch_goes_on_after_rows_that_float32_cannot_solve(monkeypatch):
+    """As on the CPU: the next half step reads what float64 found."""
+
+    def fail_first(*arguments) -> None:
+        out, failed = arguments[-2:]
+        failed[1], out[1] = 1, np.nan
+        RESCUE(*arguments)
+
+    monkeypatch.setattr(als, "rescue", fail_first)
+    users = make_rows([9, 20, 40], num_columns=60)
+    items, y = transpose(users, 60), make_factors(16, num_rows=60)
+    training = als.AlsTraining(users, items, np.zeros((3, 16), np.float32), y, 0.1, "exact", 0)
+    training.run_epoch()
+    truth = reference.half_step(users, y, 0.1)
+    found = training.result()
+    assert relative_error(found[0], truth) < 1e-4
+    assert relative_error(found[1], reference.half_step(items, truth, 0.1)) < 1e-4
+
+
+def test_divergence_names_the_row_and_the_epoch(monkeypatch):
+    monkeypatch.setattr(als, "rescue", RESCUE)
     users = make_rows([20, 20], num_columns=40)
     users.weight[20:] = -50
     x, y = make_factors(16, num_rows=2), make_factors(16, num_rows=40)

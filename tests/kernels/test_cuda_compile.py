@@ -14,6 +14,7 @@ from shopsight.kernels.cuda.launches import (
     gramian_launch,
     jacobi_launch,
     primal_launch,
+    rescue_launch,
     rotate_launch,
 )
 from shopsight.kernels.cuda.layout import Layout
@@ -46,6 +47,7 @@ def launches(layout: Layout, shared_bytes: int) -> list[Launch]:
     return [
         *(primal_launch(layout, "als_primal", signed=signed) for signed in (False, True)),
         gramian_launch(layout),
+        rescue_launch(layout),
         *(dual_launch(layout, capacity) for capacity in dual_capacities(layout, shared_bytes)),
         *(cg_launch(layout, capacity) for capacity in cg_capacities(layout, shared_bytes)),
         *(scan_launch(layout, users, 10) for users in (64, 32)),
