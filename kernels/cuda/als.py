@@ -178,7 +178,7 @@ def solve_rows(
 def rescue(
     device: Device, layout: Layout, side: Interactions, rotated: Any, basis: Basis, out: Any, failed: Any
 ) -> None:
-    """Solve the rows marked in `failed` in float64 on the device; a row that has a solution loses its mark."""
+    """Solve the rows marked in `failed` in float64 on the device; solved ones lose their mark."""
     workspace = device.xp.empty((RESCUE_BLOCKS, layout.num_factors * (layout.num_factors + 1)), np.float64)
     entries = (side.columns, side.weights, side.targets)
     arguments = (rotated, side.indptr, *entries, basis.spectrum, side.regularization, out, failed)

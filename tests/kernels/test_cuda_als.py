@@ -248,7 +248,7 @@ def test_epochs_on_the_device_are_alternating_half_steps(solver):
 @pytest.mark.parametrize("num_factors", [1, 8, 50])
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
 def test_rows_that_float32_cannot_solve_are_solved_in_float64_on_the_device(num_factors, dtype):
-    """Marks are set by hand: in several stripes, on neighbours, on the last row, and on one without a solution."""
+    """Marks are set by hand: in several stripes, on neighbours, the last row, and one without a solution."""
     rows = make_rows([3, 70, 9, 40] * 100 + [5])
     rows.weight[rows.indptr[8] : rows.indptr[9]] = -50
     rows.regularization[8] = 0.01
