@@ -120,7 +120,7 @@ class ByFactors:
 
 def methods() -> list[Method]:
     """Return every method."""
-    fading = (NO_FADING, 4.0, 2.0, 1.4, 1.0, 0.7)
+    fading = (NO_FADING, 4.0, 2.0, 1.4, 1.0, 0.7, 0.5)
     als = {"unobserved_weight": 0.3, "regularization": 1.0, "num_factors": 128, "num_epochs": 8}
     als |= {"degree_exponent": 0.2, "half_life_learned": NO_FADING}
     als_knobs = {

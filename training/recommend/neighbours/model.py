@@ -1,4 +1,4 @@
-"""What every item-to-item model does: score items by the items of a history."""
+"""What every model of histories does: score items by the items of a history, and list the best."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ _BLOCK_BYTES = 128 * 2**20  # of the scores of one block of customers and the ke
 _CELL_BYTES = 24
 
 
-class ItemToItem(ABC):
-    """Scores each item by the sum over a history's items of weight x fading.
+class HistoryModel(ABC):
+    """Scores items for any history, also of customers who were not fitted.
 
-    half_life: in steps, of the history that is asked; it may be changed after `fit`. After `fit` the model
-    has item_weights, CSR or dense float32 [items, items]: row i has what item i says about the others.
+    half_life: in steps, of the history that is asked; it may be changed after `fit`.
     """
 
-    item_weights: ItemWeights
+    num_items: int
 
     def __init__(self, half_life: float) -> None:
         check_half_life(half_life)
@@ -32,14 +31,18 @@ class ItemToItem(ABC):
 
     def fit(self, histories: Histories) -> Self:
         """Learn from histories; returns self."""
-        self.item_weights = self._learned(histories)
-        self._num_items = histories.num_items
+        self.num_items = histories.num_items
         self._places = popularity_places(histories.popularity())
+        self._learn(histories)
         return self
 
     @abstractmethod
-    def _learned(self, histories: Histories) -> ItemWeights:
-        """Return the weights of pairs of items, [items, items]."""
+    def _learn(self, histories: Histories) -> None:
+        """Keep what `_scores` needs."""
+
+    @abstractmethod
+    def _scores(self, asked: sparse.csr_matrix) -> Float32:
+        """Return the score of every item for faded histories, CSR to dense, float32 [histories, items]."""
 
     def scores(self, histories: Histories) -> Float32:
         """Return the score of every item for each history, float32 [histories, items].
@@ -47,12 +50,11 @@ class ItemToItem(ABC):
         An item without any tie to the history, and every item for an empty history, has 0. Raises ValueError
         for histories of another number of items than were fitted.
         """
-        if histories.num_items != self._num_items:
+        if histories.num_items != self.num_items:
             raise ValueError(
-                f"histories: have {histories.num_items} items, and the model was fitted to {self._num_items}"
+                f"histories: have {histories.num_items} items, and the model was fitted to {self.num_items}"
             )
-        found = histories.weights(self.half_life) @ self.item_weights
-        return np.asarray(found.toarray() if sparse.issparse(found) else found, dtype=np.float32)
+        return self._scores(histories.weights(self.half_life))
 
     def recommend(
         self, histories: Histories, k: int = 10, *, exclude_history: bool = True
@@ -75,3 +77,24 @@ class ItemToItem(ABC):
             block = slice(begin, begin + len(part))
             ids[block], values[block] = best_items(scores, k, self._places)
         return ids, values
+
+
+class ItemToItem(HistoryModel):
+    """Scores each item by the sum over a history's items of weight x fading.
+
+    After `fit` the model has item_weights, CSR or dense float32 [items, items]: row i has what item i says
+    about the others.
+    """
+
+    item_weights: ItemWeights
+
+    def _learn(self, histories: Histories) -> None:
+        self.item_weights = self._learned(histories)
+
+    @abstractmethod
+    def _learned(self, histories: Histories) -> ItemWeights:
+        """Return the weights of pairs of items, [items, items]."""
+
+    def _scores(self, asked: sparse.csr_matrix) -> Float32:
+        found = asked @ self.item_weights
+        return np.asarray(found.toarray() if sparse.issparse(found) else found, dtype=np.float32)
