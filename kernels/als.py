@@ -88,55 +88,70 @@ def gramian(factors: Factors) -> NDArray[np.float64]:
     return gramian_of(factors.astype(np.float32, copy=False))
 
 
-def alternate(
-    user_rows: Rows,
-    item_rows: Rows,
-    user_factors: Factors,
-    item_factors: Factors,
-    unobserved_weight: float,
-    *,
-    solver: str = "exact",
-    num_cg_steps: int = 3,
-    num_epochs: int = 1,
-    first_epoch: int = 0,
-    after_epoch: AfterEpoch | None = None,
-    backend: str = "auto",
-) -> tuple[Factors, Factors]:
-    """Return (user_factors, item_factors) after `num_epochs` epochs of two half steps each, users first.
+class Alternation:
+    """Alternating least squares over many epochs of two half steps each, users first.
 
-    Shapes: user_rows is a CSR matrix [users, items] and item_rows its transpose; user_factors is [users, f]
-    and item_factors [items, f], both in one type of STORAGES. All of it stays on the device between epochs.
-    `after_epoch(epoch, fetch)` is called after each epoch, with epochs counted from `first_epoch`; `fetch()`
-    returns (user_factors, item_factors), copied from the device; training stops when the call returns True.
-
-    Raises TypeError, ValueError and BackendUnavailable as `half_step` does, and DivergenceError naming the
-    epoch. Source: Hu, Koren, Volinsky (2008).
+    The rows are checked, planned and copied to the device once; `run` may be called again to go on.
     """
-    for name, factors in (("user_factors", user_factors), ("item_factors", item_factors)):
-        check_factors(factors, name)
-    if user_factors.shape[1] != item_factors.shape[1] or user_factors.dtype != item_factors.dtype:
-        raise ValueError("user_factors, item_factors: must agree in number of factors and in dtype")
-    check_rows(user_rows, len(item_factors), "user_rows")
-    check_rows(item_rows, len(user_factors), "item_rows")
-    for name, rows, factors in (("user", user_rows, user_factors), ("item", item_rows, item_factors)):
-        if rows.num_rows != len(factors):
-            raise ValueError(f"{name}_factors: {len(factors)} rows must be {name}_rows' {rows.num_rows}")
-    if len(user_rows.indices) != len(item_rows.indices):
-        raise ValueError("item_rows: must be the transpose of user_rows, with as many entries")
-    _check_solver(solver, num_cg_steps)
-    check_at_least(unobserved_weight, 0, "unobserved_weight")
-    check_at_least(num_epochs, 0, "num_epochs")
-    training = body("als", backend).AlsTraining(
-        user_rows, item_rows, user_factors, item_factors, unobserved_weight, solver, num_cg_steps
-    )
-    for epoch in range(first_epoch, first_epoch + num_epochs):
-        try:
-            training.run_epoch()
-        except (FloatingPointError, ValueError) as error:
-            raise DivergenceError(f"epoch {epoch}: {error}; {_REMEDY}") from None
-        if after_epoch is not None and after_epoch(epoch, partial(_result, training, epoch)):
-            break
-    return _result(training, first_epoch + num_epochs - 1)
+
+    def __init__(
+        self,
+        user_rows: Rows,
+        item_rows: Rows,
+        user_factors: Factors,
+        item_factors: Factors,
+        unobserved_weight: float,
+        *,
+        solver: str = "exact",
+        num_cg_steps: int = 3,
+        backend: str = "auto",
+    ) -> None:
+        """Check and load the data.
+
+        Shapes: user_rows is a CSR matrix [users, items] and item_rows its transpose; user_factors is
+        [users, f] and item_factors [items, f], both in one type of STORAGES. Raises TypeError, ValueError and
+        BackendUnavailable as `half_step` does. Source: Hu, Koren, Volinsky (2008).
+        """
+        for name, factors in (("user_factors", user_factors), ("item_factors", item_factors)):
+            check_factors(factors, name)
+        if user_factors.shape[1] != item_factors.shape[1] or user_factors.dtype != item_factors.dtype:
+            raise ValueError("user_factors, item_factors: must agree in number of factors and in dtype")
+        check_rows(user_rows, len(item_factors), "user_rows")
+        check_rows(item_rows, len(user_factors), "item_rows")
+        for name, rows, factors in (("user", user_rows, user_factors), ("item", item_rows, item_factors)):
+            if rows.num_rows != len(factors):
+                raise ValueError(f"{name}_factors: {len(factors)} rows must be {name}_rows' {rows.num_rows}")
+        if len(user_rows.indices) != len(item_rows.indices):
+            raise ValueError("item_rows: must be the transpose of user_rows, with as many entries")
+        _check_solver(solver, num_cg_steps)
+        check_at_least(unobserved_weight, 0, "unobserved_weight")
+        self._training = body("als", backend).AlsTraining(
+            user_rows, item_rows, user_factors, item_factors, unobserved_weight, solver, num_cg_steps
+        )
+
+    def run(
+        self, num_epochs: int, *, first_epoch: int = 0, after_epoch: AfterEpoch | None = None
+    ) -> tuple[Factors, Factors]:
+        """Return (user_factors, item_factors) after `num_epochs` further epochs.
+
+        All of it stays on the device between epochs. `after_epoch(epoch, fetch)` is called after each epoch,
+        with epochs counted from `first_epoch`; `fetch()` returns (user_factors, item_factors), copied from
+        the device; training stops when the call returns True. A later `run` goes on from the factors that
+        this one returned, bit for bit as a new object given these factors would.
+
+        Raises TypeError or ValueError for a number of epochs below 0, and DivergenceError naming the epoch.
+        """
+        check_at_least(num_epochs, 0, "num_epochs")
+        for epoch in range(first_epoch, first_epoch + num_epochs):
+            try:
+                self._training.run_epoch()
+            except (FloatingPointError, ValueError) as error:
+                raise DivergenceError(f"epoch {epoch}: {error}; {_REMEDY}") from None
+            if after_epoch is not None and after_epoch(epoch, partial(_result, self._training, epoch)):
+                break
+        found = _result(self._training, first_epoch + num_epochs - 1)
+        self._training.go_on_from_result()
+        return found
 
 
 def check_solved(answer: Factors) -> Factors:

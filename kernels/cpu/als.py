@@ -36,7 +36,7 @@ def half_step(
 
 
 class AlsTraining:
-    """Implements `shopsight.kernels.als.alternate`: both sides over many epochs.
+    """Implements `shopsight.kernels.als.Alternation`: both sides over many epochs.
 
     Scores do not change when both factor matrices are rotated alike. Each half step therefore rotates the
     fixed side into the eigenbasis of its Gramian and solves the other side there; `result` rotates both back.
@@ -56,6 +56,10 @@ class AlsTraining:
         self._unobserved_weight, self._solver, self._num_steps = unobserved_weight, solver, num_cg_steps
         self._sides = [Side(rows, num_factors, solver) for rows in (user_rows, item_rows)]
         self._dtype = user_factors.dtype
+        self._start_from(user_factors, item_factors)
+
+    def _start_from(self, user_factors: Factors, item_factors: Factors) -> None:
+        num_factors = user_factors.shape[1]
         padding = ((0, 0), (0, padded(num_factors) - num_factors))
         self._factors: list[Factors] = [np.pad(x, padding) for x in (user_factors, item_factors)]
         self._rotation = np.eye(num_factors)
@@ -85,6 +89,10 @@ class AlsTraining:
             for x in self._factors
         )
         return users, items
+
+    def go_on_from_result(self) -> None:
+        """Replace the factors by those that `result` returns, as a new training would begin with them."""
+        self._start_from(*self.result())
 
     def _rotate(self, side: int, basis: Float32) -> Float32:
         """Return the padded factors times `basis`, whose rows have no padding."""

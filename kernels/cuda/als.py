@@ -53,7 +53,7 @@ def half_step(
 
 
 class AlsTraining:
-    """Implements `shopsight.kernels.als.alternate` on the device; an epoch does not wait for the device.
+    """Implements `shopsight.kernels.als.Alternation` on the device; an epoch does not wait for the device.
 
     Scores do not change when both factor matrices are rotated alike. Each half step therefore rotates the
     fixed side into the eigenbasis of its Gramian and solves the other side there; `result` rotates both back.
@@ -116,6 +116,12 @@ class AlsTraining:
         rotated = (rotate(self._device, self._layout, x, back) for x in self._factors)
         users, items = (to_host(self._device, self._layout, x) for x in rotated)
         return users, items
+
+    def go_on_from_result(self) -> None:
+        """Replace the factors by those that `result` returns, as a new training would begin with them."""
+        back = self._device.xp.ascontiguousarray(self._rotation.T.astype(np.float32))
+        self._factors = [rotate(self._device, self._layout, x, back) for x in self._factors]
+        self._rotation = self._device.xp.eye(self._layout.num_factors, dtype=np.float64)
 
 
 def rotate_in_place(device: Device, layout: Layout, factors: Any, basis: Basis) -> Any:

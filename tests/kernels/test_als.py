@@ -116,7 +116,7 @@ def test_epochs_are_their_half_steps_one_after_the_other(backend, storage, solve
     users, weight = make_rows(Shape("mixed", tuple(random.integers(0, 30, 60)), 45), "observed", random)
     items = transpose(users, 45, 0.2)
     x, y = (make_factors(n, 16, storage, random) * storage(0.1) for n in (60, 45))
-    found = als.alternate(users, items, x, y, weight, solver=solver, num_epochs=3, backend=backend)
+    found = als.Alternation(users, items, x, y, weight, solver=solver, backend=backend).run(3)
     for _ in range(3):
         x = als.half_step(users, y, weight, solver=solver, initial=x, backend=backend)
         y = als.half_step(items, x, weight, solver=solver, initial=y, backend=backend)
@@ -136,11 +136,26 @@ def test_epochs_stop_when_told_and_hand_out_what_they_have(backend):
         seen.append((epoch, fetch()))
         return epoch == 5
 
-    found = als.alternate(
-        users, items, x, y, weight, num_epochs=9, first_epoch=4, after_epoch=after_epoch, backend=backend
-    )
+    training = als.Alternation(users, items, x, y, weight, backend=backend)
+    found = training.run(9, first_epoch=4, after_epoch=after_epoch)
     assert [epoch for epoch, _ in seen] == [4, 5]
     np.testing.assert_array_equal(found[0], seen[-1][1][0])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("solver", als.SOLVERS)
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_second_run_goes_on_as_a_new_training_would(storage, solver, backend):
+    random = np.random.default_rng(7)
+    users, weight = make_rows(Shape("mixed", tuple(random.integers(0, 30, 60)), 45), "observed", random)
+    items = transpose(users, 45, 0.2)
+    x, y = (make_factors(n, 16, storage, random) * storage(0.1) for n in (60, 45))
+    training = als.Alternation(users, items, x, y, weight, solver=solver, backend=backend)
+    first = training.run(2)
+    found = training.run(1, first_epoch=2)
+    anew = als.Alternation(users, items, *first, weight, solver=solver, backend=backend).run(1)
+    for one, other in zip(found, anew, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -257,4 +272,4 @@ def test_divergence_is_reported_with_its_epoch():
     huge = rows._replace(target=np.full(5, 3e38, np.float32))
     x = make_factors(2, 4, np.float32, np.random.default_rng(0))
     with pytest.raises(als.DivergenceError, match=r"epoch 7: user factors are not finite"):
-        als.alternate(huge, items, x, factors, 0.1, num_epochs=2, first_epoch=7, backend="cpu")
+        als.Alternation(huge, items, x, factors, 0.1, backend="cpu").run(2, first_epoch=7)

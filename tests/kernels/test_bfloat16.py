@@ -43,9 +43,9 @@ def test_epochs_stay_near_float32():
         regularization=np.full(45, 0.2, np.float32),
     )
     x, y = (make_factors(n, 16, np.float32, random) * np.float32(0.1) for n in (60, 45))
-    exact = als.alternate(users, items, x, y, weight, num_epochs=3, backend="cpu")
+    exact = als.Alternation(users, items, x, y, weight, backend="cpu").run(3)
     half = (part.astype(BFLOAT16) for part in (x, y))
-    found = als.alternate(users, items, *half, weight, num_epochs=3, backend="cpu")
+    found = als.Alternation(users, items, *half, weight, backend="cpu").run(3)
     scores = found[0].astype(np.float32) @ found[1].astype(np.float32).T
     assert found[0].dtype == BFLOAT16
     np.testing.assert_allclose(scores, exact[0] @ exact[1].T, atol=0.05)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy import sparse
 
-from shopsight.kernels.als import alternate
+from shopsight.kernels.als import Alternation
 from shopsight.kernels.errors import DivergenceError
 from shopsight.kernels.rows import Float32
 from shopsight.training.artifacts.factor_store import FactorStore, InFile, InMemory, gramian_of, slabs
@@ -59,6 +59,8 @@ class InCore:
             self._transposed = matrix.T.tocsr()
         else:
             self._rows = rows_of(matrix, config), rows_of(matrix.T.tocsr(), config)
+        self._alternation: Alternation | None = None
+        self._last: Fitted | None = None  # what `_alternation` goes on from
 
     def run(self, state: Fitted, first: int, count: int, after: AfterEpoch) -> Fitted:
         if self._config.objective == "explicit":
@@ -72,19 +74,25 @@ class InCore:
             after(epoch)
             return False
 
-        x, y = alternate(
-            *self._rows,
-            state.user_factors.array(),
-            state.item_factors.array(),
-            self._config.missing_weight,
-            solver=self._config.solver,
-            num_cg_steps=self._config.num_cg_steps,
-            num_epochs=count,
-            first_epoch=first + 1,
-            after_epoch=after_epoch,
-            backend=self._config.backend,
-        )
-        return replace(state, user_factors=InMemory(x), item_factors=InMemory(y))
+        alternation = self._alternation_from(state)
+        x, y = alternation.run(count, first_epoch=first + 1, after_epoch=after_epoch)
+        self._last = replace(state, user_factors=InMemory(x), item_factors=InMemory(y))
+        return self._last
+
+    def _alternation_from(self, state: Fitted) -> Alternation:
+        """The object of the last run where the state is what it returned, else a new one."""
+        last = self._last
+        if self._alternation is None or last is None or last.user_factors is not state.user_factors:
+            self._alternation = Alternation(
+                *self._rows,
+                state.user_factors.array(),
+                state.item_factors.array(),
+                self._config.missing_weight,
+                solver=self._config.solver,
+                num_cg_steps=self._config.num_cg_steps,
+                backend=self._config.backend,
+            )
+        return self._alternation
 
     def settle(self, state: Fitted) -> Fitted:
         users, bias = solve_at_once(self._matrix, _fixed_items(state, self._config), self._config)
