@@ -86,13 +86,7 @@ def sampled(question: Question, most: int, seed: int = 1) -> Question:
     if num_customers <= most:
         return question
     drawn = np.sort(np.random.default_rng(seed).choice(num_customers, most, replace=False))
-    is_drawn = np.zeros(num_customers, dtype=bool)
-    is_drawn[drawn] = True
-    counts = np.diff(question.asked.indptr)[drawn]
-    items = question.asked.items[is_drawn[question.asked.customers()]]
-    indptr: NDArray[np.int64] = np.concatenate([[0], np.cumsum(counts)])
-    asked = Histories(indptr, items, question.asked.num_items)
-    return Question(question.learned, asked, question.held_out[drawn])
+    return Question(question.learned, question.asked.chosen(drawn), question.held_out[drawn])
 
 
 def histories_of(pairs: Iterator[tuple[str, str]]) -> Histories:

@@ -20,6 +20,8 @@ from shopsight.training.recommend.checkpoint import Choice, load_current
 from shopsight.training.recommend.config import RecommendConfig
 from shopsight.training.recommend.evaluator import Evaluator
 from shopsight.training.recommend.mf.model import MatrixFactorization
+from shopsight.training.recommend.neighbours import ItemKNN, Transitions
+from shopsight.training.recommend.neighbours.model import HistoryModel
 from shopsight.training.recommend.segment_popularity import by_segment
 from shopsight.training.recommend.shop import Shop
 from shopsight.training.recommend.split import leak_report
@@ -49,7 +51,11 @@ def evaluate(workspace: Workspace, config: RecommendConfig) -> dict[str, Any]:
 
 
 def measure(shop: Shop, model: MatrixFactorization, choice: Choice) -> dict[str, Any]:
-    """Return recall, NDCG and coverage on the test window, those of popularity, and the leak report."""
+    """Return recall, NDCG and coverage on the test window, those of simple methods, and the leak report.
+
+    The simple methods are popularity, item-kNN and counted transitions with faded weights (neighbours/) at
+    their defaults, fitted to the same events: what a model must surpass to be worth its training.
+    """
     config, cut = shop.config, shop.windows
     evaluator = Evaluator.of(shop, model.user_items, cut.test, cut.end)
     draws = (config.seed, config.num_bootstraps)
@@ -70,6 +76,7 @@ def measure(shop: Shop, model: MatrixFactorization, choice: Choice) -> dict[str,
         **evaluator.figures(lists, *draws),
         "popularity": evaluator.figures(popular, *draws),
         "times_popularity": evaluator.ratio(lists, popular, *draws),
+        **_neighbours(shop, evaluator, again),
         "leaks": leak_report(
             shop.events, shop.items, shop.known, cut, model.user_items, shop.user_items_of_the_past(cut.test)
         ),
@@ -86,6 +93,17 @@ def measure(shop: Shop, model: MatrixFactorization, choice: Choice) -> dict[str,
         of_users = evaluator.by_popularity(per_segment, again, segments[evaluator.users])
         metrics["segment_popularity"] = evaluator.figures(of_users, *draws)
     return metrics
+
+
+def _neighbours(shop: Shop, evaluator: Evaluator, again: bool) -> dict[str, Any]:
+    """Return the figures of item-kNN and transitions on the test window."""
+    histories = shop.histories(shop.windows.test)
+    draws = (shop.config.seed, shop.config.num_bootstraps)
+    models: dict[str, HistoryModel] = {"item_knn": ItemKNN(), "transitions": Transitions()}
+    return {
+        name: evaluator.figures(evaluator.by_histories(model.fit(histories), histories, again), *draws)
+        for name, model in models.items()
+    }
 
 
 def _segments_before(shop: Shop) -> NDArray[np.int64] | None:

@@ -14,6 +14,8 @@ from shopsight.kernels.topk import topk
 from shopsight.training.evaluation.bootstrap import interval, ratio_interval
 from shopsight.training.evaluation.ranking import coverage, ndcg_at_k, recall_at_k
 from shopsight.training.recommend.mf.model import MatrixFactorization
+from shopsight.training.recommend.neighbours.histories import Histories
+from shopsight.training.recommend.neighbours.model import HistoryModel
 from shopsight.training.recommend.shop import Shop
 
 Int64 = NDArray[np.int64]
@@ -75,6 +77,20 @@ class Evaluator:
         weight = np.ascontiguousarray(tables.T, dtype=np.float32)
         found, _ = topk(chosen, weight, self.k, exclude_items=self.blocked, **mask)
         return found
+
+    def by_histories(self, model: HistoryModel, histories: Histories, bought_again: bool) -> Lists:
+        """Return each user's best items by a fitted model of histories, int32 [users, k].
+
+        histories: of all customers, of which those of `users` are asked; items that they met but did not buy
+        may be recommended.
+        """
+        return model.recommend(
+            histories.chosen(self.users),
+            self.k,
+            exclude_history=False,
+            exclude=None if bought_again else self.bought,
+            exclude_items=self.blocked,
+        )[0]
 
     def figures(self, lists: Lists, seed: int, num_bootstraps: int) -> dict[str, Any]:
         """Return recall, ndcg and coverage of lists, with 95 % intervals over customers."""

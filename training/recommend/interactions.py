@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from shopsight.training.recommend.config import EventWeights
+from shopsight.training.recommend.neighbours.histories import Histories
 
 _RATED = ("rating", "review")
 _NEUTRAL_STARS, _STARS_SPAN = 3.0, 2.0
@@ -89,6 +90,33 @@ def user_items(
         .collect()
     )
     return to_csr(summed, known.shape, summed["value"].to_numpy())
+
+
+def histories(events: pl.LazyFrame, known: Catalogue, weights: EventWeights, before: datetime) -> Histories:
+    """Return the items of each customer's events before `before`, in the order of time, the latest last.
+
+    Events with a weight above 0 count, except ratings, which may be bad. An item that is met several times in
+    a row, as when it is viewed, put into the cart and bought, is one step. Items of one moment stand in the
+    order of their ids.
+    """
+    worth = asdict(weights)
+    telling = [kind for kind, weight in worth.items() if weight > 0 and kind not in _RATED]
+    chosen = events.filter(
+        pl.col("customer_id").is_not_null(),
+        pl.col("item_id").is_not_null(),
+        pl.col("timestamp") < before,
+        pl.col("event").is_in(telling),
+    )
+    steps = (
+        known.index(chosen)
+        .select("row", "column", "timestamp")
+        .sort("row", "timestamp", "column")
+        .filter((pl.col("column") != pl.col("column").shift(1).over("row")).fill_null(True))
+        .collect()
+    )
+    counts = np.bincount(steps["row"].to_numpy(), minlength=known.shape[0])
+    indptr: NDArray[np.int64] = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return Histories(indptr, steps["column"].to_numpy(), known.shape[1])
 
 
 def bought(events: pl.LazyFrame, known: Catalogue, before: datetime) -> csr_matrix:

@@ -18,6 +18,7 @@ from shopsight.training.data.tables import scan_table
 from shopsight.training.recommend import interactions, split
 from shopsight.training.recommend.config import RecommendConfig
 from shopsight.training.recommend.interactions import Catalogue
+from shopsight.training.recommend.neighbours.histories import Histories
 
 _KINDS = ("view", "cart", "purchase", "return", "rating", "review")
 
@@ -87,6 +88,10 @@ class Shop:
             before,
             config.half_life_steps,
         )
+
+    def histories(self, before: datetime) -> Histories:
+        """Return the items of each customer of `known` in the order of time."""
+        return interactions.histories(self.events, self.known, self.config.event_weights, before)
 
     def bought(self, before: datetime) -> csr_matrix:
         """Return the items that each customer bought and kept, CSR of ones [customers, items]."""

@@ -25,9 +25,11 @@ from shopsight.training.artifacts.trained_state import NotTrained, saved_metrics
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.recommend.checkpoint import load
 from shopsight.training.recommend.config import EventWeights, RecommendConfig
+from shopsight.training.recommend.evaluator import Evaluator
 from shopsight.training.recommend.graph import write_retrieval_graph
 from shopsight.training.recommend.mf.config import MFConfig
 from shopsight.training.recommend.mf.model import MatrixFactorization
+from shopsight.training.recommend.neighbours import ItemKNN
 from shopsight.training.recommend.shop import Shop
 from tests.training.small_shop import START, event, tastes_shop, write_shop
 
@@ -67,6 +69,51 @@ def test_weights_are_summed_faded_and_taken_back_as_the_slow_reference_does(
         expected[customers.index(e["customer_id"]), items.index(e["item_id"])] += weight * 0.5**halvings
     expected[expected <= 1e-6] = 0
     np.testing.assert_allclose(shop.user_items(before).toarray(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_histories_are_in_the_order_of_time_and_repeats_in_a_row_are_one_step(tmp_path: Path) -> None:
+    events = [
+        event("b", "late", "purchase", 9.0),
+        event("a", "y", "view", 2.0),
+        event("a", "x", "view", 1.0),
+        event("a", "y", "cart", 2.5),
+        event("a", "y", "purchase", 3.0),
+        event("a", "x", "purchase", 3.0),
+        event("a", "x", "rating", 3.5, rating=5.0),
+        event("a", "y", "return", 3.6),
+        event("a", "y", "view", 4.0),
+        event("b", "x", "view", 0.5),
+        event(None, "x", "view", 0.5),
+        event("c", "z", "search", 0.5),
+    ]
+    shop = Shop(write_shop(tmp_path, events), RecommendConfig())
+    found = shop.histories(START + timedelta(days=5))
+    assert len(found) == len(shop.known.customer_ids)
+    named = {
+        customer: [shop.known.item_ids[int(i)] for i in found.part(row, row + 1).items]
+        for row, customer in enumerate(shop.known.customer_ids)
+    }
+    assert {customer: items for customer, items in named.items() if items} == {
+        "a": ["x", "y", "x", "y"],
+        "b": ["x"],
+    }
+
+
+def test_models_of_histories_are_judged_like_the_others(tmp_path: Path) -> None:
+    shop = Shop(tastes_shop(tmp_path), SMALL)
+    cut = shop.windows
+    evaluator = Evaluator.of(shop, shop.user_items(cut.test), cut.test, cut.end)
+    histories = shop.histories(cut.test)
+    model = ItemKNN().fit(histories)
+    blocked = np.array([3, 5], dtype=np.int32)
+    lists = replace(evaluator, blocked=blocked).by_histories(model, histories, bought_again=False)
+    scores = model.scores(histories.chosen(evaluator.users))
+    for row, (ids, bought) in enumerate(zip(lists, evaluator.bought, strict=True)):
+        assert not set(ids.tolist()) & {3, 5, *bought.indices.tolist()}
+        left = np.setdiff1d(np.arange(scores.shape[1]), [3, 5, *bought.indices])
+        np.testing.assert_array_equal(scores[row, ids], -np.sort(-scores[row, left])[: evaluator.k])
+    again = evaluator.by_histories(model, histories, bought_again=True)
+    assert any(set(ids) & set(bought.indices) for ids, bought in zip(again, evaluator.bought, strict=True))
 
 
 def test_what_was_sent_back_was_not_bought(tmp_path: Path) -> None:
@@ -165,6 +212,9 @@ def test_tastes_are_found_where_popularity_finds_none(trained: tuple[Workspace, 
     _, metrics = trained
     assert metrics["leaks"]["passed"]
     assert metrics["times_popularity"]["low"] > 1.3
+    popular = metrics["popularity"]["recall_at_10"]["value"]
+    assert metrics["item_knn"]["recall_at_10"]["value"] > 1.3 * popular
+    assert metrics["transitions"]["recall_at_10"]["value"] > 1.3 * popular
     assert (
         metrics["recall_at_10"]["low"] <= metrics["recall_at_10"]["value"] <= metrics["recall_at_10"]["high"]
     )

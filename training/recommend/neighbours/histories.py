@@ -56,6 +56,15 @@ class Histories:
         first, last = self.indptr[begin], self.indptr[end]
         return Histories(self.indptr[begin : end + 1] - first, self.items[first:last], self.num_items)
 
+    def chosen(self, customers: NDArray[np.int64]) -> Histories:
+        """Return the histories of these customers, int64 [n], in this order."""
+        lengths = np.diff(self.indptr)[customers]
+        indptr: NDArray[np.int64] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        within = np.arange(indptr[-1]) - np.repeat(indptr[:-1], lengths)
+        return Histories(
+            indptr, self.items[np.repeat(self.indptr[customers], lengths) + within], self.num_items
+        )
+
     def customers(self) -> NDArray[np.int64]:
         """Return the customer of each event, int64 [events]."""
         return np.repeat(np.arange(len(self)), np.diff(self.indptr))

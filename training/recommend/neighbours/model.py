@@ -57,15 +57,27 @@ class HistoryModel(ABC):
         return self._scores(histories.weights(self.half_life))
 
     def recommend(
-        self, histories: Histories, k: int = 10, *, exclude_history: bool = True
+        self,
+        histories: Histories,
+        k: int = 10,
+        *,
+        exclude_history: bool = True,
+        exclude: sparse.csr_matrix | None = None,
+        exclude_items: Int32 | None = None,
     ) -> tuple[Int32, Float32]:
         """Return the best k items of each history, (indices int32 [n, k], scores float32 [n, k]), best first.
 
         Items with equal scores are ordered by popularity, so an empty history gets the most popular items.
-        With `exclude_history` the items of a history are left out; places without an item have index -1 and
-        score -inf. Histories are taken in blocks, so that scores never need more than 128 MiB. Raises
-        ValueError where k is not in 1..items, or as `scores` does.
+        With `exclude_history` the items of a history are left out, with `exclude`, CSR [histories, items],
+        those of its pattern, and with `exclude_items`, int32 [n], these from all lists. Places without an
+        item have index -1 and score -inf. Histories are taken in blocks, so that scores never need more than
+        128 MiB. Raises ValueError where k is not in 1..items, or `exclude` has another shape, or as `scores`
+        does.
         """
+        if exclude is not None and exclude.shape != (len(histories), histories.num_items):
+            raise ValueError(
+                f"exclude: shape {exclude.shape} must be {(len(histories), histories.num_items)}"
+            )
         step = max(1, _BLOCK_BYTES // (_CELL_BYTES * histories.num_items))
         ids = np.full((len(histories), k), -1, np.int32)
         values = np.full((len(histories), k), -np.inf, np.float32)
@@ -74,6 +86,10 @@ class HistoryModel(ABC):
             scores = self.scores(part)
             if exclude_history:
                 scores[part.customers(), part.items] = -np.inf
+            if exclude is not None:
+                scores[exclude[begin : begin + len(part)].nonzero()] = -np.inf
+            if exclude_items is not None:
+                scores[:, exclude_items] = -np.inf
             block = slice(begin, begin + len(part))
             ids[block], values[block] = best_items(scores, k, self._places)
         return ids, values

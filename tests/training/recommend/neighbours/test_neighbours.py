@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from shopsight.training.recommend.neighbours import EASE, Histories, ItemKNN, Transitions
 from shopsight.training.recommend.neighbours import counts as counts_module
@@ -178,6 +179,26 @@ def test_the_best_items_come_first_and_ties_by_popularity(name, exclude):
         assert ids[customer].tolist() == left + [-1] * (13 - len(left))
         assert values[customer, : len(left)].tolist() == scores[left].tolist()
         assert np.isneginf(values[customer, len(left) :]).all()
+
+
+@pytest.mark.usefixtures("_small_blocks")
+def test_items_may_be_left_out_of_each_list_and_of_all():
+    rows = _drawn(37, 13)
+    model = ItemKNN().fit(Histories.of(rows, 13))
+    banned = sparse.random(37, 13, 0.3, format="csr", random_state=0)
+    ids, _ = model.recommend(
+        Histories.of(rows, 13), 13, exclude_history=False, exclude=banned, exclude_items=np.array([2, 7])
+    )
+    for row, own in zip(ids, banned, strict=True):
+        assert set(row[row >= 0]) == set(range(13)) - set(own.indices) - {2, 7}
+    with pytest.raises(ValueError, match=r"exclude: shape \(37, 13\) must be \(36, 13\)"):
+        model.recommend(Histories.of(rows[1:], 13), 3, exclude=banned)
+
+
+def test_chosen_histories_keep_their_items_and_the_order_asked_for():
+    found = Histories.of([[1, 2], [], [0], [2, 0, 1]], 3).chosen(np.array([3, 1, 0, 3]))
+    assert found.indptr.tolist() == [0, 3, 3, 5, 8]
+    assert found.items.tolist() == [2, 0, 1, 1, 2, 2, 0, 1]
 
 
 def test_an_empty_history_and_one_of_unseen_items_get_the_most_popular():
