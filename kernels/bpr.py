@@ -37,7 +37,8 @@ def train(
 
     `after_epoch(epoch, share)` gets the share of interactions that scored above their negative before their
     step; training stops when it returns True. On the CPU equal seeds give equal bits for any number of
-    threads. On a GPU concurrent updates of one item race, so that results differ between runs.
+    threads. On a GPU concurrent updates of one item race, so that results differ between calls, and users of
+    more than 512 interactions are treated as `kernels.sgd.train` says.
 
     Raises TypeError or ValueError naming argument, value and rule; DivergenceError naming the epoch;
     BackendUnavailable. Source: Rendle, Freudenthaler, Gantner, Schmidt-Thieme (2009), "BPR: Bayesian

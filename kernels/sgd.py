@@ -74,7 +74,8 @@ def train(
     [entries]. `schedule(epoch)` multiplies both step sizes. `after_epoch(epoch, rmse)` gets the root mean
     squared error, each error taken before its step; training stops when it returns True. On the CPU equal
     seeds give equal bits for any number of threads. On a GPU concurrent updates of one item race, so that
-    results differ between runs.
+    results differ between calls, and of a user with more than 512 ratings each 512 are taken from where the
+    user stood before the pass; the user becomes the mean of where they end (Zinkevich et al. 2010).
 
     Raises TypeError or ValueError naming argument, value and rule; DivergenceError naming the epoch;
     BackendUnavailable. Sources: Funk (2006), "Netflix Update: Try This at Home"; Koren, Bell, Volinsky

@@ -19,7 +19,7 @@ __device__ __forceinline__ int unseen_item(const int* row, int count, int r) {
 extern "C" __global__ void __launch_bounds__(256)
 bpr_pass(stored* user_factors, stored* item_factors, const long long* __restrict__ indptr,
          const int* __restrict__ run_user, const long long* __restrict__ run_begin, const int* __restrict__ run_count,
-         const int* __restrict__ items, int num_items, int num_runs, u32 stride, u32 offset, float rate,
+         const int* __restrict__ run_part, float* __restrict__ parts, const int* __restrict__ items, int num_items, int num_runs, u32 stride, u32 offset, float rate,
          float regularization, u64 seed, u64 first_draw, int* __restrict__ num_correct) {
     const bool active = group_index() < num_runs;
     const int run = active ? run_index({num_runs, stride, offset}) : 0;
@@ -46,6 +46,8 @@ bpr_pass(stored* user_factors, stored* item_factors, const long long* __restrict
         x = blend(keep, x, step_size, blend(1.f, y, -1.f, z));
     }
     if (!active) return;
-    if (count > 0) store_vector(user_factors, user, x, static_cast<u32>(philox(seed ^ 1u, first_draw + static_cast<u64>(begin)).x));
+    const int part = run_part[run];
+    if (part >= 0) store_part(parts, part, x);
+    else if (count > 0) store_vector(user_factors, user, x, static_cast<u32>(philox(seed ^ 1u, first_draw + static_cast<u64>(begin)).x));
     if (lane_in_group() == 0) num_correct[run] = correct;
 }

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from shopsight.kernels.cuda import runtime
 from shopsight.kernels.cuda.layout import Layout, to_device, to_host
-from shopsight.kernels.cuda.runs import THREADS, draw_order, grid, load_runs
+from shopsight.kernels.cuda.runs import THREADS, Parts, draw_order, grid, load_runs
 from shopsight.kernels.cuda.runtime import Kernel
 
 
@@ -31,6 +31,7 @@ class BprTraining:
         self._layout = Layout.of(user_factors)
         asarray = self._device.xp.asarray
         self._runs = load_runs(self._device, indptr)
+        self._parts = Parts(self._device, self._layout, self._runs)
         self._indptr = asarray(indptr, dtype=np.int64)
         self._items = asarray(items, dtype=np.int32)
         self._factors = tuple(to_device(self._device, self._layout, x) for x in (user_factors, item_factors))
@@ -41,11 +42,13 @@ class BprTraining:
         """Take one step for every interaction; negatives depend on `seed`, `epoch` and its position alone."""
         kernel = Kernel("bpr.cu", "bpr_pass", self._layout.defines)
         runs, order = self._runs, draw_order(len(self._runs), np.random.default_rng([seed, epoch]))
-        data = (*self._factors, self._indptr, runs.user, runs.begin, runs.count, self._items)
+        data = (*self._factors, self._indptr, runs.user, runs.begin, runs.count, runs.part)
+        data += (self._parts.factors, self._items)
         rates = (np.float32(rate), np.float32(regularization))
         draws = (np.uint64(seed), np.uint64(epoch * self._num_entries))
         arguments = (*data, np.int32(len(self._factors[1])), *order, *rates, *draws, self._correct)
         self._device.launch(kernel, grid(self._layout, len(runs)), THREADS, 0, arguments)
+        self._parts.merge(self._factors[0], None, seed + epoch)
 
     def num_correct(self) -> int:
         """Return how many interactions scored above their negative in the last pass. Waits for the device."""

@@ -1,7 +1,8 @@
-// Stochastic gradient descent over runs: a run is up to 64 consecutive interactions of one user, processed in
-// order by a group of lanes that keeps the user's factors in registers. A user is read and written once per run,
-// and only items are shared between groups: written without atomics (Hogwild, Recht et al. 2011), so on a GPU
-// the result depends on timing where two groups meet on one item.
+// Stochastic gradient descent over runs: a run is up to 512 consecutive interactions of one user, processed in
+// order by a group of lanes that keeps the user's factors in registers. A user is read and written once per run. A user
+// of more interactions has several runs, which all begin at the user's row; `merge_runs` replaces it by the mean of
+// where they end (Zinkevich et al. 2010), so that no run is lost. Only items are shared between groups: written without
+// atomics (Hogwild, Recht et al. 2011), so on a GPU the result depends on timing where two groups meet on one item.
 //
 // A group has as many lanes as a row has 16-byte loads, at most a warp: small rows share a warp. Runs are taken
 // in a new order every epoch: index * stride + offset, modulo their number, with a stride coprime to it.
@@ -39,6 +40,15 @@ __device__ __forceinline__ void store_vector(stored* factors, int row, Vector x,
                              round_randomly(x.v[i].z, bits >> 6), round_randomly(x.v[i].w, bits >> 1));
 #endif
         store4(factors + static_cast<long long>(row) * STORED + quad * 4, x.v[i]);
+    }
+}
+
+// A row of float32, of a run that is merged with others.
+__device__ __forceinline__ void store_part(float* parts, int part, const Vector& x) {
+#pragma unroll
+    for (int i = 0; i < OWN; ++i) {
+        const int quad = lane_in_group() + i * LANES;
+        if (quad < QUADS) *reinterpret_cast<float4*>(parts + static_cast<long long>(part) * STORED + quad * 4) = x.v[i];
     }
 }
 

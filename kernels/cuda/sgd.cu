@@ -7,6 +7,7 @@
 extern "C" __global__ void __launch_bounds__(256)
 sgd_pass(stored* user_factors, stored* item_factors, float* user_bias, float* item_bias,
          const int* __restrict__ run_user, const long long* __restrict__ run_begin, const int* __restrict__ run_count,
+         const int* __restrict__ run_part, float* __restrict__ parts, float* __restrict__ part_bias,
          const int* __restrict__ items, const float* __restrict__ ratings, int num_runs, u32 stride, u32 offset,
          float mean, float rate, float regularization, float bias_rate, float bias_regularization, u64 seed,
          float* __restrict__ squared_error) {
@@ -35,9 +36,12 @@ sgd_pass(stored* user_factors, stored* item_factors, float* user_bias, float* it
         total += error * error;
     }
     if (!active) return;
-    store_vector(user_factors, user, x, random * 1664525u + 1013904223u);
+    const int part = run_part[run];
+    if (part >= 0) store_part(parts, part, x);
+    else store_vector(user_factors, user, x, random * 1664525u + 1013904223u);
     if (lane_in_group() == 0) {
-        user_bias[user] = own_bias;
+        if (part >= 0) part_bias[part] = own_bias;
+        else user_bias[user] = own_bias;
         squared_error[run] = total;
     }
 }

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from shopsight.kernels.cuda import runtime
 from shopsight.kernels.cuda.layout import Layout, to_device, to_host
-from shopsight.kernels.cuda.runs import THREADS, draw_order, grid, load_runs
+from shopsight.kernels.cuda.runs import THREADS, Parts, draw_order, grid, load_runs
 from shopsight.kernels.cuda.runtime import Kernel
 
 
@@ -35,6 +35,7 @@ class SgdTraining:
         self._layout = Layout.of(user_factors)
         asarray = self._device.xp.asarray
         self._runs = load_runs(self._device, indptr)
+        self._parts = Parts(self._device, self._layout, self._runs)
         self._entries = (asarray(items, dtype=np.int32), asarray(ratings, dtype=np.float32))
         self._factors = tuple(to_device(self._device, self._layout, x) for x in (user_factors, item_factors))
         self._biases = tuple(self._device.xp.array(b, dtype=np.float32) for b in (user_bias, item_bias))
@@ -55,10 +56,12 @@ class SgdTraining:
         kernel = Kernel("sgd.cu", "sgd_pass", self._layout.defines)
         runs, order = self._runs, draw_order(len(self._runs), random)
         rates = tuple(np.float32(x) for x in (rate, regularization, bias_rate, bias_regularization))
-        state = (*self._factors, *self._biases, runs.user, runs.begin, runs.count, *self._entries)
+        state = (*self._factors, *self._biases, runs.user, runs.begin, runs.count, runs.part)
+        state += (self._parts.factors, self._parts.bias, *self._entries)
         rounding = np.uint64(random.integers(2**63))
         arguments = (*state, *order, self._mean, *rates, rounding, self._errors)
         self._device.launch(kernel, grid(self._layout, len(runs)), THREADS, 0, arguments)
+        self._parts.merge(self._factors[0], self._biases[0], int(rounding))
 
     def squared_error(self) -> float:
         """Return the last pass's sum of squared errors, each taken before its step. Waits for the device."""

@@ -44,7 +44,8 @@ RARE = {"als_rescue"}
 def launches(layout: Layout, shared_bytes: int) -> list[Launch]:
     """Every launch that the loaders make for a layout, on a device with so much shared memory."""
     descent = [
-        Launch(Kernel(f"{name}.cu", f"{name}_pass", layout.defines), THREADS, 0) for name in ("sgd", "bpr")
+        Launch(Kernel(f"{source}.cu", name, layout.defines), THREADS, 0)
+        for source, name in (("sgd", "sgd_pass"), ("bpr", "bpr_pass"), ("merge", "merge_runs"))
     ]
     return [
         *(primal_launch(layout, "als_primal", signed=signed) for signed in (False, True)),

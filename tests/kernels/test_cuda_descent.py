@@ -63,13 +63,35 @@ def runs_in_order(indptr, random):
         yield loaded.user[run], loaded.begin[run], loaded.begin[run] + loaded.count[run]
 
 
+class SplitUsers:
+    """Runs of one user all begin at the user's row, which then becomes the mean of where they end."""
+
+    def __init__(self, *arrays):
+        self._arrays, self._start = arrays, [array.copy() for array in arrays]
+        self._ends = {}
+
+    def begin(self, user):
+        for array, start in zip(self._arrays, self._start, strict=True):
+            array[user] = start[user]
+
+    def end(self, user):
+        self._ends.setdefault(user, []).append([np.copy(array[user]) for array in self._arrays])
+
+    def merge(self):
+        for user, ends in self._ends.items():
+            for array, *parts in zip(self._arrays, *ends, strict=True):
+                array[user] = np.mean(parts, axis=0)
+
+
 def sgd_reference(data, ratings, biases, mean, rates, random):
     indptr, items, users, others = data
     x, y = users.astype(np.float64), others.astype(np.float64)
     bu, bi = (b.astype(np.float64) for b in biases)
     rate, reg, bias_rate, bias_reg = rates
     total = 0.0
+    split = SplitUsers(x, bu)
     for user, begin, end in runs_in_order(indptr, random):
+        split.begin(user)
         for at in range(begin, end):
             item = items[at]
             error = ratings[at] - (mean + bu[user] + bi[item] + x[user] @ y[item])
@@ -81,6 +103,8 @@ def sgd_reference(data, ratings, biases, mean, rates, random):
                 bi[item] + bias_rate * (error - bias_reg * bi[item]),
             )
             total += error**2
+        split.end(user)
+    split.merge()
     return x, y, bu, bi, total
 
 
@@ -88,17 +112,15 @@ def sgd_reference(data, ratings, biases, mean, rates, random):
     ("num_factors", "disjoint"),
     [(1, True), (8, True), (50, True), (64, True), (72, False), (100, False), (128, False), (256, False)],
 )
-def test_a_pass_of_sgd_is_the_textbook_loop(num_factors, disjoint):
+@pytest.mark.parametrize("longest", [64, 512])
+def test_a_pass_of_sgd_is_the_textbook_loop(num_factors, disjoint, longest, monkeypatch):
+    monkeypatch.setattr(runs, "LONGEST", longest)
     degrees = [3, 0, 70, 1, 130, 7, 20]
     data = make_data(degrees, 250, num_factors, disjoint=disjoint)
     rng = np.random.default_rng(1)
     ratings = rng.integers(1, 6, len(data[1])).astype(np.float32)
     biases = (rng.standard_normal(7).astype(np.float32), rng.standard_normal(250).astype(np.float32))
     rates = (0.02, 0.05, 0.01, 0.03)
-    if disjoint:  # two runs of one user may share a warp
-        degrees_of_one_run = [3, 0, 60, 1, 50, 7, 20]
-        data = make_data(degrees_of_one_run, 250, num_factors, disjoint=True)
-        ratings = ratings[: len(data[1])]
     training = SgdTraining(data[0], data[1], ratings, data[2], data[3], *biases, 3.0)
     training.run_pass(*rates, 5, 2)
     *truth, total = sgd_reference(data, ratings, biases, 3.0, rates, np.random.default_rng([5, 2]))
@@ -111,7 +133,9 @@ def bpr_reference(data, rate, reg, seed, first_draw, random):
     indptr, items, users, others = data
     x, y = users.astype(np.float64), others.astype(np.float64)
     correct = 0
+    split = SplitUsers(x)
     for user, begin, end in runs_in_order(indptr, random):
+        split.begin(user)
         seen = items[indptr[user] : indptr[user + 1]]
         unseen = np.setdiff1d(np.arange(len(y)), seen)
         for at in range(begin, end):
@@ -126,6 +150,8 @@ def bpr_reference(data, rate, reg, seed, first_draw, random):
             y[liked] = keep * y[liked] + step * old
             y[other] = keep * y[other] - step * old
             correct += margin > 0
+        split.end(user)
+    split.merge()
     return x, y, correct
 
 
@@ -133,8 +159,10 @@ def bpr_reference(data, rate, reg, seed, first_draw, random):
     ("num_factors", "degrees"),
     [(1, [9]), (8, [50]), (50, [64]), (64, [33]), *((f, [3, 0, 70, 90, 1, 65]) for f in (72, 100, 128, 256))],
 )
-def test_a_pass_of_bpr_is_the_textbook_loop(num_factors, degrees):
+@pytest.mark.parametrize("longest", [64, 512])
+def test_a_pass_of_bpr_is_the_textbook_loop(num_factors, degrees, longest, monkeypatch):
     """The user of 90 items has seen every one."""
+    monkeypatch.setattr(runs, "LONGEST", longest)
     data = make_data(degrees, 90, num_factors)
     training = BprTraining(*data)
     training.run_pass(0.05, 0.01, 77, 3)
@@ -169,8 +197,32 @@ def test_an_epoch_takes_every_run_once():
 
 
 def test_runs_cover_each_interaction_once():
-    indptr = np.array([0, 0, 1, 65, 65, 400], np.int64)
+    indptr = np.array([0, 0, 1, 513, 513, 2000], np.int64)
     loaded = runs.load_runs(HostDevice(), indptr)
     taken = np.concatenate([np.arange(b, b + c) for b, c in zip(loaded.begin, loaded.count, strict=True)])
-    assert np.array_equal(taken, np.arange(400)) and loaded.count.max() <= runs.LONGEST
+    assert np.array_equal(taken, np.arange(2000)) and loaded.count.max() <= runs.LONGEST
     assert all(indptr[u] <= b < indptr[u + 1] for u, b in zip(loaded.user, loaded.begin, strict=True))
+    assert loaded.part.tolist() == [-1, -1, 0, 1, 2] and loaded.num_parts == 3
+    assert loaded.split_users.tolist() == [4] and loaded.first_part.tolist() == [0, 3]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_no_run_of_a_user_of_many_interactions_is_lost(dtype, monkeypatch):
+    """Nobody shares an item, so every order of the threads gives the same; each run has its part in it."""
+    monkeypatch.setattr(runs, "LONGEST", 64)
+    data = make_data([300], 300, 16, dtype, disjoint=True)
+    ratings = np.full(300, 4.0, np.float32)
+    biases = (np.zeros(1, np.float32), np.zeros(300, np.float32))
+    found = []
+    for order in (0, 1, 2):
+        monkeypatch.setattr(runtime, "device", lambda order=order: HostDevice(order, watch_races=True))
+        training = SgdTraining(data[0], data[1], ratings, data[2], data[3], *biases, 0.0)
+        training.run_pass(0.01, 0.0, 0.01, 0.0, 3, 0)
+        found.append(training.result())
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(one, two)
+    rates = (0.01, 0.0, 0.01, 0.0)
+    truth = sgd_reference(data, ratings, biases, 0.0, rates, np.random.default_rng([3, 0]))
+    np.testing.assert_allclose(found[0][0], truth[0], rtol=0.01 if dtype is np.float16 else 1e-4, atol=1e-3)
+    np.testing.assert_allclose(found[0][2], truth[2], rtol=1e-3)
