@@ -49,6 +49,11 @@ class Workspace:
         return self.root / "reports"
 
     @property
+    def behaviour(self) -> Path:
+        """The Parquet tables of behaviour analyses (training/behaviour/results.py)."""
+        return self.reports / "behaviour"
+
+    @property
     def repository(self) -> Path:
         """The default Triton model repository of `publish`."""
         return self.root / "model_repository"

@@ -15,6 +15,7 @@ from shopsight.serving import cli as serving
 from shopsight.training.artifacts.checkout import installed_version
 from shopsight.training.cli import (
     analysis,
+    behaviour,
     identity,
     jobs,
     key,
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.add_typer(key.app, name="key")
 app.add_typer(identity.app, name="identity")
+app.add_typer(behaviour.app, name="behaviour")
 for verbs in (up, shop, tables, models, serving, analysis, jobs, privacy, machine):
     app.add_typer(verbs.app)
 

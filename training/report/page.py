@@ -16,6 +16,7 @@ from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.data.period import period
 from shopsight.training.data.tables import scan_table
 from shopsight.training.evaluation.planted import Row
+from shopsight.training.report.behaviour import behaviour
 from shopsight.training.report.content import customer_cards, messages, sales
 from shopsight.training.report.segments import segments
 from shopsight.training.report.value import worth
@@ -49,6 +50,7 @@ def _content(workspace: Workspace) -> dict[str, Any]:
         "cards": customer_cards(workspace),
         **segments(workspace),
         **worth(workspace),
+        **behaviour(workspace),
         **sales(workspace),
         **messages(workspace),
         **_refused(read_snapshot(workspace.tables)["note"]),

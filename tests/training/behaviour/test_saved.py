@@ -1,0 +1,87 @@
+"""Analyses in a workspace: their files, what people see of them, consent, and the page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from shopsight.serving.pseudonym import PseudonymKey
+from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.behaviour.errors import BehaviourError
+from shopsight.training.cli.main import app
+from shopsight.training.data.tables import scan_table
+from shopsight.training.privacy import places
+from shopsight.training.privacy.people import Person
+from shopsight.training.report.page import write_report
+from tests.training.small_shop import event, write_shop
+
+KEY = PseudonymKey("test", b"k" * 32)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """Ten customers view, every second one buys; c0 refuses profiling."""
+    rows = [event(f"c{n}", "<i>hat</i>", "view", n) for n in range(10)]
+    rows += [
+        event(f"c{n}", "<i>hat</i>", "purchase", n + 0.01, price=5, currency="EUR", channel="<b>till</b>")
+        for n in range(1, 10, 2)
+    ]
+    rows += [event(None, "<i>hat</i>", "view", 3, channel="<b>till</b>", session_id="s")]
+    refused = [{"customer_id": "c0", "purpose": "profiling", "allowed": False}]
+    return write_shop(tmp_path / "w", rows, consents=refused)
+
+
+def said(workspace: Workspace, *words: str) -> dict[str, Any]:
+    done = CliRunner().invoke(app, ["behaviour", *words, "--workspace", str(workspace.root), "--json"])
+    assert done.exit_code == 0, done.output
+    content: dict[str, Any] = json.loads(done.stdout)
+    return content
+
+
+def test_a_funnel_is_printed_written_and_on_the_page(workspace: Workspace) -> None:
+    found = said(workspace, "funnel", "--steps", "view,purchase")["funnel"]
+    assert [row["reached"] for row in found["steps"]][:2] == [11, 5]
+    assert found["steps"][1]["share"]["low"] < 5 / 11 < found["steps"][1]["share"]["high"]
+    assert "dropped_out" not in found and not any("customer_id" in row for row in found["weeks"])
+    lost = pl.read_parquet(found["tables"]["dropped_out"]["file"])
+    assert lost["customer_id"].to_list() == ["c2", "c4", "c6", "c8"]  # c0 refuses profiling
+    assert found["tables"]["dropped_out"]["rows"] == 4
+    assert {p.stat().st_mode & 0o777 for p in workspace.behaviour.iterdir()} == {0o600}
+    page = write_report(workspace, title="t").read_text("utf-8")
+    assert "11 sessions began with view; 5 of them" in page
+    assert "&lt;b&gt;till&lt;/b&gt;" in page and "<b>till</b>" not in page
+
+
+def test_a_funnel_that_fails_leaves_the_last_one(workspace: Workspace) -> None:
+    said(workspace, "funnel", "--steps", "view,purchase")
+    before = {p.name: p.read_bytes() for p in workspace.behaviour.iterdir()}
+    done = CliRunner().invoke(
+        app, ["behaviour", "funnel", "--steps", "view,basket", "--workspace", str(workspace.root)]
+    )
+    assert isinstance(done.exception, BehaviourError) and done.exit_code == 1
+    assert "no event is called 'basket'; known steps: purchase, view" in str(done.exception)
+    assert {p.name: p.read_bytes() for p in workspace.behaviour.iterdir()} == before
+
+
+def test_a_funnel_is_printed_as_a_table(workspace: Workspace) -> None:
+    words = ("behaviour", "funnel", "--steps", "view,purchase", "--by", "customer", "--rows", "2")
+    done = CliRunner().invoke(app, [*words, "--workspace", str(workspace.root)])
+    assert done.exit_code == 0 and "window days 7" in done.stdout
+    assert "purchase" in done.stdout and "till" not in done.stdout
+    assert "dropped out: 1 rows in" in done.stdout
+
+
+def test_a_customer_is_erased_from_those_who_dropped_out(workspace: Workspace) -> None:
+    said(workspace, "funnel", "--steps", "view,purchase")
+    hashed = scan_table(workspace.tables, "identities").filter(pl.col("customer_id") == "c2").collect()
+    person = Person(("c2",), (("web", hashed["source_id"][0]),))
+    place = "reports/behaviour/funnel_dropped_out.parquet"
+    assert places.held_rows(workspace, [person], KEY)[place] == 1
+    assert places.erase_rows(workspace, [person], KEY)[place] == 1
+    assert places.traces([workspace.behaviour], [person]) == []
+    assert "began with view" in write_report(workspace, title="t").read_text("utf-8")

@@ -1,0 +1,1 @@
+"""What customers do: sessions, funnels, cohorts, baskets, the time between purchases, and paths."""
