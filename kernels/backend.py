@@ -14,6 +14,7 @@ from typing import Any, Literal
 from shopsight.kernels.threads import num_threads
 
 Requested = Literal["auto", "cpu", "cuda"]
+LEAST_CAPABILITY = (8, 0)  # of a GPU: the kernels copy to shared memory asynchronously
 BACKEND_VARIABLE = "SHOPSIGHT_BACKEND"
 CONTAINER_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
@@ -75,6 +76,14 @@ def cuda_obstacle() -> str | None:
         return f"no CUDA device answers ({error}; remedy: a machine with an NVIDIA GPU and its driver)"
     if num_devices == 0:
         return "no CUDA device is visible (remedy: look at nvidia-smi and CUDA_VISIBLE_DEVICES)"
+    properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.runtime.getDevice())
+    capability = properties["major"], properties["minor"]
+    if capability < LEAST_CAPABILITY:
+        found, needed = (".".join(map(str, version)) for version in (capability, LEAST_CAPABILITY))
+        return (
+            f"the {properties['name'].decode()} has compute capability {found} and {needed} is needed "
+            "(remedy: an A100, an RTX 30 or a later GPU)"
+        )
     return None
 
 

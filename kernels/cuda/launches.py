@@ -38,6 +38,28 @@ def make_launch(
     return Launch(Kernel(source, name, (*layout.defines, *numbers.items())), threads, shared)
 
 
+def require_fit(device: Device, layout: Layout) -> None:
+    """Raise ValueError, with the most factors that would fit, if a block lacks shared memory for a layout."""
+    if _most_shared(layout) <= device.shared_bytes:
+        return
+    fitting = [
+        f
+        for f in range(8, layout.num_factors, 8)
+        if _most_shared(Layout(f, layout.storage)) <= device.shared_bytes
+    ]
+    needed, given = _most_shared(layout) / 1024, device.shared_bytes / 1024
+    raise ValueError(
+        f"factors: {layout.num_factors} columns need {needed:.0f} KiB of shared memory a block, and this GPU "
+        f"has {given:.0f} KiB; use at most {max(fitting, default=0)} factors or the cpu backend"
+    )
+
+
+def _most_shared(layout: Layout) -> int:
+    """Return the bytes of the largest block that every half step needs; others have smaller bins."""
+    launches = primal_launch(layout, "als_primal"), gramian_launch(layout), rotate_launch(layout)
+    return max(launch.shared for launch in (*launches, jacobi_launch(layout)))
+
+
 def start(device: Device, launch: Launch, num_blocks: int, arguments: Sequence[Any]) -> None:
     """Launch a kernel on `num_blocks` blocks."""
     device.launch(launch.kernel, (num_blocks, 1), launch.threads, launch.shared, arguments)

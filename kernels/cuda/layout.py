@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from shopsight.kernels.cuda.runtime import Device
 
-MAX_FACTORS = 256  # a row's normal matrix of 256 factors still fits in one block's shared memory
+MAX_FACTORS = 256  # of an A100, H100 or B200; launches.py knows what smaller chips take
 _BITS = {"float32": 32, "float16": 16, "bfloat16": 16}
 
 

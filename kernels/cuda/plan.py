@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shopsight.kernels.cuda.launches import cg_capacities, dual_capacities, partial_floats
+from shopsight.kernels.cuda.launches import cg_capacities, dual_capacities, partial_floats, require_fit
 from shopsight.kernels.cuda.layout import Layout
 from shopsight.kernels.cuda.runtime import Device
 from shopsight.kernels.rows import Rows
@@ -62,7 +62,11 @@ class Interactions:
 
 
 def load_interactions(device: Device, layout: Layout, rows: Rows, use_cg: bool) -> Interactions:
-    """Copy one side to the device; longest rows come first, so that the blocks of a launch end together."""
+    """Copy one side to the device; longest rows come first, so that the blocks of a launch end together.
+
+    Raises ValueError if the GPU has too little shared memory for so many factors.
+    """
+    require_fit(device, layout)
     asarray = device.xp.asarray
     rows, weighted = weighted_first(rows)
     kind = assign_rows(layout, rows, use_cg, device.shared_bytes)

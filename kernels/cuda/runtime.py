@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 
 SOURCES = Path(__file__).parent
 _NUM_STREAMS = 4
+_RESERVED_SHARED = 1024  # bytes that each block takes more than it asks for
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
 
 
@@ -76,6 +78,7 @@ class CudaDevice:
         attributes = cupy.cuda.Device().attributes
         self.shared_bytes = int(attributes["MaxSharedMemoryPerBlockOptin"])
         self.num_multiprocessors = int(attributes["MultiProcessorCount"])
+        self._multiprocessor_shared = int(attributes["MaxSharedMemoryPerMultiprocessor"])
         self._streams = [cupy.cuda.Stream(non_blocking=True) for _ in range(_NUM_STREAMS)]
         self._constants: dict[Hashable, Any] = {}
         self._modules: dict[tuple[Any, ...], Any] = {}
@@ -123,6 +126,15 @@ class CudaDevice:
         if function is None:
             module = self._module(kernel.source, kernel.defines)
             function = self._functions[kernel] = module.get_function(kernel.name)
+            blocks = dict(kernel.defines).get("BLOCKS")
+            if blocks:  # as many as the kernel was compiled for share a multiprocessor
+                wanted = 100 * blocks * (shared + _RESERVED_SHARED) / self._multiprocessor_shared
+                function.preferred_shared_memory_carveout = min(100, math.ceil(wanted))
+        if shared > self.shared_bytes:
+            raise ValueError(
+                f"{kernel.name}: a block of {shared:,} bytes of shared memory, and this GPU has "
+                f"{self.shared_bytes:,}; use fewer factors or the cpu backend"
+            )
         if shared > 48 * 1024:
             function.max_dynamic_shared_size_bytes = shared
         return function
