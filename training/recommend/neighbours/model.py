@@ -13,8 +13,8 @@ from shopsight.training.recommend.neighbours.histories import Histories
 from shopsight.training.recommend.neighbours.selection import Float32, Int32, best_items, popularity_places
 
 ItemWeights: TypeAlias = "sparse.csr_matrix | Float32"
-_BLOCK_BYTES = 128 * 2**20  # of the scores of one block of customers and the keys that they are sorted by
-_CELL_BYTES = 24
+_BLOCK_BYTES = 128 * 2**20  # of the scores of one block of customers, and of their sum before
+_CELL_BYTES = 8
 
 
 class HistoryModel(ABC):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -20,14 +21,34 @@ def best_items(scores: Float32, k: int, places: NDArray[np.int64]) -> tuple[Int3
     num_items = scores.shape[1]
     if not 1 <= k <= num_items:
         raise ValueError(f"k={k}: must lie between 1 and the number of items, {num_items}")
-    bits = np.ascontiguousarray(scores + np.float32(0)).view(np.int32)  # the sum turns -0 into 0
-    ascending = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))  # integers in the order of the floats
-    keys = (ascending.astype(np.int64) << 32) - places
-    top = np.argpartition(keys, num_items - k, axis=1)[:, num_items - k :]
-    order = np.argsort(-np.take_along_axis(keys, top, axis=1), axis=1)
-    ids = np.take_along_axis(top, order, axis=1).astype(np.int32)
-    values = np.take_along_axis(scores, ids, axis=1)
-    return np.where(np.isneginf(values), np.int32(-1), ids), values
+    ids = np.full((len(scores), k), -1, np.int32)
+    values = np.full((len(scores), k), -np.inf, np.float32)
+    _keep_best(np.ascontiguousarray(scores, dtype=np.float32), places, ids, values)
+    return ids, values
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _keep_best(scores: Float32, places: NDArray[np.int64], ids: Int32, values: Float32) -> None:
+    """Write the best items of each row to `ids` and `values` [n, k], which begin with -1 and -inf."""
+    k = ids.shape[1]
+    for row in range(len(scores)):
+        held, best, score_of = 0, ids[row], values[row]
+        for item in range(scores.shape[1]):
+            score = scores[row, item]
+            worst = score_of[k - 1]  # -inf until k items are held
+            if score < worst or score == -np.inf:
+                continue
+            if score == worst and places[best[k - 1]] < places[item]:
+                continue
+            at = min(held, k - 1)
+            held = min(held + 1, k)
+            while at > 0 and (
+                score_of[at - 1] < score
+                or (score_of[at - 1] == score and places[best[at - 1]] > places[item])
+            ):
+                score_of[at], best[at] = score_of[at - 1], best[at - 1]
+                at -= 1
+            score_of[at], best[at] = score, item
 
 
 def popularity_places(popularity: NDArray[np.int64]) -> NDArray[np.int64]:
