@@ -42,7 +42,7 @@ def run_sgd(
                 "equal_or_better_rmse": error <= their_error * 1.02,
                 "rounds": len(seconds[storage]),
             }
-            floor = (4 * f * mine.bytes_a_factor + 12) / limits.copy_bytes
+            floor = (2 * f * mine.bytes_a_factor + 20) / limits.copy_bytes
             _report(
                 report,
                 f"{name}, sgd f={f} {storage}",
@@ -83,7 +83,7 @@ def run_bpr(
             case = f"{name}, bpr f={f} {storage}"
             for peer in theirs:
                 report.add_value(case, peer, "held-out auc", scores[storage], scores[peer], "auc")
-            floor = (6 * f * mine.bytes_a_factor + 12) / limits.copy_bytes
+            floor = (4 * f * mine.bytes_a_factor + 4) / limits.copy_bytes
             details = {
                 "our_auc": scores[storage],
                 "rounds": len(seconds[storage]),

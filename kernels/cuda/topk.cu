@@ -158,19 +158,34 @@ topk_scan(const stored* __restrict__ user_factors, const stored* __restrict__ it
         candidates[(static_cast<long long>(blockIdx.y) * num_users + first_user) * k + i] = lists[i];
 }
 
-// The best k of every user's lists, one from each share of the items; one warp per user.
+// The best k of every user's lists, one from each share of the items; one warp per user. The heads of 32 lists are read
+// at once, and a list is read further only if its head is among the best so far.
 extern "C" __global__ void __launch_bounds__(32)
 topk_merge(const u64* __restrict__ candidates, int num_users, int shares, int k, int* __restrict__ items,
            float* __restrict__ scores) {
     u64* list = reinterpret_cast<u64*>(shared_floats());
-    const int user = blockIdx.x;
-    for (int i = lane_index(); i < k; i += 32) list[i] = candidates[static_cast<long long>(user) * k + i];
+    const int user = blockIdx.x, lane = lane_index();
+    auto list_of = [&](int share) { return candidates + (static_cast<long long>(share) * num_users + user) * k; };
+    for (int i = lane; i < k; i += 32) list[i] = EMPTY;
     __syncwarp();
-    for (int share = 1; share < shares; ++share) {
-        const u64* other = candidates + (static_cast<long long>(share) * num_users + user) * k;
-        for (int i = 0; i < k && other[i] > list[k - 1]; ++i) insert(list, k, other[i]);
+    for (int base = 0; base < shares; base += 32) {
+        const u64 head = base + lane < shares ? *list_of(base + lane) : EMPTY;
+        u32 waiting = __ballot_sync(ALL_LANES, head > list[k - 1]);
+        for (; waiting; waiting &= waiting - 1) {
+            const u64* other = list_of(base + __ffs(waiting) - 1);
+            for (int first = 0; first < k; first += 32) {
+                const u64 key = first + lane < k ? other[first + lane] : EMPTY;
+                u32 above = __ballot_sync(ALL_LANES, key > list[k - 1]);
+                const bool all = above == ALL_LANES;
+                for (; above; above &= above - 1) {
+                    const u64 next = __shfl_sync(ALL_LANES, key, __ffs(above) - 1);
+                    if (next > list[k - 1]) insert(list, k, next);
+                }
+                if (!all) break;  // lists descend
+            }
+        }
     }
-    for (int i = lane_index(); i < k; i += 32) {
+    for (int i = lane; i < k; i += 32) {
         items[static_cast<long long>(user) * k + i] = key_item(list[i]);
         scores[static_cast<long long>(user) * k + i] = key_score(list[i]);
     }

@@ -9,6 +9,7 @@ import pytest
 
 from shopsight.kernels.cuda import runtime, topk
 from shopsight.kernels.cuda.layout import Layout
+from shopsight.kernels.cuda.runtime import Kernel
 from shopsight.kernels.reference.topk import topk as reference
 from tests.kernels.cuda_host.device import HostDevice
 
@@ -104,3 +105,34 @@ def test_wide_sorting_goes_by_blocks_of_users(monkeypatch):
 def test_no_user_at_all():
     found, scores = topk.topk(np.empty((0, 8), np.float32), np.ones((5, 8), np.float32), 2)
     assert found.shape == scores.shape == (0, 2)
+
+
+@pytest.mark.parametrize(("shares", "k"), [(1, 1), (31, 10), (32, 33), (70, 10), (97, 64)])
+@pytest.mark.parametrize("order", [0, 2])
+def test_lists_of_many_shares_are_merged(shares, k, order):
+    """Lists that are short, empty, or hold all of the best; scores that are equal go by the lower item."""
+    random = np.random.default_rng(shares)
+    users = 5
+    scores = random.integers(-40, 40, (shares, users, k)).astype(np.float32)
+    scores[0, 1] += 1000
+    bits = scores.view(np.uint32)
+    ordered = np.where(bits >> 31 == 1, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
+    item = np.broadcast_to(np.arange(shares * k, dtype=np.uint64).reshape(shares, 1, k), scores.shape)
+    keys = ordered << np.uint64(32) | (np.uint64(0xFFFFFFFF) - item)
+    keys[random.random(keys.shape) < 0.2] = 0
+    keys[:, 3] = 0
+    keys = -np.sort(-keys.astype(object), axis=2)
+    candidates = np.ascontiguousarray(keys.astype(np.uint64))
+    items, found = np.empty((users, k), np.int32), np.empty((users, k), np.float32)
+    launch = topk.scan_launch(Layout(8, "float32"), 32, k)
+    merge = Kernel("topk.cu", "topk_merge", launch.kernel.defines)
+    sizes = (np.int32(users), np.int32(shares), np.int32(k))
+    HostDevice(order, watch_races=True).launch(
+        merge, (users, 1), 32, 8 * k, (candidates, *sizes, items, found)
+    )
+    best = -np.sort(-candidates.transpose(1, 0, 2).reshape(users, -1).astype(object), axis=1)[:, :k]
+    truth = np.where(
+        best == 0, -1, 0xFFFFFFFF - (best.astype(np.uint64) & np.uint64(0xFFFFFFFF)).astype(object)
+    )
+    np.testing.assert_array_equal(items, truth.astype(np.int32))
+    assert np.isneginf(found[items < 0]).all() and (found[:, 1:] <= found[:, :-1]).all()
