@@ -10,7 +10,7 @@ import polars as pl
 from shopsight.training.behaviour.errors import BehaviourError
 
 GAP_MINUTES = 30.0  # the convention of web analytics
-NOT_VISITS = ("return", "exposure")  # what the shop books or shows; nobody visits by it
+NOT_VISITS = ("return", "exposure", "message")  # what the shop books or shows, and letters to support
 _MICROSECONDS = 60_000_000
 
 
@@ -38,8 +38,9 @@ def sessions(events: pl.LazyFrame, gap_minutes: float = GAP_MINUTES) -> Sessions
 
     events: as in training/data/tables.py. A visitor is a customer, in all channels; events without a customer
     belong to the customer of the other events of their `session_id` (within the channel), if there is exactly
-    one, and otherwise to a visitor of that session_id. Events with neither are left out, and so are returns
-    and exposures, which are no visits. Raises BehaviourError for a gap that is not a positive number.
+    one, and otherwise to a visitor of that session_id. Events with neither are left out, and so are
+    returns, exposures and messages, which are no visits. Raises BehaviourError for a gap that is not
+    above 0.
     """
     if not 0 < gap_minutes < float("inf"):
         raise BehaviourError(f"the gap between sessions is {gap_minutes}; it must be above 0 minutes")

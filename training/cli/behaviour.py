@@ -1,4 +1,4 @@
-"""Verbs on what customers do: behaviour funnel."""
+"""Verbs on what customers do: behaviour funnel, paths, cohorts, basket, timing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="What customers do; every table is a Parquet file too.", no_args_is_help=True)
 
 _FILE_WIDTH = 170  # columns of output that goes to a file or a pipe
-_NUMBERS = ("lift",)  # columns with bounds that are no shares
+_NUMBERS = ("lift", "median_days", "rate", "support")  # columns with bounds that are no shares
 _DAYS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 RowsOption = Annotated[int, typer.Option(help="Rows of each table to print; the files have all.", min=1)]
 GapOption = Annotated[float, typer.Option(help="Minutes without an event that end a session.")]
@@ -60,6 +60,92 @@ def funnel(
     _show(place, found, rows, as_json)
 
 
+@app.command()
+def paths(
+    gap_minutes: GapOption = 30.0,
+    max_steps: Annotated[int, typer.Option(help="Longer paths are cut there.")] = 8,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    rows: RowsOption = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Count the most frequent sequences of steps within sessions, and what follows each step.
+
+    Example: shopsight behaviour paths --gap-minutes 30 --workspace shop/workspace
+    """
+    from shopsight.training.artifacts.workspace import Workspace
+    from shopsight.training.behaviour.analyses import analyse_paths
+
+    place = Workspace(workspace)
+    found = analyse_paths(
+        place, gap_minutes=gap_minutes, max_steps=max_steps, since=_utc(since), until=_utc(until)
+    )
+    _show(place, found, rows, as_json)
+
+
+@app.command()
+def cohorts(
+    by: Annotated[str, typer.Option(help="Period of the first purchase: month or week.")] = "month",
+    until: Annotated[
+        datetime | None,
+        typer.Option(formats=_DAYS, help="The data is complete up to this time (UTC), else its last day."),
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    rows: RowsOption = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """Follow customers from their first purchase on: who comes back, and what they spend, by currency.
+
+    Example: shopsight behaviour cohorts --by month --workspace shop/workspace
+    """
+    from shopsight.training.artifacts.workspace import Workspace
+    from shopsight.training.behaviour.analyses import analyse_cohorts
+
+    place = Workspace(workspace)
+    _show(place, analyse_cohorts(place, by=by, until=_utc(until)), rows, as_json)
+
+
+@app.command()
+def basket(
+    min_baskets: Annotated[int, typer.Option(help="Items in fewer baskets are not tested.")] = 10,
+    rate: Annotated[float, typer.Option(help="Accepted share of false pairs among those found.")] = 0.05,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    rows: RowsOption = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the items that are bought together more often than chance explains, with few false ones.
+
+    Example: shopsight behaviour basket --rate 0.01 --workspace shop/workspace
+    """
+    from shopsight.training.artifacts.workspace import Workspace
+    from shopsight.training.behaviour.analyses import analyse_basket
+
+    place = Workspace(workspace)
+    found = analyse_basket(place, min_baskets=min_baskets, rate=rate, since=_utc(since), until=_utc(until))
+    _show(place, found, rows, as_json)
+
+
+@app.command()
+def timing(
+    bin_days: Annotated[int, typer.Option(help="Days for which one rate of return is given.")] = 7,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    rows: RowsOption = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how soon customers buy again after each purchase, and how likely on which days.
+
+    Example: shopsight behaviour timing --workspace shop/workspace
+    """
+    from shopsight.training.artifacts.workspace import Workspace
+    from shopsight.training.behaviour.analyses import analyse_timing
+
+    place = Workspace(workspace)
+    _show(place, analyse_timing(place, bin_days=bin_days), rows, as_json)
+
+
 def _show(workspace: Workspace, analysis: Analysis, rows: int, as_json: bool) -> None:
     if as_json:
         print_json({analysis.name: analysis.figures(workspace, rows)})
@@ -84,6 +170,8 @@ def _show(workspace: Workspace, analysis: Analysis, rows: int, as_json: bool) ->
 def _cell(name: str, value: object) -> str:
     if not isinstance(value, dict) or name in _NUMBERS:
         return shown(value)
+    if value["low"] is None:
+        return f"{value['value']:.1%}"
     return f"{value['value']:.1%} ({value['low']:.1%} to {value['high']:.1%})"
 
 

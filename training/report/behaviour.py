@@ -8,7 +8,9 @@ import polars as pl
 
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.behaviour.results import Analysis, saved
-from shopsight.training.report import figures
+from shopsight.training.data.money import NO_CURRENCY
+from shopsight.training.evaluation.proportions import wilson
+from shopsight.training.report import behaviour_figures, figures
 
 _GROUPS = 12
 
@@ -18,10 +20,16 @@ def behaviour(workspace: Workspace) -> dict[str, Any]:
 
     A part has title, sentence, plot, caption, columns, rows (texts) and notes.
     """
+    parts = (
+        ("funnel", "steps", _funnel),
+        ("paths", "paths", _paths),
+        ("cohorts", "people", _cohorts),
+        ("cohorts", "revenue", _revenue),
+        ("timing", "returned", _timing),
+        ("basket", "pairs", _basket),
+    )
     made = [
-        part(found)
-        for name, table, part in (("funnel", "steps", _funnel),)
-        if (found := saved(workspace, name, table)) is not None
+        part(found) for name, table, part in parts if (found := saved(workspace, name, table)) is not None
     ]
     return {"behaviour": made}
 
@@ -60,9 +68,129 @@ def _funnel(found: Analysis) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _paths(found: Analysis) -> dict[str, Any]:
+    top = found.tables["paths"].filter(group="all").head(_GROUPS)
+    return {
+        "title": "Paths of visits",
+        "sentence": f"The {top.height} most frequent of all paths make {top['share'].sum():.0%} of "
+        f"{found.settings['sessions']:,} sessions.",
+        "plot": figures.bars(top["path"].to_list(), top["sessions"].to_list(), unit="sessions"),
+        "caption": "Sessions by their path.",
+        "columns": ["Path", "Sessions", "Share"],
+        "rows": [[row["path"], f"{row['sessions']:,}", _interval(row, "share")] for row in top.to_dicts()],
+        "notes": list(found.notes),
+    }
+
+
+def _cohorts(found: Analysis) -> dict[str, Any]:
+    people, by = found.tables["people"], found.settings["by"]
+    known = people.drop_nulls("retention").filter(pl.col("period") > 0)
+    first = known.filter(period=1)
+    said = f"There are {people['cohort'].n_unique()} cohorts by {by} of first purchase."
+    if first.height:
+        bought, size = int(first["bought"].sum()), int(first["customers"].sum())
+        row = {"back": bought / size} | dict(
+            zip(("back_low", "back_high"), wilson(bought, size), strict=True)
+        )
+        said += f" {_interval(row, 'back')} of the customers bought again in the {by} after the first."
+    return {
+        "title": "Cohorts: customers who come back",
+        "sentence": said,
+        "plot": _grid(people, "retention", by),
+        "caption": f"Share of a cohort that buys in each {by} after the first; periods not over are blank.",
+        "columns": ["Cohort", by.capitalize(), "Customers", "Bought", "Share"],
+        "rows": [
+            [
+                str(row["cohort"]), str(row["period"]), f"{row['customers']:,}", f"{row['bought']:,}",
+                _interval(row, "retention"),
+            ]
+            for row in known.to_dicts()
+        ],
+        "notes": list(found.notes),
+    }  # fmt: skip
+
+
+def _revenue(found: Analysis) -> dict[str, Any]:
+    revenue, by = found.tables["revenue"], found.settings["by"]
+    totals = revenue.group_by("currency").agg(pl.col("revenue").sum()).sort("revenue", descending=True)
+    main = totals["currency"][0] if totals.height else None
+    own = revenue.filter(pl.col("currency").eq_missing(pl.lit(main, dtype=pl.String)))
+    known = own.drop_nulls("kept").filter(pl.col("period") > 0)
+    others = [name or NO_CURRENCY for name in totals["currency"][1:]]
+    apart = [f"amounts in {', '.join(others)} are in the table of the analysis alone"] if others else []
+    unit = main or "money"
+    return {
+        "title": "Cohorts: revenue that stays",
+        "sentence": f"Revenue of each cohort in {unit}, as a share of that in the {by} of first purchase.",
+        "plot": _grid(own, "kept", by),
+        "caption": f"Revenue after returns, by {by} after the first purchase; periods not over are blank.",
+        "columns": ["Cohort", by.capitalize(), f"Revenue ({unit})", "Of the first"],
+        "rows": [
+            [str(row["cohort"]), str(row["period"]), f"{row['revenue']:,.0f}", _interval(row, "kept")]
+            for row in known.to_dicts()
+        ],
+        "notes": apart,
+    }
+
+
+def _grid(table: pl.DataFrame, column: str, by: str) -> str:
+    """Draw a column by cohort and period from 1 on; nothing without a value."""
+    later = table.filter(pl.col("period") > 0)
+    if later[column].null_count() == later.height:
+        return ""
+    wide = later.drop_nulls(column).pivot("period", index="cohort", values=column).sort("cohort")
+    periods = sorted((name for name in wide.columns if name != "cohort"), key=int)
+    names = [str(day)[:7] if by == "month" else str(day) for day in wide["cohort"]]
+    shares = wide.select(pl.col(periods).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
+    return behaviour_figures.grid(shares, names, periods, f"{by}s after the first purchase")
+
+
+def _timing(found: Analysis) -> dict[str, Any]:
+    returned = found.tables["returned"].drop_nulls("returned")
+    first = returned.filter(pl.col("purchase") == 1).sort("days")
+    told = [f"{_interval(row, 'returned')} within {row['days']} days" for row in first.to_dicts()]
+    return {
+        "title": "Time between purchases",
+        "sentence": f"After the first purchase, customers buy again: {'; '.join(told)}." if told else "",
+        "plot": behaviour_figures.came_back(returned),
+        "caption": "Share of customers who bought again, with its 95 % interval.",
+        "columns": ["Purchase", "Days", "Followed that long", "Bought again"],
+        "rows": [
+            [str(row["purchase"]), str(row["days"]), f"{row['at_risk']:,}", _interval(row, "returned")]
+            for row in returned.to_dicts()
+        ],
+        "notes": list(found.notes),
+    }
+
+
+def _basket(found: Analysis) -> dict[str, Any]:
+    pairs, settings = found.tables["pairs"], found.settings
+    top = pairs.head(_GROUPS).to_dicts()
+    names = [f"{row['title_a'] or row['item_a']} + {row['title_b'] or row['item_b']}" for row in top]
+    return {
+        "title": "Bought together",
+        "sentence": f"{pairs.height:,} of {settings['tests']:,} pairs of items are bought together more "
+        f"often than chance explains (false discovery rate {settings['false_discovery_rate']:.0%}).",
+        "plot": figures.bars(names, [float(row["together"]) for row in top], unit="baskets with both"),
+        "caption": "The pairs that are most certain.",
+        "columns": ["Pair", "Together", "More often than by chance", "q value"],
+        "rows": [
+            [
+                name, f"{row['together']:,}",
+                f"{row['lift']:.1f} times ({row['lift_low']:.1f} to {row['lift_high']:.1f})",
+                f"{row['q_value']:.1e}",
+            ]
+            for name, row in zip(names, top, strict=True)
+        ],
+        "notes": list(found.notes),
+    }  # fmt: skip
+
+
 def _interval(row: dict[str, Any], name: str) -> str:
     if row[name] is None:
         return ""
+    if row[f"{name}_low"] is None:
+        return f"{row[name]:.1%}"
     return f"{row[name]:.1%} ({row[f'{name}_low']:.1%} to {row[f'{name}_high']:.1%})"
 
 

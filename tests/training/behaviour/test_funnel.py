@@ -250,6 +250,7 @@ def test_a_session_goes_on_up_to_the_gap_and_through_a_login() -> None:
         event("c", "i", "view", 0, session_id="shared"),
         event(None, "i", "view", 0),
         event("a", "i", "return", 60 * MINUTE),
+        event("a", None, "message", 60 * MINUTE),
     ]
     found = sessions(table("events", rows).lazy(), 30)
     spans = found.rows.group_by("session").agg(pl.len(), pl.col("customer_id").first()).sort("session")

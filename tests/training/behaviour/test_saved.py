@@ -57,6 +57,54 @@ def test_a_funnel_is_printed_written_and_on_the_page(workspace: Workspace) -> No
     assert "&lt;b&gt;till&lt;/b&gt;" in page and "<b>till</b>" not in page
 
 
+VERBS = {
+    "funnel": ("steps", "weeks", "dropped_out"),
+    "paths": ("paths", "transitions"),
+    "cohorts": ("people", "revenue"),
+    "basket": ("pairs",),
+    "timing": ("medians", "returned", "hazard"),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_writes_its_tables_and_prints_them(verb: str, workspace: Workspace) -> None:
+    more = ("--steps", "view,purchase") if verb == "funnel" else ()
+    found = said(workspace, verb, *more)[verb]
+    assert tuple(found["tables"]) == VERBS[verb] and found["notes"]
+    for name, file in found["tables"].items():
+        kept = pl.read_parquet(file["file"])
+        assert (file["rows"], Path(file["file"]).parent) == (kept.height, workspace.behaviour)
+        assert name not in found or len(found[name]) == min(kept.height, 100)
+    done = CliRunner().invoke(app, ["behaviour", verb, *more, "--workspace", str(workspace.root)])
+    assert done.exit_code == 0, done.output
+    assert all(note.split(";")[0][:40] in done.stdout for note in found["notes"])
+
+
+def test_every_analysis_is_on_the_page(workspace: Workspace) -> None:
+    assert "What customers do" not in write_report(workspace, title="t").read_text("utf-8")
+    events = [
+        event(
+            f"b{n}", item, "purchase", n * 1.3 + again, price=9, currency=["EUR", "USD"][n % 2], line_id=item
+        )
+        for n in range(60)
+        for again in (0, 35)
+        for item in (("a", "b") if n % 3 else ("c",))
+    ]
+    events += [event(f"b{n}", "a", "view", n) for n in range(60)]
+    shop = write_shop(workspace.root.parent / "more", events, [{"item_id": "a", "title": "<u>Hat</u>"}])
+    for verb in VERBS:
+        said(shop, verb, *(("--steps", "view,purchase") if verb == "funnel" else ()))
+    page = write_report(shop, title="t").read_text("utf-8")
+    titles = (
+        "Steps to a purchase", "Paths of visits", "Cohorts: customers who come back",
+        "Cohorts: revenue that stays", "Time between purchases", "Bought together",
+    )  # fmt: skip
+    assert all(f"<h3>{title}</h3>" in page for title in titles)
+    assert page.count("</figure>") >= len(titles)
+    assert "<u>" not in page and "&lt;u&gt;Hat&lt;/u&gt; + b" in page
+    assert "amounts in EUR are in the table" in page or "amounts in USD are in the table" in page
+
+
 def test_a_funnel_that_fails_leaves_the_last_one(workspace: Workspace) -> None:
     said(workspace, "funnel", "--steps", "view,purchase")
     before = {p.name: p.read_bytes() for p in workspace.behaviour.iterdir()}
