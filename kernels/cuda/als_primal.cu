@@ -6,7 +6,7 @@
 // eight factors of a row also splits them and adds their part of Y' t, in float32; one barrier per chunk. Long rows
 // are cut into segments whose partial matrices are summed in a fixed order, so that the result does not depend on
 // timing. Shared (floats): the larger of two chunks (2 * 32 * (PADDED + 4)) and the tiles (36 KB at 128, 136 KB at
-// 256), which use the same memory in turn, + 32 + 2 warps + 5 PADDED.
+// 256), which use the same memory in turn, + 32 + 2 warps (rounded up to 4) + 5 PADDED.
 #include "cholesky.cuh"
 #include "half_pairs.cuh"
 
@@ -31,7 +31,7 @@ struct Shared {
         float* rest = tiles + (TILE_FLOATS > 2 * CHUNK * PITCH ? TILE_FLOATS : 2 * CHUNK * PITCH);
         signs = reinterpret_cast<unsigned short*>(rest);
         most = rest + CHUNK;
-        rhs = most + 2 * (THREADS / 32);
+        rhs = most + (2 * (THREADS / 32) + 3) / 4 * 4;
         x = rhs + PADDED;
         direction = x + PADDED;
         product = direction + PADDED;
@@ -320,12 +320,16 @@ als_finish(const float* __restrict__ partial, const int* __restrict__ rows, cons
            signed char* __restrict__ failed, int cg_steps) {
     const Shared s;
     const int row = rows[blockIdx.x], first = first_segment[blockIdx.x], last = first_segment[blockIdx.x + 1];
-    for (int i = threadIdx.x; i < PARTIAL; i += blockDim.x) {
-        float sum = 0.f;
-        for (int segment = first; segment < last; ++segment)
-            sum += partial[static_cast<long long>(segment) * PARTIAL + i];
-        if (i < TILE_FLOATS) s.tiles[i] = sum;
-        else s.rhs[i - TILE_FLOATS] = sum;
+    for (int i = threadIdx.x; i < PARTIAL / 4; i += blockDim.x) {
+        const float4* from = reinterpret_cast<const float4*>(partial) + static_cast<long long>(first) * (PARTIAL / 4) + i;
+        float4 sum = make_float4(0.f, 0.f, 0.f, 0.f);
+#pragma unroll 8  // loads under way at once; the sums keep their order
+        for (int segment = first; segment < last; ++segment, from += PARTIAL / 4) {
+            const float4 x = *from;
+            sum.x += x.x, sum.y += x.y, sum.z += x.z, sum.w += x.w;
+        }
+        float* to = 4 * i < TILE_FLOATS ? s.tiles + 4 * i : s.rhs + (4 * i - TILE_FLOATS);
+        *reinterpret_cast<float4*>(to) = sum;
     }
     __syncthreads();
     finish_row(s, row, spectrum, regularization[row], cg_steps, out, failed);

@@ -68,7 +68,8 @@ def start(device: Device, launch: Launch, num_blocks: int, arguments: Sequence[A
 def primal_launch(layout: Layout, name: str, *, signed: bool = False) -> Launch:
     """Return the launch of als_primal, als_partial or als_finish; `signed` if weights may be negative."""
     threads, padded = _tile_threads(layout), layout.padded
-    floats = max(tile_floats(padded), 2 * 32 * (padded + 4)) + 32 + 2 * (threads // 32) + 5 * padded
+    floats = max(tile_floats(padded), 2 * 32 * (padded + 4)) + 32
+    floats += -(-2 * (threads // 32) // 4) * 4 + 5 * padded
     tiles = padded // 32 * (padded // 32 + 1) // 2
     registers = 96 if threads == 320 else 112  # ten warps: two blocks a multiprocessor only with at most 102
     registers = 168 if tiles > threads // 32 else 128 if signed else registers
