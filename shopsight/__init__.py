@@ -21,13 +21,23 @@ if TYPE_CHECKING:
     from shopsight.training.pipeline.steps import evaluate as evaluate
     from shopsight.training.pipeline.steps import export as export
     from shopsight.training.pipeline.steps import train as train
+    from shopsight.training.recommend.graph_filter import GraphFilter as GraphFilter
     from shopsight.training.recommend.mf import MatrixFactorization as MatrixFactorization
     from shopsight.training.recommend.mf import MFConfig as MFConfig
+    from shopsight.training.recommend.neighbours import EASE as EASE
+    from shopsight.training.recommend.neighbours import Histories as Histories
+    from shopsight.training.recommend.neighbours import ItemKNN as ItemKNN
+    from shopsight.training.recommend.neighbours import Transitions as Transitions
 
 _HOMES = {
+    "EASE": "training.recommend.neighbours",
+    "GraphFilter": "training.recommend.graph_filter",
+    "Histories": "training.recommend.neighbours",
+    "ItemKNN": "training.recommend.neighbours",
     "MFConfig": "training.recommend.mf",
     "MatrixFactorization": "training.recommend.mf",
     "ShopsightClient": "serving.client",
+    "Transitions": "training.recommend.neighbours",
     "Workspace": "training.artifacts.workspace",
     "evaluate": "training.pipeline.steps",
     "export": "training.pipeline.steps",
