@@ -49,7 +49,13 @@ def test_every_stage_is_named_and_its_base_pinned() -> None:
 def test_triton_is_no_older_than_its_fixed_vulnerabilities() -> None:
     found = re.search(r"tritonserver:(\d+)\.(\d+)-py3", DOCKERFILE)
     assert found
-    assert (int(found[1]), int(found[2])) >= (26, 6)
+    assert (int(found[1]), int(found[2])) >= (26, 11)
+
+
+@pytest.mark.parametrize("name", ["train", "serve"])
+def test_older_drivers_get_the_compatibility_libraries(name: str) -> None:
+    (entrypoint,) = [rest for word, rest in stages()[name] if word == "ENTRYPOINT"]
+    assert entrypoint.startswith('["/opt/nvidia/nvidia_entrypoint.sh", ')
 
 
 @pytest.mark.parametrize("name", ["train", "serve"])
