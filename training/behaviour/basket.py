@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from shopsight.training.behaviour.errors import BehaviourError
-from shopsight.training.behaviour.significance import false_discovery_rates, more_often_than_chance
+from shopsight.training.behaviour.significance import (
+    false_discovery_rates,
+    more_often_than_chance,
+    more_often_than_sizes_explain,
+)
 from shopsight.training.data.cleaning.goods import of_goods
 from shopsight.training.evaluation.proportions import wilson_intervals
 
@@ -28,8 +32,10 @@ class Affinities:
     pairs: item_a, title_a, item_b, title_b, together (baskets with both), baskets_a, baskets_b, support
     (share of all baskets with both, with its 95 % Wilson interval), share_of_a and share_of_b (baskets of
     the item that have the other), lift (support over that of independent items, its interval that of the
-    support), p_value (Fisher's exact test, one-sided) and q_value (Benjamini-Hochberg over all pairs of
-    items that could be tested); those with a q value of at most the rate, by q value, then lift.
+    support), lift_by_size (together over what the sizes of the baskets explain), p_value (the larger of
+    Fisher's exact test, one-sided, and of the test against the sizes of the baskets, see significance.py) and
+    q_value (Benjamini-Hochberg over all pairs of items that could be tested); those with a q value of at most
+    the rate, by q value, then lift.
     num_baskets, num_tests: baskets in all, and pairs that were tested.
     """
 
@@ -65,12 +71,13 @@ def affinities(
         raise BehaviourError("there are no baskets in this period; ingest a source of orders first")
     sizes = lines.group_by("item_id").len("baskets").filter(pl.col("baskets") >= min_baskets).sort("item_id")
     num_tests = sizes.height * (sizes.height - 1) // 2
-    pairs = _tested(_counted(lines, sizes), num_baskets, num_tests).filter(pl.col("q_value") <= rate)
+    tested = _tested(_counted(lines, sizes), _widths(lines, sizes), num_baskets, num_tests)
+    pairs = tested.filter(pl.col("q_value") <= rate)
     told = [
         "a basket is an order; lines without an order make one basket a customer and day",
         f"{sizes.height:,} items are in at least {min_baskets} baskets; {num_tests:,} pairs were tested",
-        f"of the pairs listed, at most {rate:.0%} are expected to be found by chance; the test takes all "
-        "baskets as alike, so that very large baskets raise many pairs a little",
+        f"of the pairs listed, at most {rate:.0%} are expected to be found by chance; what the sizes of the "
+        "baskets explain is chance, and the baskets of one customer count as independent",
     ]
     if left_out:
         told.append(f"{left_out:,} lines have neither an order nor a customer and are left out")
@@ -129,16 +136,24 @@ def _pairs(baskets: sparse.csc_array) -> Iterator[tuple[NDArray[np.int64], ...]]
         yield a, b, block.data[later].astype(np.int64)
 
 
-def _tested(pairs: pl.DataFrame, num_baskets: int, num_tests: int) -> pl.DataFrame:
+def _widths(lines: pl.DataFrame, sizes: pl.DataFrame) -> NDArray[np.int64]:
+    """The number of tested items in each basket that has any."""
+    of_tested = lines.join(sizes, on="item_id", how="semi")
+    return of_tested.group_by("basket").len()["len"].cast(pl.Int64).to_numpy()
+
+
+def _tested(pairs: pl.DataFrame, widths: NDArray[np.int64], num_baskets: int, num_tests: int) -> pl.DataFrame:
     both, a, b = (pairs[c].to_numpy() for c in ("together", "baskets_a", "baskets_b"))
-    p_values = more_often_than_chance(both, a, b, num_baskets)
+    expected, by_size = more_often_than_sizes_explain(both, a, b, widths)
+    p_values = np.maximum(more_often_than_chance(both, a, b, num_baskets), by_size)
     total = np.full(both.size, float(num_baskets))
     low, high = wilson_intervals(both.astype(np.float64), total)
     chance = a / total * (b / total)
     columns = {
         "support": both / total, "support_low": low, "support_high": high, "share_of_a": both / a,
         "share_of_b": both / b, "lift": both / total / chance, "lift_low": low / chance,
-        "lift_high": high / chance, "p_value": p_values,
+        "lift_high": high / chance, "lift_by_size": both / np.maximum(expected, 1e-300),
+        "p_value": p_values,
         "q_value": false_discovery_rates(p_values, num_tests),
     }  # fmt: skip
     tested = pairs.with_columns(pl.Series(name, values) for name, values in columns.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaln
+from scipy.special import betaln, gammainc
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -40,6 +40,24 @@ def _upper_tail(together: Int64, first: Int64, second: Int64, total: int) -> Flo
         tail[going] += term[going]
         going = going[term[going] > _NEGLIGIBLE * tail[going]]
     return np.minimum(tail, 1.0)
+
+
+def more_often_than_sizes_explain(
+    together: Int64, first: Int64, second: Int64, sizes: Int64
+) -> tuple[Float64, Float64]:
+    """Return (expected, p values), float64 [n] each, where items fall into baskets by the baskets' sizes.
+
+    Large baskets hold many pairs, so that under this chance items meet more often than if all baskets were
+    alike. expected: baskets with both when every item takes its places at random among all places (the
+    configuration model of a graph with given degrees). p value: P(X >= together) for a Poisson X of that
+    mean, which is above that of the sum over baskets. together, first, second: int64 [n]. sizes: int64
+    [baskets], the items in each, of the same items that the pairs are made of.
+    """
+    places, wide = float(sizes.sum()), sizes.astype(np.float64)
+    share = float((wide * (wide - 1)).sum()) / max(places * (places - 1), 1.0)
+    expected: Float64 = first.astype(np.float64) * second * share
+    p_values: Float64 = np.where(expected > 0, gammainc(together, np.maximum(expected, 1e-300)), 1.0)
+    return expected, p_values
 
 
 def false_discovery_rates(p_values: Float64, num_tests: int) -> Float64:

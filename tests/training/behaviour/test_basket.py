@@ -50,12 +50,16 @@ def test_every_pair_is_counted_and_tested(seed: int, block: int, monkeypatch: py
     tested = sorted(i for i, size in sizes.items() if size >= 8)
     num_pairs = len(tested) * (len(tested) - 1) // 2
     assert (found.num_baskets, found.num_tests) == (300, num_pairs)
+    places = [len([i for i in b if f"i{i}" in tested]) for b in baskets]
+    share = sum(n * (n - 1) for n in places) / (sum(places) * (sum(places) - 1))
     slow: dict[Any, tuple[int, float]] = {}
     for a, b in combinations(tested, 2):
         both = sum({int(a[1:]), int(b[1:])} <= one for one in baskets)
         cells = [[both, sizes[a] - both], [sizes[b] - both, 300 - sizes[a] - sizes[b] + both]]
         above = both > sizes[a] * sizes[b] / 300
-        slow[a, b] = both, stats.fisher_exact(cells, alternative="greater").pvalue if above else 1.0
+        fisher = stats.fisher_exact(cells, alternative="greater").pvalue if above else 1.0
+        expected = sizes[a] * sizes[b] * share
+        slow[a, b] = both, max(fisher, stats.poisson.sf(both - 1, expected) if both else 1.0)
     q_values = dict(zip(slow, stats.false_discovery_control([p for _, p in slow.values()]), strict=True))
     rows = {(r["item_a"], r["item_b"]): r for r in found.pairs.to_dicts()}
     assert rows.keys() == {pair for pair, q in q_values.items() if q <= 0.999999}
@@ -80,6 +84,19 @@ def test_a_planted_pair_is_found_and_lift_alone_would_not_do() -> None:
     assert found.pairs["title_a"][0] == "Hat"
     assert found.pairs.height <= 1 + 0.2 * 10
     assert ("i70", "i71") not in set(found.pairs.select("item_a", "item_b").rows())
+
+
+def test_large_baskets_alone_make_no_pairs() -> None:
+    rng = np.random.default_rng(3)
+    widths = np.where(rng.random(1_500) < 0.15, 18, 2)  # some buy for a shop of their own
+    baskets = [set(rng.choice(60, width, replace=False).tolist()) for width in widths]
+    found = affinities(orders(baskets).lazy(), ITEMS)
+    assert found.pairs.is_empty()
+    pairs = [(a, b) for a in range(60) for b in range(a)]
+    counts = np.array([[sum({a, b} <= one for one in baskets) for a, b in pairs]])[0]
+    sizes = np.array([sum(i in one for one in baskets) for i in range(60)])
+    alike = more_often_than_chance(counts, *(sizes[list(side)] for side in zip(*pairs, strict=True)), 1_500)
+    assert (false_discovery_rates(alike, len(pairs)) < 0.05).mean() > 0.5  # Fisher's test alone is misled
 
 
 def test_independent_items_give_nothing_but_rarely() -> None:
