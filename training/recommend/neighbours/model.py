@@ -15,6 +15,7 @@ from shopsight.training.recommend.neighbours.selection import Float32, Int32, be
 ItemWeights: TypeAlias = "sparse.csr_matrix | Float32"
 _BLOCK_BYTES = 128 * 2**20  # of the scores of one block of customers, and of their sum before
 _CELL_BYTES = 8
+_LEAST_WEIGHT = 1e-6  # of an item of the history, the latest having 1
 
 
 class HistoryModel(ABC):
@@ -47,14 +48,18 @@ class HistoryModel(ABC):
     def scores(self, histories: Histories) -> Float32:
         """Return the score of every item for each history, float32 [histories, items].
 
-        An item without any tie to the history, and every item for an empty history, has 0. Raises ValueError
-        for histories of another number of items than were fitted.
+        An item without any tie to the history, and every item for an empty history, has 0. Items of the
+        history that have faded below a millionth of the latest are left out. Raises ValueError for histories
+        of another number of items than were fitted.
         """
         if histories.num_items != self.num_items:
             raise ValueError(
                 f"histories: have {histories.num_items} items, and the model was fitted to {self.num_items}"
             )
-        return self._scores(histories.weights(self.half_life))
+        asked = histories.weights(self.half_life)
+        asked.data[asked.data < _LEAST_WEIGHT] = 0
+        asked.eliminate_zeros()
+        return self._scores(asked)
 
     def recommend(
         self,

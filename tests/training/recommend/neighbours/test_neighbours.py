@@ -272,3 +272,11 @@ def test_wrong_questions_are_refused():
     for k in (0, 3):
         with pytest.raises(ValueError, match=f"k={k}: must lie between 1 and the number of items, 2"):
             model.recommend(Histories.of([[0]], 2), k)
+
+
+def test_what_has_faded_below_a_millionth_is_left_out():
+    rows = [[0, 1], [2, 3]] * 3
+    asked = Histories.of([[0, *[4] * 18, 2], [0, *[4] * 19, 2]], 5)
+    scores = ItemKNN(half_life=1.0).fit(Histories.of(rows, 5)).scores(asked)
+    assert scores[0, 1] == pytest.approx(2.0**-19 * scores[0, 3], rel=1e-5)
+    assert scores[1, 1] == 0
