@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
@@ -45,8 +46,11 @@ def analyse_funnel(
     lost = found.dropped_out.filter(~pl.col("customer_id").is_in(refusing))
     pauses = {"gap_minutes": gap_minutes} if by == "session" else {"window_days": window_days}
     settings = {"steps": [s.strip() for s in steps], "by": by, **pauses, **_period(since, until)}
-    tables = {"steps": found.steps, "weeks": found.weeks, "dropped_out": lost}
-    return _saved(workspace, Analysis("funnel", settings, found.notes, tables))
+    tables = {
+        "steps": found.steps, "weeks": found.weeks, "changes": found.changes, "dropped_out": lost,
+    }  # fmt: skip
+    told = [_told(row) for row in found.changes.to_dicts()]
+    return _saved(workspace, Analysis("funnel", settings, (*found.notes, *told), tables))
 
 
 def analyse_paths(
@@ -103,6 +107,15 @@ def analyse_timing(workspace: Workspace, *, bin_days: int = BIN_DAYS) -> Analysi
     found = timing(events, items, bin_days=bin_days)
     tables = {"medians": found.medians, "returned": found.returned, "hazard": found.hazard}
     return _saved(workspace, Analysis("timing", {"bin_days": bin_days}, found.notes, tables))
+
+
+def _told(row: dict[str, Any]) -> str:
+    """A change of a funnel in words."""
+    return (
+        f"since the week of {row['since']}, {row['after']:.0%} in channel {row['channel']} come to "
+        f"{row['step']} from the step before, where {row['before']:.0%} did earlier (p {row['p_value']:.1e}, "
+        "corrected)"
+    )
 
 
 def _saved(workspace: Workspace, analysis: Analysis) -> Analysis:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
+from shopsight.training.behaviour.changes import changes
 from shopsight.training.behaviour.errors import BehaviourError
 from shopsight.training.behaviour.progress import position_of, progress, time_of
 from shopsight.training.behaviour.sessions import GAP_MINUTES, sessions
@@ -29,6 +30,7 @@ class Funnel:
     step before; null at the first step: continued, seconds and clicks.
     weeks: one row a channel, week of the first step and later required step: channel, week, step, previous
     (who took the required step before), reached and continued.
+    changes: steps of a channel that are taken more or less often since a week, see changes.py.
     dropped_out: one row a customer who left: customer_id, funnel, step (the last one taken), next_step (the
     required one that did not follow), channel, segment, last_seen (time of the step).
     notes: sentences on what was counted and left out.
@@ -36,6 +38,7 @@ class Funnel:
 
     steps: pl.DataFrame
     weeks: pl.DataFrame
+    changes: pl.DataFrame
     dropped_out: pl.DataFrame
     notes: tuple[str, ...]
 
@@ -74,7 +77,8 @@ def funnel(
             groups.append(state.with_columns(group=pl.lit(name), value=value))
     summary = pl.concat([_summary(group, read) for group in groups])
     lost = _dropped_out(state, read, events)
-    return Funnel(summary, _weeks(state, read), lost, (*notes, *more))
+    weeks = _weeks(state, read)
+    return Funnel(summary, weeks, changes(weeks), lost, (*notes, *more))
 
 
 def _units(

@@ -58,7 +58,7 @@ def test_a_funnel_is_printed_written_and_on_the_page(workspace: Workspace) -> No
 
 
 VERBS = {
-    "funnel": ("steps", "weeks", "dropped_out"),
+    "funnel": ("steps", "weeks", "changes", "dropped_out"),
     "paths": ("paths", "transitions"),
     "cohorts": ("people", "revenue"),
     "basket": ("pairs",),
