@@ -110,15 +110,16 @@ inline u32 half_bits(float x) {
     std::memcpy(&bits, &half, 2);
     return bits;
 }
-inline void host_mma_float16(void* lanes[32], unsigned) {
+inline float bfloat16_value(u32 pair, int upper) { return __uint_as_float(upper ? pair & 0xffff0000u : pair << 16); }
+template <float (*VALUE)(u32, int)> void host_mma_16(void* lanes[32], unsigned) {
     auto lane = [&](int g, int t) { return static_cast<HostMma*>(lanes[4 * g + t]); };
     float a[16][16], b[16][8];
     for (int g = 0; g < 8; ++g)
         for (int t = 0; t < 4; ++t)
             for (int upper = 0; upper < 2; ++upper) {
                 for (int i = 0; i < 4; ++i)
-                    a[g + 8 * (i & 1)][2 * t + upper + 8 * (i >> 1)] = half_value(lane(g, t)->a[i], upper);
-                for (int i = 0; i < 2; ++i) b[2 * t + upper + 8 * i][g] = half_value(lane(g, t)->b[i], upper);
+                    a[g + 8 * (i & 1)][2 * t + upper + 8 * (i >> 1)] = VALUE(lane(g, t)->a[i], upper);
+                for (int i = 0; i < 2; ++i) b[2 * t + upper + 8 * i][g] = VALUE(lane(g, t)->b[i], upper);
             }
     for (int g = 0; g < 8; ++g)
         for (int t = 0; t < 4; ++t)
@@ -147,9 +148,20 @@ __device__ __forceinline__ void mma_float16(float (&c)[4], const u32 (&a)[4], u3
 #ifdef SHOPSIGHT_HOST
     const u32 b[2] = {b0, b1};
     HostMma mine{c, a, b};
-    host::warp_collective(ALL_LANES, 5, &mine, host_mma_float16);
+    host::warp_collective(ALL_LANES, 5, &mine, host_mma_16<half_value>);
 #else
     asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#endif
+}
+__device__ __forceinline__ void mma_bfloat16(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+#ifdef SHOPSIGHT_HOST
+    const u32 b[2] = {b0, b1};
+    HostMma mine{c, a, b};
+    host::warp_collective(ALL_LANES, 7, &mine, host_mma_16<bfloat16_value>);
+#else
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #endif

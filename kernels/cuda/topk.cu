@@ -6,12 +6,13 @@
 // one comparison per score and two barriers. Lists hold (score, item) as one integer that orders by score and then by
 // lower item, so that the answer does not depend on timing. `floor` shares the best k-th key of any block with the
 // blocks of other items.
-// Shared (bytes): (USERS + 64) * (PADDED + 4) * 4 + USERS * (8 k + 16); three blocks a multiprocessor at 128
-// factors and k = 10. The scores of a tile that must be examined overwrite its items.
+// Factors of 16 bits stay as they are stored, and their products are exact in float32. Shared (bytes): USERS + 64 rows
+// of PITCH floats + USERS * (8 k + 16); three blocks a multiprocessor at 128 factors and k = 10 in float32. The scores
+// of a tile that must be examined overwrite its items.
 #include "tiles.cuh"
 
 constexpr int ITEMS = 64;
-constexpr int PITCH = PADDED + 4;      // 4 mod 32: factors run along the product
+constexpr int PITCH = PADDED * STORAGE / 32 + 4;  // floats; 4 mod 32, or mod 16: no bank conflict along the product
 constexpr int SCORE_PITCH = ITEMS + 1;
 constexpr int ITEM_FLOATS = ITEMS * PITCH > USERS * SCORE_PITCH ? ITEMS * PITCH : USERS * SCORE_PITCH;
 constexpr u64 EMPTY = 0;
@@ -49,6 +50,54 @@ __device__ inline void insert(u64* list, int k, u64 key) {
     }
     if (lane_index() == 0) list[place] = key;
     __syncwarp();
+}
+
+// Requests `count` rows of a matrix from its row `first` on, PITCH floats apart, with zero rows up to `rows`.
+__device__ __forceinline__ void request_tile(float* block, const stored* factors, int first, int count, int rows) {
+#if STORAGE == 16
+    for (int i = threadIdx.x; i < rows * (PADDED / 8); i += blockDim.x) {
+        const int row = i / (PADDED / 8), group = i % (PADDED / 8);
+        float* to = block + row * PITCH + group * 4;
+        if (row < count && group * 8 < STORED)
+            copy_async_16(to, factors + static_cast<long long>(first + row) * STORED + group * 8);
+        else *reinterpret_cast<float4*>(to) = make_float4(0.f, 0.f, 0.f, 0.f);
+    }
+    commit_copies();
+#else
+    copy_rows<PITCH>(block, factors, [&](int i) { return first + i; }, count, rows);
+#endif
+}
+
+// c += the scores of 32 users from `row` on and of 32 items from `column` on, one warp.
+__device__ __forceinline__ void score_tile(float (&c)[2][4][4], const float* users, const float* items, int row, int column) {
+#if STORAGE == 16
+    const int lane = lane_index();
+    const float* user = users + (row + (lane & 15)) * PITCH + (lane >> 4) * 4;
+    const float* item = items + (column + (lane & 7) + (lane >> 4) * 8) * PITCH + (lane >> 3 & 1) * 4;
+#pragma unroll 2
+    for (int k = 0; k < PADDED / 2; k += 8) {  // sixteen factors
+        u32 a[2][4], b[2][4];
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            load_matrices<false>(a[i], user + i * 16 * PITCH + k);
+            load_matrices<false>(b[i], item + i * 16 * PITCH + k);
+        }
+#pragma unroll
+        for (int m = 0; m < 2; ++m)
+#pragma unroll
+            for (int n = 0; n < 4; ++n) {
+#if BFLOAT16
+                mma_bfloat16(c[m][n], a[m], b[n / 2][n % 2 * 2], b[n / 2][n % 2 * 2 + 1]);
+#else
+                mma_float16(c[m][n], a[m], b[n / 2][n % 2 * 2], b[n / 2][n % 2 * 2 + 1]);
+#endif
+            }
+    }
+#else
+    multiply<2, false, false>(
+        c, PADDED, [&](int m, int f) { return users[(row + m) * PITCH + f]; },
+        [&](int n, int f) { return items[(column + n) * PITCH + f]; });
+#endif
 }
 
 struct Filter {
@@ -99,7 +148,7 @@ topk_scan(const stored* __restrict__ user_factors, const stored* __restrict__ it
     const Filter filter{filter_indptr, filter_items, excluded};
     const int column_warp = warp_index() & 1, row_base = (warp_index() >> 1) * 32, column_base = column_warp * 32;
 
-    copy_rows<PITCH>(users, user_factors, [&](int i) { return first_user + i; }, users_here, USERS);
+    request_tile(users, user_factors, first_user, users_here, USERS);
     for (int i = threadIdx.x; i < USERS * k; i += blockDim.x) lists[i] = EMPTY;
     for (int i = threadIdx.x; i < USERS; i += blockDim.x) {
         cursors[i] = filter_indptr && i < users_here ? filter_indptr[first_user + i] : 0;
@@ -108,15 +157,13 @@ topk_scan(const stored* __restrict__ user_factors, const stored* __restrict__ it
     }
     for (int tile = begin; tile < end; ++tile) {
         const int base = tile * ITEMS, items_here = min(ITEMS, num_items - base);
-        copy_rows<PITCH>(items, item_factors, [&](int i) { return base + i; }, items_here, ITEMS);
+        request_tile(items, item_factors, base, items_here, ITEMS);
         if (threadIdx.x < users_here)
             threshold[threadIdx.x] = fmaxf(threshold[threadIdx.x], key_score(load_fresh(floor + first_user + threadIdx.x)));
         wait_copies<0>();
         __syncthreads();
         float c[2][4][4] = {};
-        multiply<2, STORAGE == 16, STORAGE == 16>(
-            c, PADDED, [&](int m, int f) { return users[(row_base + m) * PITCH + f]; },
-            [&](int n, int f) { return items[(column_base + n) * PITCH + f]; });
+        score_tile(c, users, items, row_base, column_base);
         bool any = false;
         for_each_element<2>(c, [&](int m, int n, float& x) {
             if (x >= threshold[row_base + m] && column_base + n < items_here) {

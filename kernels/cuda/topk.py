@@ -117,7 +117,7 @@ def tile_users(device: Device, layout: Layout, k: int) -> int | None:
 
 def scan_launch(layout: Layout, num_users: int, k: int) -> Launch:
     """Return the launch of topk_scan with blocks of `num_users` users; every k uses the same code."""
-    pitch = layout.padded + 4
+    pitch = layout.padded * layout.bits // 32 + 4
     floats = num_users * pitch + max(ITEMS * pitch, num_users * (ITEMS + 1))
     launch = make_launch("topk.cu", "topk_scan", layout, 2 * num_users, floats, 112, USERS=num_users)
     return launch._replace(shared=launch.shared + num_users * (8 * k + 16))
