@@ -58,6 +58,10 @@ def data_make(
     customers: Annotated[float, typer.Option(help="People in the shop, 1e7 is fine.", min=100)] = 20_000,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     pictures: Annotated[bool, typer.Option("--pictures", help="Draw every item, too.")] = False,
+    behaviour: Annotated[
+        bool,
+        typer.Option("--behaviour", help="Plant a failing step, a pair of items and a lost cohort, too."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make the synthetic shop: raw files of every channel, and the truth beside them.
@@ -67,7 +71,7 @@ def data_make(
     from shopsight.training.data.shop import ShopSpec, make_shop
 
     console, began = console_for(as_json), time.monotonic()
-    spec = ShopSpec(num_customers=int(customers), seed=seed, pictures=pictures)
+    spec = ShopSpec(num_customers=int(customers), seed=seed, pictures=pictures, behaviour=behaviour)
     summary = make_shop(spec, out / "raw", out / "truth", TerminalProgress(console))
     console.print(
         f"made {out} in {time.monotonic() - began:.1f} s; next: shopsight ingest {out}/raw/sources.toml"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from shopsight.training.data.shop.catalogue import Catalogue
 from shopsight.training.data.shop.personas import Traits
+from shopsight.training.data.shop.planted import fails_in_app, with_pair
 from shopsight.training.data.shop.preferences import Chooser, Wishes
 from shopsight.training.data.shop.seasons import Calendar
 from shopsight.training.data.shop.spec import DAY_SECONDS, EXPERIMENT_DAYS, FUTURE_DAYS, NUM_DAYS, ShopSpec
@@ -86,7 +87,10 @@ def draw_year(
     views = _see(sessions, chosen[0], traits, catalogue.num_items, rng)
     online = _paid(sessions, views)
     tills = _bought(store, chosen[1]).with_columns(order=pl.col("order") + sessions.start.size)
-    lines = _priced(pl.concat([online, tills]), traits, catalogue, rng)
+    bought = pl.concat([online, tills])
+    if spec.behaviour:
+        bought = with_pair(bought, catalogue, rng)
+    lines = _priced(bought, traits, catalogue, rng)
     return Year(sessions, views, lines, _bought(future, chosen[2]).drop("order"))
 
 
@@ -120,6 +124,8 @@ def _draw_sessions(traits: Traits, arm: Ints, spec: ShopSpec, rng: np.random.Gen
     pays = np.minimum(traits.checkout_share[person], 0.62)
     treated = experiment_time(start) & ~by_app & (arm[person] == 1)
     checkout = ~anonymous & (rng.random(person.size) < pays * np.where(treated, spec.effect, 1.0))
+    if spec.behaviour:
+        checkout = fails_in_app(checkout, by_app, start, rng)
     num_views = 1 + rng.poisson(np.maximum(traits.views_per_session[person] - 1, 0.3))
     return Sessions(person, np.where(by_app, APP, WEB), start, anonymous, num_views, checkout, pays)
 

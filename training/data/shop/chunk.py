@@ -13,6 +13,7 @@ from shopsight.training.data.shop.catalogue import Catalogue
 from shopsight.training.data.shop.experiment import assign_arms
 from shopsight.training.data.shop.people import draw_people
 from shopsight.training.data.shop.personas import Traits, draw_traits
+from shopsight.training.data.shop.planted import with_campaign
 from shopsight.training.data.shop.preferences import person_factors
 from shopsight.training.data.shop.spec import DAY_SECONDS, NUM_DAYS, ShopSpec, random_stream
 
@@ -69,6 +70,8 @@ def draw_chunk(index: int, catalogue: Catalogue, spec: ShopSpec) -> Chunk:
     num = min(CHUNK, spec.num_customers - first)
     people = draw_people(num, first, random_stream(spec, "people", index))
     traits = draw_traits(num, NUM_DAYS, random_stream(spec, "traits", index))
+    if spec.behaviour:
+        traits = with_campaign(traits, random_stream(spec, "campaign", index))
     rng = random_stream(spec, "accounts", index)
     members = {name: traits.has_channel[:, k] for k, name in enumerate(SELLING)}
     members |= {name: rng.random(num) < share for name, share in _TALKING.items()}

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from shopsight.serving.progress import Progress, counted, silent
-from shopsight.training.data.shop import answers, experiment, raw
+from shopsight.training.data.shop import answers, experiment, planted, raw
 from shopsight.training.data.shop.behaviour import STORE, WEB, Year, draw_returns, draw_year
 from shopsight.training.data.shop.catalogue import Catalogue, draw_catalogue
 from shopsight.training.data.shop.chunk import CHUNK, SELLING, Chunk, draw_chunk
@@ -88,6 +88,8 @@ class _Shop:
                 done(1)
         self._truth.close()
         self._expectation.write(self._truth_dir / "experiment.json")
+        if spec.behaviour:
+            planted.write_truth(self._truth_dir / "behaviour.json", self._catalogue)
         sources = Path(__file__).with_name("sources.toml").read_text(encoding="utf-8")
         if spec.pictures:
             sources = sources.replace('title = "title"\n', 'title = "title"\nimage_path = "picture"\n', 1)

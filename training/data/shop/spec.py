@@ -34,6 +34,8 @@ class ShopSpec:
     effect: what the experiment's treatment multiplies the probability of a checkout with.
     pictures: whether every item has one, which shows the style that customers like or not; items.csv then has
         a column of their paths.
+    behaviour: whether a failing step of the app, a pair of items and a cohort that does not stay are planted
+        (planted.py); without it the bytes are the same as ever.
     bad_row_share: share of each file's rows that are planted as bad (every kind at least once a file).
     Raises ShopSpecError for a count or share out of range.
     """
@@ -46,6 +48,7 @@ class ShopSpec:
     effect: float = 1.25
     bad_row_share: float = 0.002
     pictures: bool = False
+    behaviour: bool = False
 
     def __post_init__(self) -> None:
         if self.num_customers < 50 or self.num_customers > 10_000_000:
