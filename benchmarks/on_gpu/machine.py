@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-ROUNDS = 9
+ROUNDS = 20
 
 
 @dataclass(frozen=True)
