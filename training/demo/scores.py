@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -27,6 +28,7 @@ from shopsight.training.evaluation.planted import (
     bad_rows_row,
     churn_row,
     experiment_row,
+    funnel_row,
     identity_row,
     labels_row,
     recall_at_k,
@@ -85,7 +87,7 @@ def planted_against_found(
     server: RunningServer,
     progress: Progress,
 ) -> list[Row]:
-    """Score identity, segments, churn, recommendations, language, bad rows and the experiment."""
+    """Score identity, segments, churn, recommendations, language, bad rows, the experiment and the funnel."""
     truth = Truth.read(folder, workspace, key)
     rows = [identity_row(truth.identities, _current_identities(workspace))]
     with ShopsightClient(server.grpc_url, deadline_seconds=_DEADLINE_SECONDS) as client:
@@ -100,6 +102,7 @@ def planted_against_found(
         rows.append(_insight(truth, client))
     rows.append(_bad_rows(folder, workspace))
     rows.append(_experiment(folder, workspace))
+    rows.append(_funnel(folder, workspace))
     return rows
 
 
@@ -242,6 +245,15 @@ def _experiment(folder: Path, workspace: Workspace) -> Row:
     planted = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))["expected_metric"]
     found = analyse(workspace, None, channel="web")
     return experiment_row(planted["treatment"] - planted["control"], found.effect, found.low, found.high)
+
+
+def _funnel(folder: Path, workspace: Workspace) -> Row:
+    """Return whether the funnel shows since when the experiment made more web carts paid."""
+    from shopsight.training.behaviour.analyses import analyse_funnel
+
+    planted = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))
+    begin = date.fromisoformat(planted["window"][0][:10])
+    return funnel_row(planted["source"], "purchase", begin, analyse_funnel(workspace).tables["changes"])
 
 
 def a_customer(folder: Path, workspace: Workspace, key: PseudonymKey) -> str:

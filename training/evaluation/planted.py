@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -165,6 +166,23 @@ def experiment_row(planted: float, found: float, low: float, high: float) -> Row
         planted=f"{planted:+.4f} conversion",
         found=f"{found:+.4f}, 95% interval {low:+.4f} to {high:+.4f}",
         passed=low <= planted <= high,
+    )
+
+
+def funnel_row(channel: str, step: str, day: date, changes: pl.DataFrame) -> Row:
+    """Score the funnel's changes: that of the planted channel and step must lie within a week of the day.
+
+    changes: channel, step, since (Mondays), before and after (shares), as in training/behaviour/changes.py.
+    """
+    own = changes.filter(channel=channel, step=step).to_dicts()
+    monday = day - timedelta(days=day.weekday())
+    told = [f"from {row['before']:.1%} to {row['after']:.1%} since the week of {row['since']}" for row in own]
+    return Row(
+        name="since when a step of the funnel changed",
+        planted=f"{step} in channel {channel} since {day}",
+        found=told[0] if told else "no change of that step",
+        passed=bool(own) and abs((own[0]["since"] - monday).days) <= 7,
+        needs_size=True,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import polars as pl
@@ -13,6 +14,7 @@ from shopsight.training.evaluation.planted import (
     Row,
     bad_rows_row,
     experiment_row,
+    funnel_row,
     identity_row,
     labels_row,
     recall_at_k,
@@ -45,6 +47,22 @@ def test_labels_and_effect_state_the_bar() -> None:
     assert not labels_row("intent", ["a", "b"], ["a", "a"], 0.9).passed
     assert experiment_row(0.02, 0.03, 0.01, 0.05).passed
     assert not experiment_row(0.02, 0.03, 0.021, 0.05).passed
+
+
+@pytest.mark.parametrize(
+    ("channel", "since", "passed"),
+    [
+        ("web", date(2026, 5, 4), True),
+        ("web", date(2026, 4, 27), True),
+        ("web", date(2026, 4, 20), False),
+        ("app", date(2026, 5, 4), False),
+    ],
+)
+def test_a_change_of_the_funnel_is_found_within_a_week(channel: str, since: date, passed: bool) -> None:
+    found = {"channel": [channel], "step": ["purchase"], "since": [since], "before": [0.5], "after": [0.56]}
+    row = funnel_row("web", "purchase", date(2026, 5, 6), pl.DataFrame(found))
+    assert row.passed is passed and row.needs_size
+    assert ("since the week of" in row.found) is (channel == "web")
 
 
 def test_what_needs_a_larger_shop_counts_only_where_it_is_judged() -> None:
