@@ -24,7 +24,7 @@ from benchmarks.recommend_methods import asked_users
 from benchmarks.recommend_sets import GOWALLA, Cut
 from benchmarks.runner import RESULTS, commit, device_name, versions
 from shopsight.training.evaluation.bootstrap import interval
-from shopsight.training.evaluation.ranking import hits, ndcg_at_k
+from shopsight.training.evaluation.ranking import ndcg_at_k, recall_at_k
 from shopsight.training.recommend.graph_filter import GraphFilter
 from shopsight.training.recommend.neighbours import Histories
 
@@ -49,8 +49,7 @@ def figures(settings: dict[str, Any], cut: Cut, users: NDArray[np.int64]) -> NDA
     model = GraphFilter(**settings).fit(_histories(cut, np.arange(cut.recency.shape[0])))
     lists = model.recommend(_histories(cut, users), GOWALLA.k)[0]
     wanted = cut.held_out[users]
-    recall = hits(lists, wanted).sum(axis=1) / np.diff(wanted.indptr)
-    return np.stack([recall, ndcg_at_k(lists, wanted)])
+    return np.stack([recall_at_k(lists, wanted, capped=False), ndcg_at_k(lists, wanted)])
 
 
 def _histories(cut: Cut, users: NDArray[np.int64]) -> Histories:

@@ -37,7 +37,7 @@ from benchmarks.sequence_sets import (
     validation,
 )
 from shopsight.training.evaluation.bootstrap import interval
-from shopsight.training.evaluation.ranking import hits, ndcg_at_k
+from shopsight.training.evaluation.ranking import hit_rate_at_k, ndcg_at_k
 from shopsight.training.recommend.neighbours import Histories
 
 BENCH = "quality_sequence"
@@ -73,7 +73,7 @@ def figures(fitted: Fitted, question: Question, asked: Values) -> PerCustomer:
     lists = fitted.lists(question.asked, K, **asked)
     judged = np.flatnonzero(np.diff(question.held_out.indptr))
     lists, wanted = lists[judged], question.held_out[judged]
-    return np.stack([hits(lists, wanted).any(axis=1).astype(np.float64), ndcg_at_k(lists, wanted)])
+    return np.stack([hit_rate_at_k(lists, wanted), ndcg_at_k(lists, wanted)])
 
 
 def search(method: Method, question: Question, console: Console) -> Choice:

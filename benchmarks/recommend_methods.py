@@ -12,7 +12,7 @@ from scipy import sparse
 from benchmarks.recommend_sets import Cut
 from shopsight.kernels.topk import topk
 from shopsight.training.evaluation.baselines import EASE, Popularity
-from shopsight.training.evaluation.ranking import hits, ndcg_at_k
+from shopsight.training.evaluation.ranking import ranking_figures
 from shopsight.training.recommend.mf.config import MFConfig
 from shopsight.training.recommend.mf.model import MatrixFactorization
 from shopsight.training.recommend.mf.objective import canonical
@@ -96,8 +96,8 @@ def figures(lists: Lists, held_out: sparse.csr_matrix) -> tuple[float, float]:
     Recall divides by all of the user's held-out items, as the published figures do; with one held-out item it
     is the hit rate.
     """
-    recall = hits(lists, held_out).sum(axis=1) / np.diff(held_out.indptr)
-    return float(recall.mean()), float(ndcg_at_k(lists, held_out).mean())
+    found = ranking_figures(lists, held_out, capped=False)
+    return float(found["recall"].mean()), float(found["ndcg"].mean())
 
 
 def asked_users(held_out: sparse.csr_matrix) -> NDArray[np.int64]:

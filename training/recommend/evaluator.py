@@ -12,7 +12,16 @@ from scipy.sparse import csr_matrix
 
 from shopsight.kernels.topk import topk
 from shopsight.training.evaluation.bootstrap import interval, ratio_interval
-from shopsight.training.evaluation.ranking import coverage, ndcg_at_k, recall_at_k
+from shopsight.training.evaluation.list_quality import (
+    calibration,
+    coverage,
+    diversity,
+    gini,
+    novelty,
+    one_hot,
+    popularity_bias,
+)
+from shopsight.training.evaluation.ranking import ranking_figures, recall_at_k
 from shopsight.training.recommend.mf.model import MatrixFactorization
 from shopsight.training.recommend.neighbours.histories import Histories
 from shopsight.training.recommend.neighbours.model import HistoryModel
@@ -34,6 +43,10 @@ class Evaluator:
     relevant: csr_matrix
     bought: csr_matrix
     blocked: NDArray[np.int32]
+    past: csr_matrix
+    num_users_of_item: Int64
+    num_past: int
+    category: Int64
     k: int
     num_cold: int
 
@@ -52,6 +65,10 @@ class Evaluator:
             relevant=relevant[warm],
             bought=shop.bought(begin)[warm],
             blocked=blocked,
+            past=past[warm],
+            num_users_of_item=np.bincount(past.indices, minlength=past.shape[1]),
+            num_past=int((np.diff(past.indptr) > 0).sum()),
+            category=shop.category,
             k=min(shop.config.k, relevant.shape[1]),
             num_cold=int(active.sum()) - int((active & (np.diff(past.indptr) > 0)).sum()),
         )
@@ -93,13 +110,21 @@ class Evaluator:
         )[0]
 
     def figures(self, lists: Lists, seed: int, num_bootstraps: int) -> dict[str, Any]:
-        """Return recall, ndcg and coverage of lists, with 95 % intervals over customers."""
-        draws = {"seed": seed, "num_resamples": num_bootstraps}
+        """Return the figures of lists (docs/evaluation.md) by name, with 95 % intervals over customers."""
+        per_user = {
+            f"{name}_at_{self.k}": values for name, values in ranking_figures(lists, self.relevant).items()
+        } | {
+            "novelty_bits": novelty(lists, self.num_users_of_item, self.num_past),
+            "category_diversity": diversity(lists, one_hot(self.category)),
+            "popularity_bias": popularity_bias(lists, self.past, self.num_users_of_item),
+            "category_miscalibration": calibration(lists, self.past, self.category),
+        }
         sellable = self.relevant.shape[1] - len(self.blocked)
+        draws = {"seed": seed, "num_resamples": num_bootstraps}
         return {
-            f"recall_at_{self.k}": interval(recall_at_k(lists, self.relevant), **draws),
-            f"ndcg_at_{self.k}": interval(ndcg_at_k(lists, self.relevant), **draws),
+            **{name: interval(values, **draws) for name, values in per_user.items()},
             "coverage": coverage(lists, sellable),
+            "gini": gini(lists, self.relevant.shape[1]),
         }
 
     def ratio(self, lists: Lists, others: Lists, seed: int, num_bootstraps: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.data.cleaning.goods import of_goods
 from shopsight.training.data.consent import PERSONALISATION, forbidden, permitted
 from shopsight.training.data.tables import scan_table
+from shopsight.training.profiles.measures import top_level
 from shopsight.training.recommend import interactions, split
 from shopsight.training.recommend.config import RecommendConfig
 from shopsight.training.recommend.interactions import Catalogue
@@ -59,6 +60,14 @@ class Shop:
     def personalised(self) -> NDArray[np.bool_]:
         """Which customers of `known` allow personalisation, bool [customers]."""
         return ~self.known.customer_ids.is_in(forbidden(self.workspace, PERSONALISATION)).to_numpy()
+
+    @cached_property
+    def category(self) -> NDArray[np.int64]:
+        """The top category of each item of `known` as a code, int64 [items]; -1 where it is not known."""
+        named = self.items.select("item_id", category=top_level()).unique("item_id", keep="first").collect()
+        ids = self.known.item_ids.to_frame("item_id")
+        found = ids.join(named, on="item_id", how="left", maintain_order="left")["category"]
+        return found.rank("dense").cast(pl.Int64).fill_null(0).to_numpy() - 1
 
     @cached_property
     def windows(self) -> split.Windows:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from shopsight.training.evaluation.bootstrap import interval, ratio_interval
-from shopsight.training.evaluation.ranking import coverage, hits, ndcg_at_k, recall_at_k
+from shopsight.training.evaluation.list_quality import coverage
+from shopsight.training.evaluation.ranking import hit_rate_at_k, ndcg_at_k, recall_at_k
 
 
 def _slow_recall(items: list[int], wanted: set[int]) -> float:
@@ -49,7 +50,7 @@ def test_recall_and_ndcg_equal_the_slow_reference(num_users: int, num_items: int
 
 def test_an_empty_slot_never_hits() -> None:
     everything = csr_matrix(np.ones((2, 3), dtype=np.float32))
-    assert not hits(np.full((2, 2), -1), everything).any()
+    assert not hit_rate_at_k(np.full((2, 2), -1), everything).any()
 
 
 def test_coverage_counts_each_item_once_and_no_empty_slot() -> None:

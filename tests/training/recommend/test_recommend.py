@@ -216,6 +216,16 @@ def test_tastes_are_found_where_popularity_finds_none(trained: tuple[Workspace, 
     assert metrics["item_knn"]["recall_at_10"]["value"] > 1.3 * popular
     assert metrics["transitions"]["recall_at_10"]["value"] > 1.3 * popular
     assert (
+        metrics["category_miscalibration"]["high"] < metrics["popularity"]["category_miscalibration"]["low"]
+    )
+    assert metrics["category_diversity"]["high"] < metrics["popularity"]["category_diversity"]["low"]
+    assert metrics["novelty_bits"]["value"] > metrics["popularity"]["novelty_bits"]["value"]
+    assert metrics["popularity_bias"]["value"] < metrics["popularity"]["popularity_bias"]["value"]
+    assert metrics["gini"] < metrics["popularity"]["gini"]
+    assert (
+        metrics["hit_rate_at_10"]["value"] >= metrics["recall_at_10"]["value"] > metrics["map_at_10"]["value"]
+    )
+    assert (
         metrics["recall_at_10"]["low"] <= metrics["recall_at_10"]["value"] <= metrics["recall_at_10"]["high"]
     )
 

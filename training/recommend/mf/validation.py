@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
+from shopsight.training.evaluation.ranking import ranking_figures
 from shopsight.training.recommend.mf.config import MFConfig
 from shopsight.training.recommend.mf.epochs import Fitted
 from shopsight.training.recommend.mf.half_steps import extended
@@ -33,13 +34,5 @@ def validate(
         config.backend,
         seen=matrix[users],
     )
-    wanted = held_out[users]
-    sizes = np.diff(wanted.indptr)
-    keys = np.repeat(np.arange(len(users)), sizes) * num_items + wanted.indices
-    hits = np.isin(np.arange(len(users))[:, None] * num_items + ids, keys) & (ids >= 0)
-    gain = 1 / np.log2(np.arange(2, k + 2))
-    ideal = np.cumsum(gain)[np.minimum(sizes, k) - 1]
-    return {
-        "recall": float((hits.sum(1) / sizes).mean()),
-        "ndcg": float(((hits * gain).sum(1) / ideal).mean()),
-    }
+    figures = ranking_figures(ids, held_out[users], capped=False)
+    return {name: float(figures[name].mean()) for name in ("recall", "ndcg")}
