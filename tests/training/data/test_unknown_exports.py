@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from shopsight.training.data.describing.aliases import status_of
+from shopsight.training.data.describing.validate import validate
 from tests.training.data.test_known_exports import drafted
 
 EBAY = (
@@ -64,6 +65,19 @@ TRACKED = (
     '"product_id":"OAK",'
     '"price":40,"quantity":2,"currency":"EUR"}}\n'
 )
+ALLEGRO = (
+    "Id zamówienia;Data zakupu;Login kupującego;Email;Id oferty;Nazwa oferty;Liczba sztuk;"
+    "Cena jednostkowa;Waluta;"
+    "Status zamówienia;Koszt dostawy\n"
+    "a-1;2025-06-14 22:15:30;jan77;jan@x.example;111;Lampa;2;40,00;PLN;Wysłane;9,99\n"
+    "a-2;2025-06-15 10:00:00;ewa;ewa@x.example;112;Abażur;1;10,50;PLN;Anulowane;9,99\n"
+)
+LIGHTSPEED = (
+    "Date,Receipt Number,Line Type,Customer Code,Customer Name,Note,Quantity,Subtotal,Discount,Total,"
+    "Details,Status,"
+    "Sku\n2025-06-14 22:15:30,77,Sale,C-1,Ann,,2,80.00,0.00,88.00,Oak lamp,COMPLETED,OAK\n"
+    "2025-06-14 22:18:30,78,Sale,C-2,Bob,,1,10.50,0.00,11.55,Shade,VOIDED,SH\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +91,8 @@ TRACKED = (
         ("trendyol.csv", TURKISH, "TRY", 2081.0, 0.0, 1),
         ("squarespace.csv", SQUARESPACE, "USD", 92.0, 10.5, 2),
         ("mixpanel.json", TRACKED, "EUR", 80.0, 0.0, 1),
+        ("allegro.csv", ALLEGRO, "PLN", 80.0, 0.0, 2),
+        ("lightspeed.csv", LIGHTSPEED, "", 80.0, 0.0, 2),
     ],
 )
 def test_the_books_of_an_export_that_no_preset_knows(
@@ -98,6 +114,50 @@ def test_reviews_that_name_their_order_are_reviews(tmp_path: Path) -> None:
     _, sources, found = drafted(tmp_path, {"trustpilot.csv": REVIEWS})
     assert [source.kind for source in sources] == ["reviews", "customers"] and found.events == {"review": 1}
     assert sources[0].columns["rating"] == "Review Stars" and sources[1].columns["email"] == "Consumer Email"
+
+
+YOTPO = (
+    "Review ID,Published,Review Title,Review Content,Review Score,Review Creation Date,Reviewer Email,"
+    "Product ID,Comment\n"
+    "9,yes,Great,Nice lamp,5,2025-06-14,ann@x.example,OAK,\n"
+    "10,yes,Bad,Broken on arrival,1,2025-06-15,bob@x.example,SH,Sorry\n"
+)
+
+
+def test_the_text_of_a_review_is_the_customer_s_and_no_comment_on_it(tmp_path: Path) -> None:
+    _, sources, found = drafted(tmp_path, {"yotpo.csv": YOTPO})
+    assert sources[0].columns["text"] == "Review Content" and found.events == {"review": 2}
+
+
+TICKETS = (
+    "Ticket id,Ticket subject,Creation date,Customer email,Customer name,Customer message,Tags\n"
+    '1,Parcel,2025-06-14T10:00:00+00:00,ann@x.example,Ann,"Hi, where is it?",shipping\n'
+)
+
+
+def test_tickets_that_name_people_are_messages(tmp_path: Path) -> None:
+    _, sources, found = drafted(tmp_path, {"gorgias.csv": TICKETS})
+    assert [source.kind for source in sources] == ["messages", "customers"] and found.events == {"message": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_asked"),
+    [
+        ("tilauksen numero,Email,päivä,tuote,kappaleet\n1,a@x.example,2025-06-14,L1,2\n", True),
+        ("Email,Currency,Lifetime\na@x.example,EUR,12\n", True),
+        (
+            "Email,First Name,Last Name,City,Opt in,Source,Tag,Owner\na@x.example,Ann,Abel,Bonn,y,web,x,me\n",
+            False,
+        ),
+    ],
+)
+def test_a_file_that_names_people_and_says_more_is_no_list_of_customers_in_silence(
+    tmp_path: Path, text: str, is_asked: bool
+) -> None:
+    (tmp_path / "export.csv").write_text(text, encoding="utf-8")
+    draft = validate([tmp_path / "export.csv"], tmp_path / "s.toml")
+    assert draft.is_open is is_asked
+    assert any("is this a list of customers?" in line for line in draft.lines) is is_asked
 
 
 def test_people_known_by_their_mail_are_joined_by_it(tmp_path: Path) -> None:

@@ -22,12 +22,13 @@ ALIASES: dict[str, tuple[str, ...]] = {
         " memberid householdid contactid cardno cardnumber profileid reviewerid handleid customernumber"
         " customerno customercode buyerid shopperid subscriberid buyerusername username loginid distinctid"
         " reviewconsumeruserid consumeruserid consumerid anonymousid deviceid card customer"
-        " user visitor account handle contact buyer uid who by requesterid authorid",
+        " user visitor account handle contact buyer recordid uid who by requesterid authorid",
         "item_id": "itemid productid lineitemsku productsku itemsku sku productreference stockcode"
         " idproduct articleid itemnumber productnumber articlenumber variantid article productcode asin"
         " parentasin item product",
         "order_id": "orderid idorder invoiceno invoiceid invoice orderno ordernumber orderreference ordername"
-        " ordercode incrementid purchaseorder receiptid receiptno receipt basketid transactionid order",
+        " ordercode incrementid purchaseorder receiptid receiptno receiptnumber receipt basketid"
+        " transactionid order",
         "line_id": "lineid lineno linenumber orderitemid lineitemid line position",
         "session_id": "sessionid gasessionid session visitid usersession",
         "request_id": "requestid request impressionid",
@@ -36,10 +37,10 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "event": "event eventtype eventname action activity interaction type",
         "timestamp": "timestamp eventtimestamp eventtime datetime invoicedate orderdate orderedat"
         " createdat time ts date transactiontimestamp purchasedate purchasedat writtenat sentat postedat"
-        " shownat tilltime sent at when unixreviewtime reviewtime reviewdate reviewcreated reviewedat"
-        " submittedat submissiondate createddate datecreated createdon creationdate orderdatetime ordertime"
-        " orderplaced orderplacedat orderplacedon dateplaced placedat placedon dateordered orderedon"
-        " ordercreatedat ordercreated saledate solddate soldat soldon transactiondate occurredat eventdate"
+        " shownat tilltime sent at when unixreviewtime reviewtime reviewdate reviewcreated reviewcreationdate"
+        " reviewedat submittedat submissiondate createddate datecreated createdon creationdate orderdatetime"
+        " ordertime orderplaced orderplacedat orderplacedon dateplaced placedat placedon dateordered"
+        " orderedon ordercreatedat ordercreated saledate solddate soldat soldon transactiondate occurredat eventdate"
         " originaltimestamp receivedat processedat paidat paidon paidondate datepaid dateadd",
         "quantity": "quantity productquantity lineitemquantity itemquantity quantityordered orderedquantity"
         " quantitysold qtyordered itemqty productqty orderqty qty pieces units unitssold amountordered count",
@@ -82,12 +83,13 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "street": "street address address1 streetaddress addressline1 billingaddress1 billingstreet",
         "city": "city town suburb billingcity",
         "postcode": "postcode zip zipcode postalcode plz billingzip billingpostcode",
-        "country": "country countrycode billingcountry",
+        "country": "country countrycode countryregion billingcountry",
         "state": "state region province billingprovince billingstate",
         "gov_id": "govid socsecid ssn nationalid taxid",
-        "registered_at": "registeredat signupdate registrationdate createdat issuedat opened joined since",
+        "registered_at": "registeredat signupdate registrationdate createdat createdate optintime issuedat"
+        " opened joined since",
         "title": "title productname producttitle itemname itemtitle lineitemname articlename"
-        " productdescription itemdescription description name",
+        " productdescription itemdescription description name item details",
         "category_path": "categorypath itemcategory category categories productcategory department"
         " warengruppe",
         "brand": "brand itembrand manufacturer vendor",
@@ -95,8 +97,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "image_path": "imagepath image imageurl",
         "available_from": "availablefrom launchedat launchdate",
         "available_to": "availableto withdrawnat discontinued",
-        "text": "text message body review content comment utterance sentence reviewtext reviewcontent"
-        " reviewbody reviewmessage reviewcomment feedback feedbacktext verbatim tweet",
+        "text": "reviewtext reviewcontent reviewbody reviewmessage reviewcomment text customermessage message"
+        " body review content comment utterance sentence feedback feedbacktext verbatim tweet",
         "language": "language lang locale reviewlanguage",
         "intent": "intent category label topic",
         "sentiment": "sentiment mood polarity",
@@ -108,7 +110,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "arm": "arm variant group",
         "propensity": "propensity probability",
         # Signs of a ticket, whose text is called by a word that elsewhere is an item's.
-        "ticket_text": "description body comment",
+        "ticket_text": "description ticketdescription firstmessage body comment",
         "subject": "subject ticketsubject",
         "task": "task",
         "label": "label class",

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import polars as pl
 
+from shopsight.training.data.cleaning.amounts import bare_numbers
 from shopsight.training.data.describing.aliases import KEY_OF, KIND_WORDS, SIGNS
 from shopsight.training.data.describing.column_names import Names, names_of
 from shopsight.training.data.describing.foreign_names import FOREIGN_NAMES
@@ -32,6 +33,12 @@ _CLOCKS = (
     "horapedido", "ora", "tijd", "godzina", "tid", "时间", "時刻",
 )  # fmt: skip
 _CLOCK = r"(?i)^\d{1,2}[:.]\d{2}(?:[:.]\d{2}(?:\.\d+)?)?\s*(?:[ap]\.?m\.?)?$"
+# Fields that no list of customers has.
+_NOT_OF_PEOPLE = (
+    "order_id", "item_id", "quantity", "price", "amount", "discount", "currency", "order_total", "line_id",
+    "subject", "text", "rating",
+)  # fmt: skip
+_FEW, _MANY = 2, 4  # understood columns, and others, of a file that may be no list of customers
 _ONE_ORDER = {"item_id": "order", "quantity": "1"}  # the line of an order whose items are not known
 
 
@@ -76,10 +83,29 @@ def recognise(series: Series, others: Sequence[Series] = ()) -> Proposal:
             f"its columns are {', '.join(series.header)}"
         )
     sample = samples_of(series, Source("", kind, "", series.path, columns=columns))
+    if "rating" in columns and not bare_numbers(sample["rating"]).is_not_null().any():
+        columns.pop("rating")
     unused = [column for column in series.header if column not in columns.values()]
     proposal = Proposal(series, kind, id_space(series), columns, unused, sample, constants, joined=joined)
+    if kind == "customers" and (doubt := _doubted(names, columns, unused)):
+        proposal = replace(proposal, is_open=True)
+        questions.append(doubt)
     proposal.questions.extend(questions)
     return lines_understood(proposal) if kind in _LINES else proposal
+
+
+def _doubted(names: Names, columns: dict[str, str], unused: list[str]) -> str | None:
+    """A question where a file that names people may list something else: orders, tickets."""
+    other = [names.found[field][0] for field in _NOT_OF_PEOPLE if names.found.get(field)]
+    few = len({column for name, column in columns.items() if name != "source_id"}) <= _FEW
+    if not other and not (few and len(unused) >= _MANY):
+        return None
+    told = other or unused
+    also = ", ".join(map(repr, told[:4]))
+    return (
+        f"is this a list of customers? it names people, but it also has {also}; if its rows are orders, "
+        "events or messages, change the kind of the source and map these columns"
+    )
 
 
 def id_space(series: Series) -> str:

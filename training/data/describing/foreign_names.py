@@ -10,21 +10,25 @@ FOREIGN_NAMES: dict[str, str] = {
     " npedido pedido"
     " numerodopedido numeroordine nordine ordine bestelnummer ordernummer numerzamowienia"
     " nrzamowienia zamowienie ordrenummer 订单编号 订单号 主订单编号 注文番号 受注番号"
-    " 交易号 受注id 주문번호 주문id siparisno siparisnumarasi",
+    " 交易号 受注id 주문번호 주문id siparisno siparisnumarasi"
+    " idzamowienia",
     "item_id": "artikelnummer artikelnr artikel produktnummer produktid referenceproduit refproduit"
     " article codigoproducto sku商品 codigodoproduto produto codicearticolo"
     " codiceprodotto articolo artikelcode productnummer kodproduktu indeks produkt varenummer"
     " 商家编码 商品编码 商品id 宝贝id 外部系统编号 商品コード 商品番号"
-    " 货号 商品货号 商品管理番号 商品id 品番 상품번호 상품코드 상품id urunkodu",
+    " 货号 商品货号 商品管理番号 商品id 品番 상품번호 상품코드 상품id urunkodu"
+    " idoferty sygnatura",
     "timestamp": "bestelldatum datumbestellung bestellzeit auftragsdatum rechnungsdatum datum zeitpunkt"
     " datedecommande datecommande dateachat fechadepedido fechapedido fechadecompra fecha datadopedido"
     " datadacompra data datadellordine dataordine besteldatum orderdatum datazamowienia"
     " ordredato 订单创建时间 下单时间 创建时间 付款时间 交易时间 注文日時 注文日 受注日"
     " 下单日期 订单日期 成交时间 支付时间 注文日時 購入日時 受注日時 주문일시 주문일 주문일자 결제일"
-    " siparistarihi",
+    " siparistarihi"
+    " datazakupu",
     "quantity": "menge anzahl stuckzahl stuck quantite qte cantidad cant unidades quantidade qtd quantita"
     " qta aantal ilosc antal 购买数量 数量 商品数量 宝贝总数量 個数"
-    " 订购数量 件数 销售数量 数量個 注文数 수량 주문수량 adet miktar",
+    " 订购数量 件数 销售数量 数量個 注文数 수량 주문수량 adet miktar"
+    " liczbasztuk",
     "price": "einzelpreis stuckpreis preis preisprostuck prixunitaire prix preciounitario precio"
     " precounitario preco prezzounitario prezzo stukprijs prijs cenajednostkowa cena"
     " styckpris pris 单价 价格 商品单价 単価 価格"
@@ -41,7 +45,8 @@ FOREIGN_NAMES: dict[str, str] = {
     " 合計 総合計 請求金額 注文合計 결제금액 주문금액 총주문금액 siparistutari toplam",
     "order_postage": "versand versandkosten porto lieferkosten fraisdeport fraisdelivraison livraison"
     " gastosdeenvio envio frete spedizione costidispedizione verzendkosten kosztwysylki frakt 运费 邮费 送料"
-    " 送料合計 배송비 kargoucreti",
+    " 送料合計 배송비 kargoucreti"
+    " kosztdostawy",
     "refunded": "erstattungsbetrag erstattet montantrembourse importereembolsado importorimborsato"
     " terugbetaaldbedrag 退款金额",
     "currency": "wahrung devise monnaie moneda divisa moeda valuta waluta 币种 货币 通貨"
@@ -57,7 +62,8 @@ FOREIGN_NAMES: dict[str, str] = {
     " klant numerklienta klient kundnummer"
     " 买家会员名 买家昵称 会员名 买家账号 用户id 客户编号 会員番号 顧客番号"
     " 下单帐号 下单账号 买家id 买家账户 顾客id 客户id 会員id 顧客id ユーザーid 구매자id 회원id 고객번호"
-    " musterino",
+    " musterino"
+    " loginkupujacego kupujacy",
     "email": "kundenemail emailadresse mailadresse courriel adressemail adresseemail correo"
     " correoelectronico emaildocliente indirizzoemail emailadres adresemail epost 邮箱 电子邮件"
     " 买家支付宝账号 メールアドレス"
@@ -80,7 +86,8 @@ FOREIGN_NAMES: dict[str, str] = {
     "title": "artikelname artikelbezeichnung bezeichnung produktname produit nomproduit libelle"
     " producto nombreproducto nomedoproduto prodotto nomeprodotto productnaam nazwaproduktu"
     " 标题 宝贝标题 商品名称 商品名 商品标题"
-    " 宝贝名称 品名 상품명 urunadi",
+    " 宝贝名称 品名 상품명 urunadi"
+    " nazwaoferty",
     "category_path": "kategorie warengruppe categorie categoria categoriaprodotto kategoria 类目"
     " 分类 カテゴリ",
     "text": "kommentar bewertungstext nachricht commentaire avis comentario mensaje mensagem"
