@@ -40,8 +40,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
         " shownat tilltime sent at when unixreviewtime reviewtime reviewdate reviewcreated reviewcreationdate"
         " reviewedat submittedat submissiondate createddate datecreated createdon creationdate orderdatetime"
         " ordertime orderplaced orderplacedat orderplacedon dateplaced placedat placedon dateordered"
-        " orderedon ordercreatedat ordercreated saledate solddate soldat soldon transactiondate occurredat eventdate"
-        " originaltimestamp receivedat processedat paidat paidon paidondate datepaid dateadd",
+        " orderedon ordercreatedat ordercreated saledate solddate soldat soldon transactiondate occurredat"
+        " eventdate originaltimestamp receivedat processedat paidat paidon paidondate datepaid dateadd",
         "quantity": "quantity productquantity lineitemquantity itemquantity quantityordered orderedquantity"
         " quantitysold qtyordered itemqty productqty orderqty qty pieces units unitssold amountordered count",
         "price": "unitprice unitpricetaxincl lineitemprice itemprice price itemcost saleprice pricepaid"
