@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from shopsight.training.artifacts.snapshots import on_one_snapshot
 from shopsight.training.artifacts.trained_state import NotTrained
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.behaviour.basket import FALSE_DISCOVERY_RATE, MIN_BASKETS, affinities
@@ -23,6 +24,7 @@ from shopsight.training.data.period import dated_events
 from shopsight.training.data.tables import scan_table
 
 
+@on_one_snapshot
 def analyse_funnel(
     workspace: Workspace,
     steps: Sequence[str] = STEPS,
@@ -53,6 +55,7 @@ def analyse_funnel(
     return _saved(workspace, Analysis("funnel", settings, (*found.notes, *told), tables))
 
 
+@on_one_snapshot
 def analyse_paths(
     workspace: Workspace,
     *,
@@ -72,6 +75,7 @@ def analyse_paths(
     return _saved(workspace, Analysis("paths", settings, found.notes, tables))
 
 
+@on_one_snapshot
 def analyse_cohorts(workspace: Workspace, *, by: str = "month", until: datetime | None = None) -> Analysis:
     """Run `cohorts` on the events, with money in the main currency where a rate is known, and save it.
 
@@ -83,6 +87,7 @@ def analyse_cohorts(workspace: Workspace, *, by: str = "month", until: datetime 
     return _saved(workspace, Analysis("cohorts", {"by": by, **_period(None, until)}, found.notes, tables))
 
 
+@on_one_snapshot
 def analyse_basket(
     workspace: Workspace,
     *,
@@ -101,6 +106,7 @@ def analyse_basket(
     return _saved(workspace, Analysis("basket", settings, found.notes, {"pairs": found.pairs}))
 
 
+@on_one_snapshot
 def analyse_timing(workspace: Workspace, *, bin_days: int = BIN_DAYS) -> Analysis:
     """Run `timing` on the purchases and save it; raises BehaviourError."""
     events, items = dated_events(workspace.tables), scan_table(workspace.tables, "items")

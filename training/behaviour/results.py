@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from shopsight.serving.durable import flush_folder, private
+from shopsight.training.artifacts.snapshots import snapshot_sha256
 from shopsight.training.artifacts.workspace import Workspace
 
 _NOTE = "shopsight"  # the key of what an analysis says of itself, in the metadata of its tables
@@ -50,7 +51,8 @@ class Analysis:
 def save(workspace: Workspace, analysis: Analysis) -> None:
     """Write every table of an analysis to a file of its own; each is replaced in one step."""
     workspace.behaviour.mkdir(parents=True, exist_ok=True)
-    note = json.dumps({"settings": analysis.settings, "notes": analysis.notes})
+    made_of = snapshot_sha256(workspace.tables)
+    note = json.dumps({"settings": analysis.settings, "notes": analysis.notes, "tables": made_of})
     for table, frame in analysis.tables.items():
         path = _path(workspace, analysis.name, table)
         staged = path.with_name(f".{path.name}.{os.getpid()}")
@@ -63,12 +65,18 @@ def save(workspace: Workspace, analysis: Analysis) -> None:
 
 
 def saved(workspace: Workspace, name: str, table: str) -> Analysis | None:
-    """Return a saved analysis with one of its tables; None if it was never made."""
+    """Return a saved analysis with one of its tables; None if it was never made.
+
+    A note says so if the workspace's tables changed since.
+    """
     path = _path(workspace, name, table)
     if not path.is_file():
         return None
     note = json.loads(pl.read_parquet_metadata(path)[_NOTE])
-    return Analysis(name, note["settings"], tuple(note["notes"]), {table: pl.read_parquet(path)})
+    notes = list(note["notes"])
+    if note["tables"] != snapshot_sha256(workspace.tables):
+        notes.append(f"the tables changed since; 'shopsight behaviour {name}' makes this analysis anew")
+    return Analysis(name, note["settings"], tuple(notes), {table: pl.read_parquet(path)})
 
 
 def _path(workspace: Workspace, name: str, table: str) -> Path:

@@ -13,6 +13,8 @@ from shopsight.training.evaluation.proportions import wilson
 from shopsight.training.report import behaviour_figures, figures
 
 _GROUPS = 12
+_HAZARD_DAYS = 182
+_HALF = 20  # letters of each name of a pair in a figure
 
 
 def behaviour(workspace: Workspace) -> dict[str, Any]:
@@ -26,6 +28,7 @@ def behaviour(workspace: Workspace) -> dict[str, Any]:
         ("cohorts", "people", _cohorts),
         ("cohorts", "revenue", _revenue),
         ("timing", "returned", _timing),
+        ("timing", "hazard", _hazard),
         ("basket", "pairs", _basket),
     )
     made = [
@@ -47,8 +50,8 @@ def _funnel(found: Analysis) -> dict[str, Any]:
     chosen = pl.concat([whole, parts.filter(pl.col("value").is_in(order.head(_GROUPS).implode()))])
     return {
         "title": "Steps to a purchase" if finished["step"] == "purchase" else f"Steps to {finished['step']}",
-        "sentence": f"{entered:,} {unit} began with {names[0]}; {finished['reached']:,} of them "
-        f"({_interval(finished, 'share')}) came to {finished['step']}.",
+        "sentence": f"{entered:,} {unit} began with {names[0]}; {finished['reached']:,} of them came to "
+        f"{finished['step']}: {_interval(finished, 'share')}.",
         "plot": figures.bars(names, [float(n) for n in whole["reached"]], unit=unit),
         "caption": f"The {unit} that take each step.",
         "columns": ["Group", "Step", unit.capitalize(), "Continued", "Dropped out", "Time", "Clicks"],
@@ -152,7 +155,7 @@ def _timing(found: Analysis) -> dict[str, Any]:
     return {
         "title": "Time between purchases",
         "sentence": f"After the first purchase, customers buy again: {'; '.join(told)}." if told else "",
-        "plot": behaviour_figures.came_back(returned),
+        "plot": behaviour_figures.curves(returned, "days", "returned", "share who bought again"),
         "caption": "Share of customers who bought again, with its 95 % interval.",
         "columns": ["Purchase", "Days", "Followed that long", "Bought again"],
         "rows": [
@@ -163,15 +166,42 @@ def _timing(found: Analysis) -> dict[str, Any]:
     }
 
 
+def _hazard(found: Analysis) -> dict[str, Any]:
+    near = found.tables["hazard"].filter(pl.col("to_day") <= _HAZARD_DAYS)
+    first = near.filter(pl.col("purchase") == 1).sort("rate", descending=True).head(1).to_dicts()
+    told = [
+        f"A customer who has bought once is most likely to buy again from day {row['from_day']} to "
+        f"{row['to_day']}: {_interval(row, 'rate', digits=2)} a day."
+        for row in first
+    ]
+    return {
+        "title": "Days on which customers come back",
+        "sentence": "".join(told),
+        "plot": behaviour_figures.curves(near, "from_day", "rate", "rate of return a day"),
+        "caption": "Returns a day and customer who is not back yet, with the 95 % interval (hazard).",
+        "columns": ["Purchase", "From day", "To day", "Customer days", "Returns", "Rate a day"],
+        "rows": [
+            [
+                str(row["purchase"]), str(row["from_day"]), str(row["to_day"]), f"{row['customer_days']:,}",
+                f"{row['returns']:,}", _interval(row, "rate", digits=2),
+            ]
+            for row in near.to_dicts()
+        ],
+        "notes": [],
+    }  # fmt: skip
+
+
 def _basket(found: Analysis) -> dict[str, Any]:
     pairs, settings = found.tables["pairs"], found.settings
     top = pairs.head(_GROUPS).to_dicts()
-    names = [f"{row['title_a'] or row['item_a']} + {row['title_b'] or row['item_b']}" for row in top]
+    pairs_of = [(row["title_a"] or row["item_a"], row["title_b"] or row["item_b"]) for row in top]
+    names = [" + ".join(pair) for pair in pairs_of]
+    short = [" + ".join(figures.shortened(name, _HALF) for name in pair) for pair in pairs_of]
     return {
         "title": "Bought together",
         "sentence": f"{pairs.height:,} of {settings['tests']:,} pairs of items are bought together more "
         f"often than chance explains (false discovery rate {settings['false_discovery_rate']:.0%}).",
-        "plot": figures.bars(names, [float(row["together"]) for row in top], unit="baskets with both"),
+        "plot": figures.bars(short, [float(row["together"]) for row in top], unit="baskets with both"),
         "caption": "The pairs that are most certain.",
         "columns": ["Pair", "Together", "More often than by chance", "q value"],
         "rows": [
@@ -186,12 +216,10 @@ def _basket(found: Analysis) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _interval(row: dict[str, Any], name: str) -> str:
-    if row[name] is None:
-        return ""
-    if row[f"{name}_low"] is None:
-        return f"{row[name]:.1%}"
-    return f"{row[name]:.1%} ({row[f'{name}_low']:.1%} to {row[f'{name}_high']:.1%})"
+def _interval(row: dict[str, Any], name: str, digits: int = 1) -> str:
+    """A share in per cent with its bounds where there are any."""
+    told = [f"{row[c]:.{digits}%}" for c in (name, f"{name}_low", f"{name}_high") if row[c] is not None]
+    return f"{told[0]} ({told[1]} to {told[2]})" if len(told) == 3 else "".join(told[:1])
 
 
 def _number(value: float | None) -> str:

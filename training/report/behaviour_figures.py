@@ -1,4 +1,4 @@
-"""Figures of behaviour: cohorts as a grid, and the share of customers who came back over time."""
+"""Figures of behaviour: cohorts as a grid, and curves over the days after a purchase."""
 
 from __future__ import annotations
 
@@ -35,26 +35,22 @@ def grid(shares: NDArray[np.float64], names: Sequence[str], periods: Sequence[st
         return svg(figure)
 
 
-def came_back(returned: pl.DataFrame) -> str:
-    """Draw the share that came back by days, one line a purchase with its interval.
+def curves(table: pl.DataFrame, days: str, value: str, unit: str) -> str:
+    """Draw a value over days, one line a purchase number with its interval.
 
-    returned: as in training/behaviour/timing.py.
+    table: as in training/behaviour/timing.py; `value` has its bounds in the columns value_low and value_high.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7, 2.8), layout="constrained")
         axes = figure.subplots()
-        known = returned.drop_nulls(["returned", "returned_low", "returned_high"])
+        known = table.drop_nulls([value, f"{value}_low", f"{value}_high"])
         for row, (purchase,) in enumerate(known.select("purchase").unique(maintain_order=True).iter_rows()):
             own, colour = known.filter(purchase=purchase), PALETTE[row % len(PALETTE)]
-            axes.plot(
-                own["days"], own["returned"], marker="o", color=colour, label=f"after purchase {purchase}"
-            )
-            axes.fill_between(
-                own["days"], own["returned_low"], own["returned_high"], alpha=0.15, color=colour
-            )
-        axes.set_ylim(0, 1.02)
-        axes.set_xlabel("days")
-        axes.set_ylabel("share who bought again")
+            axes.plot(own[days], own[value], marker=".", color=colour, label=f"after purchase {purchase}")
+            axes.fill_between(own[days], own[f"{value}_low"], own[f"{value}_high"], alpha=0.15, color=colour)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("days after the purchase")
+        axes.set_ylabel(unit)
         if known.height:
             axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
         return svg(figure)

@@ -14,11 +14,11 @@ from shopsight.serving.pseudonym import PseudonymKey
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.behaviour.errors import BehaviourError
 from shopsight.training.cli.main import app
-from shopsight.training.data.tables import scan_table
+from shopsight.training.data.tables import scan_table, write_tables
 from shopsight.training.privacy import places
 from shopsight.training.privacy.people import Person
 from shopsight.training.report.page import write_report
-from tests.training.small_shop import event, write_shop
+from tests.training.small_shop import event, table, write_shop
 
 KEY = PseudonymKey("test", b"k" * 32)
 
@@ -53,7 +53,7 @@ def test_a_funnel_is_printed_written_and_on_the_page(workspace: Workspace) -> No
     assert found["tables"]["dropped_out"]["rows"] == 4
     assert {p.stat().st_mode & 0o777 for p in workspace.behaviour.iterdir()} == {0o600}
     page = write_report(workspace, title="t").read_text("utf-8")
-    assert "11 sessions began with view; 5 of them" in page
+    assert "11 sessions began with view; 5 of them came to purchase: 45.5%" in page
     assert "&lt;b&gt;till&lt;/b&gt;" in page and "<b>till</b>" not in page
 
 
@@ -97,12 +97,21 @@ def test_every_analysis_is_on_the_page(workspace: Workspace) -> None:
     page = write_report(shop, title="t").read_text("utf-8")
     titles = (
         "Steps to a purchase", "Paths of visits", "Cohorts: customers who come back",
-        "Cohorts: revenue that stays", "Time between purchases", "Bought together",
+        "Cohorts: revenue that stays", "Time between purchases", "Days on which customers come back",
+        "Bought together",
     )  # fmt: skip
     assert all(f"<h3>{title}</h3>" in page for title in titles)
     assert page.count("</figure>") >= len(titles)
     assert "<u>" not in page and "&lt;u&gt;Hat&lt;/u&gt; + b" in page
-    assert "amounts in EUR are in the table" in page or "amounts in USD are in the table" in page
+    assert "Amounts in EUR are in the table" in page or "Amounts in USD are in the table" in page
+
+
+def test_the_page_says_which_analysis_is_older_than_the_tables(workspace: Workspace) -> None:
+    said(workspace, "funnel", "--steps", "view,purchase")
+    told = "The tables changed since; &#39;shopsight behaviour funnel&#39; makes this analysis anew."
+    assert told not in write_report(workspace, title="t").read_text("utf-8")
+    write_tables(workspace.tables, {"events": table("events", [event("c9", "i", "view", 12)])})
+    assert told in write_report(workspace, title="t").read_text("utf-8")
 
 
 def test_a_funnel_that_fails_leaves_the_last_one(workspace: Workspace) -> None:
