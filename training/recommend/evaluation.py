@@ -7,18 +7,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, diags
 
+from shopsight.kernels.topk import topk
 from shopsight.training.artifacts.plain_settings import config_from
 from shopsight.training.artifacts.snapshots import on_one_snapshot, snapshot_sha256
 from shopsight.training.artifacts.trained_state import NotTrained, write_metrics
 from shopsight.training.artifacts.workspace import Workspace
+from shopsight.training.evaluation.leaks import leak_worth
+from shopsight.training.evaluation.ranking import recall_at_k
 from shopsight.training.profiles.checkpoint import load as load_profiles
 from shopsight.training.profiles.config import ProfilesConfig
 from shopsight.training.profiles.features import Tables, compute, feature_matrix, fit_spec
 from shopsight.training.profiles.segments import TooFewCustomers, fit_segments
 from shopsight.training.recommend.checkpoint import Choice, load_current
 from shopsight.training.recommend.config import RecommendConfig
-from shopsight.training.recommend.evaluator import Evaluator
+from shopsight.training.recommend.evaluator import Evaluator, Lists
+from shopsight.training.recommend.factorisation import fit
 from shopsight.training.recommend.mf.model import MatrixFactorization
 from shopsight.training.recommend.neighbours import ItemKNN, Transitions
 from shopsight.training.recommend.neighbours.model import HistoryModel
@@ -74,12 +79,14 @@ def measure(shop: Shop, model: MatrixFactorization, choice: Choice) -> dict[str,
         "num_customers_without_past": evaluator.num_cold,
         "num_items": shop.known.shape[1],
         **evaluator.figures(lists, *draws),
+        **evaluator.apart(lists, *draws),
         "popularity": evaluator.figures(popular, *draws),
         "times_popularity": evaluator.ratio(lists, popular, *draws),
         **_neighbours(shop, evaluator, again),
         "leaks": leak_report(
             shop.events, shop.items, shop.known, cut, model.user_items, shop.user_items_of_the_past(cut.test)
         ),
+        f"leaks_in_recall_at_{evaluator.k}": _worth_of_leaks(shop, model, choice, evaluator),
         "chosen": {
             "unobserved_weight": choice.unobserved_weight,
             "regularization": choice.regularization,
@@ -93,6 +100,37 @@ def measure(shop: Shop, model: MatrixFactorization, choice: Choice) -> dict[str,
         of_users = evaluator.by_popularity(per_segment, again, segments[evaluator.users])
         metrics["segment_popularity"] = evaluator.figures(of_users, *draws)
     return metrics
+
+
+def _worth_of_leaks(
+    shop: Shop, model: MatrixFactorization, choice: Choice, evaluator: Evaluator
+) -> dict[str, dict[str, Any]]:
+    """Return what leaks would be worth to this factorisation, for the customers who are judged."""
+    cut, config = shop.windows, shop.config
+
+    def rank(
+        fitted: MatrixFactorization, who: NDArray[np.int64], hidden: csr_matrix | None, may: NDArray[np.bool_]
+    ) -> Lists:
+        x, y = fitted.retrieval_factors()
+        mask: dict[str, Any] = {"exclude_items": np.flatnonzero(~may).astype(np.int32)}
+        if hidden is not None:
+            mask["exclude_indptr"] = hidden.indptr.astype(np.int64)
+            mask["exclude_indices"] = hidden.indices.astype(np.int32)
+        return topk(x[who], y, evaluator.k, **mask)[0]
+
+    judged = np.isin(np.arange(shop.known.shape[0]), evaluator.users)
+    return leak_worth(
+        model,
+        lambda matrix: fit(matrix, choice, config),
+        rank,
+        recall_at_k,
+        past=shop.user_items_of_the_past(cut.test),
+        whole=shop.user_items(cut.end),
+        relevant=csr_matrix(diags(judged.astype(np.float64)) @ shop.targets(cut.test, cut.end)),
+        available=shop.available(cut.test),
+        seed=config.seed,
+        num_resamples=config.num_bootstraps,
+    )
 
 
 def _neighbours(shop: Shop, evaluator: Evaluator, again: bool) -> dict[str, Any]:

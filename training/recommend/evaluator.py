@@ -22,6 +22,7 @@ from shopsight.training.evaluation.list_quality import (
     popularity_bias,
 )
 from shopsight.training.evaluation.ranking import ranking_figures, recall_at_k
+from shopsight.training.evaluation.splits import apart
 from shopsight.training.recommend.mf.model import MatrixFactorization
 from shopsight.training.recommend.neighbours.histories import Histories
 from shopsight.training.recommend.neighbours.model import HistoryModel
@@ -126,6 +127,12 @@ class Evaluator:
             "coverage": coverage(lists, sellable),
             "gini": gini(lists, self.relevant.shape[1]),
         }
+
+    def apart(self, lists: Lists, seed: int, num_bootstraps: int) -> dict[str, Any]:
+        """Return the recall by items that the model was fitted to and by items that are new to it."""
+        found = apart(recall_at_k, lists, self.relevant, self.num_users_of_item > 0)
+        draws = {"seed": seed, "num_resamples": num_bootstraps}
+        return {f"recall_at_{self.k}_{name}": interval(values, **draws) for name, values in found.items()}
 
     def ratio(self, lists: Lists, others: Lists, seed: int, num_bootstraps: int) -> dict[str, Any]:
         """Return the ratio of two lists' recall with its interval, resampled by the same customers."""

@@ -13,8 +13,8 @@ from shopsight.training.recommend.config import RecommendConfig
 def _fit(workspace: Workspace, config: RecommendConfig, folder: Path, keep: Keep) -> None:
     from shopsight.training.recommend.checkpoint import Choice
     from shopsight.training.recommend.evaluator import Evaluator
+    from shopsight.training.recommend.factorisation import fit
     from shopsight.training.recommend.shop import Shop
-    from shopsight.training.recommend.trainer import fit
 
     shop = Shop(workspace, config)
     cut = shop.windows

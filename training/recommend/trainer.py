@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-from scipy.sparse import csr_matrix
-
-from shopsight.serving.progress import Progress, counted, silent
+from shopsight.serving.progress import Progress, counted
 from shopsight.training.artifacts.trained_state import training
 from shopsight.training.artifacts.workspace import Workspace
 from shopsight.training.recommend.checkpoint import FAMILY, Choice, Trained, save
 from shopsight.training.recommend.config import RecommendConfig
 from shopsight.training.recommend.evaluation import measure
 from shopsight.training.recommend.evaluator import Evaluator
-from shopsight.training.recommend.mf.config import MFConfig
-from shopsight.training.recommend.mf.model import MatrixFactorization
+from shopsight.training.recommend.factorisation import fit
 from shopsight.training.recommend.shop import Shop
 
 
@@ -80,24 +76,3 @@ def choose(shop: Shop, progress: Progress) -> Choice:
     if not tried:
         progress("no customers in the validation window to choose on: the first settings are used")
     return replace(best, tried=tuple(tried))
-
-
-def fit(
-    user_items: csr_matrix,
-    choice: Choice,
-    config: RecommendConfig,
-    progress: Progress = silent,
-    checkpoint: Path | None = None,
-) -> MatrixFactorization:
-    """Fit the factorisation with chosen settings, going on from `checkpoint` where there is one."""
-    settings = MFConfig(
-        num_factors=config.factors,
-        objective="observed",
-        unobserved_weight=choice.unobserved_weight,
-        regularization=choice.regularization,
-        regularization_exponent=config.regularization_exponent,
-        num_epochs=config.iterations,
-        seed=config.seed,
-        **vars(config.computation),
-    )
-    return MatrixFactorization(settings).fit(user_items, checkpoint=checkpoint, progress=progress)

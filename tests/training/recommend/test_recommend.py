@@ -221,6 +221,12 @@ def test_tastes_are_found_where_popularity_finds_none(trained: tuple[Workspace, 
     assert metrics["category_diversity"]["high"] < metrics["popularity"]["category_diversity"]["low"]
     assert metrics["novelty_bits"]["value"] > metrics["popularity"]["novelty_bits"]["value"]
     assert metrics["popularity_bias"]["value"] < metrics["popularity"]["popularity_bias"]["value"]
+    assert metrics["recall_at_10_warm_items"]["value"] > 0
+    worth = metrics["leaks_in_recall_at_10"]
+    assert set(worth) == {"time", "future_items", "repeats"}
+    for leak in worth.values():
+        assert leak["clean"]["value"] > 0
+        assert leak["worth"]["value"] == pytest.approx(leak["leaky"]["value"] - leak["clean"]["value"])
     assert metrics["gini"] < metrics["popularity"]["gini"]
     assert (
         metrics["hit_rate_at_10"]["value"] >= metrics["recall_at_10"]["value"] > metrics["map_at_10"]["value"]
