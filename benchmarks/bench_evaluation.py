@@ -1,4 +1,4 @@
-"""Figures of ranked lists against a Python loop over users, and off-policy coverage over simulated logs."""
+"""Figures of ranked lists against a Python loop over users."""
 
 from __future__ import annotations
 
