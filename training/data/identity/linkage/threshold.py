@@ -50,7 +50,8 @@ def expected_precision(
 
     The number of wrong pairs is taken for negative binomial: its variance adds up that of counting, of
     the rates of relatives (all pairs of one kind are wrong together) and of the model. A wrong edge joins
-    all that hangs on it, so the count grows with the pairs a cluster has for each edge it needs.
+    everything that is connected to it, so the count grows with the pairs a cluster has for each edge it
+    needs.
     """
     sizes = np.bincount(clusters)
     num_pairs = int((sizes * (sizes - 1) // 2).sum())
